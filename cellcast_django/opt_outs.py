@@ -208,4 +208,4 @@ def _stop_words(words: tuple[str, ...]) -> frozenset[str]:
 
 
 def _opt_outs() -> OptOutQuerySet:
-    return OptOut.objects.using(database_alias())
+    return OptOut.objects.fresh()

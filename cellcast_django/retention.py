@@ -214,7 +214,7 @@ class Selection:
         _ = self._about  # refuses an empty number
 
     def messages(self) -> QuerySet[Message]:
-        messages: QuerySet[Message] = Message.objects.using(database_alias())
+        messages: QuerySet[Message] = Message.objects.fresh()
         blocking = self._unfinished
         if self.before is not None:
             messages = messages.filter(created_at__lt=self.before)
@@ -241,7 +241,7 @@ class Selection:
 
     def opt_out_rows(self) -> QuerySet[OptOut]:
         """Return the opt-outs in question, whether or not ``opt_outs`` selects them."""
-        opt_outs: QuerySet[OptOut] = OptOut.objects.using(database_alias())
+        opt_outs: QuerySet[OptOut] = OptOut.objects.fresh()
         if self._about is None:
             return opt_outs
         unfinished = WebhookEvent.objects.fresh().filter(self._unfinished, pk=OuterRef("event_id"))
@@ -434,7 +434,7 @@ def take_back(
         for message, event in rows.values_list("message_id", "pk"):
             events_of[message].append(event)
     pruned = _delete_taken(events_of.pop(None, []), Pruned(), progress)
-    messages: QuerySet[Message] = Message.objects.using(database_alias())
+    messages: QuerySet[Message] = Message.objects.fresh()
     for some in _slices(list(events_of)):
         in_order = messages.filter(pk__in=some).order_by("key").values_list("pk", flat=True)
         restored: set[int] = set()

@@ -15,7 +15,7 @@ from django.utils.connection import ConnectionDoesNotExist
 from hypothesis import given, strategies as st
 from phonenumbers import FrozenPhoneNumber
 
-from cellcast_django import inbox, opt_outs, payloads, receiving
+from cellcast_django import inbox, payloads, receiving
 from cellcast_django.conf import DEFAULT_STOP_WORDS
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message, OptOut, OptOutChange, WebhookEvent
@@ -312,11 +312,15 @@ def test_cache_of_the_orm_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> No
     assert opted_out([CUSTOMER]) == {CUSTOMER}
 
 
-def test_opt_outs_use_the_routers_database(
-    monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
-) -> None:
-    """Whoever drops ``using`` asks an alias that does not exist."""
-    monkeypatch.setattr(opt_outs, "database_alias", lambda: "elsewhere")
+class WritesElsewhere:
+    """A router that writes to a database which does not exist."""
+
+    def db_for_write(self, model: type, **hints: Any) -> str:
+        return "elsewhere"
+
+
+def test_opt_outs_use_the_routers_database(settings: Any, django_assert_num_queries: Any) -> None:
+    settings.DATABASE_ROUTERS = ["tests.test_opt_outs.WritesElsewhere"]
     for ask in (is_opted_out, opt_out, opt_in, lambda number: opted_out([number])):
         with django_assert_num_queries(0), pytest.raises(ConnectionDoesNotExist):
             ask(CUSTOMER)

@@ -18,7 +18,7 @@ from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import isolated, number_html, readable_number
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
-from cellcast_django.models import OptOut, contact_of, database_alias
+from cellcast_django.models import OptOut, contact_of
 from cellcast_django.payloads import clean, is_web_url
 
 logger = logging.getLogger("cellcast_django")
@@ -89,7 +89,7 @@ def customers(contacts: Iterable[str]) -> dict[str, Customer]:
     if not wanted:
         return {}
     names = names_of(wanted)
-    active = OptOut.objects.using(database_alias()).active().filter(contact__in=wanted)
+    active = OptOut.objects.fresh().active().filter(contact__in=wanted)
     since = dict(active.values_list("contact", "since"))
     return {each: Customer(each, names.get(each, Named()), since.get(each)) for each in wanted}
 

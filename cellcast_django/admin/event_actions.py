@@ -18,7 +18,7 @@ from cellcast_django.admin.lists.filters import connected_handlers
 from cellcast_django.conf import conf
 from cellcast_django.handlers.calls import calls_of, repeatable_calls
 from cellcast_django.handlers.schedule import load
-from cellcast_django.models import WebhookEvent, fresh_events, time_of
+from cellcast_django.models import WebhookEvent, time_of
 
 Sentence = tuple[int, str]  # its level, as ``django.contrib.messages`` has them, and its text
 
@@ -261,7 +261,7 @@ class Reprocess(EventAction):
         return event.outcome == WebhookEvent.Outcome.INVALID
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
-        event = fresh_events().invalid_or_dismissed().filter(pk=pk).first()
+        event = WebhookEvent.objects.fresh().invalid_or_dismissed().filter(pk=pk).first()
         return receiving.read_again(event) if event else []
 
     def plan(self, events: Iterable[WebhookEvent]) -> Plan:
@@ -312,7 +312,7 @@ class Dismiss(EventAction):
         return event.outcome == WebhookEvent.Outcome.INVALID and event.dismissed_at is None
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
-        return _save_dismissal(pk, fresh_events().invalid(), timezone.now())
+        return _save_dismissal(pk, WebhookEvent.objects.fresh().invalid(), timezone.now())
 
 
 class UndoDismissal(EventAction):
@@ -332,7 +332,7 @@ class UndoDismissal(EventAction):
         return event.outcome == WebhookEvent.Outcome.INVALID and event.dismissed_at is not None
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
-        return _save_dismissal(pk, fresh_events().dismissed(), None)
+        return _save_dismissal(pk, WebhookEvent.objects.fresh().dismissed(), None)
 
 
 ACTIONS: list[type[EventAction]] = [
@@ -437,4 +437,4 @@ def _save_dismissal(pk: int, events: Any, at: datetime | None) -> list[WebhookEv
     """Dismiss one of ``events`` or undo that, unless somebody was quicker."""
     if not events.filter(pk=pk).update(dismissed_at=at):
         return []
-    return list(fresh_events().filter(pk=pk))
+    return list(WebhookEvent.objects.fresh().filter(pk=pk))

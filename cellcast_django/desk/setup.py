@@ -32,7 +32,7 @@ from cellcast_django.diagnostics.test_send import (
     would_opt_out,
 )
 from cellcast_django.health import Webhooks, measure_webhooks
-from cellcast_django.models import MAX_USERNAME_LENGTH, WebhookEvent, database_alias
+from cellcast_django.models import MAX_USERNAME_LENGTH, WebhookEvent
 from cellcast_django.payloads import Endpoint
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 
@@ -303,7 +303,7 @@ def samples(webhook: Webhook) -> list[tuple[str, Any]]:
 
 def handlers_that_ran(pk: Any) -> list[HandlerRow]:
     """Return each handler that ran for a test, and its result."""
-    event = WebhookEvent.objects.using(database_alias()).filter(pk=pk, is_test=True).first()
+    event = WebhookEvent.objects.fresh().filter(pk=pk, is_test=True).first()
     return handler_rows(event, list(event.handler_results)) if event else []
 
 

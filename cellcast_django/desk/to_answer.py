@@ -468,7 +468,7 @@ class Replies:
         """Take back what this person handled at that time, except of customers answered since."""
         shown = self.on_primary
         found = shown.filter(pk__in=keys).exclude(contact="").values_list("contact", flat=True)
-        sent = Message.objects.using(database_alias()).outbound().filter(created_at__gte=at)
+        sent = Message.objects.fresh().outbound().filter(created_at__gte=at)
         answered = Exists(sent.filter(contact=OuterRef("contact")).exclude(contact=""))
         replies = shown.filter(Q(contact__in=list(found)) | Q(pk__in=keys), ~answered)
         mine = replies.filter(handled_at=at, handled_by=self.viewer.username)

@@ -143,7 +143,7 @@ def _leave_out_tests(
 
 
 def _messages() -> Any:
-    return Message.objects.using(database_alias())
+    return Message.objects.fresh()
 
 
 def of_period(
@@ -280,7 +280,7 @@ def count_reasons(period: Period, own_number: str = "") -> Reasons:
 def _reasons(start: datetime, end: datetime, own_number: str) -> Reasons:
     """Count the reasons of messages that were created between two times."""
     is_of_number = {"message__own_number": own_number} if own_number else {}
-    given = StatusChange.objects.using(database_alias()).filter(
+    given = StatusChange.objects.fresh().filter(
         message__direction=Direction.OUTBOUND,
         message__status__in=UNDELIVERED,
         message__created_at__gte=start,

@@ -25,7 +25,6 @@ from cellcast_django.models.webhook_event import (
     WebhookEventQuerySet,
     error_type,
     errors_of,
-    fresh_events,
     time_of,
 )
 
@@ -49,7 +48,6 @@ __all__ = [
     "database_alias",
     "error_type",
     "errors_of",
-    "fresh_events",
     "message_key",
     "outgoing_parts",
     "submission_time",

@@ -382,11 +382,6 @@ class WebhookEvent(models.Model):
         return errors_of(self.handler_results)
 
 
-def fresh_events() -> WebhookEventQuerySet:
-    """Return all events, from the database that is written to: a replica may lag."""
-    return WebhookEvent.objects.fresh()
-
-
 def errors_of(results: dict[str, Any]) -> dict[str, str]:
     """Return the errors in ``WebhookEvent.handler_results``, by handler name."""
     return {name: result["error"] for name, result in results.items() if result["error"]}
