@@ -85,7 +85,8 @@ EVENTS = (
     + """
 INSERT INTO cellcast_django_webhookevent (
     id, endpoint, kind, outcome, error, body, content_type, cellcast_id, contact, message_id,
-    username, is_test, received_at, done_at, next_run_at, attempts, handler_results
+    username, is_test, received_at, done_at, next_run_at, attempts, handler_results,
+    interventions, calls_are_noted
 )
 SELECT number, CASE direction WHEN 'inbound' THEN 'receive' ELSE 'status' END,
     CASE direction WHEN 'inbound' THEN 'reply' ELSE 'status' END, 'stored', '',
@@ -93,7 +94,7 @@ SELECT number, CASE direction WHEN 'inbound' THEN 'receive' ELSE 'status' END,
            cellcast_id, word, CASE direction WHEN 'inbound' THEN 'receive' ELSE 'send' END,
            sender, receiver),
     'application/json', cellcast_id, contact, id, 'cellcast', false, heard_at, heard_at, NULL, 0,
-    '{}'
+    '{}', 0, false
 FROM steps
 """
 )

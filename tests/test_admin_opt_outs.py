@@ -563,7 +563,8 @@ def test_opt_outs_that_a_site_hides_are_not_ended(monkeypatch: pytest.MonkeyPatc
     person = staff("view_optout", "end_optout")
 
     form = {"action": "end_selected", "_selected_action": shown.pk, "confirmed": "yes"}
-    keys = {"keys": f"{hidden.pk},{shown.pk},x", "seen": 99, "reason": "leak"}
+    seen = OptOutChange.objects.latest("pk").pk
+    keys = {"keys": f"{hidden.pk},{shown.pk},x", "seen": seen, "reason": "leak"}
     person.post(url_of("optout"), form | keys)
 
     assert OptOut.objects.active().get() == hidden
