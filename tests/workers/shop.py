@@ -134,5 +134,6 @@ def settings_that_name(backend: str) -> str:
 def forget_everything(database: Database) -> None:
     """Delete the rows of the app and those of the queue."""
     database.forget_everything()
-    for table in ("django_tasks_database_dbtaskresult", "django_ox_oxtask"):
+    ticks = "django_ox_oxscheduletick"  # which name tasks
+    for table in ("django_tasks_database_dbtaskresult", ticks, "django_ox_oxtask"):
         database.execute(f"DELETE FROM {table}")  # noqa: S608
