@@ -26,15 +26,18 @@ class Staff:
 
     def log_in(self) -> None:
         """Log in as a superuser does, through the form."""
-        page = self.get(f"{self.admin}login/")
-        [token] = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)
-        form = {"csrfmiddlewaretoken": token, "username": STAFF, "password": STAFF_PASSWORD}
-        response = self._request("POST", f"{self.admin}login/", urlencode(form))
+        response = self.post(f"{self.admin}login/", username=STAFF, password=STAFF_PASSWORD)
         assert response.status == 302, response
 
     def get(self, path: str) -> Page:
         """Open a page."""
         return self._request("GET", path, None)
+
+    def post(self, path: str, **form: str) -> Page:
+        """Open a page, and send a form of its to the same address."""
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self.get(path).text)
+        assert token is not None, path
+        return self._request("POST", path, urlencode({"csrfmiddlewaretoken": token[1], **form}))
 
     def event(self, pk: int) -> Page:
         """Open the page of a webhook event."""

@@ -44,6 +44,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "cellcast_django",
+    "cellcast_django.desk",
     "tests.stress.host",
 ]
 MIDDLEWARE = [
