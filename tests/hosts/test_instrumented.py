@@ -36,7 +36,7 @@ PACKAGES = (
 )
 
 COMMON = """\
-INSTALLED_APPS += ["cellcast_django", "shop"]
+INSTALLED_APPS += ["cellcast_django", "cellcast_django.desk", "shop"]
 ALLOWED_HOSTS = ["127.0.0.1"]
 CELLCAST_WEBHOOK_SECRETS = ["cellcast:a-password-for-tests"]
 DEBUG = False

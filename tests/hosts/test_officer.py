@@ -10,7 +10,7 @@ pytestmark = pytest.mark.hosts
 
 PAGE = "docs/privacy-and-spam.md"
 SETTINGS = """\
-INSTALLED_APPS += ["cellcast_django", "shop"]
+INSTALLED_APPS += ["cellcast_django", "cellcast_django.desk", "shop"]
 ALLOWED_HOSTS = ["testserver"]
 CELLCAST_SEND_WITH = "shop.sms.send_sms"
 """
@@ -47,7 +47,7 @@ from shop.breach import seen_by
 
 began = timezone.now() - timedelta(minutes=1)
 WebhookClient().reply(message="I have stopped the tablets")
-reply = Message.objects.get()
+reply = Message.objects.inbound().get()
 user = get_user_model().objects.create_superuser("mia", password="x")
 mia = Client()
 mia.force_login(user)

@@ -1,12 +1,16 @@
 """A newcomer sends, reacts and respects a STOP, by two pages of the documentation alone."""
 
+import base64
+import json
 import sqlite3
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from cellcast_django.payloads import reply_payload
 from tests.fake_cellcast import KEY, FakeCellcast, serving
 from tests.fresh_project import FreshProject
 from tests.newcomers.following import follow, set_up
@@ -107,10 +111,17 @@ def shell(project: FreshProject, code: str) -> str:
 
 
 def reply(project: FreshProject, url: str, text: str) -> None:
-    """Send the webhook of a customer's reply, under an id of its own."""
+    """Send the webhook of a customer's reply, under an id of its own; no Test Send opts out."""
     changes = {"_id": f"reply {text}", "message": text, "sender": CUSTOMER}
-    options = [f"--set={name}={value}" for name, value in changes.items()]
-    project.manage("cellcast_test_send", "receive", "--url", url, *options)
+    secret = project.environment["CELLCAST_WEBHOOK_SECRETS"].split()[0]
+    headers = {
+        "Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}",
+        "Content-Type": "application/json",
+    }
+    body = json.dumps(reply_payload(**changes)).encode()
+    request = urllib.request.Request(f"{url}/sms/webhook-receiver", body, headers)  # noqa: S310
+    with urllib.request.urlopen(request) as response:  # noqa: S310
+        assert response.status == 200
 
 
 def pending(project: FreshProject) -> list[str]:
