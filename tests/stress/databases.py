@@ -129,12 +129,17 @@ class Servers:
         pid = int(Path(database.value("SELECT @@pid_file")).read_text())
         command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
         command = [each for each in command if not each.startswith("--init-file")]
+        owner = Path(f"/proc/{pid}").stat()  # MariaDB refuses to run as root
+        is_ours = owner.st_uid == os.geteuid()
+        user, group = (None, None) if is_ours else (owner.st_uid, owner.st_gid)
         os.kill(pid, signal.SIGKILL)
 
         def start_again() -> None:
             log = subprocess.DEVNULL
             options = ("--innodb-flush-log-at-trx-commit=2",)
-            process = subprocess.Popen([*command, *options], cwd="/", stdout=log, stderr=log)
+            process = subprocess.Popen(
+                [*command, *options], cwd="/", stdout=log, stderr=log, user=user, group=group
+            )
             self.started_again.append(process)
             deadline = time.monotonic() + 60
             while not database.answers():
