@@ -57,6 +57,13 @@ def execute(
             if sqlstate not in _NOT_PREPARED or connection.in_atomic_block:
                 raise
             connection.connection.prepare_threshold = None
+    return execute_unprepared(connection, statement, values)
+
+
+def execute_unprepared(
+    connection: BaseDatabaseWrapper, statement: str, values: dict[str, Any]
+) -> CursorWrapper:
+    """Execute a statement with ``%(name)s`` placeholders, and return the cursor."""
     cursor = connection.cursor()
     cursor.execute(statement, values)
     return cursor
@@ -74,15 +81,12 @@ def _preparing_cursor() -> Any:
     return PreparingCursor
 
 
-def _is_watched(connection: BaseDatabaseWrapper) -> bool:
-    for name in ("cursor", "_cursor", "_prepare_cursor", "create_cursor", "make_cursor"):
-        if not getattr(connection, name).__module__.startswith(_DJANGOS):
-            return True
-    return bool(connection.execute_wrappers)
+_CURSOR_METHODS = "cursor", "_cursor", "_prepare_cursor", "create_cursor", "make_cursor"
 
 
 def _can_prepare(connection: BaseDatabaseWrapper) -> bool:
-    if _is_watched(connection):
+    methods = [getattr(connection, name).__module__ for name in _CURSOR_METHODS]
+    if connection.execute_wrappers or not all(each.startswith(_DJANGOS) for each in methods):
         return False
     connection.validate_thread_sharing()
     connection.ensure_connection()

@@ -23,9 +23,9 @@ from cellcast_django.database.fields import (
     CharField,
     DateTimeField,
     ExactCharField,
-    NullableDateTimeField,
     PartialIndex,
     UnicodeTextField,
+    optional_time,
 )
 from cellcast_django.database.transactions import again_if_refused, insert_and_lock
 from cellcast_django.models.base import (
@@ -103,7 +103,7 @@ def _may_be_of(own_number: str) -> models.Q:
 
 
 class MessageQuerySet(FreshQuerySet["Message"]):
-    """Messages by direction, by outcome and by contact."""
+    """Messages by direction, status and contact."""
 
     def inbound(self) -> Self:
         """Replies: messages that customers sent you."""
@@ -169,13 +169,12 @@ class MessageQuerySet(FreshQuerySet["Message"]):
     ) -> "Message":
         """Record a message you have just sent, by the id in the send API's response.
 
-        Idempotent. If a delivery report came first and made the row, that row is adopted, and your
-        values overwrite the report's, so that no report can file your text under another number.
-        ``reference`` is your own text, for finding your own object again when a report or a reply
-        comes; what a report claimed goes even if you give none. ``answers`` is the reply that this
-        message answers; it is marked as handled. ``username`` is the person who sent it. If the
-        contact has opted out, ``opted_out_at`` says since when. After a deadlock it is tried again,
-        unless inside a transaction of yours.
+        Idempotent. If a delivery report came first and made the row, your values overwrite the
+        report's, so that no report can file your text under another number. ``reference`` is your
+        own text, for finding your own object again; what a report claimed goes even if you give
+        none. ``answers`` is the reply that this message answers; it is marked as handled.
+        ``username`` is the person who sent it. If the contact has opted out, ``opted_out_at`` says
+        since when. After a deadlock it is tried again, unless inside a transaction of yours.
 
         Raises ``TypeError`` for an id that is neither a string nor an integer, such as the whole
         response of the API, for a text that is none, and if ``answers`` is no message;
@@ -310,9 +309,7 @@ class Message(models.Model):
         _("own number"),
         max_length=MAX_NUMBER_LENGTH,
         blank=True,
-        help_text=_(
-            "Your number or name: the customer wrote to it, or the message was sent from it."
-        ),
+        help_text=_("Your number or name, which the customer wrote to or you sent from."),
     )
     contact = ExactCharField(
         _("contact"),
@@ -351,23 +348,16 @@ class Message(models.Model):
         editable=False,
         help_text=_("Used by the app while it stores a report."),
     )
-    submitted_at = NullableDateTimeField(
+    submitted_at = optional_time(
         _("submitted at"),
-        null=True,
-        blank=True,
-        help_text=_("When Cellcast accepted an outbound message: the time encoded in its id."),
+        _("When Cellcast accepted an outbound message: the time encoded in its id."),
     )
     created_at = DateTimeField(
         _("created at"), default=timezone.now, help_text=_("When this site first recorded it.")
     )
-    status_changed_at = NullableDateTimeField(
-        _("status changed at"), null=True, blank=True, help_text=_("When the status last changed.")
-    )
-    handled_at = NullableDateTimeField(
-        _("handled at"),
-        null=True,
-        blank=True,
-        help_text=_("For a reply: when it stopped needing anybody’s attention."),
+    status_changed_at = optional_time(_("status changed at"), _("When the status last changed."))
+    handled_at = optional_time(
+        _("handled at"), _("For a reply: when it stopped needing anybody’s attention.")
     )
     handled_by = ExactCharField(
         _("handled by"),
@@ -381,22 +371,13 @@ class Message(models.Model):
         blank=True,
         help_text=_("For a message you sent: the username of whoever sent it; empty if code did."),
     )
-    opted_out_at = NullableDateTimeField(
+    opted_out_at = optional_time(
         _("opted out at"),
-        null=True,
-        blank=True,
-        help_text=_(
-            "For a message you sent to somebody who had opted out by then: since when they had."
-        ),
+        _("For a message you sent to somebody who had opted out by then: since when they had."),
     )
-    recorded_at = NullableDateTimeField(
+    recorded_at = optional_time(
         _("recorded at"),
-        null=True,
-        blank=True,
-        help_text=_(
-            "For a message you sent: when your code recorded it; empty while only reports have "
-            "spoken of it."
-        ),
+        _("For a message you sent: when your code recorded it; empty if only reports speak of it."),
     )
 
     # A manager, to be exact; without a plugin, type checkers would know none of its own methods.
@@ -635,10 +616,6 @@ class Message(models.Model):
         return changed
 
 
-class StatusChangeQuerySet(FreshQuerySet["StatusChange"]):
-    """Rows of a history: type checkers know no manager of a generic QuerySet."""
-
-
 class StatusChange(models.Model):
     """A reported status: one row of a message's history, whether or not it arrived late."""
 
@@ -666,9 +643,7 @@ class StatusChange(models.Model):
     )
     applied = BooleanField(
         _("applied"),
-        help_text=_(
-            "Whether this changed the message’s status; no if a higher one had already arrived."
-        ),
+        help_text=_("Whether it changed the message’s status; no if a higher one had come before."),
     )
     reason = UnicodeTextField(
         _("reason"),
@@ -688,7 +663,7 @@ class StatusChange(models.Model):
         help_text=_("The event that reported it; empty once that event has been pruned."),
     )
 
-    objects: ClassVar[StatusChangeQuerySet] = StatusChangeQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[FreshQuerySet["StatusChange"]] = FreshQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         verbose_name = _("status change")

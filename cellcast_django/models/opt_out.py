@@ -13,9 +13,9 @@ from cellcast_django.database.fields import (
     CharField,
     DateTimeField,
     ExactCharField,
-    NullableDateTimeField,
     PartialIndex,
     UnicodeTextField,
+    optional_time,
 )
 from cellcast_django.database.transactions import insert_and_lock
 from cellcast_django.models.base import (
@@ -110,12 +110,7 @@ class OptOut(models.Model):
     note = UnicodeTextField(
         _("note"), blank=True, help_text=_("Why, in the words of a member of staff.")
     )
-    ended_at = NullableDateTimeField(
-        _("ended at"),
-        null=True,
-        blank=True,
-        help_text=_("When it was ended; empty while it is active."),
-    )
+    ended_at = optional_time(_("ended at"), _("When it was ended; empty while it is active."))
 
     objects: ClassVar[OptOutQuerySet] = OptOutQuerySet.as_manager()  # type: ignore[assignment]
 
@@ -201,10 +196,6 @@ class OptOut(models.Model):
         )
 
 
-class OptOutChangeQuerySet(FreshQuerySet["OptOutChange"]):
-    """Rows of a history: type checkers know no manager of a generic QuerySet."""
-
-
 class OptOutChange(models.Model):
     """An opt-out that began or ended: one row of its history, which nothing changes or prunes.
 
@@ -271,7 +262,7 @@ class OptOutChange(models.Model):
         help_text=_("The username of the secret that its webhook came with."),
     )
 
-    objects: ClassVar[OptOutChangeQuerySet] = OptOutChangeQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[FreshQuerySet["OptOutChange"]] = FreshQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         verbose_name = _("opt-out change")
