@@ -30,11 +30,6 @@ else:  # which cannot be subscripted
     TextField = models.TextField
 
 
-def optional_time(verbose_name: Any, help_text: Any) -> NullableDateTimeField:
-    """Return the column of a time that may be unknown."""
-    return NullableDateTimeField(verbose_name, null=True, blank=True, help_text=help_text)
-
-
 class ExactCharField(CharField):
     """Compares exactly, by case, accent and trailing space, on MariaDB too.
 

@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 from django.db import models
-from django.db.models.expressions import DatabaseDefault
+from django.db.models.fields import NOT_PROVIDED
 
 from cellcast_django.conf import conf
 from cellcast_django.models import (
@@ -248,18 +248,13 @@ def _in_order(model: type[models.Model]) -> Callable[[Values], tuple[Any, ...]]:
 @cache
 def _defaults(model: type[models.Model]) -> Values:
     """Return the columns' defaults; what a callable makes has to be given."""
-    return {field.attname: default_of(field) for field in model._meta.concrete_fields}
+    return {field.attname: _default(field) for field in model._meta.concrete_fields}
 
 
-def default_of(field: Any) -> Any:
-    """Return a column's default; of one that the database computes, the ORM's sign for it."""
+def _default(field: Any) -> Any:
     if field.has_default():
         return None if callable(field.default) else field.default
-    default = field.get_default()
-    is_plain = isinstance(default, DatabaseDefault) and not hasattr(
-        field.db_default, "resolve_expression"
-    )
-    return field.db_default if is_plain else default
+    return field.get_default() if field.db_default is NOT_PROVIDED else field.db_default
 
 
 def _common_values(source: Any, model: type[models.Model]) -> dict[str, Any]:

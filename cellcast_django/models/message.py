@@ -25,13 +25,14 @@ from cellcast_django.database.fields import (
     ExactCharField,
     PartialIndex,
     UnicodeTextField,
-    optional_time,
 )
 from cellcast_django.database.transactions import again_if_refused, insert_and_lock
 from cellcast_django.models.base import (
-    MAX_USERNAME_LENGTH,
     FreshQuerySet,
     contact_of,
+    optional_number,
+    optional_time,
+    optional_username,
     username_of,
 )
 from cellcast_django.models.opt_out import OptOut
@@ -293,29 +294,15 @@ class Message(models.Model):
         max_length=MAX_ID_LENGTH,
         help_text=_("Cellcast’s id for the message. Two replies to one message may share it."),
     )
-    sender = ExactCharField(
-        _("sender"),
-        max_length=MAX_NUMBER_LENGTH,
-        blank=True,
-        help_text=_("Who sent the message, as written by Cellcast."),
+    sender = optional_number(_("sender"), _("Who sent the message, as written by Cellcast."))
+    receiver = optional_number(
+        _("receiver"), _("Who the message was sent to, as written by Cellcast.")
     )
-    receiver = ExactCharField(
-        _("receiver"),
-        max_length=MAX_NUMBER_LENGTH,
-        blank=True,
-        help_text=_("Who the message was sent to, as written by Cellcast."),
+    own_number = optional_number(
+        _("own number"), _("Your number or name, which the customer wrote to or you sent from.")
     )
-    own_number = ExactCharField(
-        _("own number"),
-        max_length=MAX_NUMBER_LENGTH,
-        blank=True,
-        help_text=_("Your number or name, which the customer wrote to or you sent from."),
-    )
-    contact = ExactCharField(
-        _("contact"),
-        max_length=MAX_NUMBER_LENGTH,
-        blank=True,
-        help_text=_("The customer’s number, in international format if it is a phone number."),
+    contact = optional_number(
+        _("contact"), _("The customer’s number, in international format if it is a phone number.")
     )
     body = UnicodeTextField(_("text"), blank=True, help_text=_("The text of the message."))
     original_body = UnicodeTextField(
@@ -359,17 +346,12 @@ class Message(models.Model):
     handled_at = optional_time(
         _("handled at"), _("For a reply: when it stopped needing anybody’s attention.")
     )
-    handled_by = ExactCharField(
-        _("handled by"),
-        max_length=MAX_USERNAME_LENGTH,
-        blank=True,
-        help_text=_("For a reply: the username of whoever dealt with it; empty if code did."),
+    handled_by = optional_username(
+        _("handled by"), _("For a reply: the username of whoever dealt with it; empty if code did.")
     )
-    sent_by = ExactCharField(
+    sent_by = optional_username(
         _("sent by"),
-        max_length=MAX_USERNAME_LENGTH,
-        blank=True,
-        help_text=_("For a message you sent: the username of whoever sent it; empty if code did."),
+        _("For a message you sent: the username of whoever sent it; empty if code did."),
     )
     opted_out_at = optional_time(
         _("opted out at"),

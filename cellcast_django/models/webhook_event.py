@@ -20,10 +20,14 @@ from cellcast_django.database.fields import (
     PartialIndex,
     PositiveIntegerField,
     UnicodeTextField,
-    optional_time,
 )
-from cellcast_django.models.base import MAX_USERNAME_LENGTH, FreshQuerySet
-from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, Endpoint, read_fields
+from cellcast_django.models.base import (
+    FreshQuerySet,
+    optional_number,
+    optional_time,
+    optional_username,
+)
+from cellcast_django.payloads import MAX_ID_LENGTH, Endpoint, read_fields
 
 if TYPE_CHECKING:
     from cellcast_django.models.message import Message
@@ -211,11 +215,8 @@ class WebhookEvent(models.Model):
         blank=True,
         help_text=_("The message id in the event."),
     )
-    contact = ExactCharField(
-        _("contact"),
-        max_length=MAX_NUMBER_LENGTH,
-        blank=True,
-        help_text=_("The customer’s number, in international format if it is a phone number."),
+    contact = optional_number(
+        _("contact"), _("The customer’s number, in international format if it is a phone number.")
     )
     message: "models.ForeignKey[Message | None, Message | None]" = models.ForeignKey(
         "Message",
@@ -226,12 +227,7 @@ class WebhookEvent(models.Model):
         related_name="events",
         help_text=_("The message the event is about."),
     )
-    username = ExactCharField(
-        _("username"),
-        max_length=MAX_USERNAME_LENGTH,
-        blank=True,
-        help_text=_("The username of the secret that it came with."),
-    )
+    username = optional_username(_("username"), _("The username of the secret that it came with."))
     is_test = BooleanField(
         _("test"),
         default=False,

@@ -14,7 +14,7 @@ from cellcast_django.inbox.drafts import DUPLICATE, Draft, StatusDraft, Values, 
 from cellcast_django.inbox.fast import plain_statements
 from cellcast_django.inbox.fast.plain_statements import (
     Found,
-    adapter,
+    adapted,
     columns_of,
     fetch_event,
     lock_and_begin,
@@ -54,13 +54,12 @@ def write_at_once(
     )
     is_all = is_certain and (before_commit is None or planned.next_run_at is None)
     event = draft.event_values | planned._asdict()
-    rows = {
-        Message: draft.message_values,
-        WebhookEvent: event,
-        StatusChange: draft.change_values,
+    values = {
+        **status_values(draft.payload.status),
+        **adapted(connection, Message, draft.message_values),
+        **adapted(connection, WebhookEvent, event),
+        **adapted(connection, StatusChange, draft.change_values),
     }
-    values = adapter(connection)(rows)
-    values.update(status_values(draft.payload.status))
     statement = _statement(may_be_stored=draft.may_be_stored)
     surroundings = own_statement if is_all else own_transaction
     with (

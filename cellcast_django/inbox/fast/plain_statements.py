@@ -7,28 +7,26 @@ values are derived from the models; PostgreSQL's ``one_statement`` is made of th
 value goes by the letter of its table and by its column: ``%(m_contact)s``.
 """
 
-from collections.abc import Callable
-from datetime import datetime
 from functools import cache
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from django.db import models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
-from django.db.models.expressions import DatabaseDefault
 
 from cellcast_django.database.transactions import own_transaction
 from cellcast_django.database.vendors import DIALECTS, Dialect
 from cellcast_django.inbox.drafts import (
     Draft,
+    M,
     RunPlan,
     StatusDraft,
     Values,
     attach_facts,
     begin_opt_out,
-    default_of,
     plan,
+    row_of,
 )
 from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import (
@@ -40,8 +38,6 @@ from cellcast_django.models import (
     WebhookEvent,
 )
 from cellcast_django.statuses import PRECEDENCE, supersedes
-
-M = TypeVar("M", bound=models.Model)
 
 LEFT_EMPTY: dict[type[models.Model], set[str]] = {
     Message: {"previous_status", "handled_by", "sent_by", "opted_out_at", "recorded_at"},
@@ -79,10 +75,10 @@ def write_by_row(
 
     The message's values are made before the lock: SQLite has one, for which all others wait.
     """
-    adapt = adapter(connection)
     message: Values = {}
     if isinstance(draft, StatusDraft):
-        message = adapt({Message: draft.message_values}) | status_values(draft.payload.status)
+        message = adapted(connection, Message, draft.message_values)
+        message |= status_values(draft.payload.status)
     found, change_id = Found(), None
     with connection.cursor() as cursor, own_transaction(connection.alias):
         if isinstance(draft, StatusDraft):
@@ -93,10 +89,10 @@ def write_by_row(
         begun = lock_and_begin(cursor, draft)
         planned = plan_of(draft, found, begun)
         event = draft.event_values | planned._asdict() | {"message_id": found.pk}
-        event["id"] = _insert(cursor, WebhookEvent, adapt({WebhookEvent: event}))
+        event["id"] = _insert(cursor, WebhookEvent, event)
         if isinstance(draft, StatusDraft) and found.is_news:
             change = change_of(draft, found, event_id=event["id"])
-            change_id = _insert(cursor, StatusChange, adapt({StatusChange: change}))
+            change_id = _insert(cursor, StatusChange, change)
         if begun is not None:
             save_begun(cursor, begun, event["id"])
         if before_commit is not None and planned.next_run_at is not None:
@@ -131,7 +127,8 @@ def _is_stored_without_id(cursor: CursorWrapper, message: Values) -> bool:
 
 def _insert(cursor: CursorWrapper, model: type[models.Model], values: Values) -> int:
     """Insert a row of these values, and return its id."""
-    cursor.execute(_insert_statement(cursor.db.vendor, model), values)
+    statement = _insert_statement(cursor.db.vendor, model)
+    cursor.execute(statement, adapted(cursor.db, model, values))
     [[pk]] = cursor
     return int(pk)
 
@@ -146,24 +143,20 @@ def lock_and_begin(cursor: CursorWrapper, draft: Draft) -> OptOutChange | None:
     """
     if not draft.contact_to_opt_out:
         return None
-    new = adapter(cursor.db)({OptOut: OptOut(contact=draft.contact_to_opt_out).__dict__})
-    cursor.execute(_lock_statement(cursor.db.vendor), new)
-    columns = OptOut._meta.concrete_fields
-    row = list(cursor.fetchone())
-    for place, field in enumerate(columns):
-        for convert in cursor.db.ops.get_db_converters(field.cached_col):
-            row[place] = convert(row[place], field.cached_col, cursor.db)
-    opt_out = OptOut.from_db(cursor.db.alias, [field.attname for field in columns], row)
-    return begin_opt_out(draft, opt_out)
+    opt_out = OptOut(contact=draft.contact_to_opt_out)
+    values = adapted(cursor.db, OptOut, opt_out.__dict__)
+    cursor.execute(_lock_statement(cursor.db.vendor), values)
+    [(opt_out.pk, opt_out.source, opt_out.ended_at)] = cursor  # all that tells whether it stands
+    return begin_opt_out(draft, _as_read(opt_out, cursor.db.alias))
 
 
 def save_begun(cursor: CursorWrapper, begun: OptOutChange, event_id: int) -> None:
     """Write what ``lock_and_begin`` returned, once the event has its id."""
-    opt_out, adapt = begun.opt_out, adapter(cursor.db)
+    opt_out = begun.opt_out
     begun.event_id = opt_out.event_id = event_id
-    begun.pk = _insert(cursor, OptOutChange, adapt({OptOutChange: begun.__dict__}))
-    begun._state.adding, begun._state.db = False, cursor.db.alias
-    values = adapt({OptOut: opt_out.__dict__}) | {"id": opt_out.pk}
+    begun.pk = _insert(cursor, OptOutChange, begun.__dict__)
+    _as_read(begun, cursor.db.alias)
+    values = adapted(cursor.db, OptOut, opt_out.__dict__) | {"id": opt_out.pk}
     cursor.execute(_opt_out_statement(cursor.db.vendor), values)
 
 
@@ -181,10 +174,9 @@ def _upsert_statement(vendor: str) -> str:
 @cache
 def _lock_statement(vendor: str) -> str:
     dialect = DIALECTS[vendor]
-    columns = ", ".join(dialect.quote.format(each.column) for each in OptOut._meta.concrete_fields)
     return (
         f"{_insert_values(dialect, OptOut)} {dialect.on_conflict.format('contact')} "
-        f"contact = {dialect.offered.format('contact')} RETURNING {columns}"
+        f"contact = {dialect.offered.format('contact')} RETURNING id, source, ended_at"
     )
 
 
@@ -257,13 +249,8 @@ def _name(model: type[models.Model], column: str) -> str:
 
 @cache
 def columns_of(model: type[models.Model]) -> list[Any]:
-    """Return the model's fields except those that the database gives, such as the primary key."""
-    fields = model._meta.concrete_fields
-    return [field for field in fields if not field.primary_key and not _is_computed(field)]
-
-
-def _is_computed(field: Any) -> bool:
-    return isinstance(default_of(field), DatabaseDefault)
+    """Return the model's fields except the primary key, which the database gives."""
+    return [field for field in model._meta.concrete_fields if not field.primary_key]
 
 
 # Values
@@ -281,33 +268,14 @@ def status_values(status: str) -> dict[str, Any]:
     return {"is_moved_by_named": is_moved_by_named, "named": "X".join(["", *named, ""])}
 
 
-Adapt = Callable[[dict[type[models.Model], Values]], Values]
-
-
-def adapter(connection: BaseDatabaseWrapper) -> Adapt:
-    """Return what turns rows' values into the database's types, by their placeholders' names.
-
-    A time that several columns have is adapted once.
-    """
-    adapt_time = connection.ops.adapt_datetimefield_value
-    times: dict[datetime, Any] = {}
-
-    def adapt(rows: dict[type[models.Model], Values]) -> Values:
-        values: Values = {}
-        for model, row in rows.items():
-            names, pick, adapting = _sent_columns(model)
-            values.update(zip(names, pick(row), strict=True))
-            for name, field in adapting:
-                value = values[name]
-                if isinstance(value, datetime):
-                    if value not in times:
-                        times[value] = adapt_time(value)
-                    values[name] = times[value]
-                elif value is not None:
-                    values[name] = field.get_db_prep_value(value, connection, prepared=True)
-        return values
-
-    return adapt
+def adapted(connection: BaseDatabaseWrapper, model: type[models.Model], row: Values) -> Values:
+    """Return a row's values as the database takes them, by their placeholders' names."""
+    names, pick, adapting = _sent_columns(model)
+    values = dict(zip(names, pick(row), strict=True))
+    for name, field in adapting:
+        if values[name] is not None:
+            values[name] = field.get_db_prep_value(values[name], connection, prepared=True)
+    return values
 
 
 @cache
@@ -347,30 +315,23 @@ def fetch_event(
     Reads a message that was there before: its row may know more than this event.
     """
     using = connection.alias
-    event = _stored(WebhookEvent, values, using)
+    event = _as_read(row_of(WebhookEvent, values), using)
     if event.next_run_at is None:
         return event
     message = change = None
     if isinstance(draft, StatusDraft):
         if found.is_new:
-            message = _stored(Message, draft.message_values | {"id": found.pk}, using)
+            message = _as_read(row_of(Message, draft.message_values | {"id": found.pk}), using)
         else:
             message = Message.objects.using(using).get(pk=found.pk)
         if change_id is not None:  # a duplicate that opts out has none
-            row = change_of(draft, found, id=change_id, event_id=event.pk)
-            change = _stored(StatusChange, row, using)
+            row = row_of(StatusChange, change_of(draft, found, id=change_id, event_id=event.pk))
+            change = _as_read(row, using)
     attach_facts(event, message, change, begun)
     return event
 
 
-def _stored(model: type[M], values: Values, using: str) -> M:
-    """Return the row of these values as if it had been read."""
-    names, pick = _known_columns(model)
-    return model.from_db(using, names, pick(values))
-
-
-@cache
-def _known_columns(model: type[models.Model]) -> tuple[list[str], Any]:
-    """Return the attributes that are known without reading the row, and what picks their values."""
-    names = [each.attname for each in model._meta.concrete_fields if not _is_computed(each)]
-    return names, itemgetter(*names)
+def _as_read(row: M, using: str) -> M:
+    """Return the row, which has been written, as if it had been read."""
+    row._state.adding, row._state.db = False, using
+    return row
