@@ -54,6 +54,9 @@ RETRIED_ERRORS = (
     NotSupportedError,
 )
 
+REFUSED_CODES = ("40001", "40P01", 1213, 1020)
+"""PostgreSQL's serialization failures and deadlocks, MariaDB's deadlocks and changed records."""
+
 PAUSES_OF_REFUSED = (0.05, 0.2)
 """Seconds before each retry of a transaction that was refused for another."""
 
@@ -198,16 +201,6 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
         retried_errors = RETRIED_ERRORS
 
 
-def is_serialization_failure(error: OperationalError) -> bool:
-    """Whether the database gave up this transaction for another one: it may succeed next time.
-
-    PostgreSQL's serialization failures and deadlocks, MariaDB's deadlocks and changed records.
-    """
-    cause = error.__cause__
-    codes = {getattr(cause, "sqlstate", None), *getattr(cause, "args", ())[:1]}
-    return not codes.isdisjoint({"40001", "40P01", 1213, 1020})
-
-
 def again_if_refused(write: Callable[[], T], *, using: str) -> T:
     """Call ``write``, a transaction, and again if the database refuses it for another one.
 
@@ -217,7 +210,9 @@ def again_if_refused(write: Callable[[], T], *, using: str) -> T:
         try:
             return write()
         except OperationalError as error:
-            if not is_serialization_failure(error) or connections[using].in_atomic_block:
+            cause = error.__cause__
+            codes = {getattr(cause, "sqlstate", None), *getattr(cause, "args", ())[:1]}
+            if codes.isdisjoint(REFUSED_CODES) or connections[using].in_atomic_block:
                 raise
         time.sleep(pause)
     return write()

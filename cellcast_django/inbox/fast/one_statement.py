@@ -10,17 +10,15 @@ from django.db.backends.utils import CursorWrapper
 from cellcast_django.database import prepared_statements
 from cellcast_django.database.transactions import own_statement, own_transaction
 from cellcast_django.database.vendors import POSTGRESQL
-from cellcast_django.inbox.drafts import DUPLICATE, Draft, StatusDraft, Values, plan
+from cellcast_django.inbox.drafts import DUPLICATE, Draft, Found, StatusDraft, Values, decide
 from cellcast_django.inbox.fast import plain_statements
 from cellcast_django.inbox.fast.plain_statements import (
-    Found,
     adapted,
     columns_of,
     fetch_event,
     lock_and_begin,
     moving_upsert,
     placeholder,
-    plan_of,
     save_begun,
     status_values,
     stored_without_id,
@@ -46,14 +44,15 @@ def write_at_once(
     """
     if not isinstance(draft, StatusDraft):
         return plain_statements.write_by_row(connection, draft, before_commit)
-    planned = plan(draft, is_news=True)
+    news = Found(is_news=True)
+    decision = decide(draft, news)
     # Only a reply may turn out to be one of several facts.
     is_certain = not isinstance(draft.payload, Reply) or (
         not draft.contact_to_opt_out
-        and planned == plan(draft, is_news=True, previous_status=draft.payload.status)
+        and decision == decide(draft, news._replace(previous_status=draft.payload.status))
     )
-    is_all = is_certain and (before_commit is None or planned.next_run_at is None)
-    event = draft.event_values | planned._asdict()
+    is_all = is_certain and (before_commit is None or decision.next_run_at is None)
+    event = draft.event_values | decision._asdict()
     values = {
         **status_values(draft.payload.status),
         **adapted(connection, Message, draft.message_values),
@@ -90,11 +89,11 @@ def _write_opt_out(
     begun = lock_and_begin(cursor, draft)
     if begun is not None:
         save_begun(cursor, begun, event["id"])
-    planned = plan_of(draft, found, begun)._asdict()
-    if event | planned != event:
-        event |= planned
+    decision = decide(draft, found, begun)._asdict()
+    if event | decision != event:
+        event |= decision
         events = WebhookEvent.objects.using(cursor.db.alias).filter(pk=event["id"])
-        events.update(**planned)
+        events.update(**decision)
     return begun
 
 

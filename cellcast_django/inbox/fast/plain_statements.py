@@ -9,7 +9,7 @@ value goes by the letter of its table and by its column: ``%(m_contact)s``.
 
 from functools import cache
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -19,13 +19,13 @@ from cellcast_django.database.transactions import own_transaction
 from cellcast_django.database.vendors import DIALECTS, Dialect
 from cellcast_django.inbox.drafts import (
     Draft,
+    Found,
     M,
-    RunPlan,
     StatusDraft,
     Values,
     attach_facts,
     begin_opt_out,
-    plan,
+    decide,
     row_of,
 )
 from cellcast_django.inbox.portable import BeforeCommit
@@ -55,19 +55,6 @@ cost 2 % of the app's CPU time, and PostgreSQL's statement 3,653 characters inst
 fourth more column that reports fill in would not fit into the 4,096 that psycopg remembers."""
 
 
-class Found(NamedTuple):
-    """The message that an event is about, once it is written, if it is about one."""
-
-    pk: Any = None
-    status: str = ""
-    previous_status: str = ""
-    """The status before this event; ``""`` if it had none."""
-    is_new: bool = False
-    """It was inserted just now: nothing had reported it, and nobody recorded it."""
-    is_news: bool = False
-    """Its history gains this status."""
-
-
 def write_by_row(
     connection: BaseDatabaseWrapper, draft: Draft, before_commit: BeforeCommit | None
 ) -> WebhookEvent | None:
@@ -87,15 +74,15 @@ def write_by_row(
                 transaction.set_rollback(True, connection.alias)
                 return None
         begun = lock_and_begin(cursor, draft)
-        planned = plan_of(draft, found, begun)
-        event = draft.event_values | planned._asdict() | {"message_id": found.pk}
+        decision = decide(draft, found, begun)
+        event = draft.event_values | decision._asdict() | {"message_id": found.pk}
         event["id"] = _insert(cursor, WebhookEvent, event)
         if isinstance(draft, StatusDraft) and found.is_news:
             change = change_of(draft, found, event_id=event["id"])
             change_id = _insert(cursor, StatusChange, change)
         if begun is not None:
             save_begun(cursor, begun, event["id"])
-        if before_commit is not None and planned.next_run_at is not None:
+        if before_commit is not None and decision.next_run_at is not None:
             before_commit([event["id"]])
     return fetch_event(connection, draft, event, found, change_id, begun)
 
@@ -112,11 +99,6 @@ def _write_message(cursor: CursorWrapper, message: Values) -> Found:
         is_news = cursor.fetchone() is None
     is_new = not previous_status and recorded_at is None
     return Found(pk, status, previous_status, is_new, is_news)
-
-
-def plan_of(draft: Draft, found: Found, begun: OptOutChange | None) -> RunPlan:
-    """Return what becomes of the event whose message was found so."""
-    return plan(draft, is_news=found.is_news, previous_status=found.previous_status, begun=begun)
 
 
 def _is_stored_without_id(cursor: CursorWrapper, message: Values) -> bool:
