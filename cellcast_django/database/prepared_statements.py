@@ -57,13 +57,6 @@ def execute(
             if sqlstate not in _NOT_PREPARED or connection.in_atomic_block:
                 raise
             connection.connection.prepare_threshold = None
-    return execute_unprepared(connection, statement, values)
-
-
-def execute_unprepared(
-    connection: BaseDatabaseWrapper, statement: str, values: dict[str, Any]
-) -> CursorWrapper:
-    """Execute a statement with ``%(name)s`` placeholders, and return the cursor."""
     cursor = connection.cursor()
     cursor.execute(statement, values)
     return cursor

@@ -30,6 +30,14 @@ def _limit_sqlite(
     return Limits(partial(set_timeout, timeout))
 
 
+def _execute(
+    connection: BaseDatabaseWrapper, statement: str, values: dict[str, Any]
+) -> CursorWrapper:
+    cursor = connection.cursor()
+    cursor.execute(statement, values)
+    return cursor
+
+
 class Dialect(NamedTuple):
     """How the inbox's own statements are written."""
 
@@ -60,9 +68,7 @@ class Vendor:
     limit: Callable[[BaseDatabaseWrapper, float, float], Limits] = lambda *_: Limits()
     """Limits lock waits, by so many seconds for a lock and in all, and lets transactions read what
     is committed."""
-    execute: Callable[[BaseDatabaseWrapper, str, dict[str, Any]], CursorWrapper] = (
-        prepared_statements.execute_unprepared
-    )
+    execute: Callable[[BaseDatabaseWrapper, str, dict[str, Any]], CursorWrapper] = _execute
     """Executes a statement with ``%(name)s`` placeholders, and returns the cursor."""
     state_of: Callable[[BaseDatabaseWrapper], Any] = lambda _: None
     """The state that decides where a session writes; ``None`` if there is none, or it is lost."""

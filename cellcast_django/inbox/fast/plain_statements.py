@@ -26,7 +26,6 @@ from cellcast_django.inbox.drafts import (
     attach_facts,
     begin_opt_out,
     decide,
-    row_of,
 )
 from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import (
@@ -125,11 +124,11 @@ def lock_and_begin(cursor: CursorWrapper, draft: Draft) -> OptOutChange | None:
     """
     if not draft.contact_to_opt_out:
         return None
-    opt_out = OptOut(contact=draft.contact_to_opt_out)
-    values = adapted(cursor.db, OptOut, opt_out.__dict__)
-    cursor.execute(_lock_statement(cursor.db.vendor), values)
-    [(opt_out.pk, opt_out.source, opt_out.ended_at)] = cursor  # all that tells whether it stands
-    return begin_opt_out(draft, _as_read(opt_out, cursor.db.alias))
+    new = OptOut(contact=draft.contact_to_opt_out).__dict__
+    cursor.execute(_lock_statement(cursor.db.vendor), adapted(cursor.db, OptOut, new))
+    [(pk, source, ended_at)] = cursor  # all that tells whether it stands
+    known = {"id": pk, "source": source, "ended_at": ended_at}
+    return begin_opt_out(draft, _stored(OptOut, new | known, cursor.db.alias))
 
 
 def save_begun(cursor: CursorWrapper, begun: OptOutChange, event_id: int) -> None:
@@ -137,7 +136,7 @@ def save_begun(cursor: CursorWrapper, begun: OptOutChange, event_id: int) -> Non
     opt_out = begun.opt_out
     begun.event_id = opt_out.event_id = event_id
     begun.pk = _insert(cursor, OptOutChange, begun.__dict__)
-    _as_read(begun, cursor.db.alias)
+    begun._state.adding, begun._state.db = False, cursor.db.alias
     values = adapted(cursor.db, OptOut, opt_out.__dict__) | {"id": opt_out.pk}
     cursor.execute(_opt_out_statement(cursor.db.vendor), values)
 
@@ -297,23 +296,23 @@ def fetch_event(
     Reads a message that was there before: its row may know more than this event.
     """
     using = connection.alias
-    event = _as_read(row_of(WebhookEvent, values), using)
+    event = _stored(WebhookEvent, values, using)
     if event.next_run_at is None:
         return event
     message = change = None
     if isinstance(draft, StatusDraft):
         if found.is_new:
-            message = _as_read(row_of(Message, draft.message_values | {"id": found.pk}), using)
+            message = _stored(Message, draft.message_values | {"id": found.pk}, using)
         else:
             message = Message.objects.using(using).get(pk=found.pk)
         if change_id is not None:  # a duplicate that opts out has none
-            row = row_of(StatusChange, change_of(draft, found, id=change_id, event_id=event.pk))
-            change = _as_read(row, using)
+            row = change_of(draft, found, id=change_id, event_id=event.pk)
+            change = _stored(StatusChange, row, using)
     attach_facts(event, message, change, begun)
     return event
 
 
-def _as_read(row: M, using: str) -> M:
-    """Return the row, which has been written, as if it had been read."""
-    row._state.adding, row._state.db = False, using
-    return row
+def _stored(model: type[M], values: Values, using: str) -> M:
+    """Return the row of these values as if it had been read."""
+    names = [field.attname for field in model._meta.concrete_fields]
+    return model.from_db(using, names, [values[name] for name in names])
