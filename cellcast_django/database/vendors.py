@@ -70,8 +70,6 @@ class Vendor:
     is committed."""
     execute: Callable[[BaseDatabaseWrapper, str, dict[str, Any]], CursorWrapper] = _execute
     """Executes a statement with ``%(name)s`` placeholders, and returns the cursor."""
-    state_of: Callable[[BaseDatabaseWrapper], Any] = lambda _: None
-    """The state that decides where a session writes; ``None`` if there is none, or it is lost."""
     lock_for_insert: tuple[str, ...] = ()
     """Keep others from inserting into a ``{table}``; see ``lock_for_insert``."""
     is_embedded: bool = False
@@ -96,7 +94,6 @@ VENDORS = {
         dialect=POSTGRESQL,
         limit=postgresql.limit,
         execute=prepared_statements.execute,
-        state_of=postgresql.state_of,
         # Waits for the present writers, and makes later ones wait.
         lock_for_insert=("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",),
         lock_limit=("options", "-c lock_timeout=2s"),
