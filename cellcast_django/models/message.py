@@ -598,6 +598,10 @@ class Message(models.Model):
         return changed
 
 
+class StatusChangeQuerySet(FreshQuerySet["StatusChange"]):
+    """Rows of a history: type checkers know no manager of a generic QuerySet."""
+
+
 class StatusChange(models.Model):
     """A reported status: one row of a message's history, whether or not it arrived late."""
 
@@ -645,7 +649,7 @@ class StatusChange(models.Model):
         help_text=_("The event that reported it; empty once that event has been pruned."),
     )
 
-    objects: ClassVar[FreshQuerySet["StatusChange"]] = FreshQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[StatusChangeQuerySet] = StatusChangeQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         verbose_name = _("status change")

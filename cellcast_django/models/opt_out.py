@@ -195,6 +195,10 @@ class OptOut(models.Model):
         )
 
 
+class OptOutChangeQuerySet(FreshQuerySet["OptOutChange"]):
+    """Rows of a history: type checkers know no manager of a generic QuerySet."""
+
+
 class OptOutChange(models.Model):
     """An opt-out that began or ended: one row of its history, which nothing changes or prunes.
 
@@ -253,7 +257,7 @@ class OptOutChange(models.Model):
         _("received as"), _("The username of the secret that its webhook came with.")
     )
 
-    objects: ClassVar[FreshQuerySet["OptOutChange"]] = FreshQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[OptOutChangeQuerySet] = OptOutChangeQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         verbose_name = _("opt-out change")
