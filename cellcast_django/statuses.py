@@ -144,11 +144,6 @@ def _rank(status: str) -> tuple[int, str]:
     return UNKNOWN_PRECEDENCE, status
 
 
-def is_final(status: str) -> bool:
-    """Whether no further status is expected."""
-    return status in FINAL
-
-
 def recompute(apps: Any, using: str, word: str) -> None:
     """Give each message whose history holds ``word`` the status that is the highest of it now.
 
@@ -168,9 +163,6 @@ def recompute(apps: Any, using: str, word: str) -> None:
 # For people
 
 
-OF_REPLY = _("The customer’s reply has reached you.")
-
-
 def description_of(status: str, *, is_reply: bool = False) -> str | Promise:
     """Return what a status means and what to do; ``""`` for one that we do not know.
 
@@ -179,7 +171,7 @@ def description_of(status: str, *, is_reply: bool = False) -> str | Promise:
     """
     if status not in PRECEDENCE or not status:
         return ""
-    return OF_REPLY if is_reply else Status(status).description
+    return _("The customer’s reply has reached you.") if is_reply else Status(status).description
 
 
 class Reason(NamedTuple):

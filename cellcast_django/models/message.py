@@ -44,7 +44,7 @@ from cellcast_django.payloads import (
     MAX_STATUS_LENGTH,
     clean,
 )
-from cellcast_django.statuses import FINAL, UNDELIVERED, Status, is_final
+from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -456,7 +456,7 @@ class Message(models.Model):
     @property
     def is_final(self) -> bool:
         """Whether no further status is expected."""
-        return is_final(self.status)
+        return self.status in FINAL
 
     @property
     def is_undelivered(self) -> bool:
@@ -552,14 +552,13 @@ class Message(models.Model):
         The reference of a recorded message is what ``record_sent`` said, also if that was nothing,
         and so is its text. No text comes back to a sent one that was redacted: it has no contact.
         """
-        taken = set(self.REPORTED)
+        kept = set()
         if self.recorded_at is not None:
-            taken -= {"body", "reference"}
+            kept = {"body", "reference"}
         elif self.direction == Direction.OUTBOUND and not self.contact:
-            taken.discard("body")
-        return self._take(
-            other, [name for name in self.REPORTED if name in taken and not getattr(self, name)]
-        )
+            kept = {"body"}
+        empty = [name for name in self.REPORTED if not getattr(self, name)]
+        return self._take(other, [name for name in empty if name not in kept])
 
     def record(self, sent: "Message") -> list[str]:
         """Take over what the sending side knows, without saving it; return the fields to save.
