@@ -246,11 +246,11 @@ def _event(arrival: Arrival, **values: Any) -> Values:
 
 def row_of(model: type[M], values: Values) -> M:
     """Return an unsaved row, in a third of the time that the columns' names would take."""
-    return model(*_in_order(model)(values))
+    return model(*in_order(model)(values))
 
 
 @cache
-def _in_order(model: type[models.Model]) -> Callable[[Values], tuple[Any, ...]]:
+def in_order(model: type[models.Model]) -> Callable[[Values], tuple[Any, ...]]:
     """Return what picks a row's values in the order in which the model takes them."""
     return itemgetter(*(field.attname for field in model._meta.concrete_fields))
 
