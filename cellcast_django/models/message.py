@@ -229,16 +229,9 @@ def outgoing_parts(
     return {
         "receiver": _checked("receiver", text_of(receiver), MAX_NUMBER_LENGTH, required=True),
         "sender": _checked("sender", text_of(sender or ""), MAX_NUMBER_LENGTH),
-        "body": clean(_text("body", body)),
-        "reference": _checked("reference", _text("reference", reference), MAX_REFERENCE_LENGTH),
+        "body": _checked("body", body),
+        "reference": _checked("reference", reference, MAX_REFERENCE_LENGTH),
     }
-
-
-def _text(name: str, value: object) -> str:
-    """Return a string, or a lazy translation in the present language."""
-    if not isinstance(value, str | Promise):
-        raise TypeError(f"{name} must be text, not {type(value).__name__}.")
-    return str(value)
 
 
 def _checked_id(cellcast_id: str | int) -> str:
@@ -248,11 +241,14 @@ def _checked_id(cellcast_id: str | int) -> str:
     return _checked("cellcast_id", str(cellcast_id), MAX_ID_LENGTH, required=True)
 
 
-def _checked(name: str, value: str, limit: int, *, required: bool = False) -> str:
-    text = clean(value)
+def _checked(name: str, value: object, limit: int | None = None, *, required: bool = False) -> str:
+    """Return a clean string, also of a lazy translation."""
+    if not isinstance(value, str | Promise):
+        raise TypeError(f"{name} must be text, not {type(value).__name__}.")
+    text = clean(str(value))
     if required and not text.strip():
         raise ValueError(f"{name} is empty.")
-    if len(text) > limit:
+    if limit is not None and len(text) > limit:
         raise ValueError(f"{name} is longer than {limit} characters.")
     return text
 
