@@ -50,8 +50,6 @@ class Dialect(NamedTuple):
     """The value ``{old}``, or ``{new}`` if the old one is ``{empty}``."""
     is_one_of: str
     """Whether ``{}`` is one of the statuses in ``%(named)s``, which are parted by an ``X``."""
-    combines_writes: bool = False
-    """One statement can insert into several tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +84,6 @@ POSTGRESQL = Dialect(
     offered="excluded.{}",
     fill_in="COALESCE(NULLIF({old}, {empty}), {new})",
     is_one_of="strpos(%(named)s::text, 'X' || {} || 'X') > 0",
-    combines_writes=True,
 )
 
 VENDORS = {
@@ -120,9 +117,7 @@ VENDORS = {
         encoding=("SELECT @@character_set_client", "utf8mb4"),
     ),
     "sqlite": Vendor(
-        dialect=POSTGRESQL._replace(
-            is_one_of="instr(%(named)s, 'X' || {} || 'X') > 0", combines_writes=False
-        ),
+        dialect=POSTGRESQL._replace(is_one_of="instr(%(named)s, 'X' || {} || 'X') > 0"),
         limit=_limit_sqlite,
         # Any write takes the one lock, even if it changes nothing.
         lock_for_insert=("DELETE FROM {table} WHERE 1 = 0",),
