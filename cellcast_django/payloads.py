@@ -220,7 +220,8 @@ def is_too_deep(text: str) -> bool:
 
 def _element_texts(text: str) -> list[str]:
     """Return the text of each element, as written, of a JSON array that is known to parse."""
-    texts, end = [], text.index("[") + 1
+    texts: list[str] = []
+    end = text.index("[") + 1
     while True:
         start = next(position for position in count(end) if text[position] not in " \t\n\r,")
         if text[start] == "]":

@@ -161,7 +161,10 @@ class OptOut(models.Model):
         that decision. Cellcast's list, which has no times, never begins one again: it may still
         name somebody who has been opted in here.
         """
-        if self.is_active or not (has_just_arrived or self._ended_before(source, at)):
+        if self.is_active:
+            return None
+        ended_at = None if has_just_arrived else self.ended_at
+        if ended_at is not None and (source == self.Source.LIST or at < ended_at):
             return None
         self.source, self.since, self.event = source, at, None
         self.ended_at, self.note = None, note
@@ -175,12 +178,6 @@ class OptOut(models.Model):
             username=username,
             received_as=received_as,
         )
-
-    def _ended_before(self, source: Source, at: datetime) -> bool:
-        """Whether its last end, if any, precedes what comes from elsewhere; in doubt, it does."""
-        if self.ended_at is None:
-            return True
-        return source != self.Source.LIST and at >= self.ended_at
 
     def end(self, *, at: datetime, note: str = "", username: str = "") -> "OptOutChange":
         """End it while it stands, without saving it; return the change to save."""
