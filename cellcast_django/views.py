@@ -71,7 +71,8 @@ def read_body(request: HttpRequest, *, limit: int) -> Body:
     request has no length, and Django reads nothing then, so the server's own stream is read if it
     ends by itself.
     """
-    length = _content_length(request)
+    given = str(request.META.get("CONTENT_LENGTH") or "")
+    length = int(given[:18]) if given.isdecimal() else None  # int() refuses thousands of digits
     if length is not None and length > limit:
         raise BodyTooLargeError
     source = request if length is not None else _source_without_length(request)
@@ -85,12 +86,6 @@ def read_body(request: HttpRequest, *, limit: int) -> Body:
         shortfall = f"The body ended after {len(content)} of {length} bytes."
         return Body(content, "", shortfall)  # half a form must not be read as a whole one later
     return Body(content, request.META.get("CONTENT_TYPE", ""))
-
-
-def _content_length(request: HttpRequest) -> int | None:
-    """Return the ``Content-Length`` in bytes; ``None`` if there is none."""
-    length = str(request.META.get("CONTENT_LENGTH") or "")
-    return int(length[:18]) if length.isdecimal() else None  # it refuses thousands of digits
 
 
 def _source_without_length(request: HttpRequest) -> Any:
