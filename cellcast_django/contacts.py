@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 
 import phonenumbers
@@ -23,9 +24,7 @@ def normalise(number: str, region: str) -> str:
     if AUSTRALIAN_MOBILE.fullmatch(number):
         return number  # most numbers look like this, and parsing is slow
     parsed = _parse(number, region)
-    if parsed is None or not _is_valid(parsed):
-        return number
-    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    return number if parsed is None else _e164(parsed)
 
 
 def text_of(number: str | PhoneNumber) -> str:
@@ -39,13 +38,12 @@ def text_of(number: str | PhoneNumber) -> str:
         raise TypeError(f"A phone number must be a string, not {type(number).__name__}.")
     if number.country_code is None:  # django-phonenumber-field's, where it could not parse the text
         return number.raw_input or ""
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    return _e164(number)
 
 
 def is_phone_number(number: str, region: str) -> bool:
     """Whether ``normalise`` recognises ``number``, in any spelling."""
-    parsed = _parse(number, region)
-    return parsed is not None and _is_valid(parsed)
+    return _parse(number, region) is not None
 
 
 def number_pattern(number: str, region: str) -> re.Pattern[str]:
@@ -82,7 +80,7 @@ def numbers_in(body: str, region: str) -> Iterator[str]:
     text = _ESCAPED.sub(_unescape, body)
     for plain in (text, text.replace("+", " ")):
         for found in PhoneNumberMatcher(plain, region, leniency=Leniency.VALID):
-            yield phonenumbers.format_number(found.number, phonenumbers.PhoneNumberFormat.E164)
+            yield _e164(found.number)
         for mobile in _MOBILE.finditer(plain):
             yield "+61" + re.sub(r"\D", "", mobile[1])
 
@@ -103,21 +101,21 @@ _URI = re.compile(r"^\s*tel:", re.IGNORECASE)  # RFC 3966
 
 
 def _parse(number: str, region: str) -> PhoneNumber | None:
+    """Return a valid phone number, ``None`` if it is not one."""
     text = " ".join(_URI.sub("", number, count=1).split())
     if any(character.isalpha() for character in text):
         return None  # phonenumbers would read letters as telephone keys
-    parsed = _parse_digits(text, region)
-    if text.startswith("00") and (parsed is None or not _is_valid(parsed)):
-        # Abroad, 00 is what 0011 is in Australia.
-        return _parse_digits(f"+{text[2:]}", region) or parsed
-    return parsed
+    # Abroad, 00 is what 0011 is in Australia.
+    for spelling in [text, f"+{text[2:]}"] if text.startswith("00") else [text]:
+        with suppress(phonenumbers.NumberParseException):
+            parsed = phonenumbers.parse(spelling, region)
+            if _is_valid(parsed):
+                return parsed
+    return None
 
 
-def _parse_digits(text: str, region: str) -> PhoneNumber | None:
-    try:
-        return phonenumbers.parse(text, region)
-    except phonenumbers.NumberParseException:
-        return None
+def _e164(number: PhoneNumber) -> str:
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
 def _is_valid(number: PhoneNumber) -> bool:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from json.decoder import JSONDecoder
 from typing import Any, Self, TypeGuard
 from urllib.parse import parse_qsl
@@ -148,7 +149,6 @@ def elements(body: bytes, raw: str, content_type: str) -> list[tuple[Any, str]]:
 # Numbers stay as written: ids of any length, and no 1e999 that becomes infinity. A raw newline in
 # a string is no reason to lose a customer's reply, hence not strict.
 _decoder = JSONDecoder(parse_int=str, parse_float=str, parse_constant=str, strict=False)
-_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def parse_json(text: str) -> Any:
@@ -220,19 +220,14 @@ def is_too_deep(text: str) -> bool:
 
 def _element_texts(text: str) -> list[str]:
     """Return the text of each element, as written, of a JSON array that is known to parse."""
-    texts = []
-    position = text.index("[")
-    while text[position] != "]":
-        start = _skip_space(text, position + 1)
+    texts: list[str] = []
+    end = text.index("[") + 1
+    while True:
+        start = next(position for position in count(end) if text[position] not in " \t\n\r,")
+        if text[start] == "]":
+            return texts
         _, end = _decoder.raw_decode(text, start)
         texts.append(text[start:end])
-        position = _skip_space(text, end)
-    return texts
-
-
-def _skip_space(text: str, position: int) -> int:
-    match = _SPACE.match(text, position)
-    return match.end() if match else position
 
 
 # One element

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from django.db.models import TextChoices
 from django.utils.functional import Promise
@@ -144,11 +144,6 @@ def _rank(status: str) -> tuple[int, str]:
     return UNKNOWN_PRECEDENCE, status
 
 
-def is_final(status: str) -> bool:
-    """Whether no further status is expected."""
-    return status in FINAL
-
-
 def recompute(apps: Any, using: str, word: str) -> None:
     """Give each message whose history holds ``word`` the status that is the highest of it now.
 
@@ -168,9 +163,6 @@ def recompute(apps: Any, using: str, word: str) -> None:
 # For people
 
 
-OF_REPLY = _("The customer’s reply has reached you.")
-
-
 def description_of(status: str, *, is_reply: bool = False) -> str | Promise:
     """Return what a status means and what to do; ``""`` for one that we do not know.
 
@@ -179,87 +171,70 @@ def description_of(status: str, *, is_reply: bool = False) -> str | Promise:
     """
     if status not in PRECEDENCE or not status:
         return ""
-    return OF_REPLY if is_reply else Status(status).description
-
-
-class Reason(NamedTuple):
-    """What carriers mean by some words, for the person who reads the status."""
-
-    phrases: str
-    """Whole words in lower case, separated by commas; one of them is enough."""
-    meaning: Promise
-    examples: tuple[str, ...]
-    """What a carrier may write: for the tests."""
+    return _("The customer’s reply has reached you.") if is_reply else Status(status).description
 
 
 _WRONG = ("bad", "invalid", "unknown", "wrong")
 _NUMBER = ("address", "destination", "msisdn", "number", "receiver", "recipient")
 
 REASONS = (
-    Reason(
+    (
         "blacklist, blacklisted, black list, do not contact, unsubscribed, opt out, optout, "
         "opted out",
         _("This customer has opted out. Do not text them unless they ask for it."),
-        ("Recipient has opted out", "OPT-OUT", "Number is blacklisted"),
     ),
-    Reason(
+    (
         "absent, detached, no coverage, no paging, not reachable, switched off, unreachable",
         _("Their phone was off or had no coverage. Send it again later, or phone them."),
-        ("Absent subscriber", "ABSENT_SUBSCRIBER", "Handset switched off"),
     ),
-    Reason(
+    (
         "content blocked, content filter, content rejected, blocked url, filtered, phishing, "
         "spam, url blocked",
         _("The words were taken for spam. Change them, above all links, or phone them."),
-        ("Content blocked", "Spam filter", "Message contains a blocked URL"),
     ),
-    Reason(
+    (
         "fixed line, land line, landline",
         _("The number is a landline, which cannot receive texts. Phone them."),
-        ("Number is linked to a landline", "fixed-line"),
     ),
-    Reason(
+    (
         "inactive subscriber, no such number, not in service, unallocated, unassigned, "
         "unknown subscriber, "
         + ", ".join(f"{which} {what}" for which in _WRONG for what in _NUMBER),
         _("The number is wrong or no longer in use. Ask the customer for their number."),
-        ("no such number", "Unknown subscriber", "Invalid destination address"),
     ),
-    Reason(
+    (
         "barred, barring, incompatible, not provisioned",
         _("Their phone or plan does not accept this text. Phone them."),
-        ("Call barred", "Teleservice not provisioned"),
     ),
-    Reason(
+    (
         "inbox full, inbox is full, memory capacity, memory full, storage full",
         _("Their phone has no room for messages. Phone them, or send it again later."),
-        ("Memory capacity exceeded", "Inbox is full"),
     ),
-    Reason(
+    (
         "balance is too low, balance too low, low balance, not enough credit, not enough credits, "
         "no credit, no credits, out of credit, out of credits, insufficient balance, "
         "insufficient credit, insufficient credits, insufficient funds",
         _("Your Cellcast account has run out of credit. Top it up, then send it again."),
-        ("Insufficient credit", "Your balance is too low for this request"),
     ),
-    Reason(
+    (
         "invalid sender, originator, sender blocked, sender id, sender is not, sender name, "
         "sender not, senderid, source address, unknown sender",
         _("The name or number you sent from is not allowed. Tell whoever set up Cellcast."),
-        ("Invalid sender id", "Your sender id is not registered.", "source address"),
     ),
-    Reason(
+    (
         "expired, time out, timed out, timeout, validity period",
         _("It could not be delivered in time. Phone them, or send it again later."),
-        ("Validity period expired", "timed-out"),
     ),
-    Reason(
+    (
         "congested, congestion, network error, network failure, system error, system failure, "
         "temporarily, temporary, throttled, throttling",
         _("The phone network had a problem. Send it again later."),
-        ("Network congestion", "Temporary failure"),
     ),
 )
+"""Phrases, any of which is enough, with what carriers mean by them, for whoever reads the status.
+
+Whole words in lower case, separated by commas.
+"""
 
 
 def explain_reason(reason: str) -> str | Promise:
@@ -269,8 +244,8 @@ def explain_reason(reason: str) -> str | Promise:
     """
     words = " ".join(re.findall(r"[^\W_]+", reason.lower()))
     found = [
-        each.meaning
-        for each in REASONS
-        if any(f" {phrase} " in f" {words} " for phrase in each.phrases.split(", "))
+        meaning
+        for phrases, meaning in REASONS
+        if any(f" {phrase} " in f" {words} " for phrase in phrases.split(", "))
     ]
     return found[0] if len(found) == 1 else ""

@@ -26,12 +26,8 @@ from cellcast_django.payloads import Endpoint, Invalid, Payload
 
 logger = logging.getLogger("cellcast_django")
 
-RETRY_AFTER_SECONDS = 30
 TEST_SEND_HEADER = "Cellcast-Test-Send"
 """``1`` marks our own Test Send, as opposed to a webhook from Cellcast."""
-TEST_SEND_KEY = "HTTP_CELLCAST_TEST_SEND"
-MAX_LENGTH_DIGITS = 18
-"""Reads no more digits of ``Content-Length``: ``int()`` refuses thousands of them."""
 
 
 class BodyTooLargeError(APIException):
@@ -75,7 +71,8 @@ def read_body(request: HttpRequest, *, limit: int) -> Body:
     request has no length, and Django reads nothing then, so the server's own stream is read if it
     ends by itself.
     """
-    length = content_length(request)
+    given = str(request.META.get("CONTENT_LENGTH") or "")
+    length = int(given[:18]) if given.isdecimal() else None  # int() refuses thousands of digits
     if length is not None and length > limit:
         raise BodyTooLargeError
     source = request if length is not None else _source_without_length(request)
@@ -89,14 +86,6 @@ def read_body(request: HttpRequest, *, limit: int) -> Body:
         shortfall = f"The body ended after {len(content)} of {length} bytes."
         return Body(content, "", shortfall)  # half a form must not be read as a whole one later
     return Body(content, request.META.get("CONTENT_TYPE", ""))
-
-
-def content_length(request: HttpRequest) -> int | None:
-    """Return the ``Content-Length`` in bytes; ``None`` if there is none."""
-    length = str(request.META.get("CONTENT_LENGTH") or "")
-    if not length.isdecimal():
-        return None
-    return int(length[:MAX_LENGTH_DIGITS])
 
 
 def _source_without_length(request: HttpRequest) -> Any:
@@ -113,7 +102,7 @@ class StorageUnavailableError(APIException):
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_detail = _("The webhook could not be stored. Please send it again.")
-    wait = RETRY_AFTER_SECONDS
+    wait = 30  # seconds
 
 
 class JSONNegotiation(BaseContentNegotiation):
@@ -205,7 +194,7 @@ class WebhookView(APIView):
             endpoint=self.endpoint,
             content_type=body.content_type,
             username=self.username,
-            is_test=request.META.get(TEST_SEND_KEY) == "1",
+            is_test=request.META.get("HTTP_CELLCAST_TEST_SEND") == "1",
         )
         log_webhook(self.endpoint, self.username, events)
         return respond(events)

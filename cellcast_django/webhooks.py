@@ -126,18 +126,6 @@ WEBHOOKS = (
 )
 
 
-class _Asked(dict[str, Any]):
-    """A payload that knows which keys a reader has looked for."""
-
-    def __init__(self, payload: Mapping[str, Any]) -> None:
-        super().__init__(payload)
-        self.keys_asked: set[str] = set()
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self.keys_asked.add(key)
-        return super().get(key, default)
-
-
 @cache
 def known_keys() -> frozenset[str]:
     """Return the keys that Cellcast sends: those that a reader looks for, and those that none does.
@@ -146,12 +134,17 @@ def known_keys() -> frozenset[str]:
     keys in turn.
     """
     known = set(UNREAD_KEYS)
+
+    class Asked(dict[str, Any]):
+        def get(self, key: str, default: Any = None) -> Any:
+            known.add(key)
+            return super().get(key, default)
+
     for webhook in WEBHOOKS:
         for payload in (example.payload for example in webhook.examples):
             for left_out in ("", *payload):
-                element = _Asked({k: v for k, v in payload.items() if k != left_out})
+                element = Asked({k: v for k, v in payload.items() if k != left_out})
                 read_element(element, "", webhook.endpoint)
-                known |= element.keys_asked
     return frozenset(known)
 
 

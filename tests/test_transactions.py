@@ -328,19 +328,6 @@ def give_level(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
 # A state of the host's own
 
 
-def test_session_that_would_lose_its_state_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    states = iter(["the host's", "the server's", None])
-    monkeypatch.setitem(VENDORS, connection.vendor, Vendor(state_of=lambda _: next(states)))
-    with pytest.raises(transactions.SessionChangedError):
-        transactions.renew(connection)
-
-
-def test_session_that_keeps_its_state_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(VENDORS, connection.vendor, Vendor(state_of=lambda _: "the same"))
-    transactions.renew(connection)
-    assert not Message.objects.exists()
-
-
 def test_statement_without_its_own_limit_gets_a_transaction(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -350,18 +337,6 @@ def test_statement_without_its_own_limit_gets_a_transaction(
     with queries, transactions.own_statement("default"):
         assert connection.in_atomic_block
     assert limits.first in [query["sql"] for query in queries]
-
-
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="roles and schemas of PostgreSQL")
-@pytest.mark.parametrize(
-    "change", ["SET search_path = another, public", "SET ROLE another"], ids=["schema", "role"]
-)
-def test_replaced_session_never_stores_in_another_schema(change: str) -> None:
-    run("DROP SCHEMA IF EXISTS another", "CREATE SCHEMA another")
-    run("DROP ROLE IF EXISTS another", "CREATE ROLE another SUPERUSER")
-    run(change, "BEGIN")
-    assert WebhookClient().status().status_code == 503
-    assert WebhookClient().status().status_code == 200, "the state is set for the next request"
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="roles and schemas of PostgreSQL")

@@ -4,27 +4,24 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.database.sessions import Limits, ask_once
 
-LIMITS = ("innodb_lock_wait_timeout", "lock_wait_timeout")
-"""For rows, and for tables: a migration, ``LOCK TABLES``."""
-
 
 def limit(connection: BaseDatabaseWrapper, lock_seconds: float, _budget_seconds: float) -> Limits:
     """Limit lock waits unless the session does, and let its next transaction read the committed."""
+    names = "innodb_lock_wait_timeout", "lock_wait_timeout"  # for rows, and for tables
     longest_wait, is_logged_by_statement = ask_once(
         connection,
         "SELECT GREATEST(@@innodb_lock_wait_timeout, @@lock_wait_timeout), "
         "@@log_bin AND @@binlog_format = 'STATEMENT'",
     )
-    is_limited = longest_wait <= lock_seconds
-    if not is_limited:
-        keep = [f"@cellcast_{name} = @@{name}" for name in LIMITS]
-        limit = [f"{name} = LEAST(@@{name}, {lock_seconds})" for name in LIMITS]
+    limits = Limits()
+    if longest_wait > lock_seconds:
+        keep = [f"@cellcast_{name} = @@{name}" for name in names]
+        limit = [f"{name} = LEAST(@@{name}, {lock_seconds})" for name in names]
+        restore = [f"{name} = @cellcast_{name}" for name in names]
         connection.cursor().execute(f"SET {', '.join([*keep, *limit])}")
+        limits = Limits(lambda: connection.cursor().execute(f"SET {', '.join(restore)}"))
     if getattr(connection, "isolation_level", None) != "read committed":
         # For one transaction; the lowest at which InnoDB writes.
         level = "REPEATABLE READ" if is_logged_by_statement else "READ COMMITTED"
         connection.cursor().execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
-    if is_limited:
-        return Limits()
-    restore = [f"{name} = @cellcast_{name}" for name in LIMITS]
-    return Limits(lambda: connection.cursor().execute(f"SET {', '.join(restore)}"))
+    return limits

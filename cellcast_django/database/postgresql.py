@@ -1,8 +1,7 @@
-"""What holds in a session of PostgreSQL: its own limits, its level, and where it writes."""
+"""Limits and level for a session of PostgreSQL, or for one transaction in it."""
 
 from functools import partial
 from importlib import import_module
-from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -34,20 +33,3 @@ def limit(connection: BaseDatabaseWrapper, lock_seconds: float, _budget_seconds:
     levels = import_module("django.db.backends.postgresql.psycopg_any").IsolationLevel
     session.isolation_level = levels.READ_COMMITTED
     return Limits(partial(setattr, session, "isolation_level", level), first, needs_transaction)
-
-
-def state_of(connection: BaseDatabaseWrapper) -> tuple[Any, ...] | None:
-    """Return the role and the schema in which the session writes; ``None`` if it is lost.
-
-    Ends its transaction.
-    """
-    session = connection.connection
-    try:
-        session.rollback()
-        with session.cursor() as cursor:
-            cursor.execute("SELECT current_user, current_setting('search_path')")
-            found = tuple(cursor.fetchone())
-        session.rollback()
-    except Exception:  # the driver's own: whatever it is, this session is of no use
-        return None
-    return found

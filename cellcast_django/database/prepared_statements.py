@@ -6,7 +6,7 @@ settings this saves a quarter of a webhook's CPU time.
 Call it within ``with_retries``, which repeats what a lost connection has failed.
 """
 
-from functools import cache
+from functools import cache, partialmethod
 from importlib import import_module
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -65,24 +65,17 @@ def execute(
 @cache
 def _preparing_cursor() -> Any:
     """Return the class; made late, because psycopg need not be installed."""
-    usual: Any = import_module("psycopg").Cursor
-
-    class PreparingCursor(usual):  # type: ignore[misc]
-        def execute(self, query: Any, params: Any = None) -> Any:
-            return super().execute(query, params, prepare=True)
-
-    return PreparingCursor
+    usual = import_module("psycopg").Cursor
+    execute = partialmethod(usual.execute, prepare=True)
+    return type("PreparingCursor", (usual,), {"execute": execute})
 
 
-def _is_watched(connection: BaseDatabaseWrapper) -> bool:
-    for name in ("cursor", "_cursor", "_prepare_cursor", "create_cursor", "make_cursor"):
-        if not getattr(connection, name).__module__.startswith(_DJANGOS):
-            return True
-    return bool(connection.execute_wrappers)
+_CURSOR_METHODS = "cursor", "_cursor", "_prepare_cursor", "create_cursor", "make_cursor"
 
 
 def _can_prepare(connection: BaseDatabaseWrapper) -> bool:
-    if _is_watched(connection):
+    methods = [getattr(connection, name).__module__ for name in _CURSOR_METHODS]
+    if connection.execute_wrappers or not all(each.startswith(_DJANGOS) for each in methods):
         return False
     connection.validate_thread_sharing()
     connection.ensure_connection()

@@ -14,7 +14,6 @@ from itertools import chain, repeat
 from typing import Any, TypeVar
 
 from django.db import (
-    DatabaseError,
     Error,
     InterfaceError,
     InternalError,
@@ -53,6 +52,9 @@ RETRIED_ERRORS = (
     # A statement prepared before a migration (0A000).
     NotSupportedError,
 )
+
+REFUSED_CODES = ("40001", "40P01", 1213, 1020)
+"""PostgreSQL's serialization failures and deadlocks, MariaDB's deadlocks and changed records."""
 
 PAUSES_OF_REFUSED = (0.05, 0.2)
 """Seconds before each retry of a transaction that was refused for another."""
@@ -106,13 +108,12 @@ def ensure_autocommit(connection: BaseDatabaseWrapper) -> None:
     """Make sure that the next write commits by itself, whatever was left open.
 
     A transaction that the host project did not end is rolled back, and its session discarded.
-    Raises ``django.db.Error`` if no session is available, and ``SessionChangedError`` as ``renew``
-    does.
+    Raises ``django.db.Error`` if no session is available.
     """
     if not is_idle(connection):
         if is_in_test(connection):
             return
-        renew(connection)
+        discard(connection)
     if not connection.get_autocommit():  # turned off in the settings
         connection.set_autocommit(True)
 
@@ -133,31 +134,6 @@ def discard(connection: BaseDatabaseWrapper) -> None:
             end()
     with suppress(Error):
         connection.close()
-
-
-class SessionChangedError(DatabaseError):
-    """A new session lacks what a plain ``SET`` of the host project had done in the one before."""
-
-
-def renew(connection: BaseDatabaseWrapper) -> None:
-    """Discard the session where the next statement writes.
-
-    Raises ``SessionChangedError`` if the session still answers, and a new one would write as
-    another role or into another schema. Of one that is lost nobody can tell.
-    """
-    state_of = vendor_of(connection).state_of
-    before = state_of(connection)
-    discard(connection)
-    if before is None:
-        return
-    with suppress(Error):  # the next statement will say so
-        connection.connect()
-    if state_of(connection) not in (before, None):
-        connection.close()
-        raise SessionChangedError(
-            "A plain SET had given the session another role or search_path. Set them where Django "
-            "connects: in OPTIONS, or in a receiver of connection_created."
-        )
 
 
 def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | None = None) -> T:
@@ -183,12 +159,11 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
             if not connection.in_atomic_block:
                 ensure_autocommit(connection)
             return write(using)
-        except retried_errors as error:
+        except retried_errors:
             if connection.in_atomic_block:  # a test's transaction, which cannot continue
                 raise
             had_session = connection.connection is not None
-            # Where the tables cannot be found is not where the webhook would have been stored.
-            (discard if isinstance(error, ProgrammingError) else renew)(connection)
+            discard(connection)
             now = time.monotonic()
             has_waited = for_seconds is None and had_session and now - tried >= LOCK_SECONDS
             pause = next(pauses) * random.uniform(1, 1.5)  # noqa: S311
@@ -196,16 +171,6 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
                 raise
             time.sleep(pause)
         retried_errors = RETRIED_ERRORS
-
-
-def is_serialization_failure(error: OperationalError) -> bool:
-    """Whether the database gave up this transaction for another one: it may succeed next time.
-
-    PostgreSQL's serialization failures and deadlocks, MariaDB's deadlocks and changed records.
-    """
-    cause = error.__cause__
-    codes = {getattr(cause, "sqlstate", None), *getattr(cause, "args", ())[:1]}
-    return not codes.isdisjoint({"40001", "40P01", 1213, 1020})
 
 
 def again_if_refused(write: Callable[[], T], *, using: str) -> T:
@@ -217,7 +182,9 @@ def again_if_refused(write: Callable[[], T], *, using: str) -> T:
         try:
             return write()
         except OperationalError as error:
-            if not is_serialization_failure(error) or connections[using].in_atomic_block:
+            cause = error.__cause__
+            codes = {getattr(cause, "sqlstate", None), *getattr(cause, "args", ())[:1]}
+            if codes.isdisjoint(REFUSED_CODES) or connections[using].in_atomic_block:
                 raise
         time.sleep(pause)
     return write()

@@ -50,8 +50,6 @@ class Dialect(NamedTuple):
     """The value ``{old}``, or ``{new}`` if the old one is ``{empty}``."""
     is_one_of: str
     """Whether ``{}`` is one of the statuses in ``%(named)s``, which are parted by an ``X``."""
-    combines_writes: bool = False
-    """One statement can insert into several tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +68,6 @@ class Vendor:
     is committed."""
     execute: Callable[[BaseDatabaseWrapper, str, dict[str, Any]], CursorWrapper] = _execute
     """Executes a statement with ``%(name)s`` placeholders, and returns the cursor."""
-    state_of: Callable[[BaseDatabaseWrapper], Any] = lambda _: None
-    """The state that decides where a session writes; ``None`` if there is none, or it is lost."""
     lock_for_insert: tuple[str, ...] = ()
     """Keep others from inserting into a ``{table}``; see ``lock_for_insert``."""
     is_embedded: bool = False
@@ -88,7 +84,6 @@ POSTGRESQL = Dialect(
     offered="excluded.{}",
     fill_in="COALESCE(NULLIF({old}, {empty}), {new})",
     is_one_of="strpos(%(named)s::text, 'X' || {} || 'X') > 0",
-    combines_writes=True,
 )
 
 VENDORS = {
@@ -96,7 +91,6 @@ VENDORS = {
         dialect=POSTGRESQL,
         limit=postgresql.limit,
         execute=prepared_statements.execute,
-        state_of=postgresql.state_of,
         # Waits for the present writers, and makes later ones wait.
         lock_for_insert=("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",),
         lock_limit=("options", "-c lock_timeout=2s"),
@@ -123,9 +117,7 @@ VENDORS = {
         encoding=("SELECT @@character_set_client", "utf8mb4"),
     ),
     "sqlite": Vendor(
-        dialect=POSTGRESQL._replace(
-            is_one_of="instr(%(named)s, 'X' || {} || 'X') > 0", combines_writes=False
-        ),
+        dialect=POSTGRESQL._replace(is_one_of="instr(%(named)s, 'X' || {} || 'X') > 0"),
         limit=_limit_sqlite,
         # Any write takes the one lock, even if it changes nothing.
         lock_for_insert=("DELETE FROM {table} WHERE 1 = 0",),

@@ -17,10 +17,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.database.transactions import (
     again_if_refused,
+    discard,
     has_transaction,
     is_idle,
     is_in_test,
-    renew,
 )
 from cellcast_django.models import (
     Direction,
@@ -270,7 +270,7 @@ def _close_left_open(
         if connection not in open_before and not is_idle(connection):
             if has_transaction(connection):
                 error = _left_open(connection)
-            renew(connection)
+            discard(connection)
     return error
 
 

@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 from django.db import models
-from django.db.models.expressions import DatabaseDefault
+from django.db.models.fields import NOT_PROVIDED
 
 from cellcast_django.conf import conf
 from cellcast_django.models import (
@@ -57,7 +57,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Draft:
-    """What a payload says of its event; the rest of it is in a ``RunPlan``."""
+    """What a payload says of its event; the rest of it is in a ``Decision``."""
 
     payload: Payload
     arrival: Arrival
@@ -184,7 +184,20 @@ def attach_facts(
     WebhookEvent._meta.get_field("opt_out_change").set_cached_value(event, begun)
 
 
-class RunPlan(NamedTuple):
+class Found(NamedTuple):
+    """The message that an event is about, once it is written, if it is about one."""
+
+    pk: Any = None
+    status: str = ""
+    previous_status: str = ""
+    """The status before this event; ``""`` if it had none."""
+    is_new: bool = False
+    """It was inserted just now: nothing had reported it, and nobody recorded it."""
+    is_news: bool = False
+    """Its history gains this status."""
+
+
+class Decision(NamedTuple):
     """What becomes of an event, in four of its columns: its outcome, and when its handlers run."""
 
     outcome: str
@@ -193,25 +206,22 @@ class RunPlan(NamedTuple):
     attempts: int = 0
 
 
-DUPLICATE = RunPlan(WebhookEvent.Outcome.DUPLICATE.value)
-INVALID = RunPlan(WebhookEvent.Outcome.INVALID.value)
+DUPLICATE = Decision(WebhookEvent.Outcome.DUPLICATE.value)
+INVALID = Decision(WebhookEvent.Outcome.INVALID.value)
 
 
-def plan(
-    draft: Draft, *, is_news: bool, previous_status: str = "", begun: OptOutChange | None = None
-) -> RunPlan:
+def decide(draft: Draft, found: Found, begun: OptOutChange | None = None) -> Decision:
     """Return what becomes of the event, by the handlers that are connected for its facts.
 
-    The status ``is_news`` if it is new in the message's history; ``previous_status`` is the one
-    that the message had before, if any. Without a fact the event is a duplicate, or invalid; but
-    nobody looks whether the opt-out of a test would have been one.
+    Without a fact the event is a duplicate, or invalid; but nobody looks whether the opt-out of a
+    test would have been one.
 
     Inline, handlers run right after the commit in this process, so the run is already counted and
     leased here: that saves a write, and after a crash the event is due when the lease ends.
     """
     are_heard = []
-    if is_news:
-        is_new_reply = isinstance(draft.payload, Reply) and not previous_status
+    if found.is_news:
+        is_new_reply = isinstance(draft.payload, Reply) and not found.previous_status
         signal = message_received if is_new_reply else status_changed
         are_heard.append(signal.has_listeners(Message))
     if begun is not None:
@@ -221,11 +231,11 @@ def plan(
         return INVALID if isinstance(draft.payload, Invalid) else DUPLICATE
     outcome, now = WebhookEvent.Outcome.STORED.value, draft.arrival.now
     if True not in are_heard:
-        return RunPlan(outcome, done_at=now)
+        return Decision(outcome, done_at=now)
     if conf.run_handlers == "inline":
         lease = timedelta(seconds=conf.handler_lease)
-        return RunPlan(outcome, next_run_at=now + lease, attempts=1)
-    return RunPlan(outcome, next_run_at=now)
+        return Decision(outcome, next_run_at=now + lease, attempts=1)
+    return Decision(outcome, next_run_at=now)
 
 
 def _event(arrival: Arrival, **values: Any) -> Values:
@@ -236,11 +246,11 @@ def _event(arrival: Arrival, **values: Any) -> Values:
 
 def row_of(model: type[M], values: Values) -> M:
     """Return an unsaved row, in a third of the time that the columns' names would take."""
-    return model(*_in_order(model)(values))
+    return model(*in_order(model)(values))
 
 
 @cache
-def _in_order(model: type[models.Model]) -> Callable[[Values], tuple[Any, ...]]:
+def in_order(model: type[models.Model]) -> Callable[[Values], tuple[Any, ...]]:
     """Return what picks a row's values in the order in which the model takes them."""
     return itemgetter(*(field.attname for field in model._meta.concrete_fields))
 
@@ -248,18 +258,13 @@ def _in_order(model: type[models.Model]) -> Callable[[Values], tuple[Any, ...]]:
 @cache
 def _defaults(model: type[models.Model]) -> Values:
     """Return the columns' defaults; what a callable makes has to be given."""
-    return {field.attname: default_of(field) for field in model._meta.concrete_fields}
+    return {field.attname: _default(field) for field in model._meta.concrete_fields}
 
 
-def default_of(field: Any) -> Any:
-    """Return a column's default; of one that the database computes, the ORM's sign for it."""
+def _default(field: Any) -> Any:
     if field.has_default():
         return None if callable(field.default) else field.default
-    default = field.get_default()
-    is_plain = isinstance(default, DatabaseDefault) and not hasattr(
-        field.db_default, "resolve_expression"
-    )
-    return field.db_default if is_plain else default
+    return field.get_default() if field.db_default is NOT_PROVIDED else field.db_default
 
 
 def _common_values(source: Any, model: type[models.Model]) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from cellcast_django.database.transactions import own_transaction
 from cellcast_django.inbox import same_message
 from cellcast_django.inbox.drafts import (
     Draft,
+    Found,
     StatusDraft,
     attach_facts,
     begin_opt_out,
-    plan,
+    decide,
     row_of,
 )
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
@@ -68,7 +69,7 @@ def write(
         contacts = {each.contact_to_opt_out for each in drafts} - {""}
         opt_outs = OptOut.objects.using(using).insert_and_lock(contacts)
 
-        decided = [_decide(each, rows, opt_outs) for each in drafts]
+        decided = [_apply(each, rows, opt_outs) for each in drafts]
         events = [event for event, _, _ in decided]
         changes = [change for _, change, _ in decided if change is not None]
         begun = [change for _, _, change in decided if change is not None]
@@ -121,10 +122,10 @@ def _use_messages_stored_before(
         rows[key] = Row(other, {new[key].payload.status}, is_new=False)
 
 
-# Decide
+# Apply
 
 
-def _decide(
+def _apply(
     draft: Draft, rows: Mapping[str, Row], opt_outs: Mapping[str, OptOut]
 ) -> tuple[WebhookEvent, StatusChange | None, OptOutChange | None]:
     """Return the event, the row that a history gains, and the opt-out that begins: all unsaved."""
@@ -135,8 +136,9 @@ def _decide(
     if draft.contact_to_opt_out:
         begun = begin_opt_out(draft, opt_outs[draft.contact_to_opt_out])
     previous_status = "" if change is None else change.previous_status
-    planned = plan(draft, is_news=change is not None, previous_status=previous_status, begun=begun)
-    event = row_of(WebhookEvent, draft.event_values | planned._asdict())
+    found = Found(previous_status=previous_status, is_news=change is not None)
+    decision = decide(draft, found, begun)
+    event = row_of(WebhookEvent, draft.event_values | decision._asdict())
     attach_facts(event, message, change, begun)
     return event, change, begun
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from cellcast_django.database.transactions import lock_for_insert
 from cellcast_django.inbox.drafts import StatusDraft
@@ -95,11 +95,11 @@ def _pair_by_media(
     found: Pairs, items: Sequence[Listed], messages: Sequence[Stored], pair: Pair
 ) -> None:
     """Pair replies with the same media, then those where one side does not tell its media."""
-    items_by_media, messages_by_media = _by_media(items), _by_media(messages)
-    for media, some in items_by_media.items():
-        _pair_rest(found, some, messages_by_media.get(media, []), pair)
-    _pair_rest(found, items_by_media.get((), []), messages, pair)
-    _pair_rest(found, items, messages_by_media.get((), []), pair)
+    for media in {each.media for each in items}:
+        same = [each for each in items if each.media == media]
+        _pair_rest(found, same, [each for each in messages if each.media == media], pair)
+    _pair_rest(found, [each for each in items if not each.media], messages, pair)
+    _pair_rest(found, items, [each for each in messages if not each.media], pair)
 
 
 def _pair_rest(
@@ -109,16 +109,6 @@ def _pair_rest(
     taken = set(found.values())
     others = [each for each in messages if each not in taken]
     found.update(pair([each for each in items if each not in found], others))
-
-
-T = TypeVar("T", Listed, Stored)
-
-
-def _by_media(replies: Iterable[T]) -> dict[tuple[str, ...], list[T]]:
-    found = defaultdict(list)
-    for each in replies:
-        found[each.media].append(each)
-    return found
 
 
 def _nearest(items: Sequence[Listed], messages: Sequence[Stored]) -> Pairs:

@@ -1,13 +1,14 @@
 """What all models share: a QuerySet with ``fresh()``, and how columns hold numbers and names."""
 
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from django.db import models, router
 from phonenumbers import PhoneNumber
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise, text_of
-from cellcast_django.payloads import clean
+from cellcast_django.database.fields import ExactCharField, NullableDateTimeField
+from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
 MAX_USERNAME_LENGTH = 255
 
@@ -26,6 +27,25 @@ class FreshQuerySet(models.QuerySet[M, M]):
         # Such caches leave alone what is read in order to write.
         rows._for_write = True  # type: ignore[attr-defined]
         return rows
+
+
+def optional_time(verbose_name: Any, help_text: Any) -> NullableDateTimeField:
+    """Return a column of times, any of which may be unknown."""
+    return NullableDateTimeField(verbose_name, null=True, blank=True, help_text=help_text)
+
+
+def optional_number(verbose_name: Any, help_text: Any) -> ExactCharField:
+    """Return a column of phone numbers or names, as written or in E.164; any may be empty."""
+    return ExactCharField(
+        verbose_name, max_length=MAX_NUMBER_LENGTH, blank=True, help_text=help_text
+    )
+
+
+def optional_username(verbose_name: Any, help_text: Any) -> ExactCharField:
+    """Return a column of usernames, as ``username_of`` returns them."""
+    return ExactCharField(
+        verbose_name, max_length=MAX_USERNAME_LENGTH, blank=True, help_text=help_text
+    )
 
 
 def contact_of(number: str | PhoneNumber) -> str:

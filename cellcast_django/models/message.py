@@ -23,15 +23,16 @@ from cellcast_django.database.fields import (
     CharField,
     DateTimeField,
     ExactCharField,
-    NullableDateTimeField,
     PartialIndex,
     UnicodeTextField,
 )
 from cellcast_django.database.transactions import again_if_refused, insert_and_lock
 from cellcast_django.models.base import (
-    MAX_USERNAME_LENGTH,
     FreshQuerySet,
     contact_of,
+    optional_number,
+    optional_time,
+    optional_username,
     username_of,
 )
 from cellcast_django.models.opt_out import OptOut
@@ -43,7 +44,7 @@ from cellcast_django.payloads import (
     MAX_STATUS_LENGTH,
     clean,
 )
-from cellcast_django.statuses import FINAL, UNDELIVERED, Status, is_final
+from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -103,7 +104,7 @@ def _may_be_of(own_number: str) -> models.Q:
 
 
 class MessageQuerySet(FreshQuerySet["Message"]):
-    """Messages by direction, by outcome and by contact."""
+    """Messages by direction, status and contact."""
 
     def inbound(self) -> Self:
         """Replies: messages that customers sent you."""
@@ -169,13 +170,12 @@ class MessageQuerySet(FreshQuerySet["Message"]):
     ) -> "Message":
         """Record a message you have just sent, by the id in the send API's response.
 
-        Idempotent. If a delivery report came first and made the row, that row is adopted, and your
-        values overwrite the report's, so that no report can file your text under another number.
-        ``reference`` is your own text, for finding your own object again when a report or a reply
-        comes; what a report claimed goes even if you give none. ``answers`` is the reply that this
-        message answers; it is marked as handled. ``username`` is the person who sent it. If the
-        contact has opted out, ``opted_out_at`` says since when. After a deadlock it is tried again,
-        unless inside a transaction of yours.
+        Idempotent. If a delivery report came first and made the row, your values overwrite the
+        report's, so that no report can file your text under another number. ``reference`` is your
+        own text, for finding your own object again; what a report claimed goes even if you give
+        none. ``answers`` is the reply that this message answers; it is marked as handled.
+        ``username`` is the person who sent it. If the contact has opted out, ``opted_out_at`` says
+        since when. After a deadlock it is tried again, unless inside a transaction of yours.
 
         Raises ``TypeError`` for an id that is neither a string nor an integer, such as the whole
         response of the API, for a text that is none, and if ``answers`` is no message;
@@ -229,16 +229,9 @@ def outgoing_parts(
     return {
         "receiver": _checked("receiver", text_of(receiver), MAX_NUMBER_LENGTH, required=True),
         "sender": _checked("sender", text_of(sender or ""), MAX_NUMBER_LENGTH),
-        "body": clean(_text("body", body)),
-        "reference": _checked("reference", _text("reference", reference), MAX_REFERENCE_LENGTH),
+        "body": _checked("body", body),
+        "reference": _checked("reference", reference, MAX_REFERENCE_LENGTH),
     }
-
-
-def _text(name: str, value: object) -> str:
-    """Return a string, or a lazy translation in the present language."""
-    if not isinstance(value, str | Promise):
-        raise TypeError(f"{name} must be text, not {type(value).__name__}.")
-    return str(value)
 
 
 def _checked_id(cellcast_id: str | int) -> str:
@@ -248,11 +241,14 @@ def _checked_id(cellcast_id: str | int) -> str:
     return _checked("cellcast_id", str(cellcast_id), MAX_ID_LENGTH, required=True)
 
 
-def _checked(name: str, value: str, limit: int, *, required: bool = False) -> str:
-    text = clean(value)
+def _checked(name: str, value: object, limit: int | None = None, *, required: bool = False) -> str:
+    """Return a clean string, also of a lazy translation."""
+    if not isinstance(value, str | Promise):
+        raise TypeError(f"{name} must be text, not {type(value).__name__}.")
+    text = clean(str(value))
     if required and not text.strip():
         raise ValueError(f"{name} is empty.")
-    if len(text) > limit:
+    if limit is not None and len(text) > limit:
         raise ValueError(f"{name} is longer than {limit} characters.")
     return text
 
@@ -294,31 +290,15 @@ class Message(models.Model):
         max_length=MAX_ID_LENGTH,
         help_text=_("Cellcast’s id for the message. Two replies to one message may share it."),
     )
-    sender = ExactCharField(
-        _("sender"),
-        max_length=MAX_NUMBER_LENGTH,
-        blank=True,
-        help_text=_("Who sent the message, as written by Cellcast."),
+    sender = optional_number(_("sender"), _("Who sent the message, as written by Cellcast."))
+    receiver = optional_number(
+        _("receiver"), _("Who the message was sent to, as written by Cellcast.")
     )
-    receiver = ExactCharField(
-        _("receiver"),
-        max_length=MAX_NUMBER_LENGTH,
-        blank=True,
-        help_text=_("Who the message was sent to, as written by Cellcast."),
+    own_number = optional_number(
+        _("own number"), _("Your number or name, which the customer wrote to or you sent from.")
     )
-    own_number = ExactCharField(
-        _("own number"),
-        max_length=MAX_NUMBER_LENGTH,
-        blank=True,
-        help_text=_(
-            "Your number or name: the customer wrote to it, or the message was sent from it."
-        ),
-    )
-    contact = ExactCharField(
-        _("contact"),
-        max_length=MAX_NUMBER_LENGTH,
-        blank=True,
-        help_text=_("The customer’s number, in international format if it is a phone number."),
+    contact = optional_number(
+        _("contact"), _("The customer’s number, in international format if it is a phone number.")
     )
     body = UnicodeTextField(_("text"), blank=True, help_text=_("The text of the message."))
     original_body = UnicodeTextField(
@@ -351,52 +331,31 @@ class Message(models.Model):
         editable=False,
         help_text=_("Used by the app while it stores a report."),
     )
-    submitted_at = NullableDateTimeField(
+    submitted_at = optional_time(
         _("submitted at"),
-        null=True,
-        blank=True,
-        help_text=_("When Cellcast accepted an outbound message: the time encoded in its id."),
+        _("When Cellcast accepted an outbound message: the time encoded in its id."),
     )
     created_at = DateTimeField(
         _("created at"), default=timezone.now, help_text=_("When this site first recorded it.")
     )
-    status_changed_at = NullableDateTimeField(
-        _("status changed at"), null=True, blank=True, help_text=_("When the status last changed.")
+    status_changed_at = optional_time(_("status changed at"), _("When the status last changed."))
+    handled_at = optional_time(
+        _("handled at"), _("For a reply: when it stopped needing anybody’s attention.")
     )
-    handled_at = NullableDateTimeField(
-        _("handled at"),
-        null=True,
-        blank=True,
-        help_text=_("For a reply: when it stopped needing anybody’s attention."),
+    handled_by = optional_username(
+        _("handled by"), _("For a reply: the username of whoever dealt with it; empty if code did.")
     )
-    handled_by = ExactCharField(
-        _("handled by"),
-        max_length=MAX_USERNAME_LENGTH,
-        blank=True,
-        help_text=_("For a reply: the username of whoever dealt with it; empty if code did."),
-    )
-    sent_by = ExactCharField(
+    sent_by = optional_username(
         _("sent by"),
-        max_length=MAX_USERNAME_LENGTH,
-        blank=True,
-        help_text=_("For a message you sent: the username of whoever sent it; empty if code did."),
+        _("For a message you sent: the username of whoever sent it; empty if code did."),
     )
-    opted_out_at = NullableDateTimeField(
+    opted_out_at = optional_time(
         _("opted out at"),
-        null=True,
-        blank=True,
-        help_text=_(
-            "For a message you sent to somebody who had opted out by then: since when they had."
-        ),
+        _("For a message you sent to somebody who had opted out by then: since when they had."),
     )
-    recorded_at = NullableDateTimeField(
+    recorded_at = optional_time(
         _("recorded at"),
-        null=True,
-        blank=True,
-        help_text=_(
-            "For a message you sent: when your code recorded it; empty while only reports have "
-            "spoken of it."
-        ),
+        _("For a message you sent: when your code recorded it; empty if only reports speak of it."),
     )
 
     # A manager, to be exact; without a plugin, type checkers would know none of its own methods.
@@ -493,7 +452,7 @@ class Message(models.Model):
     @property
     def is_final(self) -> bool:
         """Whether no further status is expected."""
-        return is_final(self.status)
+        return self.status in FINAL
 
     @property
     def is_undelivered(self) -> bool:
@@ -589,14 +548,13 @@ class Message(models.Model):
         The reference of a recorded message is what ``record_sent`` said, also if that was nothing,
         and so is its text. No text comes back to a sent one that was redacted: it has no contact.
         """
-        taken = set(self.REPORTED)
+        kept = set()
         if self.recorded_at is not None:
-            taken -= {"body", "reference"}
+            kept = {"body", "reference"}
         elif self.direction == Direction.OUTBOUND and not self.contact:
-            taken.discard("body")
-        return self._take(
-            other, [name for name in self.REPORTED if name in taken and not getattr(self, name)]
-        )
+            kept = {"body"}
+        empty = [name for name in self.REPORTED if not getattr(self, name)]
+        return self._take(other, [name for name in empty if name not in kept])
 
     def record(self, sent: "Message") -> list[str]:
         """Take over what the sending side knows, without saving it; return the fields to save.
@@ -666,9 +624,7 @@ class StatusChange(models.Model):
     )
     applied = BooleanField(
         _("applied"),
-        help_text=_(
-            "Whether this changed the message’s status; no if a higher one had already arrived."
-        ),
+        help_text=_("Whether it changed the message’s status; no if a higher one had come before."),
     )
     reason = UnicodeTextField(
         _("reason"),

@@ -13,19 +13,18 @@ from cellcast_django.database.fields import (
     CharField,
     DateTimeField,
     ExactCharField,
-    NullableDateTimeField,
     PartialIndex,
     UnicodeTextField,
 )
 from cellcast_django.database.transactions import insert_and_lock
 from cellcast_django.models.base import (
-    MAX_USERNAME_LENGTH,
     FreshQuerySet,
     contact_of,
-    username_of,
+    optional_time,
+    optional_username,
 )
 from cellcast_django.models.webhook_event import WebhookEvent
-from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
+from cellcast_django.payloads import MAX_NUMBER_LENGTH
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -110,12 +109,7 @@ class OptOut(models.Model):
     note = UnicodeTextField(
         _("note"), blank=True, help_text=_("Why, in the words of a member of staff.")
     )
-    ended_at = NullableDateTimeField(
-        _("ended at"),
-        null=True,
-        blank=True,
-        help_text=_("When it was ended; empty while it is active."),
-    )
+    ended_at = optional_time(_("ended at"), _("When it was ended; empty while it is active."))
 
     objects: ClassVar[OptOutQuerySet] = OptOutQuerySet.as_manager()  # type: ignore[assignment]
 
@@ -160,44 +154,41 @@ class OptOut(models.Model):
     ) -> "OptOutChange | None":
         """Begin it, without saving it; return the change to save, ``None`` if it was active.
 
-        The caller sets its event, if one reports it, on both.
+        The texts are clean. The caller sets its event, if one reports it, on both.
 
         What has just arrived counts, whatever the clocks say. Only what comes from elsewhere, with
         a time of its own, is compared with the time of the last end, and an older one does not undo
         that decision. Cellcast's list, which has no times, never begins one again: it may still
         name somebody who has been opted in here.
         """
-        if self.is_active or not (has_just_arrived or self._ended_before(source, at)):
+        if self.is_active:
+            return None
+        ended_at = None if has_just_arrived else self.ended_at
+        if ended_at is not None and (source == self.Source.LIST or at < ended_at):
             return None
         self.source, self.since, self.event = source, at, None
-        self.ended_at, self.note = None, clean(note)
+        self.ended_at, self.note = None, note
         return OptOutChange(
             opt_out=self,
             kind=OptOutChange.Kind.BEGUN,
             at=at,
             source=source,
             text=text[:MAX_OPT_OUT_TEXT_LENGTH],
-            note=self.note,
-            username=username_of(username),
+            note=note,
+            username=username,
             received_as=received_as,
         )
 
-    def _ended_before(self, source: Source, at: datetime) -> bool:
-        """Whether its last end, if any, precedes what comes from elsewhere; in doubt, it does."""
-        if self.ended_at is None:
-            return True
-        return source != self.Source.LIST and at >= self.ended_at
-
     def end(self, *, at: datetime, note: str = "", username: str = "") -> "OptOutChange":
         """End it while it stands, without saving it; return the change to save."""
-        self.ended_at, self.note = at, clean(note)
+        self.ended_at, self.note = at, note
         return OptOutChange(
             opt_out=self,
             kind=OptOutChange.Kind.ENDED,
             at=at,
             source=self.Source.PERSON,
-            note=self.note,
-            username=username_of(username),
+            note=note,
+            username=username,
         )
 
 
@@ -258,17 +249,9 @@ class OptOutChange(models.Model):
     note = UnicodeTextField(
         _("note"), blank=True, help_text=_("Why, in the words of a member of staff.")
     )
-    username = ExactCharField(
-        _("username"),
-        max_length=MAX_USERNAME_LENGTH,
-        blank=True,
-        help_text=_("The member of staff who did it."),
-    )
-    received_as = ExactCharField(
-        _("received as"),
-        max_length=MAX_USERNAME_LENGTH,
-        blank=True,
-        help_text=_("The username of the secret that its webhook came with."),
+    username = optional_username(_("username"), _("The member of staff who did it."))
+    received_as = optional_username(
+        _("received as"), _("The username of the secret that its webhook came with.")
     )
 
     objects: ClassVar[OptOutChangeQuerySet] = OptOutChangeQuerySet.as_manager()  # type: ignore[assignment]

@@ -16,14 +16,18 @@ from cellcast_django.database.fields import (
     CharField,
     DateTimeField,
     ExactCharField,
-    NullableDateTimeField,
     NullablePositiveBigIntegerField,
     PartialIndex,
     PositiveIntegerField,
     UnicodeTextField,
 )
-from cellcast_django.models.base import MAX_USERNAME_LENGTH, FreshQuerySet
-from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, Endpoint, read_fields
+from cellcast_django.models.base import (
+    FreshQuerySet,
+    optional_number,
+    optional_time,
+    optional_username,
+)
+from cellcast_django.payloads import MAX_ID_LENGTH, Endpoint, read_fields
 
 if TYPE_CHECKING:
     from cellcast_django.models.message import Message
@@ -211,11 +215,8 @@ class WebhookEvent(models.Model):
         blank=True,
         help_text=_("The message id in the event."),
     )
-    contact = ExactCharField(
-        _("contact"),
-        max_length=MAX_NUMBER_LENGTH,
-        blank=True,
-        help_text=_("The customer’s number, in international format if it is a phone number."),
+    contact = optional_number(
+        _("contact"), _("The customer’s number, in international format if it is a phone number.")
     )
     message: "models.ForeignKey[Message | None, Message | None]" = models.ForeignKey(
         "Message",
@@ -226,12 +227,7 @@ class WebhookEvent(models.Model):
         related_name="events",
         help_text=_("The message the event is about."),
     )
-    username = ExactCharField(
-        _("username"),
-        max_length=MAX_USERNAME_LENGTH,
-        blank=True,
-        help_text=_("The username of the secret that it came with."),
-    )
+    username = optional_username(_("username"), _("The username of the secret that it came with."))
     is_test = BooleanField(
         _("test"),
         default=False,
@@ -240,14 +236,10 @@ class WebhookEvent(models.Model):
     received_at = DateTimeField(
         _("received at"), default=timezone.now, help_text=_("When the webhook arrived.")
     )
-    done_at = NullableDateTimeField(
-        _("done at"), null=True, blank=True, help_text=_("When the last handler finished.")
-    )
-    next_run_at = NullableDateTimeField(
+    done_at = optional_time(_("done at"), _("When the last handler finished."))
+    next_run_at = optional_time(
         _("next run at"),
-        null=True,
-        blank=True,
-        help_text=_("When unfinished handlers run next; empty if there is nothing left to run."),
+        _("When unfinished handlers run next; empty if there is nothing left to run."),
     )
     attempts = PositiveIntegerField(
         _("attempts"), default=0, help_text=_("In how many runs a handler was called.")
@@ -270,9 +262,7 @@ class WebhookEvent(models.Model):
         _("interventions"),
         default=0,
         editable=False,
-        help_text=_(
-            "How often a person skipped one of its handlers, or a later event began to wait for it."
-        ),
+        help_text=_("How often a person skipped a handler, or a later event began to wait for it."),
     )
     calls_are_noted = BooleanField(
         _("calls are noted"),
@@ -283,11 +273,8 @@ class WebhookEvent(models.Model):
             "certainly not been called. A first run saves that time."
         ),
     )
-    dismissed_at = NullableDateTimeField(
-        _("dismissed at"),
-        null=True,
-        blank=True,
-        help_text=_("When a person set an event aside that could not be understood."),
+    dismissed_at = optional_time(
+        _("dismissed at"), _("When a person set an event aside that could not be understood.")
     )
 
     objects: ClassVar[WebhookEventQuerySet] = WebhookEventQuerySet.as_manager()  # type: ignore[assignment]

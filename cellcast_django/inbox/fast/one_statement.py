@@ -1,7 +1,6 @@
 """The common case on PostgreSQL: one statement with data-modifying CTEs."""
 
-from functools import cache
-from typing import Any
+from functools import cache, partial
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -10,17 +9,15 @@ from django.db.backends.utils import CursorWrapper
 from cellcast_django.database import prepared_statements
 from cellcast_django.database.transactions import own_statement, own_transaction
 from cellcast_django.database.vendors import POSTGRESQL
-from cellcast_django.inbox.drafts import DUPLICATE, Draft, StatusDraft, Values, plan
+from cellcast_django.inbox.drafts import DUPLICATE, Draft, Found, StatusDraft, Values, decide
 from cellcast_django.inbox.fast import plain_statements
 from cellcast_django.inbox.fast.plain_statements import (
-    Found,
     adapter,
     columns_of,
     fetch_event,
     lock_and_begin,
     moving_upsert,
     placeholder,
-    plan_of,
     save_begun,
     status_values,
     stored_without_id,
@@ -30,9 +27,10 @@ from cellcast_django.models import Message, OptOutChange, StatusChange, WebhookE
 from cellcast_django.payloads import Reply
 
 IF_REPORTED_BEFORE = {
-    name: "NULL" if value is None else repr(value) for name, value in DUPLICATE._asdict().items()
+    name: "NULL::timestamptz" if value is None else repr(value)
+    for name, value in DUPLICATE._asdict().items()
 }
-"""The columns of an event, in SQL."""
+"""The columns of an event, in SQL; a ``CASE`` does not take its type from the column."""
 
 
 def write_at_once(
@@ -46,21 +44,24 @@ def write_at_once(
     """
     if not isinstance(draft, StatusDraft):
         return plain_statements.write_by_row(connection, draft, before_commit)
-    planned = plan(draft, is_news=True)
+    news = Found(is_news=True)
+    decision = decide(draft, news)
     # Only a reply may turn out to be one of several facts.
     is_certain = not isinstance(draft.payload, Reply) or (
         not draft.contact_to_opt_out
-        and planned == plan(draft, is_news=True, previous_status=draft.payload.status)
+        and decision == decide(draft, news._replace(previous_status=draft.payload.status))
     )
-    is_all = is_certain and (before_commit is None or planned.next_run_at is None)
-    event = draft.event_values | planned._asdict()
-    rows = {
-        Message: draft.message_values,
-        WebhookEvent: event,
-        StatusChange: draft.change_values,
+    is_all = is_certain and (before_commit is None or decision.next_run_at is None)
+    event = draft.event_values | decision._asdict()
+    adapt = adapter(connection)
+    values = {
+        **status_values(draft.payload.status),
+        **adapt(Message, draft.message_values),
+        **adapt(WebhookEvent, event),
+        **adapt(StatusChange, draft.change_values),
+        # PostgreSQL deduces another type for it where it is compared than where it is inserted.
+        "contact": draft.message_values["contact"],
     }
-    values = adapter(connection)(rows)
-    values.update(status_values(draft.payload.status))
     statement = _statement(may_be_stored=draft.may_be_stored)
     surroundings = own_statement if is_all else own_transaction
     with (
@@ -91,11 +92,11 @@ def _write_opt_out(
     begun = lock_and_begin(cursor, draft)
     if begun is not None:
         save_begun(cursor, begun, event["id"])
-    planned = plan_of(draft, found, begun)._asdict()
-    if event | planned != event:
-        event |= planned
+    decision = decide(draft, found, begun)._asdict()
+    if event | decision != event:
+        event |= decision
         events = WebhookEvent.objects.using(cursor.db.alias).filter(pk=event["id"])
-        events.update(**planned)
+        events.update(**decision)
     return begun
 
 
@@ -109,20 +110,16 @@ def _statement(*, may_be_stored: bool) -> str:
     of the app's CPU time.
     """
     # What the rows have in common is sent once.
-    now = _given(WebhookEvent, "received_at")
-    insert = _insert_select(
-        Message,
-        alias=" AS stored",
-        created_at=now,
-        status_changed_at=now,
-    )
+    of_message, of_event = partial(placeholder, Message), partial(placeholder, WebhookEvent)
+    now = of_event("received_at")
+    insert = _insert_select(Message, alias=" AS stored", created_at=now, status_changed_at=now)
     if may_be_stored:
         insert += f" WHERE NOT EXISTS ({stored_without_id(POSTGRESQL)})"
     message = moving_upsert(POSTGRESQL, insert, stored="stored")
     change = _insert_select(
         StatusChange,
         message_id="message.id",
-        status=_given(Message, "status"),
+        status=of_message("status"),
         recorded_at=now,
         previous_status="previous_status",
         applied="status <> previous_status",
@@ -132,11 +129,11 @@ def _statement(*, may_be_stored: bool) -> str:
         WebhookEvent,
         id="event_id.id",
         message_id="message.id",
-        cellcast_id=_given(Message, "cellcast_id"),
-        contact=_given(Message, "contact"),
+        cellcast_id=of_message("cellcast_id"),
+        contact=of_message("contact"),
         **{
-            name: f"CASE WHEN change.id IS NULL THEN {value} ELSE {_given(WebhookEvent, name)} END"
-            for name, value in IF_REPORTED_BEFORE.items()
+            name: f"CASE WHEN change.id IS NULL THEN {sql} ELSE {of_event(name)} END"
+            for name, sql in IF_REPORTED_BEFORE.items()
         },
     )
     return f"""
@@ -156,25 +153,7 @@ SELECT message.*, change.id, event.id FROM message CROSS JOIN event LEFT JOIN ch
 def _insert_select(model: type[models.Model], *, alias: str = "", **known: str) -> str:
     """Return an insert of a row's values, except for those that the statement itself knows."""
     names = [field.column for field in columns_of(model)]
-    values = {name: known.get(name) or _given(model, name) for name in names} | known
+    values = {name: known.get(name) or placeholder(model, name) for name in names} | known
     columns = ", ".join(map(POSTGRESQL.quote.format, values))
     table = POSTGRESQL.quote.format(model._meta.db_table)
     return f"INSERT INTO {table}{alias} ({columns}) SELECT {', '.join(values.values())}"
-
-
-def _given(model: type[models.Model], column: str) -> str:
-    """Return the placeholder with its type, which PostgreSQL does not infer in a SELECT."""
-    return f"{placeholder(model, column)}::{_types(model).get(column, 'text')}"
-
-
-@cache
-def _types(model: type[models.Model]) -> dict[str, str]:
-    types = {
-        "BooleanField": "boolean",
-        "DateTimeField": "timestamptz",
-        "JSONField": "jsonb",
-        "PositiveBigIntegerField": "bigint",
-        "PositiveIntegerField": "integer",
-    }
-    kinds: dict[str, Any] = {each.column: each.get_internal_type() for each in columns_of(model)}
-    return {column: types[kind] for column, kind in kinds.items() if kind in types}
