@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -25,8 +24,6 @@ WORK = {
     "`manage.py check`": ["-m", "django", "check"],
     "a worker with its URLs": ["-c", WORKER],
 }
-SHOWN = 12
-"""Modules, the slowest."""
 
 parser = argparse.ArgumentParser(prog="python -m benchmarks.installing", description=__doc__)
 parser.add_argument("--rounds", type=int, default=11, help="the table shows medians")
@@ -41,7 +38,6 @@ def main() -> None:
         show("")
         headings = ("what", "CPU ms without", "with", "adds", "MB without", "with", "adds")
         print_table(headings, rows)
-        print_table(("module", "ms of its own", "ms with what it imports"), modules(settings))
 
 
 def row(title: str, work: list[str], settings: dict[str, Any], rounds: int) -> list[str]:
@@ -75,28 +71,6 @@ def start(work: list[str], environment: dict[str, str]) -> tuple[float, float]:
     if process.returncode:
         raise RuntimeError(f"{command} ended with {process.returncode}")
     return 1_000 * (usage.ru_utime + usage.ru_stime), usage.ru_maxrss / 1024
-
-
-_LINE = re.compile(r"import time: +(\d+) \| +(\d+) \| ( *)(\S+)")
-
-
-def modules(settings: dict[str, Any]) -> list[list[str]]:
-    """Return the slowest of the modules that are imported only because of the app."""
-    times = {host: _imports(environment(settings, host)) for host in HOSTS}
-    added = {name: cost for name, cost in times["with"].items() if name not in times["without"]}
-    slowest = sorted(added.items(), key=lambda item: -item[1][0])[:SHOWN]
-    rest = sum(own for own, _ in added.values()) - sum(own for _, (own, _) in slowest)
-    rows = [[f"`{name}`", f"{own / 1e3:.1f}", f"{all_ / 1e3:.1f}"] for name, (own, all_) in slowest]
-    return [*rows, [f"{len(added) - len(slowest)} more", f"{rest / 1e3:.1f}", ""]]
-
-
-def _imports(environment: dict[str, str]) -> dict[str, tuple[int, int]]:
-    """Return the microseconds of each module's import: its own, and with what it imports."""
-    command = [sys.executable, "-X", "importtime", *WORK["`manage.py check`"]]
-    log = subprocess.run(
-        command, check=True, cwd=ROOT, env=environment, capture_output=True, text=True
-    ).stderr
-    return {found[4]: (int(found[1]), int(found[2])) for found in _LINE.finditer(log)}
 
 
 if __name__ == "__main__":
