@@ -44,12 +44,10 @@ Function = Callable[..., Messages]
 
 
 class Check(NamedTuple):
-    """One check, and what the setup page says about it."""
+    """One check, and the subject by which the setup page shows it."""
 
     function: Function
     subject: Promise
-    all_clear: Promise
-    """What is true if there are no messages."""
     deploy: bool
     """Whether it runs with ``--deploy`` alone."""
     opens_database: bool
@@ -59,12 +57,12 @@ CHECKS: list[Check] = []
 
 
 def check(
-    subject: Promise, all_clear: Promise, *, deploy: bool = False, opens_database: bool = False
+    subject: Promise, *, deploy: bool = False, opens_database: bool = False
 ) -> Callable[[Function], Function]:
     """Register a check with Django and for the setup page, which shows a subject once."""
 
     def decorate(function: Function) -> Function:
-        CHECKS.append(Check(function, subject, all_clear, deploy, opens_database))
+        CHECKS.append(Check(function, subject, deploy, opens_database))
         # Not TAG for what opens a database: that must also run without one.
         register(function, Tags.database if opens_database else TAG, deploy=deploy)
         return function
@@ -88,13 +86,8 @@ GLUED = re.compile(r"[,;\s][^\s,;:]+:[^\s,;:]")
 PASTED = re.compile(r"""(["'`]).*\1|\[.*\]|CELLCAST_\w+\s*=.*""")
 """A secret with more of the file that it stands in."""
 
-SECRETS = (
-    _("Username and password"),
-    _("Webhooks with the right username and password are accepted."),
-)
 
-
-@check(*SECRETS)
+@check(_("Username and password"))
 def check_secrets(**_: Any) -> Messages:
     """There must be a secret, and its password must be hard to guess."""
     value = getattr(settings, "CELLCAST_WEBHOOK_SECRETS", [])
@@ -164,7 +157,7 @@ def _check_well_formed_secret(where: str, entry: str) -> Messages:
         )
 
 
-@check(*SECRETS, deploy=True)
+@check(_("Username and password"), deploy=True)
 def check_secrets_for_deployment(**_: Any) -> Messages:
     """A deployed site without a secret loses everything that Cellcast sends."""
     if getattr(settings, "CELLCAST_WEBHOOK_SECRETS", []) in ([], ()):
@@ -175,7 +168,7 @@ def check_secrets_for_deployment(**_: Any) -> Messages:
         )
 
 
-@check(_("Webhook URLs"), _("The project's URLs include them, and nothing stands before them."))
+@check(_("Webhook URLs"))
 def check_urls(**_: Any) -> Messages:
     """The webhook views must be in the project's URLs, and be found at their own."""
     for webhook in WEBHOOKS:
@@ -214,7 +207,7 @@ def _leads_to(path: str, webhook: Webhook) -> bool:
     return getattr(view, "view_initkwargs", {}).get("endpoint") == webhook.endpoint
 
 
-@check(_("Encryption"), _("Webhooks arrive over HTTPS."), deploy=True)
+@check(_("Encryption"), deploy=True)
 def check_https(**_: Any) -> Messages:
     """HTTP Basic sends the password in clear, so the connection must be encrypted."""
     scheme = urlsplit(conf.public_url).scheme
@@ -232,7 +225,7 @@ def check_https(**_: Any) -> Messages:
         )
 
 
-@check(_("Redirects"), _("Django does not redirect webhook requests."), deploy=True)
+@check(_("Redirects"), deploy=True)
 def check_redirects(**_: Any) -> Messages:
     """A redirect drops the body of a POST, so the URL in the dashboard must be the final one."""
     url = urlsplit(conf.public_url)
@@ -263,7 +256,7 @@ def _redirects_to_https() -> bool:
     )
 
 
-@check(_("Public URL"), _("CELLCAST_PUBLIC_URL is valid, or not set (Test Send is off)."))
+@check(_("Public URL"))
 def check_public_url(**_: Any) -> Messages:
     """The public URL must be a base for paths, with a host that Django allows."""
     url = getattr(settings, "CELLCAST_PUBLIC_URL", "")
@@ -296,10 +289,7 @@ def check_public_url(**_: Any) -> Messages:
         )
 
 
-HANDLERS = _("Handlers"), _("Handlers can run.")
-
-
-@check(*HANDLERS)
+@check(_("Handlers"))
 def check_task_backend(**_: Any) -> Messages:
     """Running handlers through tasks needs a Tasks backend that accepts them."""
     alias: Any = conf.task_backend
@@ -334,7 +324,7 @@ def _problem_of_backend(backends: Any, alias: str) -> str:
     return 'it has no queue "default"' if queues and "default" not in queues else ""
 
 
-@check(*HANDLERS, deploy=True)
+@check(_("Handlers"), deploy=True)
 def check_task_worker(**_: Any) -> Messages:
     """Django's own backends have no worker: they run a task immediately, or never."""
     if conf.run_handlers != "task" or any(check_task_backend()):
@@ -350,7 +340,7 @@ def check_task_worker(**_: Any) -> Messages:
         )
 
 
-@check(_("Transactions"), _("No conflict with ATOMIC_REQUESTS."), deploy=True)
+@check(_("Transactions"), deploy=True)
 def check_atomic_requests(**_: Any) -> Messages:
     """The webhook views are exempt from ``ATOMIC_REQUESTS``, which handlers may rely on."""
     if any(options.get("ATOMIC_REQUESTS") for options in settings.DATABASES.values()):
@@ -362,10 +352,7 @@ def check_atomic_requests(**_: Any) -> Messages:
         )
 
 
-DATABASE = _("Database"), _("No option loses webhooks or slows them down.")
-
-
-@check(*DATABASE, deploy=True)
+@check(_("Database"), deploy=True)
 def check_connections(**_: Any) -> Messages:
     """The options of the app's database must not slow webhooks down or lose them."""
     connection = connections[database_alias()]
@@ -428,7 +415,7 @@ SQLITE_OPTIONS = {
 }
 
 
-@check(*DATABASE, opens_database=True)
+@check(_("Database"), opens_database=True)
 def check_encoding(databases: Sequence[str] | None = None, **_: Any) -> Messages:
     """The databases that ``migrate`` or ``check --database`` names must hold every character."""
     for alias in databases or ():
@@ -448,32 +435,36 @@ def check_encoding(databases: Sequence[str] | None = None, **_: Any) -> Messages
             )
 
 
+Kind = tuple[Callable[[Any], bool], str]
+"""What is a value of this kind, and how to write one."""
+
+
 def _is_list_of_texts(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(
         isinstance(entry, str) and letters_and_digits(entry) for entry in value
     )
 
 
-def _count_of(noun: str) -> tuple[Callable[[Any], bool], str]:
+def _count_of(noun: str) -> Kind:
     # True is an int too, hence not isinstance.
     return lambda value: type(value) is int and value > 0, f"a whole number of {noun} above zero"
 
 
-REGION = (
+REGION: Kind = (
     lambda value: isinstance(value, str) and value in phonenumbers.SUPPORTED_REGIONS,
     'an ISO 3166 code of two capital letters, such as "AU" or "NZ"',
 )
-WAY = (
+WAY: Kind = (
     lambda value: value in ("inline", "task"),
     '"inline" to run handlers before the response, or "task" to run them on a Tasks backend',
 )
-TEXTS = (
+TEXTS: Kind = (
     _is_list_of_texts,
     'a list of texts, each with a letter or a digit, such as ["stop", "opt out"]',
 )
 
 
-@check(_("Values"), _("Each setting has a value of its kind, or its default."))
+@check(_("Values"))
 def check_values(**_: Any) -> Messages:
     """A value must be of its setting's kind."""
     for name, (is_right, kind), message_id in (
@@ -501,7 +492,7 @@ ANSWERS = frozenset(
 """Reduced to their letters and digits, in lower case."""
 
 
-@check(_("Stop words"), _("None is an everyday answer."))
+@check(_("Stop words"))
 def check_stop_words(**_: Any) -> Messages:
     """A stop word that may be an ordinary answer opts out who says it."""
     answers = [word for word in conf.stop_words if _is_answer(letters_and_digits(word))]
@@ -518,10 +509,7 @@ def _is_answer(word: str) -> bool:
     return len(word) == 1 or word.isdigit() or word in ANSWERS
 
 
-@check(
-    _("Names and answers"),
-    _("Each function that a setting names can be called, or none is named."),
-)
+@check(_("Names and answers"))
 def check_callables(**_: Any) -> Messages:
     """What a dotted path names must be importable, and be called as we call it."""
     for name, arguments, message_id in (
@@ -562,10 +550,7 @@ def _problem_of(path: Any, arguments: list[str]) -> str:
     return ""
 
 
-@check(
-    _("Cellcast’s API"),
-    _("The key and the URL are valid, or no key is set (recovery is off)."),
-)
+@check(_("Cellcast’s API"))
 def check_api(**_: Any) -> Messages:
     """The key must fit into a header, and go where nobody on the network can read it."""
     if getattr(settings, "CELLCAST_API_KEY", "") != conf.api_key:
@@ -591,7 +576,7 @@ def check_api(**_: Any) -> Messages:
         )
 
 
-@check(_("Time"), _("Times have a time zone."))
+@check(_("Time"))
 def check_time_zone(**_: Any) -> Messages:
     """Times without a zone are ambiguous for an hour each year."""
     if not settings.USE_TZ:
@@ -602,7 +587,7 @@ def check_time_zone(**_: Any) -> Messages:
         )
 
 
-@check(_("Spelling"), _("No setting looks like a misspelt one of this app."))
+@check(_("Spelling"))
 def check_names(**_: Any) -> Messages:
     """A setting under a wrong name has no effect, and nothing else says so."""
     ours = [
@@ -618,7 +603,7 @@ def check_names(**_: Any) -> Messages:
             )
 
 
-@check(_("Caches"), _("No cache of the ORM answers for this app's models."))
+@check(_("Caches"))
 def check_cacheops(**_: Any) -> Messages:
     """django-cacheops forgets a row when the ORM saves it, and the inbox writes SQL of its own."""
     models = apps.get_app_config(TAG).get_models()

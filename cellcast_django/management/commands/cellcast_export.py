@@ -55,16 +55,23 @@ class Command(BaseCommand):
             for line in lines(data, ensure_ascii=True):  # a redirect may not be UTF-8
                 self.stdout.write(line, ending="")
             return
-        try:
-            with complete_or_absent(Path(options["output"])) as file:
-                file.writelines(lines(data))
-        except OSError as error:
-            raise CommandError(f"--output: {error.strerror}.") from None
+        with output_file(options["output"]) as file:
+            file.writelines(lines(data))
         if options["verbosity"]:
             self.stderr.write(
                 "Written. Texts may mention other people: look through the file before you hand it "
                 "over, and delete it afterwards."
             )
+
+
+@contextmanager
+def output_file(name: str, newline: str | None = None) -> Iterator[TextIO]:
+    """Write the file that ``--output`` names. Raises ``CommandError`` if that cannot be."""
+    try:
+        with complete_or_absent(Path(name), newline) as file:
+            yield file
+    except OSError as error:
+        raise CommandError(f"--output: {error.strerror}.") from None
 
 
 @contextmanager
@@ -100,7 +107,7 @@ def exiting_on_signals() -> Iterator[None]:
     """Let the signals that end a process at once end it by an exception, and so tidy up."""
     is_main = threading.current_thread() is threading.main_thread()
     names = ("SIGTERM", "SIGHUP") if is_main else ()  # elsewhere Python handles none
-    numbers = [number for name in names if (number := getattr(signal, name, None))]
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     # What nohup ignores stays ignored.
     ending = [each for each in numbers if signal.getsignal(each) == signal.SIG_DFL]
 

@@ -2,13 +2,12 @@
 
 import csv
 from datetime import datetime
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from cellcast_django.management.commands.cellcast_export import complete_or_absent
+from cellcast_django.management.commands.cellcast_export import output_file
 from cellcast_django.management.terminal import (
     ProgressLine,
     add_time_options,
@@ -23,7 +22,7 @@ from cellcast_django.recovery import (
     problems_of,
     recover,
 )
-from cellcast_django.recovery.unconfirmed import Comparison, Unconfirmed, find_unconfirmed
+from cellcast_django.recovery.unconfirmed import Unconfirmed, find_unconfirmed
 
 
 class Command(BaseCommand):
@@ -110,13 +109,14 @@ class Command(BaseCommand):
         except RecoveryError as error:
             raise CommandError(f"{error} Nobody knows which events are genuine.") from None
         if options["output"] is None:
-            self._print_table(found)
+            self.stdout.write(ROW.format(*COLUMNS))
+            for event in found:
+                self.stdout.write(printable(ROW.format(*cells_of(event))))
         else:
-            try:
-                with complete_or_absent(Path(options["output"]), newline="") as file:
-                    write_csv(found, file)
-            except OSError as error:
-                raise CommandError(f"--output: {error.strerror}.") from None
+            with output_file(options["output"], newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(COLUMNS)
+                writer.writerows(map(cells_of, found))
         self.stderr.write(f"{found.count:,} events are in none of Cellcast's lists.")
         if found.not_compared:
             self.stderr.write(
@@ -128,11 +128,6 @@ class Command(BaseCommand):
                 f"{found.invalid:,} items of the lists could not be understood: what they "
                 "confirm may be among these events."
             )
-
-    def _print_table(self, found: Comparison) -> None:
-        self.stdout.write(ROW.format(*COLUMNS))
-        for event in found:
-            self.stdout.write(printable(ROW.format(*cells_of(event))))
 
 
 def chosen_kinds(options: dict[str, Any]) -> list[Kind]:
@@ -148,13 +143,6 @@ def cells_of(event: Unconfirmed) -> list[str]:
     """Return what is said of an event: no number, and no text."""
     at = f"{timezone.localtime(event.received_at):%Y-%m-%d %H:%M:%S}"
     return [str(event.id), at, event.kind, event.username, " ".join(event.handlers)]
-
-
-def write_csv(found: Comparison, file: TextIO) -> None:
-    """Write the events, in the columns of ``COLUMNS``."""
-    writer = csv.writer(file)
-    writer.writerow(COLUMNS)
-    writer.writerows(map(cells_of, found))
 
 
 def describe_findings(findings: Findings, *, dry_run: bool) -> str:
