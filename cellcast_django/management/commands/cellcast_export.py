@@ -66,38 +66,32 @@ class Command(BaseCommand):
 
 @contextmanager
 def output_file(name: str, newline: str | None = None) -> Iterator[TextIO]:
-    """Write the file that ``--output`` names. Raises ``CommandError`` if that cannot be."""
+    """Write a new file that appears under its name only when the block has ended.
+
+    From its first byte it can be read by its owner alone. SIGTERM and SIGHUP leave nothing behind.
+    Raises ``CommandError``: a file of that name is never replaced.
+    """
+    path = Path(name)
+    unfinished = path.with_name(f".cellcast-{token_hex(8)}")
     try:
-        with complete_or_absent(Path(name), newline) as file:
-            yield file
+        if path.exists():
+            raise FileExistsError(None, "The file exists")
+        with exiting_on_signals():
+            try:
+                with open(
+                    unfinished, "x", encoding="utf-8", newline=newline, opener=for_owner
+                ) as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.link(unfinished, path)  # unlike a rename, it fails if somebody else was quicker
+            finally:
+                unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise CommandError(f"--output: {error.strerror}.") from None
 
 
-@contextmanager
-def complete_or_absent(path: Path, newline: str | None = None) -> Iterator[TextIO]:
-    """Write a new file that appears under its name only when the block has ended.
-
-    From its first byte it can be read by its owner alone. SIGTERM and SIGHUP leave nothing behind.
-    Raises ``OSError``: a file of that name is never replaced.
-    """
-    if path.exists():
-        raise FileExistsError(None, "The file exists")
-    unfinished = path.with_name(f".cellcast-{token_hex(8)}")
-    with exiting_on_signals():
-        try:
-            with open(
-                unfinished, "x", encoding="utf-8", newline=newline, opener=open_for_owner
-            ) as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(unfinished, path)  # unlike a rename, it fails if somebody else was quicker
-        finally:
-            unfinished.unlink(missing_ok=True)
-
-
-def open_for_owner(path: str, flags: int) -> int:
+def for_owner(path: str, flags: int) -> int:
     """Open a file that nobody else may read."""
     return os.open(path, flags, mode=0o600)
 
