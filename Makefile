@@ -38,7 +38,7 @@ docs: .venv/docs ## Build the documentation site into docs/_build/html
 stress: .venv/servers ## Run the tests under load, crashes and hostile input
 	@.venv/bin/pytest -m stress $(PYTEST_ARGS)
 
-bench: .venv/servers ## Measure receiving (or BENCH=growth, indexes, admin, commands or installing)
+bench: .venv/servers ## Measure receiving (or BENCH=growth, indexes, admin or commands)
 	@.venv/bin/python -m benchmarks$(BENCH:%=.%) $(BENCH_ARGS)
 
 screenshots: .venv/browser ## Take the pictures of docs/screenshots again, from the demo; needs Chromium

@@ -8,9 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from typing import Any
 
-from benchmarks.load import CONNECTIONS, Figures, Target, arrays, burst, new_prefix, steady
+from benchmarks.load import CONNECTIONS, Figures, Target, arrays, burst, steady
 from benchmarks.servers import (
     EVERYWHERE,
     PROGRAMS,
@@ -43,7 +42,6 @@ parser.add_argument("--rounds", type=int, default=5, help="the table shows their
 parser.add_argument("--seconds", type=int, default=4, help="of each round")
 parser.add_argument("--burst", type=int, default=1_000, help="reports of a burst")
 parser.add_argument("--workers", type=int, default=WORKERS, help="of each web server")
-parser.add_argument("--show-sql", action="store_true", help="print the SQL of each webhook")
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def main() -> None:
     if options.quick:
         options.databases, options.loads = "sqlite", "duplicates,burst"
         options.rounds, options.seconds, options.burst = 1, 1, 100
-        options.settings = "recommended"
+        options.settings, options.only = "recommended", "bare,by-hand,in-order,task"
     rows: list[list[str]] = []
     try:
         for vendor in options.databases.split(","):
@@ -103,27 +101,12 @@ def measure_sites(
             )
             for name in options.only.split(",")
         }
-        statements = {name: statements_of(site) for name, site in sites.items()}
-        if options.show_sql:
-            show_sql(statements)
         if not options.quick:
             for site in sites.values():
                 steady(site.target, seconds=WARM_UP_SECONDS)
         for load in options.loads.split(","):
             measured = rounds(options, load, sites, server)
-            yield from table_rows(f"{title}, {load}", load, measured, statements)
-
-
-def statements_of(site: WebServer) -> dict[str, Any]:
-    """Return what each kind of webhook costs."""
-    return site.ask(f"/statements?prefix={new_prefix()}")
-
-
-def show_sql(statements: dict[str, dict[str, Any]]) -> None:
-    for name, kinds in statements.items():
-        for kind, cost in kinds.items():
-            print(f"\n{VARIANTS[name].title}, {kind}: {cost['round_trips']} round trips")
-            print(*(f"  {sql}" for sql in cost["sql"]), sep="\n")
+            yield from table_rows(f"{title}, {load}", measured)
 
 
 # Rounds
@@ -197,19 +180,12 @@ def check(load: str, figures: Figures, stored: dict[str, int], site: WebServer) 
 
 HEADINGS = (
     "database, settings, web server, load", "variant", "req/s", "errors", "÷ bare", "÷ by hand",
-    "CPU ÷ bare", "p50 ms", "p99 ms", "app CPU ms", "DB CPU ms", "statements", "round trips",
+    "CPU ÷ bare", "p50 ms", "p99 ms", "app CPU ms", "DB CPU ms",
 )  # fmt: skip
 
 
-def table_rows(
-    title: str,
-    load: str,
-    measured: dict[str, list[Measured]],
-    statements: dict[str, dict[str, Any]],
-) -> Iterator[list[str]]:
-    kinds = {"unique": ["report", "reply"], "duplicates": ["duplicate"], "burst": ["report"]}
+def table_rows(title: str, measured: dict[str, list[Measured]]) -> Iterator[list[str]]:
     for name, runs in measured.items():
-        costs = [statements[name][kind] for kind in kinds.get(load, [])]
         yield [
             title,
             VARIANTS[name].title,
@@ -222,8 +198,6 @@ def table_rows(
             f"{median(run.figures.p99 for run in runs):.1f}",
             f"{median(run.app_cpu for run in runs):.2f}",
             f"{median(run.database_cpu for run in runs):.2f}",
-            " / ".join(str(sum(map(is_statement, cost["sql"]))) for cost in costs),
-            " / ".join(str(cost["round_trips"]) for cost in costs),
         ]
 
 
@@ -233,10 +207,6 @@ def ratio(runs: list[Measured], others: list[Measured] | None, name: str) -> str
         return ""
     pairs = zip(runs, others, strict=True)
     return f"{median(getattr(run, name) / getattr(other, name) for run, other in pairs):.2f}"
-
-
-def is_statement(sql: str) -> bool:
-    return not sql.startswith(("BEGIN", "COMMIT"))
 
 
 main()

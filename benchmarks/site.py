@@ -1,7 +1,4 @@
-"""The settings of a site with its admin: ``BENCH_DATABASE`` is the database as JSON.
-
-With ``BENCH_APP=0``, the same site without the app.
-"""
+"""The settings of a site with its admin: ``BENCH_DATABASE`` is the database as JSON."""
 
 import json
 import os
@@ -22,10 +19,10 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "rest_framework",
+    "cellcast_django",
+    "cellcast_django.desk",
 ]
-if HAS_APP := os.environ.get("BENCH_APP") != "0":
-    INSTALLED_APPS += ["cellcast_django", "cellcast_django.desk"]
-ROOT_URLCONF = "benchmarks.site_urls" if HAS_APP else "benchmarks.site_urls_without"
+ROOT_URLCONF = "benchmarks.site_urls"
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

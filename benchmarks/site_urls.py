@@ -5,7 +5,6 @@ from typing import Any
 from django.contrib import admin
 from django.urls import include, path
 
-from benchmarks import site_urls_without
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 
 plain = admin.AdminSite(name="plain")
@@ -44,7 +43,7 @@ class PlainWebhookEventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 urlpatterns: list[Any] = [
-    *site_urls_without.urlpatterns,
+    path("admin/", admin.site.urls),
     path("plain/", plain.urls),
     path("", include("cellcast_django.urls")),
 ]

@@ -2,7 +2,7 @@
 
 Only those with Django's tag ``database``, which ``migrate`` runs, open a database. The others are
 run by ``manage.py check --tag cellcast_django --deploy``, and shown on the setup page by subject.
-No message shows a password.
+They say so in English, like Django's own. No message shows a password.
 """
 
 import json
@@ -25,15 +25,10 @@ from django.http.request import split_domain_port, validate_host
 from django.urls import NoReverseMatch, Resolver404, get_script_prefix, resolve
 from django.utils.functional import Promise
 from django.utils.module_loading import import_string
-from django.utils.translation import gettext, gettext_lazy as _
+from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.api import why_not
-from cellcast_django.conf import (
-    DEFAULT_API_URL,
-    Settings,
-    conf,
-    is_secret,
-)
+from cellcast_django.conf import DEFAULT_API_URL, Settings, conf, is_secret
 from cellcast_django.database.transactions import BUDGET_SECONDS
 from cellcast_django.database.vendors import vendor_of
 from cellcast_django.models import Message, database_alias
@@ -49,12 +44,10 @@ Function = Callable[..., Messages]
 
 
 class Check(NamedTuple):
-    """One check, and what the setup page says about it."""
+    """One check, and the subject by which the setup page shows it."""
 
     function: Function
     subject: Promise
-    all_clear: Promise
-    """What is true if there are no messages."""
     deploy: bool
     """Whether it runs with ``--deploy`` alone."""
     opens_database: bool
@@ -64,12 +57,12 @@ CHECKS: list[Check] = []
 
 
 def check(
-    subject: Promise, all_clear: Promise, *, deploy: bool = False, opens_database: bool = False
+    subject: Promise, *, deploy: bool = False, opens_database: bool = False
 ) -> Callable[[Function], Function]:
     """Register a check with Django and for the setup page, which shows a subject once."""
 
     def decorate(function: Function) -> Function:
-        CHECKS.append(Check(function, subject, all_clear, deploy, opens_database))
+        CHECKS.append(Check(function, subject, deploy, opens_database))
         # Not TAG for what opens a database: that must also run without one.
         register(function, Tags.database if opens_database else TAG, deploy=deploy)
         return function
@@ -93,146 +86,104 @@ GLUED = re.compile(r"[,;\s][^\s,;:]+:[^\s,;:]")
 PASTED = re.compile(r"""(["'`]).*\1|\[.*\]|CELLCAST_\w+\s*=.*""")
 """A secret with more of the file that it stands in."""
 
-SECRETS = (
-    _("Username and password"),
-    _("Webhooks with the right username and password are accepted."),
-)
 
-
-@check(*SECRETS)
+@check(_("Username and password"))
 def check_secrets(**_: Any) -> Messages:
     """There must be a secret, and its password must be hard to guess."""
     value = getattr(settings, "CELLCAST_WEBHOOK_SECRETS", [])
     if not isinstance(value, (list, tuple)):
         yield Error(
-            gettext("CELLCAST_WEBHOOK_SECRETS is not a list, so every webhook is refused."),
-            hint=gettext(
-                'Write ["username:password"], with the brackets. Split an environment variable at '
-                "white space, with .split()."
-            ),
+            "CELLCAST_WEBHOOK_SECRETS is not a list, so every webhook is refused.",
+            hint='Write ["username:password"], with the brackets, or split an environment variable '
+            "with .split().",
             id="cellcast_django.E001",
         )
         return
     if not value and "--deploy" not in sys.argv:  # which reports it as E004
         yield Notice(
-            gettext("CELLCAST_WEBHOOK_SECRETS is empty, so every webhook is refused."),
-            hint=gettext("Add a secret, such as the one that cellcast_setup prints."),
+            "CELLCAST_WEBHOOK_SECRETS is empty, so every webhook is refused.",
+            hint="Add a secret, such as the one that cellcast_setup prints.",
             id="cellcast_django.W001",
         )
     for position, entry in enumerate(value, start=1):
-        where = gettext("Entry %(position)d of CELLCAST_WEBHOOK_SECRETS") % {"position": position}
-        if not isinstance(entry, str) or _is_malformed(entry):
+        where = f"Entry {position} of CELLCAST_WEBHOOK_SECRETS"
+        if not is_secret(entry) or any(part != part.strip() for part in entry.split(":", 1)):
             yield Error(
-                gettext("%(where)s is malformed, so it is ignored.") % {"where": where},
-                hint=gettext(
-                    'It must be a string "username:password", with both parts present, no '
-                    "surrounding white space and no line breaks."
-                ),
+                f"{where} is malformed, so it is ignored.",
+                hint='It must be a string "username:password", with both parts present, no '
+                "surrounding white space and no line breaks.",
                 id="cellcast_django.E002",
             )
         else:
             yield from _check_well_formed_secret(where, entry)
 
 
-def _is_malformed(entry: str) -> bool:
-    username, _, password = entry.partition(":")
-    is_padded = (username, password) != (username.strip(), password.strip())
-    return not is_secret(entry) or is_padded
-
-
 def _check_well_formed_secret(where: str, entry: str) -> Messages:
     username, _, password = entry.partition(":")
     if PASTED.fullmatch(entry):
         yield Notice(
-            gettext(
-                "%(where)s has quotes, brackets or its own name as a part of it, so it is wrong."
-            )
-            % {"where": where},
-            hint=gettext(
-                "Write username:password alone. In an --env-file of Docker, quotes are part of the "
-                "value."
-            ),
+            f"{where} has quotes, brackets or its own name as a part of it, so it is wrong.",
+            hint="Write username:password alone. Docker's --env-file keeps quotes.",
             id="cellcast_django.W021",
         )
     elif entry.lower() in SAMPLES or re.fullmatch(r"<.*>", password):
         yield Error(
-            gettext("%(where)s is a sample from the documentation, which anybody can read.")
-            % {"where": where},
-            hint=gettext("Use your own, such as the one that cellcast_setup prints."),
+            f"{where} is a sample from the documentation, which anybody can read.",
+            hint="Use your own, such as the one that cellcast_setup prints.",
             id="cellcast_django.E003",
         )
     elif GLUED.search(password):
         yield Notice(
-            gettext("%(where)s looks like two secrets in one, so that neither is accepted.")
-            % {"where": where},
-            hint=gettext(
-                "Separate them with white space in an environment variable, and split it with "
-                ".split()."
-            ),
+            f"{where} looks like two secrets in one, so that neither is accepted.",
+            hint="Separate them with white space in an environment variable, and use .split().",
             id="cellcast_django.W018",
         )
-    elif _is_weak(password, username):
+    elif (
+        len(password) < MIN_PASSWORD_LENGTH
+        or len(set(password)) < MIN_DISTINCT_CHARACTERS
+        or password.lower() == username.lower()
+    ):
         yield Notice(
-            gettext("%(where)s has a weak password.") % {"where": where},
-            hint=gettext(
-                "Use at least %(length)s random characters, not the username; "
-                '"manage.py cellcast_setup" generates such a password.'
-            )
-            % {"length": MIN_PASSWORD_LENGTH},
+            f"{where} has a weak password.",
+            hint=f"Use at least {MIN_PASSWORD_LENGTH} random characters, not the username; "
+            "cellcast_setup generates such a password.",
             id="cellcast_django.W002",
         )
     if not entry.isascii():
         yield Notice(
-            gettext("%(where)s has non-ASCII characters, which senders encode in different ways.")
-            % {"where": where},
-            hint=gettext(
-                "Use letters and digits, or make sure that Test Send in Cellcast's dashboard works."
-            ),
+            f"{where} has non-ASCII characters, which senders encode in different ways.",
+            hint="Use letters and digits, or make sure that Cellcast's own Test Send works.",
             id="cellcast_django.W003",
         )
 
 
-def _is_weak(password: str, username: str) -> bool:
-    return (
-        len(password) < MIN_PASSWORD_LENGTH
-        or len(set(password)) < MIN_DISTINCT_CHARACTERS
-        or password.lower() == username.lower()
-    )
-
-
-@check(*SECRETS, deploy=True)
+@check(_("Username and password"), deploy=True)
 def check_secrets_for_deployment(**_: Any) -> Messages:
     """A deployed site without a secret loses everything that Cellcast sends."""
     if getattr(settings, "CELLCAST_WEBHOOK_SECRETS", []) in ([], ()):
         yield Error(
-            gettext("CELLCAST_WEBHOOK_SECRETS is empty, so a deployed site refuses every webhook."),
-            hint=gettext("Add a secret, such as the one that cellcast_setup prints."),
+            "CELLCAST_WEBHOOK_SECRETS is empty, so a deployed site refuses every webhook.",
+            hint="Add a secret, such as the one that cellcast_setup prints.",
             id="cellcast_django.E004",
         )
 
 
-@check(_("Webhook URLs"), _("The project's URLs include them, and nothing stands before them."))
+@check(_("Webhook URLs"))
 def check_urls(**_: Any) -> Messages:
     """The webhook views must be in the project's URLs, and be found at their own."""
     for webhook in WEBHOOKS:
         path = _path_of(webhook)
         if not path:
             yield Notice(
-                gettext("The webhook URLs are not in ROOT_URLCONF, so no webhook can arrive."),
-                hint=gettext('Add path("sms/", include("cellcast_django.urls")) to urlpatterns.'),
+                "The webhook URLs are not in ROOT_URLCONF, so no webhook can arrive.",
+                hint='Add path("sms/", include("cellcast_django.urls")) to urlpatterns.',
                 id="cellcast_django.W006",
             )
             return
         if not _leads_to(path, webhook):
             yield Notice(
-                gettext(
-                    "Another view stands before the %(url)s, so its webhooks go there: %(path)s."
-                )
-                % {"url": webhook.label, "path": path},
-                hint=gettext(
-                    'Move include("cellcast_django.urls") before what takes every path in '
-                    "urlpatterns."
-                ),
+                f"Another view stands before the {webhook.label} and gets its webhooks: {path}.",
+                hint='Move include("cellcast_django.urls") to the top of urlpatterns.',
                 id="cellcast_django.W023",
             )
 
@@ -256,7 +207,7 @@ def _leads_to(path: str, webhook: Webhook) -> bool:
     return getattr(view, "view_initkwargs", {}).get("endpoint") == webhook.endpoint
 
 
-@check(_("Encryption"), _("Webhooks arrive over HTTPS."), deploy=True)
+@check(_("Encryption"), deploy=True)
 def check_https(**_: Any) -> Messages:
     """HTTP Basic sends the password in clear, so the connection must be encrypted."""
     scheme = urlsplit(conf.public_url).scheme
@@ -267,39 +218,31 @@ def check_https(**_: Any) -> Messages:
     )
     if scheme != "https" and (scheme or not mentions_https):
         yield Notice(
-            gettext(
-                "No setting shows that the site uses HTTPS. Over plain HTTP, anyone on the network "
-                "can read the password and the messages."
-            ),
-            hint=gettext('Serve the site over HTTPS and set CELLCAST_PUBLIC_URL = "https://…".'),
+            "No setting shows that the site uses HTTPS. Over plain HTTP, anyone on the network "
+            "can read the password and the messages.",
+            hint='Serve the site over HTTPS and set CELLCAST_PUBLIC_URL = "https://…".',
             id="cellcast_django.W007",
         )
 
 
-@check(_("Redirects"), _("Django does not redirect webhook requests."), deploy=True)
+@check(_("Redirects"), deploy=True)
 def check_redirects(**_: Any) -> Messages:
     """A redirect drops the body of a POST, so the URL in the dashboard must be the final one."""
     url = urlsplit(conf.public_url)
     if url.scheme == "http" and _redirects_to_https():
         yield Notice(
-            gettext(
-                "SECURE_SSL_REDIRECT redirects webhooks to https://, and a redirect loses them."
-            ),
-            hint=gettext(
-                'Set CELLCAST_PUBLIC_URL = "https://…" and paste the https:// URLs into '
-                "Cellcast's dashboard."
-            ),
+            "SECURE_SSL_REDIRECT redirects webhooks to https://, and a redirect loses them.",
+            hint='Set CELLCAST_PUBLIC_URL = "https://…" and paste the https:// URLs into '
+            "Cellcast's dashboard.",
             id="cellcast_django.W008",
         )
     common = "django.middleware.common.CommonMiddleware"
     redirects_to_www = settings.PREPEND_WWW and common in settings.MIDDLEWARE
     if redirects_to_www and not (url.hostname or "").startswith("www."):
         yield Notice(
-            gettext("PREPEND_WWW redirects webhooks to www., and a redirect loses them."),
-            hint=gettext(
-                'Set CELLCAST_PUBLIC_URL = "https://www.…" and paste the URLs with www. '
-                "into Cellcast's dashboard."
-            ),
+            "PREPEND_WWW redirects webhooks to www., and a redirect loses them.",
+            hint='Set CELLCAST_PUBLIC_URL = "https://www.…" and paste the URLs with www. '
+            "into Cellcast's dashboard.",
             id="cellcast_django.W009",
         )
 
@@ -313,38 +256,26 @@ def _redirects_to_https() -> bool:
     )
 
 
-SAMPLE_HOST = re.compile(r"(www\.)?example\.(com|net|org)")
-"""Hosts of documentation that really exist: what is sent there arrives."""
-
-
-@check(_("Public URL"), _("CELLCAST_PUBLIC_URL is valid, or not set (Test Send is off)."))
+@check(_("Public URL"))
 def check_public_url(**_: Any) -> Messages:
     """The public URL must be a base for paths, with a host that Django allows."""
     url = getattr(settings, "CELLCAST_PUBLIC_URL", "")
     if url == "":
         return
     if not conf.public_url:
-        host = _host_in_ascii(url)
         yield Error(
-            gettext("CELLCAST_PUBLIC_URL is not the base URL of a site."),
-            hint=gettext("Write the host as DNS does: %(host)s.") % {"host": host}
-            if host
-            else gettext(
-                'Write only the scheme and host, such as "https://sms.example.com", without a '
-                "path, query or username."
-            ),
+            "CELLCAST_PUBLIC_URL is not the base URL of a site.",
+            hint='Write only the scheme and host, such as "https://sms.example.com", as DNS spells '
+            "it, without a path, query or username.",
             id="cellcast_django.E010",
         )
         return
     host, _port = split_domain_port(urlsplit(conf.public_url).netloc.lower())
-    if SAMPLE_HOST.fullmatch(host):
+    if re.fullmatch(r"(www\.)?example\.(com|net|org)", host):  # they exist
         yield Notice(
-            gettext(
-                "CELLCAST_PUBLIC_URL is a sample from the documentation: Test Send would send your "
-                "password to %(host)s."
-            )
-            % {"host": host},
-            hint=gettext("Write the URL of your own site, or remove the setting."),
+            "CELLCAST_PUBLIC_URL is a sample from the documentation: Test Send would send your "
+            f"password to {host}.",
+            hint="Write the URL of your own site, or remove the setting.",
             id="cellcast_django.W011",
         )
     allowed_hosts = settings.ALLOWED_HOSTS
@@ -352,42 +283,13 @@ def check_public_url(**_: Any) -> Messages:
         allowed_hosts = [".localhost", "127.0.0.1", "[::1]"]
     if not validate_host(host, allowed_hosts):
         yield Notice(
-            gettext("The host of CELLCAST_PUBLIC_URL, %(host)s, is not in ALLOWED_HOSTS.")
-            % {"host": host},
-            hint=gettext('Add "%(host)s" to ALLOWED_HOSTS, or Django rejects webhooks with 400.')
-            % {"host": host},
+            f"The host of CELLCAST_PUBLIC_URL, {host}, is not in ALLOWED_HOSTS.",
+            hint=f'Add "{host}" to ALLOWED_HOSTS, or Django rejects webhooks with 400.',
             id="cellcast_django.W004",
         )
 
 
-def _host_in_ascii(url: object) -> str:
-    """Return the ``xn--`` spelling of a host that is not ASCII; empty for any other."""
-    try:
-        host = urlsplit(str(url)).hostname or ""
-        return "" if host.isascii() else host.encode("idna").decode()
-    except ValueError:
-        return ""
-
-
-HANDLERS = _("Handlers"), _("Handlers can run.")
-
-
-@check(*HANDLERS)
-def check_run_handlers(**_: Any) -> Messages:
-    """Handlers run inline or as a task."""
-    if conf.run_handlers not in ("inline", "task"):
-        yield Error(
-            gettext('CELLCAST_RUN_HANDLERS is %(value)s, which is neither "inline" nor "task".')
-            % {"value": repr(conf.run_handlers)},
-            hint=gettext(
-                'Use "inline" to run handlers before the response, or "task" to run them on a '
-                "Tasks backend."
-            ),
-            id="cellcast_django.E009",
-        )
-
-
-@check(*HANDLERS)
+@check(_("Handlers"))
 def check_task_backend(**_: Any) -> Messages:
     """Running handlers through tasks needs a Tasks backend that accepts them."""
     alias: Any = conf.task_backend
@@ -396,23 +298,20 @@ def check_task_backend(**_: Any) -> Messages:
     package = tasks_package()
     if package is None:
         yield Error(
-            gettext('CELLCAST_RUN_HANDLERS is "task", but this version of Django has no Tasks.'),
-            hint=gettext('Install "cellcast-django[tasks]", or upgrade to Django 6.0.'),
+            'CELLCAST_RUN_HANDLERS is "task", but this version of Django has no Tasks.',
+            hint='Install "cellcast-django[tasks]", or upgrade to Django 6.0.',
             id="cellcast_django.E011",
         )
     elif not isinstance(alias, str) or alias not in package.task_backends.settings:
         yield Error(
-            gettext("CELLCAST_TASK_BACKEND is %(alias)s, which is not in TASKS.")
-            % {"alias": repr(alias)},
-            hint=gettext("Add it to TASKS, or use one of these: %(names)s.")
-            % {"names": ", ".join(package.task_backends.settings)},
+            f"CELLCAST_TASK_BACKEND is {alias!r}, which is not in TASKS.",
+            hint=f"Add it, or use one of these: {', '.join(package.task_backends.settings)}.",
             id="cellcast_django.E012",
         )
     elif problem := _problem_of_backend(package.task_backends, alias):
         yield Error(
-            gettext("The Tasks backend %(alias)s cannot be used: %(problem)s.")
-            % {"alias": repr(alias), "problem": problem},
-            hint=gettext("Fix it in TASKS, or name another in CELLCAST_TASK_BACKEND."),
+            f"The Tasks backend {alias!r} cannot be used: {problem}.",
+            hint="Fix it in TASKS, or name another in CELLCAST_TASK_BACKEND.",
             id="cellcast_django.E013",
         )
 
@@ -422,10 +321,10 @@ def _problem_of_backend(backends: Any, alias: str) -> str:
         queues = backends[alias].queues
     except (ImproperlyConfigured, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
-    return gettext('it has no queue "default"') if queues and "default" not in queues else ""
+    return 'it has no queue "default"' if queues and "default" not in queues else ""
 
 
-@check(*HANDLERS, deploy=True)
+@check(_("Handlers"), deploy=True)
 def check_task_worker(**_: Any) -> Messages:
     """Django's own backends have no worker: they run a task immediately, or never."""
     if conf.run_handlers != "task" or any(check_task_backend()):
@@ -433,37 +332,27 @@ def check_task_worker(**_: Any) -> Messages:
     name = type(tasks_package().task_backends[conf.task_backend]).__name__
     if name in ("ImmediateBackend", "DummyBackend"):
         is_immediate = name == "ImmediateBackend"
-        when = (
-            gettext("before the response") if is_immediate else gettext("by cellcast_run_handlers")
-        )
+        when = "before the response" if is_immediate else "by cellcast_run_handlers"
         yield Notice(
-            gettext(
-                'CELLCAST_RUN_HANDLERS is "task", but with %(name)s handlers run only %(when)s.'
-            )
-            % {"name": name, "when": when},
-            hint=gettext("Configure a backend with a worker in TASKS, such as django-tasks-db."),
+            f'CELLCAST_RUN_HANDLERS is "task", but with {name} handlers run only {when}.',
+            hint="Configure a backend with a worker in TASKS, such as django-tasks-db.",
             id="cellcast_django.W005",
         )
 
 
-@check(_("Transactions"), _("No conflict with ATOMIC_REQUESTS."), deploy=True)
+@check(_("Transactions"), deploy=True)
 def check_atomic_requests(**_: Any) -> Messages:
     """The webhook views are exempt from ``ATOMIC_REQUESTS``, which handlers may rely on."""
     if any(options.get("ATOMIC_REQUESTS") for options in settings.DATABASES.values()):
         yield Info(
-            gettext(
-                "ATOMIC_REQUESTS does not apply to webhooks: they are committed before handlers "
-                "run, and handlers run outside any transaction."
-            ),
-            hint=gettext("Use transaction.atomic() in each handler that writes more than once."),
+            "ATOMIC_REQUESTS does not apply to webhooks: they are committed before handlers "
+            "run, and handlers run outside any transaction.",
+            hint="Use transaction.atomic() in each handler that writes more than once.",
             id="cellcast_django.I001",
         )
 
 
-DATABASE = _("Database"), _("No option loses webhooks or slows them down.")
-
-
-@check(*DATABASE, deploy=True)
+@check(_("Database"), deploy=True)
 def check_connections(**_: Any) -> Messages:
     """The options of the app's database must not slow webhooks down or lose them."""
     connection = connections[database_alias()]
@@ -476,53 +365,45 @@ def check_connections(**_: Any) -> Messages:
         if not vendor.is_embedded:
             keep += ', "CONN_HEALTH_CHECKS": True'
         yield Notice(
-            gettext(
-                "Every webhook opens a new database connection: slower than storing the webhook."
-            ),
+            "Every webhook opens a new database connection: slower than storing the webhook.",
             hint=_in_databases(keep),
             id="cellcast_django.W013",
         )
     if vendor.is_embedded and ("journal_mode=wal" not in text or "immediate" not in text):
         yield Notice(
-            gettext(
-                'With these options, handlers get "database is locked" from SQLite under load.'
-            ),
+            'With these options, handlers get "database is locked" from SQLite under load.',
             hint=_in_databases(f'"OPTIONS": {json.dumps(SQLITE_OPTIONS)}'),
             id="cellcast_django.W014",
         )
     if pool and (pool is True or pool.get("timeout", 30) > BUDGET_SECONDS):
         yield Notice(
-            gettext("When the database is down, a webhook waits half a minute for the pool."),
+            "When the database is down, a webhook waits half a minute for the pool.",
             hint=_in_databases('"OPTIONS": {"pool": {"timeout": 2}}'),
             id="cellcast_django.W015",
         )
     limit = vendor.lock_limit
     if limit and "connect_timeout" not in driver:
         yield Notice(
-            gettext("When the database's host does not respond, a webhook waits for minutes."),
+            "When the database's host does not respond, a webhook waits for minutes.",
             hint=_in_databases('"OPTIONS": {"connect_timeout": 2}'),
             id="cellcast_django.W016",
         )
     if limit and not re.search("(?<!innodb_)lock_(wait_)?timeout", text):
         yield Notice(
-            gettext(
-                "If sessions do not limit lock waits, each webhook takes more round trips to do so."
-            ),
+            "If sessions do not limit lock waits, each webhook takes more round trips to do so.",
             hint=_in_databases(f'"OPTIONS": {json.dumps(dict([limit]))}'),
             id="cellcast_django.W020",
         )
     if re.search("synchronous(_commit)?='?(off|0)", text):
         yield Notice(
-            gettext(
-                "If the database's host crashes, webhooks already acknowledged with 200 are lost."
-            ),
-            hint=gettext("In DATABASES, remove the option that turns off synchronous commits."),
+            "If the database's host crashes, webhooks already acknowledged with 200 are lost.",
+            hint="In DATABASES, remove the option that turns off synchronous commits.",
             id="cellcast_django.W017",
         )
 
 
 def _in_databases(line: str) -> str:
-    return gettext("In DATABASES, set %(line)s.") % {"line": line}
+    return f"In DATABASES, set {line}."
 
 
 SQLITE_OPTIONS = {
@@ -534,7 +415,7 @@ SQLITE_OPTIONS = {
 }
 
 
-@check(*DATABASE, opens_database=True)
+@check(_("Database"), opens_database=True)
 def check_encoding(databases: Sequence[str] | None = None, **_: Any) -> Messages:
     """The databases that ``migrate`` or ``check --database`` names must hold every character."""
     for alias in databases or ():
@@ -547,46 +428,60 @@ def check_encoding(databases: Sequence[str] | None = None, **_: Any) -> Messages
             [encoding] = cursor.fetchone()
         if encoding.lower() != wanted.lower():
             yield Notice(
-                gettext(
-                    'The encoding of the database "%(alias)s" is %(encoding)s, which rejects or '
-                    "changes some of what customers write."
-                )
-                % {"alias": alias, "encoding": encoding},
-                hint=gettext("Use %(wanted)s, Django's default.") % {"wanted": wanted},
+                f'The encoding of the database "{alias}" is {encoding}, which rejects or '
+                "changes some of what customers write.",
+                hint=f"Use {wanted}, Django's default.",
                 id="cellcast_django.W012",
             )
 
 
-@check(_("Numbers without a country code"), _("CELLCAST_DEFAULT_REGION is a valid region."))
-def check_default_region(**_: Any) -> Messages:
-    """The region must be one that phonenumbers knows."""
-    region: Any = conf.default_region
-    if not isinstance(region, str) or region not in phonenumbers.SUPPORTED_REGIONS:
-        yield Error(
-            gettext("CELLCAST_DEFAULT_REGION is %(region)s, which is not a valid region.")
-            % {"region": repr(region)},
-            hint=gettext('Use an ISO 3166 code of two capital letters, such as "AU" or "NZ".'),
-            id="cellcast_django.E005",
-        )
+Kind = tuple[Callable[[Any], bool], str]
+"""What is a value of this kind, and how to write one."""
 
 
-@check(_("Limits"), _("The values are valid."))
-def check_numbers(**_: Any) -> Messages:
-    """Sizes, seconds and counts must be whole and more than zero."""
-    for name, unit, message_id in (
-        ("CELLCAST_MAX_BODY_BYTES", gettext("bytes"), "cellcast_django.E006"),
-        ("CELLCAST_HANDLER_LEASE", gettext("seconds"), "cellcast_django.E007"),
-        ("CELLCAST_HANDLER_MAX_ATTEMPTS", gettext("calls"), "cellcast_django.E008"),
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(entry, str) and letters_and_digits(entry) for entry in value
+    )
+
+
+def _count_of(noun: str) -> Kind:
+    # True is an int too, hence not isinstance.
+    return lambda value: type(value) is int and value > 0, f"a whole number of {noun} above zero"
+
+
+REGION: Kind = (
+    lambda value: isinstance(value, str) and value in phonenumbers.SUPPORTED_REGIONS,
+    'an ISO 3166 code of two capital letters, such as "AU" or "NZ"',
+)
+WAY: Kind = (
+    lambda value: value in ("inline", "task"),
+    '"inline" to run handlers before the response, or "task" to run them on a Tasks backend',
+)
+TEXTS: Kind = (
+    _is_list_of_texts,
+    'a list of texts, each with a letter or a digit, such as ["stop", "opt out"]',
+)
+
+
+@check(_("Values"))
+def check_values(**_: Any) -> Messages:
+    """A value must be of its setting's kind."""
+    for name, (is_right, kind), message_id in (
+        ("CELLCAST_DEFAULT_REGION", REGION, "cellcast_django.E005"),
+        ("CELLCAST_MAX_BODY_BYTES", _count_of("bytes"), "cellcast_django.E006"),
+        ("CELLCAST_HANDLER_LEASE", _count_of("seconds"), "cellcast_django.E007"),
+        ("CELLCAST_HANDLER_MAX_ATTEMPTS", _count_of("calls"), "cellcast_django.E008"),
+        ("CELLCAST_RUN_HANDLERS", WAY, "cellcast_django.E009"),
+        ("CELLCAST_STOP_WORDS", TEXTS, "cellcast_django.E017"),
+        ("CELLCAST_STOP_HINTS", TEXTS, "cellcast_django.E022"),
+        ("CELLCAST_OWN_NUMBERS", TEXTS, "cellcast_django.E023"),
     ):
-        value = getattr(conf, name.removeprefix(PREFIX).lower())
-        if type(value) is not int or value < 1:  # True is an int too, hence not isinstance
+        value = getattr(settings, name, None)
+        if hasattr(settings, name) and not is_right(value):
             yield Error(
-                gettext("%(setting)s is %(value)s, which is not a whole number of %(unit)s.")
-                % {"setting": name, "value": repr(value), "unit": unit},
-                hint=gettext(
-                    "Write a number above zero without quotes, or remove the setting to use the "
-                    "default."
-                ),
+                f"{name} is {value!r}, which cannot be used.",
+                hint=f"Write {kind}, or remove the setting to use its default.",
                 id=message_id,
             )
 
@@ -597,53 +492,24 @@ ANSWERS = frozenset(
 """Reduced to their letters and digits, in lower case."""
 
 
-@check(_("Words and numbers"), _("Each list is one, and no stop word is an everyday answer."))
-def check_lists(**_: Any) -> Messages:
-    """A list must be one, and each of its entries must say something."""
-    for name, message_id in (
-        ("CELLCAST_STOP_WORDS", "cellcast_django.E017"),
-        ("CELLCAST_STOP_HINTS", "cellcast_django.E022"),
-        ("CELLCAST_OWN_NUMBERS", "cellcast_django.E023"),
-    ):
-        value = getattr(settings, name, [])
-        if not (isinstance(value, (list, tuple)) and all(map(_is_word, value))):
-            yield Error(
-                gettext("%(setting)s is not a list of texts.") % {"setting": name},
-                hint=gettext(
-                    'Use a list of strings, each with a letter or a digit, such as ["stop", "opt '
-                    'out"]. [] is an empty one.'
-                ),
-                id=message_id,
-            )
-
-
-@check(_("Words and numbers"), _("Each list is one, and no stop word is an everyday answer."))
+@check(_("Stop words"))
 def check_stop_words(**_: Any) -> Messages:
     """A stop word that may be an ordinary answer opts out who says it."""
     answers = [word for word in conf.stop_words if _is_answer(letters_and_digits(word))]
     if answers:
+        words = ", ".join(map(repr, answers))
         yield Notice(
-            gettext("CELLCAST_STOP_WORDS contains %(words)s, which may be an ordinary answer.")
-            % {"words": ", ".join(map(repr, answers))},
-            hint=gettext(
-                "A customer who replies with it is opted out. Use words that mean nothing else."
-            ),
+            f"CELLCAST_STOP_WORDS contains {words}, which may be an ordinary answer.",
+            hint="A customer who replies with it is opted out. Use words that mean nothing else.",
             id="cellcast_django.W010",
         )
-
-
-def _is_word(entry: object) -> bool:
-    return isinstance(entry, str) and letters_and_digits(entry) != ""
 
 
 def _is_answer(word: str) -> bool:
     return len(word) == 1 or word.isdigit() or word in ANSWERS
 
 
-@check(
-    _("Names and answers"),
-    _("Each function that a setting names can be called, or none is named."),
-)
+@check(_("Names and answers"))
 def check_callables(**_: Any) -> Messages:
     """What a dotted path names must be importable, and be called as we call it."""
     for name, arguments, message_id in (
@@ -655,12 +521,9 @@ def check_callables(**_: Any) -> Messages:
         path = getattr(conf, name.removeprefix(PREFIX).lower())
         if problem := _problem_of(path, arguments):
             yield Error(
-                gettext("%(setting)s is %(path)s, which names no function for it: it %(problem)s.")
-                % {"setting": name, "path": repr(path), "problem": problem},
-                hint=gettext(
-                    'Write the dotted path of a function, such as "shop.sms.send_sms", or remove '
-                    "the setting."
-                ),
+                f"{name} is {path!r}, which names no function for it: it {problem}.",
+                hint='Write the dotted path of a function, such as "shop.sms.send_sms", or remove '
+                "the setting.",
                 id=message_id,
             )
 
@@ -669,70 +532,62 @@ def _problem_of(path: Any, arguments: list[str]) -> str:
     if path == "":
         return ""
     if not isinstance(path, str):
-        return gettext("is not a dotted path")
+        return "is not a dotted path"
     try:
         found = import_string(path)
     except Exception as error:  # the host's module may raise anything
-        return gettext("cannot be imported: %(error)s") % {
-            "error": f"{type(error).__qualname__}: {error}"
-        }
+        return f"cannot be imported: {type(error).__qualname__}: {error}"
     if not callable(found):
-        return gettext("is not callable")
+        return "is not callable"
     if iscoroutinefunction(found) or iscoroutinefunction(type(found).__call__):
-        return gettext("is asynchronous")
+        return "is asynchronous"
     try:
         signature(found).bind(*arguments)
     except TypeError:
-        return gettext("does not take %(arguments)s") % {"arguments": ", ".join(arguments)}
+        return f"does not take {', '.join(arguments)}"
     except ValueError:  # one written in C does not say what it takes
-        return ""
+        pass
     return ""
 
 
-API = _("Cellcast’s API"), _("The key and the URL are valid, or no key is set (recovery is off).")
-
-
-@check(*API)
-def check_api_key(**_: Any) -> Messages:
-    """An HTTP header must be able to carry the key."""
-    if getattr(settings, "CELLCAST_API_KEY", "") != "" and not conf.api_key:
+@check(_("Cellcast’s API"))
+def check_api(**_: Any) -> Messages:
+    """The key must fit into a header, and go where nobody on the network can read it."""
+    if getattr(settings, "CELLCAST_API_KEY", "") != conf.api_key:
         yield Error(
-            gettext("CELLCAST_API_KEY is not a valid API key, so nothing can be recovered."),
-            hint=gettext(
-                "Write the key as a string without white space or line breaks, or remove the "
-                "setting to switch recovery off."
-            ),
+            "CELLCAST_API_KEY is not a valid API key, so nothing can be recovered.",
+            hint="Write the key as a string without white space or line breaks, or remove the "
+            "setting to switch recovery off.",
             id="cellcast_django.E015",
         )
-
-
-@check(*API)
-def check_api_url(**_: Any) -> Messages:
-    """Over plain HTTP, anybody on the network could read the key."""
-    if not conf.api_url:
+    elif not conf.api_url:
         yield Error(
-            gettext("CELLCAST_API_URL is not a base URL with https://: the key is not sent there."),
-            hint=gettext(
-                'Write only the base URL, such as "%(url)s", without a path, query or username. '
-                "http:// is allowed only for localhost."
-            )
-            % {"url": DEFAULT_API_URL},
+            "CELLCAST_API_URL is not a base URL with https://: the key is not sent there.",
+            hint=f'Write only the base URL, such as "{DEFAULT_API_URL}", without a path, query or '
+            "username. http:// is allowed only for localhost.",
             id="cellcast_django.E016",
+        )
+    elif conf.send_with == "cellcast_django.api.send_sms" and (reason := why_not()):
+        yield Error(
+            f"CELLCAST_SEND_WITH names send_sms, which sends nothing: {reason}",
+            hint="Set CELLCAST_API_KEY, and install the extra. To send nothing on purpose, name "
+            '"cellcast_django.testing.pretend_to_send" instead.',
+            id="cellcast_django.E025",
         )
 
 
-@check(_("Time"), _("Times have a time zone."))
+@check(_("Time"))
 def check_time_zone(**_: Any) -> Messages:
     """Times without a zone are ambiguous for an hour each year."""
     if not settings.USE_TZ:
         yield Error(
-            gettext("USE_TZ is False, but this app stores and compares times with a time zone."),
-            hint=gettext("Set USE_TZ = True, Django's default."),
+            "USE_TZ is False, but this app stores and compares times with a time zone.",
+            hint="Set USE_TZ = True, Django's default.",
             id="cellcast_django.E021",
         )
 
 
-@check(_("Spelling"), _("No setting looks like a misspelt one of this app."))
+@check(_("Spelling"))
 def check_names(**_: Any) -> Messages:
     """A setting under a wrong name has no effect, and nothing else says so."""
     ours = [
@@ -742,26 +597,21 @@ def check_names(**_: Any) -> Messages:
     for name in sorted(given.difference(ours)):
         for similar in get_close_matches(name, ours, n=1, cutoff=0.75):
             yield Notice(
-                gettext("%(name)s is no setting of this app, so it has no effect.")
-                % {"name": PREFIX + name},
-                hint=gettext("Did you mean %(name)s?") % {"name": PREFIX + similar},
+                f"{PREFIX + name} is no setting of this app, so it has no effect.",
+                hint=f"Did you mean {PREFIX + similar}?",
                 id="cellcast_django.W022",
             )
 
 
-@check(_("Caches"), _("No cache of the ORM answers for this app's models."))
+@check(_("Caches"))
 def check_cacheops(**_: Any) -> Messages:
     """django-cacheops forgets a row when the ORM saves it, and the inbox writes SQL of its own."""
-    cached = [
-        each.__name__ for each in apps.get_app_config(TAG).get_models() if _caches_reads_of(each)
-    ]
-    if apps.is_installed("cacheops") and cached:
+    models = apps.get_app_config(TAG).get_models()
+    names = ", ".join(each.__name__ for each in models if _caches_reads_of(each))
+    if apps.is_installed("cacheops") and names:
         yield Notice(
-            gettext(
-                "django-cacheops caches this app's models, so that pages show old rows: %(names)s."
-            )
-            % {"names": ", ".join(cached)},
-            hint=gettext('Write CACHEOPS = {"cellcast_django.*": None, …} in your settings.'),
+            f"django-cacheops caches this app's models, so that pages show old rows: {names}.",
+            hint='Write CACHEOPS = {"cellcast_django.*": None, …} in your settings.',
             id="cellcast_django.W024",
         )
 
@@ -777,22 +627,3 @@ def _caches_reads_of(model: type[Any]) -> bool:
             profile = profiles[name]
             return profile is not None and bool({**defaults, **profile}.get("ops"))
     return False
-
-
-@check(*API)
-def check_send_sms(**_: Any) -> Messages:
-    """The app's own function to send with needs the key and urllib3."""
-    if conf.send_with != "cellcast_django.api.send_sms" or any(
-        (*check_api_key(), *check_api_url())
-    ):
-        return
-    if reason := why_not():
-        yield Error(
-            gettext("CELLCAST_SEND_WITH names send_sms, which sends nothing: %(reason)s")
-            % {"reason": reason},
-            hint=gettext(
-                "Set CELLCAST_API_KEY, and install the extra. To send nothing on purpose, name "
-                '"cellcast_django.testing.pretend_to_send" instead.'
-            ),
-            id="cellcast_django.E025",
-        )

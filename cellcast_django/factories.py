@@ -163,20 +163,12 @@ class OptOutFactory(DjangoModelFactory[OptOut]):
     def past(opt_out: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
         if not create or opt_out.history.exists():
             return
-        opt_out.history.create(
-            kind=OptOutChange.Kind.BEGUN,
-            at=opt_out.since,
-            source=opt_out.source,
-            event=opt_out.event,
-            note="" if opt_out.ended_at else opt_out.note,
-        )
-        if opt_out.ended_at:
-            opt_out.history.create(
-                kind=OptOutChange.Kind.ENDED,
-                at=opt_out.ended_at,
-                source=OptOut.Source.PERSON,
-                note=opt_out.note,
-            )
+        kinds, ended_at, note = OptOutChange.Kind, opt_out.ended_at, opt_out.note
+        begun = {"at": opt_out.since, "source": opt_out.source, "event": opt_out.event}
+        opt_out.history.create(kind=kinds.BEGUN, note="" if ended_at else note, **begun)
+        if ended_at:
+            by_person = {"at": ended_at, "source": OptOut.Source.PERSON}
+            opt_out.history.create(kind=kinds.ENDED, note=note, **by_person)
 
 
 class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
@@ -267,11 +259,8 @@ def _payload(event: Any) -> dict[str, Any]:
         return {"hello": "world"}
     if event.message is None:
         return opt_out_payload(contact=event.contact)
-    parts = {
-        "_id": event.cellcast_id,
-        "sender": event.message.sender,
-        "receiver": event.message.receiver,
-    }
+    message = event.message
+    parts = {"_id": event.cellcast_id, "sender": message.sender, "receiver": message.receiver}
     if event.kind == WebhookEvent.Kind.REPLY:
-        return reply_payload(**parts, message=event.message.body)
+        return reply_payload(**parts, message=message.body)
     return status_payload(**parts)

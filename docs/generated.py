@@ -120,7 +120,7 @@ def urls_table() -> str:
     )
 
 
-ENTRY = "Entry %(position)d of CELLCAST_WEBHOOK_SECRETS"
+ENTRY = "Entry … of CELLCAST_WEBHOOK_SECRETS"
 
 
 def checks_table() -> str:
@@ -146,10 +146,7 @@ def _messages_of(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
             continue
         if node.func.id in ("Error", "Notice", "Info"):
             [identity] = [each.value for each in node.keywords if each.arg == "id"]
-            texts = [
-                each.value for each in ast.walk(node.args[0]) if isinstance(each, ast.Constant)
-            ]
-            sentence = re.sub(r"%\(\w+\)[sd]", "…", str(texts[0]).replace("%(where)s", ENTRY))
+            sentence = _sentence(node.args[0])
             if isinstance(identity, ast.Constant):
                 yield str(identity.value), sentence
             else:  # the ids stand in a list of settings
@@ -158,6 +155,16 @@ def _messages_of(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
                     yield each, sentence.replace("…", setting, 1)
         elif node.func.id.startswith("_check"):
             yield from _messages_of(getattr(checks, node.func.id))
+
+
+def _sentence(message: ast.expr) -> str:
+    """Return a text, or an f-string with a … for each value."""
+    parts = message.values if isinstance(message, ast.JoinedStr) else [message]
+    filled = {"{where}": ENTRY}
+    return "".join(
+        str(part.value) if isinstance(part, ast.Constant) else filled.get(ast.unparse(part), "…")
+        for part in parts
+    )
 
 
 def commands_table() -> str:

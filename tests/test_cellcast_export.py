@@ -22,7 +22,7 @@ from django.db.models import Model
 
 from cellcast_django import contact_export
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
-from cellcast_django.management.commands.cellcast_export import complete_or_absent
+from cellcast_django.management.commands.cellcast_export import output_file
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.retention import Selection, prune
@@ -265,7 +265,7 @@ def test_file_has_the_object_and_is_private_to_its_owner(path: Path) -> None:
 
 
 def test_file_is_private_from_its_first_byte(path: Path) -> None:
-    with complete_or_absent(path) as file:
+    with output_file(str(path)) as file:
         file.write("first")
         file.flush()
         [unfinished] = path.parent.iterdir()
@@ -307,11 +307,11 @@ def test_export_never_overwrites_a_file(path: Path) -> None:
 
 def test_export_keeps_a_file_created_meanwhile(path: Path) -> None:
     def write() -> None:
-        with complete_or_absent(path) as file:
+        with output_file(str(path)) as file:
             path.write_text("theirs")
             file.write("mine")
 
-    with pytest.raises(FileExistsError):
+    with pytest.raises(CommandError, match="exists"):
         write()
     assert path.read_text() == "theirs"
     assert list(path.parent.iterdir()) == [path]
@@ -372,7 +372,7 @@ def test_signal_ends_the_block_by_an_exception(path: Path, ending: signal.Signal
     before = signal.getsignal(ending)
 
     def write() -> None:
-        with complete_or_absent(path) as file:
+        with output_file(str(path)) as file:
             file.write("half")
             os.kill(os.getpid(), ending)
 
@@ -408,7 +408,7 @@ def test_export_outside_the_main_thread_works(path: Path) -> None:
 
 
 def write_file(path: Path) -> None:
-    with complete_or_absent(path) as file:
+    with output_file(str(path)) as file:
         file.write("all")
 
 

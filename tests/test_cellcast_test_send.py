@@ -203,6 +203,18 @@ def test_unusable_options_are_refused(arguments: list[str], words: str) -> None:
     assert not WebhookEvent.objects.exists()
 
 
+def test_delete_option_takes_back_what_tests_have_stored(site: str) -> None:
+    run("receive")
+    run("status")
+    assert "2 test events" in run("--delete")
+    assert not WebhookEvent.objects.exists() and not Message.objects.exists()
+
+
+def test_url_has_to_be_named() -> None:
+    with pytest.raises(CommandError, match="receive, status, opt-out"):
+        run()
+
+
 # Where to
 
 

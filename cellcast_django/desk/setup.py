@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -42,7 +43,6 @@ class CheckResult(NamedTuple):
 
     badge: SafeString
     about: Promise
-    all_clear: Promise
     messages: Sequence[CheckMessage]
 
 
@@ -50,11 +50,9 @@ def check_results() -> Iterator[CheckResult]:
     """Yield the result of each subject, including the checks for deployed sites."""
     checks = [each for each in CHECKS if not each.opens_database]
     for subject in dict.fromkeys(each.subject for each in checks):
-        about = [each for each in checks if each.subject == subject]
-        messages = [
-            message for each in about for message in each.function() if not message.is_silenced()
-        ]
-        yield CheckResult(_badge(messages), subject, about[0].all_clear, messages)
+        found = (each.function() for each in checks if each.subject == subject)
+        messages = [each for each in chain.from_iterable(found) if not each.is_silenced()]
+        yield CheckResult(_badge(messages), subject, messages)
 
 
 def _badge(messages: list[CheckMessage]) -> SafeString:

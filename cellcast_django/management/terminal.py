@@ -1,11 +1,11 @@
-"""What several commands take and show: times, single events, and a line of progress."""
+"""What several commands take and show: times, events, counts and a line of progress."""
 
 import re
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
-from functools import wraps
-from typing import ParamSpec, TypeVar
+from functools import partial, wraps
+from typing import ParamSpec, Self, TypeVar
 
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
 from django.db import Error as DatabaseError
@@ -27,15 +27,29 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 class ProgressLine:
-    """A line that the next one overwrites; shown only on a terminal, and not with verbosity 0."""
+    """A line that the next one overwrites, and the end of the block clears.
+
+    Shown only on a terminal, and not with verbosity 0.
+    """
 
     def __init__(self, stdout: OutputWrapper, verbosity: int) -> None:
         self._stdout = stdout
         self.is_shown = stdout.isatty() and verbosity > 0
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.show("")
+
     def show(self, text: str) -> None:
-        """Replace the line by this text; an empty one clears it."""
+        """Replace the line by this text."""
         if self.is_shown:
             self._stdout.write(f"\r{text:<{WIDTH}}\r", ending="")
             self._stdout.flush()
@@ -43,12 +57,11 @@ class ProgressLine:
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 MAX_DURATION = timedelta(days=36_500)  # so that today minus a duration is still a date
-MAX_DIGITS = 6  # keeps the result within what a ``timedelta`` can hold
 
 
 def parse_duration(text: str, units: str = "mhdw") -> timedelta:
     """Parse a duration such as ``90d``, ``36h`` or ``15m``. Raises ``ArgumentTypeError``."""
-    match = re.fullmatch(rf"0*([1-9][0-9]{{,{MAX_DIGITS - 1}}})([{units}])", text.strip())
+    match = re.fullmatch(rf"0*([1-9][0-9]{{,5}})([{units}])", text.strip())
     if match is None:
         names = ", ".join(f"{unit} ({UNITS[unit]})" for unit in units)
         raise ArgumentTypeError(
@@ -77,6 +90,12 @@ def parse_moment(text: str, *, fold: int = 0) -> datetime:
         return timezone.now() - parse_duration(text)
     except ArgumentTypeError as error:
         raise ArgumentTypeError(f"{error} Or write a time, such as 2026-11-10T09:00.") from None
+
+
+def add_time_options(parser: CommandParser, *, since: str, until: str) -> None:
+    """Add ``--since`` and ``--until``, with these help texts; their values are datetimes."""
+    parser.add_argument("--since", type=parse_moment, metavar="T", help=since)
+    parser.add_argument("--until", type=partial(parse_moment, fold=1), metavar="T", help=until)
 
 
 def says_if_refused(execute: Callable[P, T]) -> Callable[P, T]:
@@ -111,10 +130,15 @@ def add_event_option(parser: CommandParser, help_text: str) -> None:
 
 def require_events(pks: Collection[int], events: WebhookEventQuerySet, noun: str) -> None:
     """Raise ``CommandError`` unless all these keys are among the events."""
-    possible = [pk for pk in pks if abs(pk) <= BigIntegerField.MAX_BIGINT]
-    known: set[int] = set()
-    for start in range(0, len(possible), KEYS_PER_QUERY):
-        some = events.filter(pk__in=possible[start : start + KEYS_PER_QUERY])
-        known.update(some.values_list("pk", flat=True))
+    known = keys_among(events, [pk for pk in pks if abs(pk) <= BigIntegerField.MAX_BIGINT])
     if missing := [str(pk) for pk in pks if pk not in known]:
         raise CommandError(f"No such {noun}: {', '.join(missing)}.")
+
+
+def keys_among(events: WebhookEventQuerySet, pks: Sequence[int]) -> set[int]:
+    """Return those of the keys that are among the events."""
+    found: set[int] = set()
+    for start in range(0, len(pks), KEYS_PER_QUERY):
+        some = events.filter(pk__in=pks[start : start + KEYS_PER_QUERY])
+        found.update(some.values_list("pk", flat=True))
+    return found

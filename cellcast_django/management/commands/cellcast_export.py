@@ -55,11 +55,8 @@ class Command(BaseCommand):
             for line in lines(data, ensure_ascii=True):  # a redirect may not be UTF-8
                 self.stdout.write(line, ending="")
             return
-        try:
-            with complete_or_absent(Path(options["output"])) as file:
-                file.writelines(lines(data))
-        except OSError as error:
-            raise CommandError(f"--output: {error.strerror}.") from None
+        with output_file(options["output"]) as file:
+            file.writelines(lines(data))
         if options["verbosity"]:
             self.stderr.write(
                 "Written. Texts may mention other people: look through the file before you hand it "
@@ -68,29 +65,33 @@ class Command(BaseCommand):
 
 
 @contextmanager
-def complete_or_absent(path: Path, newline: str | None = None) -> Iterator[TextIO]:
+def output_file(name: str, newline: str | None = None) -> Iterator[TextIO]:
     """Write a new file that appears under its name only when the block has ended.
 
     From its first byte it can be read by its owner alone. SIGTERM and SIGHUP leave nothing behind.
-    Raises ``OSError``: a file of that name is never replaced.
+    Raises ``CommandError``: a file of that name is never replaced.
     """
-    if path.exists():
-        raise FileExistsError(None, "The file exists")
+    path = Path(name)
     unfinished = path.with_name(f".cellcast-{token_hex(8)}")
-    with exiting_on_signals():
-        try:
-            with open(
-                unfinished, "x", encoding="utf-8", newline=newline, opener=open_for_owner
-            ) as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(unfinished, path)  # unlike a rename, it fails if somebody else was quicker
-        finally:
-            unfinished.unlink(missing_ok=True)
+    try:
+        if path.exists():
+            raise FileExistsError(None, "The file exists")
+        with exiting_on_signals():
+            try:
+                with open(
+                    unfinished, "x", encoding="utf-8", newline=newline, opener=for_owner
+                ) as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.link(unfinished, path)  # unlike a rename, it fails if somebody else was quicker
+            finally:
+                unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise CommandError(f"--output: {error.strerror}.") from None
 
 
-def open_for_owner(path: str, flags: int) -> int:
+def for_owner(path: str, flags: int) -> int:
     """Open a file that nobody else may read."""
     return os.open(path, flags, mode=0o600)
 
@@ -100,7 +101,7 @@ def exiting_on_signals() -> Iterator[None]:
     """Let the signals that end a process at once end it by an exception, and so tidy up."""
     is_main = threading.current_thread() is threading.main_thread()
     names = ("SIGTERM", "SIGHUP") if is_main else ()  # elsewhere Python handles none
-    numbers = [number for name in names if (number := getattr(signal, name, None))]
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     # What nohup ignores stays ignored.
     ending = [each for each in numbers if signal.getsignal(each) == signal.SIG_DFL]
 

@@ -12,9 +12,10 @@ from django.utils import timezone
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.management.terminal import (
-    KEYS_PER_QUERY,
     ProgressLine,
+    keys_among,
     parse_duration,
+    plural,
     printable,
     require_events,
     says_if_refused,
@@ -24,7 +25,6 @@ from cellcast_django.payloads import clean
 from cellcast_django.retention import (
     Kept,
     Pruned,
-    Removed,
     Selection,
     effects_of,
     forget_opt_outs,
@@ -38,11 +38,10 @@ class Command(BaseCommand):
         "Delete messages, with their history and events, once the last event about them is older "
         "than the given age. With --redact, keep the rows with their statuses and times, but empty "
         "the phone numbers, texts and webhook bodies. With --contact, do so for one customer who "
-        "asks to be erased. Events whose handlers have not finished are kept, and so are "
-        "opt-outs, which must "
-        "outlive the messages. Works in small batches: interrupt it at any time, and run it again "
-        "to continue. With --event, take these events back, as if they had never come: messages, "
-        "statuses and texts that only they brought go too."
+        "asks to be erased. Events whose handlers have not finished are kept, and so are opt-outs, "
+        "which must outlive the messages. Works in small batches: interrupt it at any time, and "
+        "run it again to continue. With --event, take these events back, as if they had never "
+        "come: messages, statuses and texts that only they brought go too."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -101,30 +100,31 @@ class Command(BaseCommand):
         """Prune, and print what was done. Raises ``CommandError`` if an erasure is incomplete."""
         if options["event"] or options["events_from"] is not None:
             self._take_back(find_events(options), options)
-            return
-        selection = find_selection(options)
-        if options["dry_run"]:
-            pruned = Pruned(*selection.count())
-            opt_outs = selection.opt_out_rows().count() if selection.opt_outs else 0
         else:
-            pruned = self._prune(selection, ProgressLine(self.stdout, options["verbosity"]))
-            opt_outs = forget_opt_outs(selection)
+            self._prune(find_selection(options), options)
+
+    def _prune(self, selection: Selection, options: dict[str, Any]) -> None:
+        with ProgressLine(self.stdout, options["verbosity"]) as line:
+            if options["dry_run"]:
+                pruned = Pruned(*selection.count())
+                opt_outs = selection.opt_out_rows().count() if selection.opt_outs else 0
+            else:
+                total = sum(selection.count()) if line.is_shown else 0
+                pruned = prune(
+                    selection,
+                    progress=lambda removed: line.show(f"{sum(removed):,} of {total:,} rows"),
+                )
+                opt_outs = forget_opt_outs(selection)
         kept = selection.kept()
         shared = selection.shared_events()
-        kept_opt_outs = 0 if selection.opt_outs else selection.opt_out_rows().count()
-        is_nothing = not any(
-            (*pruned.removed, pruned.protected, *kept, *shared, opt_outs, kept_opt_outs)
-        )
-        if is_nothing and is_mistyped(selection.number):
+        reasons = list(reasons_to_keep(selection, pruned, kept, shared))
+        if not (reasons or opt_outs or any(pruned.removed)) and is_mistyped(selection.number):
             raise CommandError("Nothing found for this contact, which is not a valid phone number.")
-        verb = "redacted" if selection.redact else "deleted"
-        done = f"Would be {verb}" if options["dry_run"] else verb.capitalize()
-        rows = f"{plural(pruned.messages, 'message')} and {plural(pruned.events, 'event')}"
-        self.stdout.write(self.style.SUCCESS(f"{done}: {rows}{scope(selection)}."))
+        done = "redacted" if selection.redact else "deleted"
+        self._say(done, f"{rows_of(pruned)}{scope(selection)}", options)
         if selection.opt_outs:
-            done = "Would be deleted" if options["dry_run"] else "Deleted"
-            self.stdout.write(f"{done}: {plural(opt_outs, 'opt-out')}.")
-        for reason in reasons_to_keep(selection, pruned, kept, shared, kept_opt_outs):
+            self._say("deleted", plural(opt_outs, "opt-out"), options)
+        for reason in reasons:
             self.stdout.write(f"Kept: {reason}")
         is_incomplete = pruned.protected or any(kept) or shared
         if selection.number is not None and is_incomplete and not options["dry_run"]:
@@ -135,19 +135,16 @@ class Command(BaseCommand):
 
     def _take_back(self, events: list[int], options: dict[str, Any]) -> None:
         effects = effects_of(events)
-        pruned, done = Pruned(*effects.removed), "Would be taken back"
+        pruned = Pruned(*effects.removed)
         if not options["dry_run"]:
-            line, done = ProgressLine(self.stdout, options["verbosity"]), "Taken back"
-
-            def show(removed: Removed) -> None:
-                line.show(f"{removed.events:,} of {len(events):,} events")
-
-            try:
-                pruned = take_back(events, progress=show)
-            finally:
-                line.show("")
-        rows = f"{plural(pruned.messages, 'message')} and {plural(pruned.events, 'event')}"
-        self.stdout.write(self.style.SUCCESS(f"{done}: {rows}."))
+            with ProgressLine(self.stdout, options["verbosity"]) as line:
+                pruned = take_back(
+                    events,
+                    progress=lambda removed: line.show(
+                        f"{removed.events:,} of {len(events):,} events"
+                    ),
+                )
+        self._say("taken back", rows_of(pruned), options)
         if effects.handlers:
             names = ", ".join(map(printable, sorted(effects.handlers)))
             self.stdout.write(f"Handlers that had been told, and did what they do: {names}.")
@@ -159,16 +156,9 @@ class Command(BaseCommand):
         if pruned.protected:
             raise CommandError(f"Kept: {because_protected(pruned)}")
 
-    def _prune(self, selection: Selection, line: ProgressLine) -> Pruned:
-        total = sum(selection.count()) if line.is_shown else 0
-
-        def show(removed: Removed) -> None:
-            line.show(f"{sum(removed):,} of {total:,} rows")
-
-        try:
-            return prune(selection, progress=show)
-        finally:
-            line.show("")
+    def _say(self, done: str, what: str, options: dict[str, Any]) -> None:
+        words = f"Would be {done}" if options["dry_run"] else done.capitalize()
+        self.stdout.write(self.style.SUCCESS(f"{words}: {what}."))
 
 
 def find_events(options: dict[str, Any]) -> list[int]:
@@ -183,14 +173,10 @@ def find_events(options: dict[str, Any]) -> list[int]:
     events = sorted(named)
     stored = WebhookEvent.objects.fresh()
     require_events(events, stored, "event")
-    pending: list[str] = []
-    for start in range(0, len(events), KEYS_PER_QUERY):
-        some = stored.pending().filter(pk__in=events[start : start + KEYS_PER_QUERY])
-        pending += map(str, some.values_list("pk", flat=True))
-    if pending:
+    if pending := sorted(keys_among(stored.pending(), events)):
         raise CommandError(
-            f"Their handlers have not finished: {', '.join(pending)}. Skip them in the admin, or "
-            "let cellcast_run_handlers run them. Nothing was done."
+            f"Their handlers have not finished: {', '.join(map(str, pending))}. Skip them in the "
+            "admin, or let cellcast_run_handlers run them. Nothing was done."
         )
     return events
 
@@ -238,9 +224,9 @@ def is_mistyped(number: str | None) -> bool:
     return number is not None and not is_phone_number(clean(number), conf.default_region)
 
 
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+def rows_of(pruned: Pruned) -> str:
+    """Return how many messages and events were pruned."""
+    return f"{plural(pruned.messages, 'message')} and {plural(pruned.events, 'event')}"
 
 
 def scope(selection: Selection) -> str:
@@ -251,8 +237,7 @@ def scope(selection: Selection) -> str:
 
 def day(moment: datetime) -> str:
     """Return a time to the minute, in the project's time zone."""
-    local = timezone.localtime(moment)
-    return f"{local:%Y-%m-%d %H:%M}"
+    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M}"
 
 
 def because_protected(pruned: Pruned) -> str:
@@ -265,7 +250,7 @@ def because_protected(pruned: Pruned) -> str:
 
 
 def reasons_to_keep(
-    selection: Selection, pruned: Pruned, kept: Kept, shared: list[int], kept_opt_outs: int
+    selection: Selection, pruned: Pruned, kept: Kept, shared: list[int]
 ) -> Iterator[str]:
     """Yield a sentence for each reason why rows were kept."""
     if pruned.protected:
@@ -287,7 +272,8 @@ def reasons_to_keep(
             "people too, and may be all there is of what they wrote. Look at each in the admin, "
             f"and delete those that nobody needs: cellcast_prune --event {keys}"
         )
-    if kept_opt_outs and selection.number is None:
-        yield f"{plural(kept_opt_outs, 'opt-out')}, which must outlive the messages."
-    elif kept_opt_outs:
+    opt_outs = 0 if selection.opt_outs else selection.opt_out_rows().count()
+    if opt_outs and selection.number is None:
+        yield f"{plural(opt_outs, 'opt-out')}, which must outlive the messages."
+    elif opt_outs:
         yield "the opt-out of this contact. Use --opt-outs to delete it too."

@@ -2,17 +2,15 @@
 
 import csv
 from datetime import datetime
-from functools import partial
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from cellcast_django.management.commands.cellcast_export import complete_or_absent
+from cellcast_django.management.commands.cellcast_export import output_file
 from cellcast_django.management.terminal import (
     ProgressLine,
-    parse_moment,
+    add_time_options,
     printable,
     says_if_refused,
 )
@@ -24,7 +22,7 @@ from cellcast_django.recovery import (
     problems_of,
     recover,
 )
-from cellcast_django.recovery.unconfirmed import Comparison, Unconfirmed, find_unconfirmed
+from cellcast_django.recovery.unconfirmed import Unconfirmed, find_unconfirmed
 
 
 class Command(BaseCommand):
@@ -36,12 +34,11 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--since",
-            type=parse_moment,
-            metavar="T",
-            help="how far back to look, such as 2d (the default), 36h, 90m or 2026-11-10T09:00. "
+        add_time_options(
+            parser,
+            since="how far back to look, such as 2d (the default), 36h, 90m or 2026-11-10T09:00. "
             "Keep it shorter than your retention, or what you have pruned comes back",
+            until="with --unconfirmed: up to this time",
         )
         parser.add_argument("--replies", action="store_true", help="look for replies")
         parser.add_argument("--statuses", action="store_true", help="look for delivery reports")
@@ -54,12 +51,6 @@ class Command(BaseCommand):
             action="store_true",
             help="the other way round: print which events of webhooks since then are in none of "
             "Cellcast's lists; for when a password has leaked. Changes nothing",
-        )
-        parser.add_argument(
-            "--until",
-            type=partial(parse_moment, fold=1),
-            metavar="T",
-            help="with --unconfirmed: up to this time",
         )
         parser.add_argument(
             "--username", help="with --unconfirmed: only what came with this secret's username"
@@ -85,21 +76,18 @@ class Command(BaseCommand):
             if options[name] is not None:
                 raise CommandError(f"--{name} needs --unconfirmed.")
         since: datetime | None = options["since"]
-        chosen = [kind for kind in Kind if options[kind.name.lower()]]
-        line = ProgressLine(self.stdout, options["verbosity"])
         try:
-            found = recover(
-                chosen or list(Kind),
-                age=DEFAULT_AGE if since is None else timezone.now() - since,
-                dry_run=options["dry_run"],
-                progress=lambda each: line.show(
-                    f"{each.kind}: {each.seen:,} seen, {each.missing:,} missing"
-                ),
-            )
+            with ProgressLine(self.stdout, options["verbosity"]) as line:
+                found = recover(
+                    chosen_kinds(options) or list(Kind),
+                    age=DEFAULT_AGE if since is None else timezone.now() - since,
+                    dry_run=options["dry_run"],
+                    progress=lambda each: line.show(
+                        f"{each.kind}: {each.seen:,} seen, {each.missing:,} missing"
+                    ),
+                )
         except RecoveryError as error:
             raise CommandError(str(error)) from None
-        finally:
-            line.show("")
         for findings in found:
             self.stdout.write(describe_findings(findings, dry_run=options["dry_run"]))
         if errors := problems_of(found):
@@ -108,28 +96,27 @@ class Command(BaseCommand):
     def _list_unconfirmed(self, options: dict[str, Any]) -> None:
         if options["since"] is None:
             raise CommandError("--unconfirmed needs --since: when the password may have leaked.")
-        if given := [kind for kind in Kind if options[kind.name.lower()]]:
-            raise CommandError(f"--unconfirmed reads all lists: give it without --{given[0]}.")
-        line = ProgressLine(self.stdout, options["verbosity"])
+        if kinds := chosen_kinds(options):
+            raise CommandError(f"--unconfirmed reads all lists: give it without --{kinds[0]}.")
         try:
-            found = find_unconfirmed(
-                options["since"],
-                options["until"],
-                username=options["username"],
-                progress=lambda each: line.show(f"{each.kind}: {each.seen:,} seen"),
-            )
+            with ProgressLine(self.stdout, options["verbosity"]) as line:
+                found = find_unconfirmed(
+                    options["since"],
+                    options["until"],
+                    username=options["username"],
+                    progress=lambda each: line.show(f"{each.kind}: {each.seen:,} seen"),
+                )
         except RecoveryError as error:
             raise CommandError(f"{error} Nobody knows which events are genuine.") from None
-        finally:
-            line.show("")
         if options["output"] is None:
-            self._print_table(found)
+            self.stdout.write(ROW.format(*COLUMNS))
+            for event in found:
+                self.stdout.write(printable(ROW.format(*cells_of(event))))
         else:
-            try:
-                with complete_or_absent(Path(options["output"]), newline="") as file:
-                    write_csv(found, file)
-            except OSError as error:
-                raise CommandError(f"--output: {error.strerror}.") from None
+            with output_file(options["output"], newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(COLUMNS)
+                writer.writerows(map(cells_of, found))
         self.stderr.write(f"{found.count:,} events are in none of Cellcast's lists.")
         if found.not_compared:
             self.stderr.write(
@@ -142,10 +129,10 @@ class Command(BaseCommand):
                 "confirm may be among these events."
             )
 
-    def _print_table(self, found: Comparison) -> None:
-        self.stdout.write(ROW.format(*COLUMNS))
-        for event in found:
-            self.stdout.write(printable(ROW.format(*cells_of(event))))
+
+def chosen_kinds(options: dict[str, Any]) -> list[Kind]:
+    """Return the kinds that options name; an empty list means all."""
+    return [kind for kind in Kind if options[kind.name.lower()]]
 
 
 COLUMNS = ("id", "received_at", "kind", "username", "handlers")
@@ -158,39 +145,29 @@ def cells_of(event: Unconfirmed) -> list[str]:
     return [str(event.id), at, event.kind, event.username, " ".join(event.handlers)]
 
 
-def write_csv(found: Comparison, file: TextIO) -> None:
-    """Write the events, in the columns of ``COLUMNS``."""
-    writer = csv.writer(file)
-    writer.writerow(COLUMNS)
-    writer.writerows(map(cells_of, found))
-
-
 def describe_findings(findings: Findings, *, dry_run: bool) -> str:
     """Return a line such as "replies: 134 seen, 2 were missing and are now stored"."""
     if not findings.is_read:
         return f"{findings.kind}: not read"
-    parts = [f"{findings.seen:,} seen", missing_in_words(findings, dry_run=dry_run)]
-    notes = [
+    parts = [f"{findings.seen:,} seen"]
+    were, are = ("was", "is") if findings.missing == 1 else ("were", "are")
+    if findings.missing and dry_run:
+        parts.append(f"{findings.missing:,} {are} missing")
+    elif findings.missing:
+        arrived = findings.missing - findings.stored
+        meanwhile = f" ({arrived:,} arrived meanwhile)" if arrived else ""
+        parts.append(f"{findings.missing:,} {were} missing and {are} now stored{meanwhile}")
+    elif not findings.error:
+        parts.append("none missing")
+    if findings.error:
+        parts.append("not read to the end")
+    for count, words in (
         (findings.texts, "with a text that was missing"),
         (findings.waiting, "too recent to tell"),
         (findings.invalid, "could not be understood"),
         (findings.not_listed, "stored here but not listed by Cellcast"),
         (findings.ended, "listed by Cellcast but ended here"),
-    ]
-    parts += [f"{count:,} {words}" for count, words in notes if count]
-    return f"{findings.kind}: {', '.join(filter(None, parts))}"
-
-
-def missing_in_words(findings: Findings, *, dry_run: bool) -> str:
-    """Return how many items were missing and are now stored, as far as the list could be read."""
-    unread = "not read to the end" if findings.error else ""
-    were, are = ("was", "is") if findings.missing == 1 else ("were", "are")
-    if not findings.missing:
-        return unread or "none missing"
-    if dry_run:
-        words = f"{findings.missing:,} {are} missing"
-    else:
-        arrived = findings.missing - findings.stored
-        meanwhile = f" ({arrived:,} arrived meanwhile)" if arrived else ""
-        words = f"{findings.missing:,} {were} missing and {are} now stored{meanwhile}"
-    return ", ".join(filter(None, [words, unread]))
+    ):
+        if count:
+            parts.append(f"{count:,} {words}")
+    return f"{findings.kind}: {', '.join(parts)}"

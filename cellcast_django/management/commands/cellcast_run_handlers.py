@@ -3,13 +3,11 @@
 With ``--again``, past events are given to one handler.
 """
 
-import itertools
 import logging
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -23,7 +21,8 @@ from cellcast_django.handlers.past import Count, PastEvents
 from cellcast_django.management.terminal import (
     ProgressLine,
     add_event_option,
-    parse_moment,
+    add_time_options,
+    plural,
     printable,
     require_events,
 )
@@ -59,7 +58,6 @@ class Command(BaseCommand):
             help="keep running and check every few seconds; on SIGTERM, the handlers of the "
             "current event finish first",
         )
-
         parser.add_argument(
             "--again",
             metavar="NAME",
@@ -67,18 +65,11 @@ class Command(BaseCommand):
             "order in which they were stored. Interrupt it at any time, and give it again to "
             "continue",
         )
-        parser.add_argument(
-            "--since",
-            type=parse_moment,
-            metavar="T",
-            help="with --again: events received from then on; a time such as 2026-11-10T09:00 in "
+        add_time_options(
+            parser,
+            since="with --again: events received from then on; a time such as 2026-11-10T09:00 in "
             "the current time zone, or an age such as 30d",
-        )
-        parser.add_argument(
-            "--until",
-            type=partial(parse_moment, fold=1),
-            metavar="T",
-            help="with --again: events received until then, that moment included; else until now",
+            until="with --again: events received until then, that moment included; else until now",
         )
         parser.add_argument(
             "--done",
@@ -115,24 +106,19 @@ class Command(BaseCommand):
         until = options["until"] or timezone.now()
         past = PastEvents(options["again"], options["since"], until, finished=options["done"])
         count = past.count()
-        name = printable(past.handler)
-        self.stdout.write(f"For {name}: {count.given:,} {noun(count.given)}.")
-        if left_out := ", ".join(f"{number:,} {why}" for why, number in reasons(count)):
+        self.stdout.write(f"For {printable(past.handler)}: {plural(count.given, 'event')}.")
+        if left_out := ", ".join(reasons(count)):
             self.stdout.write(f"Not for it: {left_out}.")
         if options["dry_run"]:
             return
-        line = ProgressLine(self.stdout, options["verbosity"])
-        done = itertools.count(1)
+        with ProgressLine(self.stdout, options["verbosity"]) as line:
 
-        def pks() -> Iterator[int]:
-            for pk in past.pks():
-                yield pk
-                line.show(f"{next(done):,} of {count.given:,} events")
+            def pks() -> Iterator[int]:
+                for done, pk in enumerate(past.pks(), start=1):
+                    yield pk
+                    line.show(f"{done:,} of {count.given:,} events")
 
-        try:
             tally = replay(pks(), past.handler, finished=options["done"], progress=self._report)
-        finally:
-            line.show("")
         self._print(tally)
 
     def _report(self, event: WebhookEvent) -> None:
@@ -225,21 +211,18 @@ def check(options: dict[str, Any]) -> None:
         raise CommandError(f"No handler of this name is connected. Connected are: {known}.")
 
 
-def noun(count: int) -> str:
-    """Return the noun after a count of events."""
-    return "event" if count == 1 else "events"
+WHY_NOT = {
+    "finished": "that it has finished",
+    "tests": "tests",
+    "duplicates": "duplicates",
+    "invalid": "invalid",
+    "redacted": "redacted",
+    "without_fact": "without a fact for it",
+}
 
 
-def reasons(count: Count) -> Iterator[tuple[str, int]]:
-    """Yield why events are not given, and how many, where there are any."""
-    words = {
-        "finished": "that it has finished",
-        "tests": "tests",
-        "duplicates": "duplicates",
-        "invalid": "invalid",
-        "redacted": "redacted",
-        "without_fact": "without a fact for it",
-    }
-    for field, why in words.items():
+def reasons(count: Count) -> Iterator[str]:
+    """Yield why events are not given, each with how many."""
+    for field, why in WHY_NOT.items():
         if number := getattr(count, field):
-            yield why, number
+            yield f"{number:,} {why}"

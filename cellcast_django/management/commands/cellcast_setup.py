@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, run_checks
+from django.core.checks import run_checks
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DatabaseError, connections
 from django.db.migrations.loader import MigrationLoader
@@ -104,11 +104,10 @@ class Command(BaseCommand):
         self._section("Handlers called for each URL", *chain.from_iterable(lines))
 
     def _print_missing(self, base_url: str) -> None:
-        lines = [
-            (self.style.WARNING(problem), f"  {remedy}")
-            for problem, remedy in missing_parts(base_url)
-        ] or [(self.style.SUCCESS("Nothing."), "Try it: manage.py cellcast_test_send receive")]
-        self._section("Still missing", *chain.from_iterable(lines))
+        missing = missing_parts(base_url)
+        lines = [(self.style.WARNING(what), f"  {remedy}") for what, remedy in missing]
+        nothing = self.style.SUCCESS("Nothing."), "Try it: manage.py cellcast_test_send receive"
+        self._section("Still missing", *chain.from_iterable(lines or [nothing]))
 
     def _section(self, heading: str, *lines: Any) -> None:
         self.stdout.write(f"\n{self.style.MIGRATE_HEADING(heading)}")
@@ -153,22 +152,13 @@ def missing_parts(base_url: str) -> Iterator[tuple[str, str]]:
             "The public URL of your site is not known.",
             'Set CELLCAST_PUBLIC_URL = "https://…", or use --public-url.',
         )
-    yield from _pending_migrations()
-    for message in _check_messages():
-        yield f"{message.msg} ({message.id})", message.hint or ""
-
-
-def _pending_migrations() -> Iterator[tuple[str, str]]:
     try:
         loader = MigrationLoader(connections[database_alias()])
+        if set(loader.graph.leaf_nodes(TAG)) - set(loader.applied_migrations):
+            yield "The app's tables are missing or not up to date.", "Run manage.py migrate."
     except DatabaseError as error:
         yield f"The database cannot be reached ({type(error).__name__}).", "Check DATABASES."
-        return
-    if set(loader.graph.leaf_nodes(TAG)) - set(loader.applied_migrations):
-        yield "The app's tables are missing or not up to date.", "Run manage.py migrate."
-
-
-def _check_messages() -> list[CheckMessage]:
-    messages = run_checks(tags=[TAG], include_deployment_checks=not settings.DEBUG)
-    consequence = "cellcast_django.E004"  # another message names its cause
-    return [m for m in messages if m.id != consequence and not m.is_silenced()]
+    for message in run_checks(tags=[TAG], include_deployment_checks=not settings.DEBUG):
+        # Of E004, another message names the cause.
+        if message.id != "cellcast_django.E004" and not message.is_silenced():
+            yield f"{message.msg} ({message.id})", message.hint or ""

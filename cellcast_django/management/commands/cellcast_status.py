@@ -129,12 +129,9 @@ class Command(BaseCommand):
         for slow in health.slowest_handlers:
             self._row("took", f"{slow.seconds:,.2f} s  {slow.handler}")
         self._heading("Replies")
-        replies = health.replies
-        oldest = f", the oldest came {since(replies.oldest_at)}" if replies.oldest_at else ""
-        self._row("to answer", f"{replies.waiting:,}{oldest}")
-        wishes = replies.stop_wishes
-        oldest = f", the oldest came {since(wishes.oldest_at)}" if wishes.oldest_at else ""
-        self._row("wish to stop", f"{wishes.count:,}{oldest}")
+        replies, wishes = health.replies, health.replies.stop_wishes
+        self._row("to answer", with_oldest(replies.waiting, replies.oldest_at))
+        self._row("wish to stop", with_oldest(wishes.count, wishes.oldest_at))
         self._heading("Messages sent in the last 24 hours")
         deliveries = health.deliveries
         rate = deliveries.rate
@@ -169,6 +166,11 @@ def since(moment: datetime | None, *, never: str = "never") -> str:
     return timesince(now - passed, now).replace("\xa0", " ") + " ago"
 
 
+def with_oldest(count: int, oldest_at: datetime | None) -> str:
+    """Return how many there are, and when the oldest came."""
+    return f"{count:,}" + (f", the oldest came {since(oldest_at)}" if oldest_at else "")
+
+
 def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
     """Yield a sentence for each light that is amber or red, and each limit that is exceeded."""
     webhooks = health.webhooks
@@ -189,13 +191,11 @@ def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
         yield f"Messages without a report for too long: {silent:,}."
     replies, longest = health.replies, limits["max_unanswered"]
     if longest is not None and replies.longest_wait > longest:
-        yield f"Replies waiting: {replies.waiting:,}, the oldest came {since(replies.oldest_at)}."
+        yield f"Replies waiting: {with_oldest(replies.waiting, replies.oldest_at)}."
     wishes, longest = replies.stop_wishes, limits["max_stop_wish"]
     if longest is not None and wishes.oldest_at and age(wishes.oldest_at) > longest:
-        yield (
-            f"Replies that may ask for no more messages: {wishes.count:,}, "
-            f"the oldest came {since(wishes.oldest_at)}."
-        )
+        found = with_oldest(wishes.count, wishes.oldest_at)
+        yield f"Replies that may ask for no more messages: {found}."
     if (least := limits["min_credit"]) is not None:
         credit = health.credit
         if credit is None or not credit.is_recent:

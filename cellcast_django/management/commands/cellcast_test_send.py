@@ -12,12 +12,13 @@ from cellcast_django.conf import conf, is_base_url, is_secret
 from cellcast_django.diagnostics.diagnosis import diagnose
 from cellcast_django.diagnostics.test_send import (
     Response,
+    delete_tests,
     describe_calls,
     post_as_cellcast,
     would_opt_out,
 )
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.management.terminal import printable
+from cellcast_django.management.terminal import plural, printable
 from cellcast_django.webhooks import WEBHOOKS, Webhook, problem_of_keys
 
 TIMEOUT_SECONDS = 15
@@ -33,7 +34,9 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("endpoint", choices=BY_SLUG, help="the webhook URL to send to")
+        parser.add_argument(
+            "endpoint", nargs="?", choices=BY_SLUG, help="the webhook URL to send to"
+        )
         parser.add_argument(
             "--url",
             help="where to send it; without a path, the project's own path is used "
@@ -55,9 +58,19 @@ class Command(BaseCommand):
             metavar="USERNAME:PASSWORD",
             help="default: the first of CELLCAST_WEBHOOK_SECRETS",
         )
+        parser.add_argument(
+            "--delete",
+            action="store_true",
+            help="send nothing, and take back what all tests have stored",
+        )
 
     @hides_variables
     def handle(self, **options: Any) -> None:
+        if options["delete"]:
+            self.stdout.write(f"Taken back: {plural(delete_tests().events, 'test event')}.")
+            return
+        if options["endpoint"] is None:
+            raise CommandError(f"Say which URL: {', '.join(BY_SLUG)}.")
         webhook = BY_SLUG[options["endpoint"]]
         url = find_url(webhook, options["url"])
         secret = find_secret(options["secret"])
