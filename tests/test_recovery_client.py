@@ -122,14 +122,18 @@ def test_wrong_key_is_reported_once_and_not_retried(
 @pytest.mark.parametrize(
     ("status", "document", "error"),
     [
-        (403, b'{"code": 403, "message": "Forbidden"}', "the key with 403: Forbidden"),
-        (200, b'{"meta": {"code": 401}, "message": "No key."}', "the key with 401: No key. "),
-        (200, b'{"code": 403, "stack": "Error"}', "the key with 403. "),
+        (403, b'{"code": 403, "message": "Forbidden"}', "responded with 403: Forbidden. Check"),
+        (
+            200,
+            b'{"meta": {"code": 401}, "message": "No key."}',
+            "responded with 401: No key. Check",
+        ),
+        (200, b'{"code": 403, "stack": "Error"}', "responded with 403. Check"),
         (404, b"<html>", "responded with 404."),
         (302, b"", "responded with 302."),
         (422, b'{"message": {"page": "is wrong"}}', "responded with 422."),
-        (200, b'{"status": false, "message": " Too\\n late "}', ": Too late."),
-        (200, b'{"status": false, "data": {"items": []}}', "refused the request."),
+        (200, b'{"status": false, "message": " Too\\n late "}', "refused it: Too late."),
+        (200, b'{"status": false, "data": {"items": []}}', "refused it."),
         (200, b"<html>maintenance</html>", "JSON object"),
         (200, b"", "JSON object"),
         (200, b"[]", "JSON object"),
@@ -183,8 +187,9 @@ def test_response_over_the_limit_is_an_error(
 ) -> None:
     monkeypatch.setattr(api_module, "MAX_RESPONSE_BYTES", 1_000)
     body = b'{"data": {"items": []}}'
-    fake_cellcast.faults.extend([Fault(body=body.ljust(1_000)), Fault(body=body.ljust(1_001))])
+    fake_cellcast.faults.append(Fault(body=body.ljust(1_000)))
     assert read(api) == []
+    fake_cellcast.faults.extend([Fault(body=body.ljust(1_001))] * 6)
     with pytest.raises(RecoveryError, match=r"more than 1,000 bytes"):
         read(api)
 
