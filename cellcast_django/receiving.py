@@ -52,7 +52,7 @@ def receive(
     return events
 
 
-def read_again(event: WebhookEvent) -> list[WebhookEvent]:
+def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
     """Read an invalid event again, run its handlers, and return what ``inbox.reprocess`` returns.
 
     Raises ``django.db.Error`` when the database refuses; nothing has changed then.

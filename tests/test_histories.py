@@ -579,7 +579,7 @@ class Histories(RuleBasedStateMachine):
     def read_again(self) -> None:
         for event in WebhookEvent.objects.invalid_or_dismissed():
             with self.process("web"):
-                receiving.read_again(event)
+                receiving.reprocess(event)
 
     # People
 

@@ -262,7 +262,7 @@ class Reprocess(EventAction):
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
         event = WebhookEvent.objects.fresh().invalid_or_dismissed().filter(pk=pk).first()
-        return receiving.read_again(event) if event else []
+        return receiving.reprocess(event) if event else []
 
     def plan(self, events: Iterable[WebhookEvent]) -> Plan:
         plan = super().plan(events)

@@ -107,7 +107,7 @@ Identity = tuple[str, str]
 class ListedReport(StatusReport):
     """A status report as the API lists it: with the text, which no webhook says."""
 
-    body: str = field(repr=False)
+    body: str = field(default="", repr=False)
     is_known: bool = False
     """Its status is in the history already; only its text is missing."""
 
@@ -171,13 +171,12 @@ def report_of(item: Item) -> tuple[Identity, ListedReport]:
     if not isinstance(report, StatusReport):
         raise ItemError
     said = {each.name: getattr(report, each.name) for each in fields(StatusReport)}
-    listed = ListedReport(**said, body="")
     with suppress(ItemError):
-        listed = replace(listed, body=read_text(item, "message"))
-    if listed.status == Status.DELIVERED:
+        said["body"] = read_text(item, "message")
+    if report.status == Status.DELIVERED:
         with suppress(ItemError):
-            listed = replace(listed, happened_at=read_time(item, "updatedAt"))
-    return (message_values(listed)["key"], listed.status), listed
+            said["happened_at"] = read_time(item, "updatedAt")
+    return (message_values(report)["key"], report.status), ListedReport(**said)
 
 
 # Opt-outs
