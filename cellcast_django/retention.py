@@ -411,27 +411,29 @@ def take_back(
     had filled in is read from the others; where those are redacted or pruned, it is kept. Opt-outs
     are left: only people end them.
 
-    In one transaction for each message; ``progress`` is called after each with what has been
-    removed so far. A message that one of your own models protects is kept and counted, with its
-    events. Calls no handler. Safe to interrupt and to repeat. Raises ``django.db.Error`` when the
-    database refuses.
+    In batches, a message and its events in the same; ``progress`` is called after each with what
+    has been removed so far. A message that one of your own models protects is kept and counted,
+    with its events. Calls no handler. Safe to interrupt and to repeat. Raises ``django.db.Error``
+    when the database refuses.
     """
-    taken = set(events)
-    messages: set[int | None] = set()
-    parts: list[tuple[QuerySet[Any], list[int], str, Remove]] = []
+    taken, pruned = set(events), Pruned()
+    settled: set[int | None] = {None}
     for some in _slices(sorted(taken)):
         named = WebhookEvent.objects.fresh().filter(pk__in=some)
-        messages.update(named.values_list("message_id", flat=True))
-        alone = list(named.filter(message=None).values_list("pk", flat=True))
-        parts.append((WebhookEvent.objects.fresh(), alone, "pk", delete_events))
-    of_message = partial(_take_back_of, taken=taken)
-    known = sorted(pk for pk in messages if pk is not None)
-    parts += [(Message.objects.fresh(), [pk], "key", of_message) for pk in known]
-    pruned = Pruned()
-    for rows, pks, lock_order, remove in parts:
-        if pks:
-            pruned = pruned.plus(_remove_unless_protected(rows, pks, lock_order, remove))
-            progress(pruned.removed)
+        alone = named.filter(message=None).values_list("pk", flat=True)
+        about = set(named.values_list("message_id", flat=True)) - settled
+        messages = Message.objects.fresh().filter(pk__in=about).order_by("key")
+        parts: list[tuple[QuerySet[Any], Iterable[int], str, Remove]] = [
+            (WebhookEvent.objects.fresh(), alone, "pk", delete_events),
+            (messages, messages.values_list("pk", flat=True), "key", partial(_undo, taken=taken)),
+        ]
+        for rows, of_rows, lock_order, remove in parts:
+            if pks := list(of_rows):
+                removed = _remove_unless_protected(rows, pks, lock_order, remove)
+                pruned = pruned.plus(removed)
+                progress(pruned.removed)
+        if pruned.protected:  # or they would be counted again with their other events
+            settled |= about
     return pruned
 
 
@@ -481,20 +483,20 @@ def _slices(pks: list[int]) -> Iterator[list[int]]:
         yield pks[start : start + BATCH_SIZE]
 
 
-def _take_back_of(using: str, pks: list[int], *, taken: set[int]) -> Removed:
-    """Take back what a message, which is locked, has of these events; it may be gone."""
-    if not _spoken_of(using, pks, taken):
-        return delete_messages(using, pks)
-    [message] = Message.objects.using(using).filter(pk__in=pks)
-    rest = _Rest(message)
+def _undo(using: str, pks: list[int], *, taken: set[int]) -> Removed:
+    """Undo what the taken events did to these messages, which are locked."""
+    spoken_of = _spoken_of(using, pks, taken)
+    removed = delete_messages(using, [pk for pk in pks if pk not in spoken_of])
     gone = []
-    events = WebhookEvent.objects.using(using).filter(message=message).order_by("pk")
-    for event in events.iterator(chunk_size=BATCH_SIZE):
-        rest.hear(event, is_taken=event.pk in taken)
-        if event.pk in taken:
-            gone.append(event.pk)
-    rest.restore(taken)
-    return delete_events(using, gone)
+    for message in Message.objects.using(using).filter(pk__in=spoken_of):
+        rest = _Rest(message)
+        events = WebhookEvent.objects.using(using).filter(message=message).order_by("pk")
+        for event in events.iterator(chunk_size=BATCH_SIZE):
+            rest.hear(event, is_taken=event.pk in taken)
+            if event.pk in taken:
+                gone.append(event.pk)
+        rest.restore(taken)
+    return removed._replace(events=removed.events + delete_events(using, gone).events)
 
 
 MAY_BE_FILLED_IN = ("sender", "own_number")

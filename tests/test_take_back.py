@@ -15,7 +15,7 @@ from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.retention import Pruned, Removed, take_back
 from cellcast_django.testing import WebhookClient, status_payload
-from tests.database_faults import just_before
+from tests.database_faults import just_before, refusing
 from tests.many import add_copies
 from tests.test_races import at_once
 
@@ -283,7 +283,7 @@ def forged_copies(count: int, *, of_one_message: bool) -> list[int]:
 
 @pytest.mark.parametrize("of_one_message", [False, True])
 @pytest.mark.parametrize("count", [6, 7, 8, 15])
-def test_many_are_taken_back(
+def test_many_are_taken_back_in_batches(
     monkeypatch: pytest.MonkeyPatch, count: int, of_one_message: bool
 ) -> None:
     monkeypatch.setattr(retention, "BATCH_SIZE", 7)
@@ -291,12 +291,14 @@ def test_many_are_taken_back(
     genuine = WebhookEventFactory.create(message__recorded_at=None)
     totals = []
     take_back(forged, progress=lambda removed: totals.append(removed.events))
-    assert totals == ([count] if of_one_message else list(range(1, count + 1)))
+    batches = [min(count, done) for done in range(7, count + 7, 7)]
+    assert totals == ([count] if of_one_message else batches)
     assert WebhookEvent.objects.get() == genuine
     assert Message.objects.get() == genuine.message
 
 
-def test_interrupted_taking_back_can_be_repeated() -> None:
+def test_interrupted_taking_back_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "BATCH_SIZE", 7)
     forged = forged_copies(8, of_one_message=False)
 
     def interrupt(removed: Removed) -> None:
@@ -310,8 +312,28 @@ def test_interrupted_taking_back_can_be_repeated() -> None:
     assert not Message.objects.exists()
 
 
+def test_message_never_goes_before_its_events(client: WebhookClient) -> None:
+    """Without its message, ``cellcast_recover --unconfirmed`` could not compare a reply."""
+    for number in range(3):
+        client.reply(_id=str(number))
+    forged = list(WebhookEvent.objects.values_list("pk", flat=True))
+    interrupted = refusing("DELETE FROM .cellcast_django_webhook", error=KeyboardInterrupt())
+    with interrupted, pytest.raises(KeyboardInterrupt):
+        take_back(forged)
+    assert not WebhookEvent.objects.filter(message=None).exists()
+    take_back(forged)
+    assert not WebhookEvent.objects.exists()
+
+
+def test_queries_do_not_grow_with_the_events(django_assert_max_num_queries: Any) -> None:
+    forged = forged_copies(400, of_one_message=False)
+    with django_assert_max_num_queries(40):
+        take_back(forged)
+
+
 @pytest.mark.django_db(transaction=True)
-def test_webhooks_meanwhile_lose_nothing() -> None:
+def test_webhooks_meanwhile_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "BATCH_SIZE", 7)
     client = WebhookClient()
     ids = [f"id-{number}" for number in range(40)]
     forged = [forge(client, _id=each, status="delivered", receiver=OTHER) for each in ids]
