@@ -143,11 +143,9 @@ def read_credit(client: "ApiClient") -> Item | None:
 
 
 def _credits(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
     try:
-        number = float(value)
-    except (ValueError, OverflowError):
+        number = float(str(value))
+    except ValueError:
         return None
     if number.is_integer():
         return int(number)

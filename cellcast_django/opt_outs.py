@@ -24,6 +24,7 @@ from cellcast_django.models import (
     OptOutQuerySet,
     contact_of,
     database_alias,
+    username_of,
 )
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean, letters_and_digits
 
@@ -102,6 +103,7 @@ def opt_out(
     if len(contact) > MAX_NUMBER_LENGTH:
         raise ValueError(f"The number is longer than {MAX_NUMBER_LENGTH} characters.")
     asked = "" if asked_in is None else _text_of_reply(asked_in, contact)
+    note, username = clean(note), username_of(username)
     return _begin(contact, OptOut.Source.PERSON, text=asked, note=note, username=username)
 
 
@@ -132,8 +134,8 @@ def _begin(
         )
         if change is not None:
             _opt_outs().save_changes([change])
-        elif (added := clean(note)) and f"\n{added}\n" not in f"\n{locked.note}\n":
-            locked.note = "\n".join(filter(None, [locked.note, added]))
+        elif note and f"\n{note}\n" not in f"\n{locked.note}\n":
+            locked.note = "\n".join(filter(None, [locked.note, note]))
             locked.save(using=using, update_fields=["note"])
         return locked
 
@@ -151,6 +153,7 @@ def opt_in(number: str | PhoneNumber, *, note: str = "", username: str = "") -> 
 
     ``note`` says why and ``username`` who did it. Any later opt-out begins it again.
     """
+    note, username = clean(note), username_of(username)
     using = database_alias()
     stands = _opt_outs().active().filter(contact=contact_of(number))
 
