@@ -246,9 +246,8 @@ def call_safely(call: Call, save: Callable[[], bool] | None = None) -> Failure |
     try:
         with ExitStack() as stack:
             # Inside a test's transaction, a handler's database error must not abort the test.
-            for each in open_before:
-                if each.in_atomic_block:
-                    stack.enter_context(_savepoint(each))
+            for each in [each for each in open_before if each.in_atomic_block]:
+                stack.enter_context(_savepoint(each))
             call.make() if save is None else in_transaction(call, save)
     except BaseException as error:  # one handler must not stop another
         failure = _failure(error)
