@@ -79,10 +79,6 @@ class NoConnectionError(ApiError):
     """There was no connection to the API, so it was not asked."""
 
 
-class ResponseTooLargeError(ApiError):
-    """Nothing that is worth another try."""
-
-
 @hides_variables
 def send_sms(receiver: str, body: str, sender: str = "", *, reference: str = "") -> str:
     """Send an SMS, and return Cellcast's id. For ``CELLCAST_SEND_WITH``; never retries.
@@ -147,15 +143,13 @@ def read_credit(client: "ApiClient") -> Item | None:
 
 
 def _credits(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
     try:
-        number = float(value)
-    except (ValueError, OverflowError):
+        number = float(str(value))
+    except ValueError:
         return None
-    if not isfinite(number):
-        return None
-    return int(number) if number.is_integer() else number
+    if number.is_integer():
+        return int(number)
+    return number if isfinite(number) else None
 
 
 # The client
@@ -232,9 +226,7 @@ class ApiClient:
                 raise ApiError(f"Cellcast's API gave no complete response ({kind}).") from None
             raise NoConnectionError(f"Cellcast's API could not be reached ({kind}).") from None
         if content is None:
-            raise ResponseTooLargeError(
-                f"Cellcast's API responded with more than {MAX_RESPONSE_BYTES:,} bytes."
-            )
+            raise ApiError(f"Cellcast's API responded with more than {MAX_RESPONSE_BYTES:,} bytes.")
         seconds = _seconds_to_wait(response.headers.get("Retry-After", ""))
         return ApiResponse(response.status, read_object(content), seconds)
 
@@ -321,6 +313,11 @@ class ApiResponse:
     def is_refusal(self) -> bool:
         """Whether the API has certainly done nothing; a 5xx does not say so."""
         return self.code // 100 == 4 or (self.code // 100 == 2 and not self.is_success)
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the same request may succeed a little later."""
+        return self.code == HTTPStatus.TOO_MANY_REQUESTS or self.code >= 500
 
     @property
     def data(self) -> Item:

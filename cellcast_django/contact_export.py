@@ -85,8 +85,7 @@ class ContactData:
 
     def shared_events(self) -> list[int]:
         """Return the events of which the file has no more than that they exist."""
-        shared = [part.filter(pk__in=self.about.shared) for part in self.events()]
-        return sorted(chain.from_iterable(part.values_list("pk", flat=True) for part in shared))
+        return self.about.shared_among(self.rows(WebhookEvent))
 
     def _with_history(self, opt_out: OptOut) -> dict[str, Any]:
         history = OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out)

@@ -104,16 +104,31 @@ def opt_out(
         raise ValueError(f"The number is longer than {MAX_NUMBER_LENGTH} characters.")
     asked = "" if asked_in is None else _text_of_reply(asked_in, contact)
     note, username = clean(note), username_of(username)
+    return _begin(contact, OptOut.Source.PERSON, text=asked, note=note, username=username)
+
+
+def opt_out_as_listed(contact: str, text: str) -> None:
+    """Opt out a contact whom Cellcast has just refused to text, saying this. Sends no signal.
+
+    It also begins again what a person has ended here, because Cellcast goes on refusing.
+    """
+    _begin(contact, OptOut.Source.LIST, text=clean(text))
+
+
+def _begin(
+    contact: str, source: OptOut.Source, *, text: str, note: str = "", username: str = ""
+) -> OptOut:
+    """Begin the contact's opt-out now; add only the note to one that stands."""
     using = database_alias()
 
     @transaction.atomic(using=using)
     def begin() -> OptOut:
         locked = _opt_outs().insert_and_lock([contact])[contact]
         change = locked.begin(
-            OptOut.Source.PERSON,
+            source,
             at=timezone.now(),
             has_just_arrived=True,
-            text=asked,
+            text=text,
             note=note,
             username=username,
         )
@@ -125,25 +140,6 @@ def opt_out(
         return locked
 
     return again_if_refused(begin, using=using)
-
-
-def opt_out_as_listed(contact: str, text: str) -> None:
-    """Opt out a contact whom Cellcast has just refused to text, saying this. Sends no signal.
-
-    It also begins again what a person has ended here, because Cellcast goes on refusing.
-    """
-    using = database_alias()
-
-    @transaction.atomic(using=using)
-    def begin() -> None:
-        locked = _opt_outs().insert_and_lock([contact])[contact]
-        change = locked.begin(
-            OptOut.Source.LIST, at=timezone.now(), has_just_arrived=True, text=clean(text)
-        )
-        if change is not None:
-            _opt_outs().save_changes([change])
-
-    again_if_refused(begin, using=using)
 
 
 def _text_of_reply(message: Message, contact: str) -> str:

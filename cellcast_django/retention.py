@@ -6,7 +6,6 @@ flat, and an interrupted run continues where it stopped.
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -58,17 +57,6 @@ from cellcast_django.payloads import (
     read,
 )
 from cellcast_django.statuses import supersedes
-
-__all__ = [
-    "AboutContact",
-    "Kept",
-    "Pruned",
-    "Removed",
-    "Selection",
-    "forget_opt_outs",
-    "prune",
-    "take_back",
-]
 
 BATCH_SIZE = 500  # how many rows are locked, and in memory, at a time
 
@@ -135,6 +123,11 @@ class AboutContact:
             others.filter(message__contact__in=self.contacts),
             others.filter(pk__in=found).exclude(message__contact__in=self.contacts),
         ]
+
+    def shared_among(self, events: QuerySet[Any]) -> list[int]:
+        """Return which of the contact's events name other people too."""
+        parts = [part.filter(pk__in=self.shared) for part in self.events(events)]
+        return sorted(chain.from_iterable(part.values_list("pk", flat=True) for part in parts))
 
     def opt_outs(self, opt_outs: QuerySet[Any]) -> QuerySet[Any]:
         return opt_outs.filter(contact__in=self.contacts)
@@ -232,12 +225,7 @@ class Selection:
 
     def shared_events(self) -> list[int]:
         """Return the events about the contact that are kept because they name others too."""
-        if self._about is None:
-            return []
-        parts = self._about.events(self._candidates())
-        shared = self._about.shared
-        found = [part.filter(pk__in=shared).values_list("pk", flat=True) for part in parts]
-        return sorted(chain.from_iterable(found))
+        return [] if self._about is None else self._about.shared_among(self._candidates())
 
     def opt_out_rows(self) -> QuerySet[OptOut]:
         """Return the opt-outs in question, whether or not ``opt_outs`` selects them."""
@@ -423,26 +411,29 @@ def take_back(
     had filled in is read from the others; where those are redacted or pruned, it is kept. Opt-outs
     are left: only people end them.
 
-    In batches; ``progress`` is called after each with what has been removed so far. A row that one
-    of your own models protects is kept and counted, with its events. Calls no handler. Safe to
-    interrupt and to repeat. Raises ``django.db.Error`` when the database refuses.
+    In batches, a message and its events in the same; ``progress`` is called after each with what
+    has been removed so far. A message that one of your own models protects is kept and counted,
+    with its events. Calls no handler. Safe to interrupt and to repeat. Raises ``django.db.Error``
+    when the database refuses.
     """
-    taken = set(events)
-    events_of: dict[int | None, list[int]] = defaultdict(list)
+    taken, pruned = set(events), Pruned()
+    settled: set[int | None] = {None}
     for some in _slices(sorted(taken)):
-        rows = WebhookEvent.objects.fresh().filter(pk__in=some)
-        for message, event in rows.values_list("message_id", "pk"):
-            events_of[message].append(event)
-    pruned = _delete_taken(events_of.pop(None, []), Pruned(), progress)
-    messages: QuerySet[Message] = Message.objects.fresh()
-    for some in _slices(list(events_of)):
-        in_order = messages.filter(pk__in=some).order_by("key").values_list("pk", flat=True)
-        restored: set[int] = set()
-        restore = partial(_restore, taken=taken, restored=restored)
-        if pks := list(in_order):
-            pruned = pruned.plus(_remove_unless_protected(messages, pks, "key", restore))
-        of_these = [event for message in restored for event in events_of[message]]
-        pruned = _delete_taken(of_these, pruned, progress)
+        named = WebhookEvent.objects.fresh().filter(pk__in=some)
+        alone = named.filter(message=None).values_list("pk", flat=True)
+        about = set(named.values_list("message_id", flat=True)) - settled
+        messages = Message.objects.fresh().filter(pk__in=about).order_by("key")
+        parts: list[tuple[QuerySet[Any], Iterable[int], str, Remove]] = [
+            (WebhookEvent.objects.fresh(), alone, "pk", delete_events),
+            (messages, messages.values_list("pk", flat=True), "key", partial(_undo, taken=taken)),
+        ]
+        for rows, of_rows, lock_order, remove in parts:
+            if pks := list(of_rows):
+                removed = _remove_unless_protected(rows, pks, lock_order, remove)
+                pruned = pruned.plus(removed)
+                progress(pruned.removed)
+        if pruned.protected:  # or they would be counted again with their other events
+            settled |= about
     return pruned
 
 
@@ -459,20 +450,18 @@ class Effects:
 
 def effects_of(events: Iterable[int]) -> Effects:
     """Return what these events have done."""
-    using = database_alias()
     taken = set(events)
     messages: set[int | None] = set()
     handlers: set[str] = set()
-    opt_outs = 0
+    opt_outs = gone = 0
     for some in _slices(sorted(taken)):
         rows = WebhookEvent.objects.fresh().filter(pk__in=some)
         for message, results in rows.values_list("message_id", "handler_results"):
             messages.add(message)
             handlers.update(name for name, each in results.items() if not each.get("skipped"))
-        opt_outs += OptOut.objects.using(using).active().filter(event__in=some).count()
-    gone = 0
+        opt_outs += OptOut.objects.fresh().active().filter(event__in=some).count()
     for pks in _slices([pk for pk in messages if pk is not None]):
-        gone += len(set(pks) - _spoken_of(using, pks, taken))
+        gone += len(set(pks) - _spoken_of(database_alias(), pks, taken))
     return Effects(Removed(gone, len(taken)), handlers, opt_outs)
 
 
@@ -489,48 +478,29 @@ def _spoken_of(using: str, pks: list[int], taken: set[int]) -> set[int]:
     }
 
 
-def _slices(pks: list[Any]) -> Iterator[list[Any]]:
+def _slices(pks: list[int]) -> Iterator[list[int]]:
     for start in range(0, len(pks), BATCH_SIZE):
         yield pks[start : start + BATCH_SIZE]
 
 
-def _delete_taken(
-    events: Iterable[int], pruned: Pruned, progress: Callable[[Removed], object]
-) -> Pruned:
-    """Delete events whose effects are gone; return the sum."""
-    for some in _slices(sorted(events)):
-        rows = WebhookEvent.objects.fresh()
-        pruned = pruned.plus(_remove_unless_protected(rows, some, "pk", delete_events))
-        progress(pruned.removed)
-    return pruned
-
-
-def _restore(using: str, pks: list[int], *, taken: set[int], restored: set[int]) -> Removed:
+def _undo(using: str, pks: list[int], *, taken: set[int]) -> Removed:
     """Undo what the taken events did to these messages, which are locked."""
-    messages = Message.objects.using(using).filter(pk__in=pks)
-    events = WebhookEvent.objects.using(using).filter(message__in=pks)
-    history = StatusChange.objects.using(using).filter(message__in=pks)
     spoken_of = _spoken_of(using, pks, taken)
+    removed = delete_messages(using, [pk for pk in pks if pk not in spoken_of])
+    gone = []
+    for message in Message.objects.using(using).filter(pk__in=spoken_of):
+        rest = _Rest(message)
+        events = WebhookEvent.objects.using(using).filter(message=message).order_by("pk")
+        for event in events.iterator(chunk_size=BATCH_SIZE):
+            rest.hear(event, is_taken=event.pk in taken)
+            if event.pk in taken:
+                gone.append(event.pk)
+        rest.restore(taken)
+    return removed._replace(events=removed.events + delete_events(using, gone).events)
 
-    rest = {message.pk: _Rest(message) for message in messages if message.pk in spoken_of}
-    heard = events.filter(message__in=spoken_of).order_by("pk").values_list("pk", flat=True)
-    for some in _slices(list(heard)):
-        for event in events.filter(pk__in=some).order_by("pk"):
-            rest[event.message_id or 0].hear(event, is_taken=event.pk in taken)
-    for change in history.filter(message__in=spoken_of).order_by("pk"):
-        rest[change.message_id].history.append(change)
-    removed = {pk for each in rest.values() for pk in each.restore(taken)}
-    history.filter(pk__in=removed).delete()
-    left = [change for each in rest.values() for change in each.history]
-    history.bulk_update(left, ["event", "reason", "previous_status", "applied"])
-    changed = {name for each in rest.values() for name in each.claimed}
-    messages.bulk_update(
-        [each.message for each in rest.values()],
-        ["status", "previous_status", "status_changed_at", *sorted(changed)],
-    )
-    gone = delete(messages.exclude(pk__in=spoken_of))
-    restored.update(pks)
-    return Removed(gone, 0)
+
+MAY_BE_FILLED_IN = ("sender", "own_number")
+"""Of a recorded message; the rest is what ``record_sent`` said."""
 
 
 @dataclass
@@ -538,12 +508,10 @@ class _Rest:
     """A message, and what the events say of it that are not taken back."""
 
     message: Message = field(repr=False)
-    history: list[StatusChange] = field(default_factory=list)
     said: Message = field(default_factory=Message, repr=False)
     """What the other events fill in."""
     first_with: dict[str, tuple[int, str]] = field(default_factory=dict, repr=False)
     """The first of the other events that reports a status, and its reason."""
-    newest: int | None = None
     is_readable: bool = True
     claimed: set[str] = field(default_factory=set)
     """The fields whose value a taken event may have filled in."""
@@ -560,42 +528,38 @@ class _Rest:
             same = {name for name in names if values[name] == getattr(self.message, name)}
             self.claimed |= {name for name in same if values[name]}
             return
-        self.newest = event.pk
         self.is_readable &= said.key != ""
         self.said.fill_in_from(said)
         reason = payload.reason if isinstance(payload, StatusReport) else ""
         self.first_with.setdefault(said.status, (event.pk, reason))
 
-    def restore(self, taken: set[int]) -> set[int]:
-        """Compute the message and its history without the taken events; return the rows to go."""
-        known = {change.event_id for change in self.history}
-        theirs = [change for change in self.history if change.event_id in taken]
-        for change in theirs:
-            other, reason = self.first_with.get(change.status, (None, ""))
-            change.event_id, change.reason = (None if other in known else other), reason
-        gone = {change.pk for change in theirs if change.event_id is None}
-        self.history = [change for change in self.history if change.pk not in gone]
-        if len(gone) < len(theirs):  # otherwise they are in the order in which they were applied
-            self.history.sort(key=lambda change: (change.event_id or 0, change.pk))
-        message = self.message
-        message.status, message.status_changed_at, message.previous_status = "", None, ""
-        for change in self.history:
+    def restore(self, taken: set[int]) -> None:
+        """Compute the message and its history without the taken events, and save them."""
+        message, using = self.message, self.message._state.db
+        history = list(StatusChange.objects.using(using).filter(message=message).order_by("pk"))
+        known = {change.event_id for change in history}
+        for change in [each for each in history if each.event_id in taken]:
+            other, change.reason = self.first_with.get(change.status, (None, ""))
+            change.event_id = None if other in known else other
+            if change.event_id is None:
+                history.remove(change)
+                change.delete(using=using)
+            else:  # it came with that event, after others
+                history.sort(key=lambda change: (change.event_id or 0, change.pk))
+        message.status, message.status_changed_at = "", None
+        for change in history:
             change.previous_status = message.status
             change.applied = supersedes(change.status, message.status)
             if change.applied:
                 message.status, message.status_changed_at = change.status, change.recorded_at
-        if self.newest is not None:
-            by_event = {change.event_id: change.previous_status for change in self.history}
-            message.previous_status = by_event.get(self.newest, message.status)
+            names = ["event", "reason", "previous_status", "applied"]
+            change.save(using=using, update_fields=names)
         is_whole = self.is_readable and None not in known
         for name in self.claimed:
             if (value := getattr(self.said, name)) or is_whole:
                 setattr(message, name, value)
-        return gone
-
-
-MAY_BE_FILLED_IN = ("sender", "own_number")
-"""Of a recorded message; the rest is what ``record_sent`` said."""
+        names = ["status", "status_changed_at", *sorted(self.claimed)]
+        message.save(using=using, update_fields=names)
 
 
 # Deleting and redacting

@@ -1,7 +1,8 @@
 """The signals your code can connect handlers to, and what a handler may ask for.
 
-A handler asks with ``RetryLater``, ``GiveUp``, ``@exactly_once`` or ``@in_order``. Its result is
-saved under its name.
+A signal is sent after the commit: once to each handler, and again only to one that raised or was
+interrupted. A handler asks with ``RetryLater``, ``GiveUp``, ``@exactly_once`` or ``@in_order``. Its
+result is saved under its name.
 """
 
 from collections.abc import Callable
@@ -92,8 +93,7 @@ message_received = FactSignal()
 """An inbound message has been stored for the first time.
 
 ``sender`` is ``Message``. Keyword arguments: ``message`` (the inbound ``Message``) and ``event``
-(the ``WebhookEvent`` that reported it). Sent after the commit, once to each handler, and again only
-to a handler that raised or was interrupted.
+(the ``WebhookEvent`` that reported it).
 """
 
 status_changed = FactSignal()
@@ -102,8 +102,7 @@ status_changed = FactSignal()
 ``sender`` is ``Message``. Keyword arguments: ``message``, ``status_change`` (the new
 ``StatusChange``; ``applied`` says whether it changed ``message.status``) and ``event``. Usually it
 is a delivery report on an outbound message. It can be a later status of an inbound one, which may
-carry the id of the message it answers: check ``message.direction``. Sent after the commit, once to
-each handler, and again only to a handler that raised or was interrupted.
+carry the id of the message it answers: check ``message.direction``.
 """
 
 opt_out_received = FactSignal()
@@ -111,9 +110,8 @@ opt_out_received = FactSignal()
 
 ``sender`` is ``WebhookEvent``. Keyword arguments: ``contact`` (E.164, or as Cellcast wrote it if it
 is not a phone number), ``opt_out`` (the ``OptOut``) and ``event``. Sent only once while an opt-out
-is active; for a reply that is a stop word, after ``message_received``. Sent after the commit, once
-to each handler, and again only to a handler that raised or was interrupted; ``opt_out`` may have
-ended by then.
+is active; for a reply that is a stop word, after ``message_received``. ``opt_out`` may have ended
+when a handler is called again.
 """
 
 handlers_failed = FactSignal()

@@ -11,33 +11,51 @@ from django.db import connection
 from django.utils import timezone
 
 from cellcast_django.models import WebhookEvent
-from cellcast_django.signals import FactSignal, message_received
+from cellcast_django.signals import FactSignal, exactly_once, in_order, message_received
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
 
 SIGNALS = [webhook.signal for webhook in WEBHOOKS if webhook.signal]
 """Those that tell of a webhook."""
 
+MARKS: dict[str, Callable[[Any], Any]] = {
+    "plain": lambda handler: handler,
+    "in order": in_order,
+    "exactly once": exactly_once,
+    "both": lambda handler: in_order(exactly_once(handler)),
+}
+"""What a handler may be marked with."""
+
 UPDATE_OF_EVENT = "^UPDATE .*webhookevent"
 
 
 class Calls:
-    """A handler that counts its calls and raises as long as it is told to."""
+    """A handler that keeps what it was called with, and raises as long as it is told to."""
 
     def __init__(self, name: str = "handler", *, error: BaseException | None = None) -> None:
         self.__name__ = name
         self.arguments: list[dict[str, Any]] = []
         self.error = error
+        self.errors: dict[str, BaseException] = {}
+        """By the text of the message for which it raises them."""
         self.during: Callable[..., Any] = lambda **kwargs: None
+        self.finished: list[str] = []
+        """The texts of the messages that it has finished with."""
 
     def __call__(self, **kwargs: Any) -> None:
         self.arguments.append(kwargs)
         self.during(**kwargs)
-        if self.error is not None:
-            raise self.error
+        text = kwargs["message"].body if "message" in kwargs else ""
+        if error := self.errors.get(text, self.error):
+            raise error
+        self.finished.append(text)
 
     def __len__(self) -> int:
         return len(self.arguments)
+
+    def heard(self) -> list[str]:
+        """The texts of the messages that it was called for."""
+        return [call["message"].body for call in self.arguments]
 
 
 @contextmanager
@@ -100,6 +118,11 @@ def reply(**changes: Any) -> WebhookEvent:
     response = WebhookClient().reply(**changes)
     assert response.status_code == 200
     return WebhookEvent.objects.latest("pk")
+
+
+def of(event: WebhookEvent) -> WebhookEvent:
+    event.refresh_from_db()
+    return event
 
 
 def make_due(event: WebhookEvent) -> None:

@@ -1,6 +1,8 @@
 """A server that answers with the bytes that a test gives it, whatever it is asked."""
 
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from typing import Any
@@ -52,4 +54,36 @@ def scripted_server() -> Iterator[ScriptedServer]:
         yield server
         server.stop.set()
         server.shutdown()
+        thread.join()
+
+
+DRIPS = {
+    "status": (b"HTTP/1.1 200 ", b"x"),
+    "header": (b"HTTP/1.1 200 OK\r\nX-Drip: ", b"x"),
+    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "length": (b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n", b" "),
+    "end": (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b" "),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+}
+"""What a server that drips begins with, and what it goes on sending."""
+
+
+@pytest.fixture
+def dripping_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A server whose responses never come to an end."""
+    stop = Event()
+    beginning, drop = DRIPS[request.param]
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):  # the client hangs up
+            connection.sendall(beginning)
+            while not stop.wait(0.01):
+                connection.sendall(drop)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = Thread(target=drip, args=[server], daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        stop.set()
         thread.join()

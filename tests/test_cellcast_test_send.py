@@ -69,10 +69,10 @@ def shown(output: StringIO) -> str:
 
 
 PROBLEMS = {
-    finding.id: str(finding.problem)
-    for finding in [*diagnosis.ERRORS.values(), *diagnosis.RESPONSES.values()]
+    each.id: str(each.problem)
+    for each in [*diagnosis.ERRORS.values(), *diagnosis.RESPONSES.values()]
 }
-"""The problem that the command prints, by the id of the finding."""
+"""The problem that the command prints, by the id of the diagnosis."""
 
 
 # Which request

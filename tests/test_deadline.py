@@ -2,8 +2,6 @@
 
 import socket
 import ssl
-from collections.abc import Iterator
-from threading import Event, Thread
 from time import monotonic
 from typing import Any
 
@@ -24,27 +22,7 @@ def send_in_time(url: str) -> Response:
     return response
 
 
-@pytest.fixture(params=[b"HTTP/1.1 200 OK\r\nX-Drip: ", b"HTTP/1.1 200 OK\r\n\r\n"])
-def dripping_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A server that sends byte after byte, of a header or of a body, and never comes to an end."""
-    stop = Event()
-
-    def drip(server: socket.socket) -> None:
-        connection, _ = server.accept()
-        with connection:
-            connection.sendall(request.param)
-            while not stop.wait(0.01):
-                connection.sendall(b"x")
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = Thread(target=drip, args=[server], daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-        stop.set()
-        thread.join()
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("dripping_url", ["header", "end"], indirect=True)
 def test_dripping_server_times_out(dripping_url: str) -> None:
     assert isinstance(send_in_time(dripping_url).error, TimeoutError)
 

@@ -12,24 +12,30 @@ import pytest
 from django.db import connection
 
 from cellcast_django.database import transactions
-from cellcast_django.diagnostics.diagnosis import Finding, diagnose
+from cellcast_django.diagnostics.diagnosis import Diagnosis, diagnose
 from cellcast_django.diagnostics.test_send import Response, post_as_cellcast
 from cellcast_django.management.commands.cellcast_test_send import describe_response
 from cellcast_django.models import WebhookEvent
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 from tests.scripted_server import SECRET, ScriptedServer
 
-Ask = Callable[..., list[Finding]]
+Ask = Callable[..., Diagnosis]
+
+
+def diagnosed(response: Response) -> Diagnosis:
+    found = diagnose(response)
+    assert found is not None
+    return found
 
 
 @pytest.fixture
 def ask(scripted_server: ScriptedServer) -> Ask:
-    """Sends a webhook to a server that answers so, and returns the findings."""
+    """Sends a webhook to a server that answers so, and returns what it is taken for."""
 
-    def ask(status: str, *headers: str, body: str = "", path: str = "/sms/") -> list[Finding]:
+    def ask(status: str, *headers: str, body: str = "", path: str = "/sms/") -> Diagnosis:
         head = "\r\n".join([f"HTTP/1.1 {status}", *headers, "Connection: close"])
         scripted_server.response = f"{head}\r\n\r\n{body}".encode()
-        return diagnose(post_as_cellcast(f"{scripted_server.url}{path}", b"{}", SECRET, timeout=5))
+        return diagnosed(post_as_cellcast(f"{scripted_server.url}{path}", b"{}", SECRET, timeout=5))
 
     return ask
 
@@ -53,7 +59,7 @@ def test_app_stores_each_example(live_server: Any, webhook: Webhook, position: i
     example = webhook.examples[position].body
     response = post_as_cellcast(webhook.url(live_server.url), example, SECRET, timeout=5)
     assert response.is_accepted
-    assert diagnose(response) == []
+    assert diagnose(response) is None
     event = WebhookEvent.objects.get()
     assert response.events == [{"id": event.pk, "outcome": "stored"}]
     assert event.endpoint == webhook.endpoint
@@ -66,38 +72,38 @@ def test_app_reports_a_duplicate(live_server: Any) -> None:
     post_as_cellcast(url, REPORT, SECRET, timeout=5)
     response = post_as_cellcast(url, REPORT, SECRET, timeout=5)
     assert [event["outcome"] for event in response.events] == ["duplicate"]
-    assert diagnose(response) == []
+    assert diagnose(response) is None
 
 
 def test_app_reports_why_the_body_is_invalid(live_server: Any) -> None:
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(post_as_cellcast(url, b"{", SECRET, timeout=5))
-    assert finding.id == "invalid"
-    assert WebhookEvent.objects.get().error in finding.problem
+    found = diagnosed(post_as_cellcast(url, b"{", SECRET, timeout=5))
+    assert found.id == "invalid"
+    assert WebhookEvent.objects.get().error in found.problem
 
 
 def test_app_reports_a_partly_invalid_body(live_server: Any) -> None:
     body = b"[%b, {}]" % REPORT
     response = post_as_cellcast(STATUS.url(live_server.url), body, SECRET, timeout=5)
     assert not response.is_accepted
-    [finding] = diagnose(response)
-    assert finding.id == "partly-invalid"
+    found = diagnosed(response)
+    assert found.id == "partly-invalid"
 
 
 @pytest.mark.django_db(transaction=True)
 def test_app_refuses_another_password(live_server: Any) -> None:
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(post_as_cellcast(url, b"{}", "cellcast:wrong", timeout=5))
-    assert finding.id == "secret-refused"
-    assert "CELLCAST_WEBHOOK_SECRETS" in finding.remedy
-    assert "Authorization" in finding.remedy
+    found = diagnosed(post_as_cellcast(url, b"{}", "cellcast:wrong", timeout=5))
+    assert found.id == "secret-refused"
+    assert "CELLCAST_WEBHOOK_SECRETS" in found.remedy
+    assert "Authorization" in found.remedy
 
 
 def test_app_refuses_a_large_body(live_server: Any, settings: Any) -> None:
     settings.CELLCAST_MAX_BODY_BYTES = 10
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(post_as_cellcast(url, REPORT, SECRET, timeout=5))
-    assert finding.id == "body-too-large"
+    found = diagnosed(post_as_cellcast(url, REPORT, SECRET, timeout=5))
+    assert found.id == "body-too-large"
 
 
 @pytest.fixture
@@ -113,9 +119,9 @@ def _without_table(live_server: Any) -> Iterator[None]:
 def test_app_reports_a_refusing_database(live_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transactions, "BUDGET_SECONDS", transactions.LOCK_SECONDS)  # no new try
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(post_as_cellcast(url, b"{}", SECRET, timeout=5))
-    assert finding.id == "database-failed"
-    assert "migrate" in finding.remedy
+    found = diagnosed(post_as_cellcast(url, b"{}", SECRET, timeout=5))
+    assert found.id == "database-failed"
+    assert "migrate" in found.remedy
 
 
 @pytest.mark.parametrize("debug", [False, True])
@@ -123,30 +129,30 @@ def test_django_refuses_an_unknown_host(live_server: Any, settings: Any, debug: 
     settings.ALLOWED_HOSTS = ["sms.example.com"]
     settings.DEBUG = debug
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(post_as_cellcast(url, b"{}", SECRET, timeout=5))
-    assert finding.id == "host-refused"
-    assert "ALLOWED_HOSTS" in finding.remedy
+    found = diagnosed(post_as_cellcast(url, b"{}", SECRET, timeout=5))
+    assert found.id == "host-refused"
+    assert "ALLOWED_HOSTS" in found.remedy
 
 
 def test_django_redirects_to_www(live_server: Any, settings: Any) -> None:
     settings.PREPEND_WWW = True
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(post_as_cellcast(url, b"{}", SECRET, timeout=5))
-    assert finding.id == "redirect-to-www"
-    assert "http://www.localhost:" in finding.problem
+    found = diagnosed(post_as_cellcast(url, b"{}", SECRET, timeout=5))
+    assert found.id == "redirect"
+    assert "http://www.localhost:" in found.problem
 
 
 @pytest.mark.parametrize(
     ("path", "identity"),
     [
-        ("/webhook-status", "no-such-path"),
-        ("/sms/nothing", "no-such-path"),
+        ("/webhook-status", "wrong-path"),
+        ("/sms/nothing", "wrong-path"),
         ("/admin/login/", "csrf"),
     ],
 )
 def test_wrong_path_of_the_project_is_diagnosed(live_server: Any, path: str, identity: str) -> None:
-    [finding] = diagnose(post_as_cellcast(f"{live_server.url}{path}", b"{}", SECRET, timeout=5))
-    assert finding.id == identity
+    found = diagnosed(post_as_cellcast(f"{live_server.url}{path}", b"{}", SECRET, timeout=5))
+    assert found.id == identity
 
 
 # Redirects
@@ -156,35 +162,20 @@ def test_wrong_path_of_the_project_is_diagnosed(live_server: Any, path: str, ide
     ("location", "identity"),
     [
         pytest.param("/sms/", "redirect-to-itself", id="itself"),
-        pytest.param("/sms", "redirect-to-slash", id="slash"),
+        pytest.param("/sms", "redirect", id="slash"),
+        pytest.param("https://127.0.0.1/sms/", "redirect", id="https"),
         pytest.param("/accounts/login/?next=/sms/", "redirect-to-login", id="login"),
         pytest.param("https://login.example.com/", "redirect-to-login", id="single sign-on"),
         pytest.param("/?next=%2Fsms%2F", "redirect-to-login", id="next"),
         pytest.param("/en/sms/", "redirect", id="language"),
         pytest.param("/lessons/", "redirect", id="no login"),
+        pytest.param("//[", "redirect", id="no URL"),
     ],
 )
 def test_redirect_has_a_cause(ask: Ask, location: str, identity: str) -> None:
-    finding = ask("302 Found", f"Location: {location}")[-1]
-    assert location in finding.problem
-    assert finding.id == identity
-
-
-@pytest.mark.parametrize(
-    ("location", "expected"),
-    [
-        ("https://example.com/sms", ["redirect-to-https"]),
-        (
-            "https://www.example.com/sms/",
-            ["redirect-to-https", "redirect-to-www", "redirect-to-slash"],
-        ),
-        ("//[", ["redirect"]),
-        ("http://[x", ["redirect"]),
-    ],
-)
-def test_redirect_has_several_causes(location: str, expected: list[str]) -> None:
-    response = Response(url="http://example.com/sms", status=301, headers={"location": location})
-    assert [finding.id for finding in diagnose(response)] == expected
+    found = ask("302 Found", f"Location: {location}")
+    assert location in found.problem
+    assert found.id == identity
 
 
 # Other responses
@@ -201,12 +192,12 @@ APACHE = (
     ("status", "header", "body", "identity"),
     [
         ("200 OK", HTML, LOGIN_PAGE, "login-page"),
-        ("200 OK", HTML, "<h1>Welcome</h1>", "web-page"),
-        ("200 OK", JSON, '{"ok": true}', "json-of-another-app"),
-        ("200 OK", JSON, "[]", "json-of-another-app"),
-        ("200 OK", JSON, '{"events": {"id": 1}}', "json-of-another-app"),
-        ("200 OK", JSON, '{"events": [1, {"id": 1}]}', "json-of-another-app"),
-        ("200 OK", JSON, "[" * 10_000, "json-of-another-app"),
+        ("200 OK", HTML, "<h1>Welcome</h1>", "another-app"),
+        ("200 OK", JSON, '{"ok": true}', "another-app"),
+        ("200 OK", JSON, "[]", "another-app"),
+        ("200 OK", JSON, '{"events": {"id": 1}}', "another-app"),
+        ("200 OK", JSON, '{"events": [1, {"id": 1}]}', "another-app"),
+        ("200 OK", JSON, "[" * 10_000, "another-app"),
         ("204 No Content", "X-Nothing: 1", "", "another-app"),
         ("200 OK", "Content-Type: text/plain", "OK", "another-app"),
         (
@@ -216,14 +207,13 @@ APACHE = (
             "https-expected",
         ),
         ("400 Bad Request", HTML, APACHE, "https-expected"),
-        ("400 Bad Request", HTML, "No required SSL certificate was sent", "client-certificate"),
         ("400 Bad Request", JSON, "{}", "unknown"),
-        ("401 Unauthorized", 'WWW-Authenticate: Basic realm="Staging"', "", "password-in-front"),
-        ("403 Forbidden", "Server: cloudflare", "Attention required", "firewall"),
-        ("405 Method Not Allowed", "Allow: GET", "", "no-post"),
+        ("401 Unauthorized", 'WWW-Authenticate: Basic realm="Staging"', "", "refused-in-front"),
+        ("403 Forbidden", "Server: cloudflare", "Attention required", "refused-in-front"),
+        ("405 Method Not Allowed", "Allow: GET", "", "wrong-path"),
         ("411 Length Required", HTML, PROXY, "length-required"),
         ("413 Content Too Large", HTML, PROXY, "body-too-large"),
-        ("429 Too Many Requests", HTML, PROXY, "rate-limited"),
+        ("429 Too Many Requests", HTML, PROXY, "refused-in-front"),
         ("500 Internal Server Error", HTML, "<h1>Server Error (500)</h1>", "server-failed"),
         ("502 Bad Gateway", HTML, PROXY, "app-down"),
         ("503 Service Unavailable", HTML, PROXY, "app-down"),
@@ -238,9 +228,9 @@ APACHE = (
 def test_response_of_another_server_is_diagnosed(
     ask: Ask, status: str, header: str, body: str, identity: str
 ) -> None:
-    [finding] = ask(status, header, body=body)
-    assert finding.id == identity
-    assert finding.remedy
+    found = ask(status, header, body=body)
+    assert found.id == identity
+    assert found.remedy
 
 
 @pytest.mark.parametrize(
@@ -269,8 +259,8 @@ def test_hostile_response_is_diagnosed_quickly(
 
 
 def test_long_headers_are_cut(ask: Ask) -> None:
-    [finding] = ask("302 Found", "Location: /" + "x" * 60_000)
-    assert len(finding.problem) < 2_000
+    found = ask("302 Found", "Location: /" + "x" * 60_000)
+    assert len(found.problem) < 2_000
 
 
 # No response
@@ -279,8 +269,8 @@ def test_long_headers_are_cut(ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("response", "identity"),
     [
-        (b"", "connection-closed"),
-        (b"SSH-2.0-OpenSSH_9.9\r\n", "no-http"),
+        (b"", "no-response"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "no-response"),
         (b"(nothing)", "timed-out"),
     ],
 )
@@ -288,15 +278,15 @@ def test_missing_response_is_diagnosed(
     scripted_server: ScriptedServer, response: bytes, identity: str
 ) -> None:
     scripted_server.response = response
-    [finding] = diagnose(post_as_cellcast(scripted_server.url, b"{}", SECRET, timeout=0.2))
-    assert finding.id == identity
+    found = diagnosed(post_as_cellcast(scripted_server.url, b"{}", SECRET, timeout=0.2))
+    assert found.id == identity
 
 
 def test_closed_port_is_diagnosed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    [finding] = diagnose(post_as_cellcast(f"http://127.0.0.1:{port}/sms", b"{}", SECRET, timeout=5))
-    assert finding.id == "nothing-listens"
+    found = diagnosed(post_as_cellcast(f"http://127.0.0.1:{port}/sms", b"{}", SECRET, timeout=5))
+    assert found.id == "nothing-listens"
 
 
 def test_missing_tls_is_diagnosed() -> None:
@@ -310,9 +300,9 @@ def test_missing_tls_is_diagnosed() -> None:
         thread = Thread(target=answer_in_clear, args=[server])
         thread.start()
         url = f"https://127.0.0.1:{server.getsockname()[1]}/sms"
-        [finding] = diagnose(post_as_cellcast(url, b"{}", SECRET, timeout=5))
+        found = diagnosed(post_as_cellcast(url, b"{}", SECRET, timeout=5))
         thread.join()
-    assert finding.id == "tls-failed"
+    assert found.id == "tls-failed"
 
 
 @pytest.mark.parametrize(
@@ -320,7 +310,7 @@ def test_missing_tls_is_diagnosed() -> None:
     [
         (socket.gaierror(-2, "Name or service not known"), "host-not-in-dns"),
         (ssl.SSLCertVerificationError("self-signed certificate"), "certificate-invalid"),
-        (ConnectionResetError(104, "Connection reset by peer"), "connection-closed"),
+        (ConnectionResetError(104, "Connection reset by peer"), "no-response"),
         (OSError(101, "Network is unreachable"), "unreachable"),
     ],
 )
@@ -333,9 +323,9 @@ def test_failed_connection_is_diagnosed(
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     response = post_as_cellcast("https://sms.example.com/sms", b"{}", SECRET, timeout=5)
     assert response.error is error
-    [finding] = diagnose(response)
-    assert finding.id == identity
-    assert str(error) in finding.problem
+    found = diagnosed(response)
+    assert found.id == identity
+    assert str(error) in found.problem
 
 
 @pytest.mark.parametrize(
@@ -355,5 +345,5 @@ def test_failed_connection_is_diagnosed(
 def test_unusable_url_is_diagnosed(url: str) -> None:
     response = post_as_cellcast(url, b"{}", SECRET, timeout=5)
     assert response.status == 0
-    [finding] = diagnose(response)
-    assert finding.id == "url-invalid"
+    found = diagnosed(response)
+    assert found.id == "url-invalid"

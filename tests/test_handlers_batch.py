@@ -14,36 +14,20 @@ from cellcast_django import inbox
 from cellcast_django.handlers import run, run_due
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint, read
-from cellcast_django.signals import exactly_once, in_order, message_received
+from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, reply_payload
-from tests.handlers import Calls, connected, ran, reply
+from tests.handlers import MARKS, Calls, connected, ran, reply
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 CUSTOMER = "+61491570006"
-MARKS: dict[str, Callable[[Any], Any]] = {
-    "plain": lambda handler: handler,
-    "in order": in_order,
-    "exactly once": exactly_once,
-    "both": lambda handler: in_order(exactly_once(handler)),
-}
-
-
-class Texts(Calls):
-    """Remembers the text of each call."""
-
-    def __init__(self) -> None:
-        super().__init__("texts")
-
-    def heard(self) -> list[str]:
-        return [call["message"].body for call in self.arguments]
 
 
 @pytest.fixture(params=list(MARKS.values()), ids=list(MARKS))
-def handler(request: pytest.FixtureRequest) -> Iterator[Texts]:
-    texts = Texts()
-    with connected(message_received, texts=request.param(texts)):
-        yield texts
+def handler(request: pytest.FixtureRequest) -> Iterator[Calls]:
+    calls = Calls()
+    with connected(message_received, texts=request.param(calls)):
+        yield calls
 
 
 def send(*texts: str) -> None:
@@ -67,7 +51,7 @@ def end_leases_behind() -> None:
     WebhookEvent.objects.exclude(pk=first.pk).update(next_run_at=timezone.now())
 
 
-def test_events_run_elsewhere_meanwhile_are_not_called_again(handler: Texts) -> None:
+def test_events_run_elsewhere_meanwhile_are_not_called_again(handler: Calls) -> None:
     def others_run_what_is_due() -> None:
         end_leases_behind()
         run_due()
@@ -83,7 +67,7 @@ def test_events_run_elsewhere_meanwhile_are_not_called_again(handler: Texts) -> 
 
 
 def test_nobody_else_runs_events_behind_a_slow_one(
-    handler: Texts, settings: Any, monkeypatch: pytest.MonkeyPatch
+    handler: Calls, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each call takes nearly as long as the lease."""
     now = timezone.now()
@@ -105,7 +89,7 @@ def test_nobody_else_runs_events_behind_a_slow_one(
     assert WebhookEvent.objects.done().count() == 4
 
 
-def test_leases_are_not_renewed_without_need(handler: Texts) -> None:
+def test_leases_are_not_renewed_without_need(handler: Calls) -> None:
     send("a")
     with CaptureQueriesContext(connection) as of_two:
         send("b", "c")

@@ -36,6 +36,7 @@ from tests.handlers import (
     dying,
     end_lease,
     make_due,
+    of,
     pause_before,
     ran,
     reply,
@@ -48,32 +49,16 @@ pytestmark = pytest.mark.django_db
 CUSTOMER = "+61491570006"
 
 
-class InOrder(Calls):
-    """Remembers the texts that it has finished with, and raises for those in ``errors``."""
-
-    def __init__(self) -> None:
-        super().__init__("in_order")
-        self.errors: dict[str, BaseException] = {}
-        self.finished: list[str] = []
-
-    def __call__(self, **arguments: Any) -> None:
-        super().__call__(**arguments)
-        text = arguments["message"].body
-        if text in self.errors:
-            raise self.errors[text]
-        self.finished.append(text)
-
-
 @pytest.fixture(params=[in_order, lambda handler: in_order(exactly_once(handler))])
-def booking(request: pytest.FixtureRequest) -> Iterator[InOrder]:
+def booking(request: pytest.FixtureRequest) -> Iterator[Calls]:
     """A handler of ``message_received`` named "booking" and marked ``in_order``."""
-    handler = request.param(InOrder())
+    handler = request.param(Calls("in_order"))
     with connected(message_received, booking=handler):
         yield handler
 
 
 @contextmanager
-def disconnected(booking: InOrder) -> Iterator[None]:
+def disconnected(booking: Calls) -> Iterator[None]:
     """A process of code that does not have the handler."""
     message_received.disconnect(dispatch_uid="booking")
     yield
@@ -94,15 +79,10 @@ def text(body: str, **changes: Any) -> WebhookEvent:
     return reply(**{"message": body, "sender": CUSTOMER} | changes)
 
 
-def of(event: WebhookEvent) -> WebhookEvent:
-    event.refresh_from_db()
-    return event
-
-
 # Waiting
 
 
-def test_later_event_waits_for_a_failed_one(booking: InOrder) -> None:
+def test_later_event_waits_for_a_failed_one(booking: Calls) -> None:
     booking.errors["YES"] = ConnectionError("the calendar is down")
     yes, cancel = text("YES"), text("CANCEL")
     assert len(booking) == 1
@@ -118,7 +98,7 @@ def test_later_event_waits_for_a_failed_one(booking: InOrder) -> None:
     assert cancel.waiting_for is None
 
 
-def test_waiting_event_is_not_run(booking: InOrder) -> None:
+def test_waiting_event_is_not_run(booking: Calls) -> None:
     booking.errors["YES"] = RetryLater(timedelta(hours=2))
     yes, cancel = text("YES"), text("CANCEL")
     for _ in range(15):
@@ -129,7 +109,7 @@ def test_waiting_event_is_not_run(booking: InOrder) -> None:
     assert cancel.next_run_at == yes.next_run_at
 
 
-def test_waiting_event_is_rescheduled_with_the_earlier_one(booking: InOrder) -> None:
+def test_waiting_event_is_rescheduled_with_the_earlier_one(booking: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
     booking.errors["YES"] = RetryLater(timedelta(hours=2))
@@ -139,7 +119,7 @@ def test_waiting_event_is_rescheduled_with_the_earlier_one(booking: InOrder) -> 
     assert pause_before(cancel) > timedelta(hours=1)
 
 
-def test_unordered_handlers_are_called_at_once(booking: InOrder, first: Calls) -> None:
+def test_unordered_handlers_are_called_at_once(booking: Calls, first: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     text("YES")
     cancel = text("CANCEL")
@@ -148,7 +128,7 @@ def test_unordered_handlers_are_called_at_once(booking: InOrder, first: Calls) -
     assert cancel.waiting_for is not None
 
 
-def test_retry_of_another_handler_does_not_wait(booking: InOrder, first: Calls) -> None:
+def test_retry_of_another_handler_does_not_wait(booking: Calls, first: Calls) -> None:
     booking.errors["YES"] = RetryLater(timedelta(hours=2))
     yes = text("YES")
     first.error = ConnectionError("no")
@@ -164,7 +144,7 @@ def test_retry_of_another_handler_does_not_wait(booking: InOrder, first: Calls) 
 
 
 def test_handler_is_retried_in_the_run_that_retries_the_earlier_event(
-    booking: InOrder, first: Calls
+    booking: Calls, first: Calls
 ) -> None:
     booking.errors["YES"] = RetryLater(timedelta(hours=2))
     first.error = ConnectionError("no")
@@ -175,7 +155,7 @@ def test_handler_is_retried_in_the_run_that_retries_the_earlier_event(
     assert [of(each).handler_results["first"]["attempts"] for each in (yes, cancel)] == [2, 2]
 
 
-def test_handler_is_retried_while_another_one_waits(booking: InOrder, first: Calls) -> None:
+def test_handler_is_retried_while_another_one_waits(booking: Calls, first: Calls) -> None:
     booking.errors["YES"] = RetryLater(timedelta(hours=2))
     first.error = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
@@ -191,7 +171,7 @@ def test_handler_is_retried_while_another_one_waits(booking: InOrder, first: Cal
     )
 
 
-def test_event_waits_for_a_last_call_in_progress(booking: InOrder, settings: Any) -> None:
+def test_event_waits_for_a_last_call_in_progress(booking: Calls, settings: Any) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
@@ -204,7 +184,7 @@ def test_event_waits_for_a_last_call_in_progress(booking: InOrder, settings: Any
     assert of(cancel).state == "done"
 
 
-def test_event_does_not_wait_for_a_killed_last_call(booking: InOrder, settings: Any) -> None:
+def test_event_does_not_wait_for_a_killed_last_call(booking: Calls, settings: Any) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
@@ -228,21 +208,21 @@ def test_event_does_not_wait_for_a_killed_last_call(booking: InOrder, settings: 
         pytest.param({"sender": ""}, id="no contact"),
     ],
 )
-def test_events_of_other_contacts_do_not_wait(booking: InOrder, changes: dict[str, str]) -> None:
+def test_events_of_other_contacts_do_not_wait(booking: Calls, changes: dict[str, str]) -> None:
     booking.errors["YES"] = ConnectionError("no")
     text("YES")
     text("YES", sender="")
     assert text("CANCEL", **changes).state == "done"
 
 
-def test_event_waits_only_for_facts_of_its_handler(booking: InOrder) -> None:
+def test_event_waits_only_for_facts_of_its_handler(booking: Calls) -> None:
     statuses = Calls(error=ConnectionError("no"))
     with connected(status_changed, statuses=statuses):
         WebhookClient().status(receiver=CUSTOMER)
         assert text("CANCEL").state == "done"
 
 
-def test_handler_of_two_signals_keeps_one_order(booking: InOrder) -> None:
+def test_handler_of_two_signals_keeps_one_order(booking: Calls) -> None:
     failing = in_order(Calls(error=ConnectionError("no")))
     with connected(status_changed, booking=failing):
         WebhookClient().status(receiver=CUSTOMER)
@@ -262,9 +242,7 @@ def test_event_waits_for_an_earlier_events_second_fact() -> None:
 # The earlier one ends
 
 
-def test_event_runs_when_a_handler_after_the_awaited_one_ends(
-    booking: InOrder, first: Calls
-) -> None:
+def test_event_runs_when_a_handler_after_the_awaited_one_ends(booking: Calls, first: Calls) -> None:
     booking.errors["YES"] = first.error = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
     make_due(cancel)
@@ -277,7 +255,7 @@ def test_event_runs_when_a_handler_after_the_awaited_one_ends(
 
 @pytest.mark.parametrize("error", [GiveUp("never"), ConnectionError("no")])
 def test_event_runs_when_the_earlier_one_fails_for_good(
-    booking: InOrder, error: Exception, settings: Any
+    booking: Calls, error: Exception, settings: Any
 ) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
@@ -288,7 +266,7 @@ def test_event_runs_when_the_earlier_one_fails_for_good(
     assert [of(each).state for each in (yes, cancel)] == ["failed", "done"]
 
 
-def test_event_runs_when_the_earlier_one_is_skipped(booking: InOrder) -> None:
+def test_event_runs_when_the_earlier_one_is_skipped(booking: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
     assert skip(yes.pk, "booking")
@@ -296,7 +274,7 @@ def test_event_runs_when_the_earlier_one_is_skipped(booking: InOrder) -> None:
     assert of(cancel).state == "done"
 
 
-def test_event_runs_when_the_earlier_message_is_gone(booking: InOrder) -> None:
+def test_event_runs_when_the_earlier_message_is_gone(booking: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
     Message.objects.get(body="YES").delete()
@@ -305,7 +283,7 @@ def test_event_runs_when_the_earlier_message_is_gone(booking: InOrder) -> None:
     assert [of(each).state for each in (yes, cancel)] == ["failed", "done"]
 
 
-def test_event_runs_when_a_user_retries_the_earlier_one(booking: InOrder) -> None:
+def test_event_runs_when_a_user_retries_the_earlier_one(booking: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
     booking.errors.clear()
@@ -313,7 +291,7 @@ def test_event_runs_when_a_user_retries_the_earlier_one(booking: InOrder) -> Non
     assert booking.finished == ["YES", "CANCEL"]
 
 
-def test_retried_event_does_not_wait(booking: InOrder) -> None:
+def test_retried_event_does_not_wait(booking: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
     assert ran(run_again, [cancel.pk]) == [cancel.pk]
@@ -322,7 +300,7 @@ def test_retried_event_does_not_wait(booking: InOrder) -> None:
 
 
 def test_process_without_the_handler_releases_waiting_events(
-    booking: InOrder, first: Calls, settings: Any
+    booking: Calls, first: Calls, settings: Any
 ) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
@@ -334,7 +312,7 @@ def test_process_without_the_handler_releases_waiting_events(
     assert of(cancel).state == "done", "nobody here waits for an order"
 
 
-def test_order_is_kept_when_everything_is_due_at_once(booking: InOrder) -> None:
+def test_order_is_kept_when_everything_is_due_at_once(booking: Calls) -> None:
     booking.errors = {each: ConnectionError("no") for each in "abc"}
     events = [text(each) for each in "abc"]
     assert len(booking) == 1
@@ -345,7 +323,7 @@ def test_order_is_kept_when_everything_is_due_at_once(booking: InOrder) -> None:
     assert booking.finished == ["a", "b", "c"]
 
 
-def test_events_of_one_body_are_in_order(booking: InOrder) -> None:
+def test_events_of_one_body_are_in_order(booking: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     bodies = [
         {"_id": each, "type": "receive", "message": each, "sender": CUSTOMER, "receiver": "1"}
@@ -357,7 +335,7 @@ def test_events_of_one_body_are_in_order(booking: InOrder) -> None:
     assert cancel.waiting_for == yes.pk
 
 
-def test_at_most_ten_waiting_events_run_after_one(booking: InOrder) -> None:
+def test_at_most_ten_waiting_events_run_after_one(booking: Calls) -> None:
     booking.errors["0"] = ConnectionError("no")
     events = [text(str(number)) for number in range(13)]
     booking.errors.clear()
@@ -369,7 +347,7 @@ def test_at_most_ten_waiting_events_run_after_one(booking: InOrder) -> None:
     assert booking.finished == [str(number) for number in range(13)]
 
 
-def test_no_waiting_event_starts_after_five_seconds(booking: InOrder, clock: Clock) -> None:
+def test_no_waiting_event_starts_after_five_seconds(booking: Calls, clock: Clock) -> None:
     booking.errors["0"] = ConnectionError("no")
     events = [text(str(number)) for number in range(5)]
     booking.errors.clear()
@@ -380,7 +358,7 @@ def test_no_waiting_event_starts_after_five_seconds(booking: InOrder, clock: Clo
 
 @pytest.mark.parametrize("called", [[], ["booking"]], ids=["never called", "has failed"])
 def test_end_in_a_process_without_the_handler_releases(
-    booking: InOrder, first: Calls, settings: Any, called: list[str]
+    booking: Calls, first: Calls, settings: Any, called: list[str]
 ) -> None:
     """In a process of the old code while a new one is deployed, say."""
     booking.errors["YES"] = RetryLater(timedelta(hours=6))
@@ -396,7 +374,7 @@ def test_end_in_a_process_without_the_handler_releases(
 
 
 def test_end_after_the_mark_was_taken_away_releases(
-    booking: InOrder, first: Calls, plain: Callable[..., None]
+    booking: Calls, first: Calls, plain: Callable[..., None]
 ) -> None:
     booking.errors["YES"] = RetryLater(timedelta(hours=6))
     yes, cancel = text("YES"), text("CANCEL")
@@ -406,7 +384,7 @@ def test_end_after_the_mark_was_taken_away_releases(
 
 
 def test_handler_without_its_mark_is_not_held_by_another_ones_retries(
-    booking: InOrder, first: Calls, plain: Callable[..., None]
+    booking: Calls, first: Calls, plain: Callable[..., None]
 ) -> None:
     booking.errors["YES"] = RetryLater(timedelta(hours=6))
     yes, cancel = text("YES"), text("CANCEL")
@@ -418,7 +396,7 @@ def test_handler_without_its_mark_is_not_held_by_another_ones_retries(
         assert [of(each).state for each in (yes, cancel)] == ["pending", "done"]
 
 
-def test_deleted_event_holds_nobody_from_the_next_run(booking: InOrder) -> None:
+def test_deleted_event_holds_nobody_from_the_next_run(booking: Calls) -> None:
     booking.errors["YES"] = RetryLater(timedelta(hours=6))
     yes, cancel, hello = text("YES"), text("CANCEL"), text("HELLO")
     other = text("OTHER", sender="+61491570157")
@@ -485,7 +463,7 @@ def cost_of(act: Callable[[], object], *, among: int) -> dict[str, int]:
 FEW, MANY = 5, 5_000
 
 
-def test_one_more_webhook_costs_the_same_among_many(booking: InOrder) -> None:
+def test_one_more_webhook_costs_the_same_among_many(booking: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     one_more = partial(WebhookClient().reply, message="ONE MORE", sender=CUSTOMER)
     cost = cost_of(one_more, among=MANY)
@@ -493,7 +471,7 @@ def test_one_more_webhook_costs_the_same_among_many(booking: InOrder) -> None:
     assert cost["events"] < 5
 
 
-def test_retry_moves_all_that_wait_by_one_statement(booking: InOrder) -> None:
+def test_retry_moves_all_that_wait_by_one_statement(booking: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     cost = cost_of(run_due, among=MANY)
     yes = WebhookEvent.objects.earliest("pk")
@@ -503,7 +481,7 @@ def test_retry_moves_all_that_wait_by_one_statement(booking: InOrder) -> None:
     assert len(booking) == 4
 
 
-def test_all_that_wait_follow_when_the_first_comes_sooner(booking: InOrder) -> None:
+def test_all_that_wait_follow_when_the_first_comes_sooner(booking: Calls) -> None:
     booking.errors["YES"] = RetryLater(timedelta(hours=3))
     events = [text(each) for each in ("YES", "CANCEL", "HELLO")]
     booking.errors["YES"] = RetryLater(timedelta(minutes=2))
@@ -514,7 +492,7 @@ def test_all_that_wait_follow_when_the_first_comes_sooner(booking: InOrder) -> N
 
 @pytest.mark.parametrize("first", [timedelta(hours=3), timedelta(hours=-3)], ids=str)
 def test_all_that_wait_follow_when_the_one_before_is_released(
-    booking: InOrder, first: timedelta
+    booking: Calls, first: timedelta
 ) -> None:
     booking.errors["YES"] = RetryLater(timedelta(hours=3))
     pks = crowd(14, first=first)
@@ -525,9 +503,7 @@ def test_all_that_wait_follow_when_the_one_before_is_released(
     assert WebhookEvent.objects.due(now).get().pk == pks[11], "the others still wait for it"
 
 
-def test_released_event_brings_no_other_handlers_call_forward(
-    booking: InOrder, first: Calls
-) -> None:
+def test_released_event_brings_no_other_handlers_call_forward(booking: Calls, first: Calls) -> None:
     booking.errors = {"YES": RetryLater(timedelta(hours=3))}
     yes, cancel = text("YES"), text("CANCEL")
     first.error = RetryLater(timedelta(hours=2))
@@ -537,7 +513,7 @@ def test_released_event_brings_no_other_handlers_call_forward(
     assert pause_before(of(hello)) > timedelta(hours=1.9)
 
 
-def test_all_that_wait_follow_the_lease_of_a_call_in_progress(booking: InOrder) -> None:
+def test_all_that_wait_follow_the_lease_of_a_call_in_progress(booking: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes, *waiting = crowd(6)
     during: list[Any] = []
@@ -553,7 +529,7 @@ def test_all_that_wait_follow_the_lease_of_a_call_in_progress(booking: InOrder) 
 
 
 def test_many_pending_events_that_need_no_waiting_are_read_together(
-    booking: InOrder, first: Calls
+    booking: Calls, first: Calls
 ) -> None:
     first.error = RetryLater(timedelta(hours=3))
     for number in range(25):
@@ -564,7 +540,7 @@ def test_many_pending_events_that_need_no_waiting_are_read_together(
     assert len(booking) == 26
 
 
-def test_one_run_runs_all_that_wait_and_others_in_between(booking: InOrder) -> None:
+def test_one_run_runs_all_that_wait_and_others_in_between(booking: Calls) -> None:
     booking.errors["YES"] = booking.errors["OTHER"] = ConnectionError("no")
     pks = crowd(45)
     others = [text("OTHER", sender=f"+6149157000{number}") for number in range(3)]
@@ -578,7 +554,7 @@ def test_one_run_runs_all_that_wait_and_others_in_between(booking: InOrder) -> N
     assert not WebhookEvent.objects.pending().exists()
 
 
-def test_one_run_runs_each_event_once(booking: InOrder) -> None:
+def test_one_run_runs_each_event_once(booking: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     pks = crowd(30)
     booking.errors = {"YES": RetryLater(timedelta()), "CANCEL": RetryLater(timedelta())}
@@ -587,7 +563,7 @@ def test_one_run_runs_each_event_once(booking: InOrder) -> None:
     assert ran(run_due) == pks[:2], "then CANCEL holds the rest"
 
 
-def test_one_run_calls_a_handler_beside_one_that_waits_once(booking: InOrder, first: Calls) -> None:
+def test_one_run_calls_a_handler_beside_one_that_waits_once(booking: Calls, first: Calls) -> None:
     booking.errors["YES"] = RetryLater(timedelta(hours=3))
     text("YES")
     first.error = RetryLater(timedelta())
@@ -597,7 +573,7 @@ def test_one_run_calls_a_handler_beside_one_that_waits_once(booking: InOrder, fi
     assert len(first) == 3
 
 
-def test_one_run_runs_an_event_beside_those_that_waited_once(booking: InOrder) -> None:
+def test_one_run_runs_an_event_beside_those_that_waited_once(booking: Calls) -> None:
     booking.errors["YES"] = RetryLater(timedelta(hours=3))
     statuses = Calls(error=RetryLater(timedelta()))
     with connected(status_changed, statuses=statuses):
@@ -611,7 +587,7 @@ def test_one_run_runs_an_event_beside_those_that_waited_once(booking: InOrder) -
     assert len(statuses) == 2
 
 
-def test_event_that_somebody_begins_to_wait_for_is_run_all_the_same(booking: InOrder) -> None:
+def test_event_that_somebody_begins_to_wait_for_is_run_all_the_same(booking: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes = text("YES")
     booking.errors.clear()
@@ -622,7 +598,7 @@ def test_event_that_somebody_begins_to_wait_for_is_run_all_the_same(booking: InO
     assert booking.finished == ["YES"]
 
 
-def test_one_run_runs_what_becomes_due_meanwhile(booking: InOrder) -> None:
+def test_one_run_runs_what_becomes_due_meanwhile(booking: Calls) -> None:
     booking.errors["YES"] = RetryLater(timedelta(hours=3))
     yes, cancel = text("YES"), text("CANCEL", sender="+61491570157")
     booking.errors.clear()
@@ -634,7 +610,7 @@ def test_one_run_runs_what_becomes_due_meanwhile(booking: InOrder) -> None:
 # Crashes and races
 
 
-def test_killed_process_keeps_the_order(booking: InOrder) -> None:
+def test_killed_process_keeps_the_order(booking: Calls) -> None:
     with dying(booking):
         text("YES")
     yes = WebhookEvent.objects.get()
@@ -645,9 +621,7 @@ def test_killed_process_keeps_the_order(booking: InOrder) -> None:
     assert booking.finished == ["YES", "YES", "CANCEL"]
 
 
-def test_killed_first_run_costs_a_waiting_handler_no_attempt(
-    booking: InOrder, first: Calls
-) -> None:
+def test_killed_first_run_costs_a_waiting_handler_no_attempt(booking: Calls, first: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
     as_if_killed(cancel)
@@ -667,7 +641,7 @@ def test_booking_ends_as_cancelled_whenever_the_process_is_killed() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_event_does_not_wait_for_one_that_finishes_meanwhile(booking: InOrder) -> None:
+def test_event_does_not_wait_for_one_that_finishes_meanwhile(booking: Calls) -> None:
     """Between the look at the earlier event and the lock on its row."""
     booking.errors["YES"] = ConnectionError("no")
     yes = text("YES")
@@ -683,7 +657,7 @@ def test_event_does_not_wait_for_one_that_finishes_meanwhile(booking: InOrder) -
 
 
 @pytest.mark.django_db(transaction=True)
-def test_event_taken_over_while_waiting_is_not_rescheduled(booking: InOrder) -> None:
+def test_event_taken_over_while_waiting_is_not_rescheduled(booking: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     text("YES")
 

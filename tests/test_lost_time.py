@@ -30,7 +30,7 @@ def waiting_for_task(
     """Let events wait for a queue that has no worker, and the first handler fail slowly."""
     settings.CELLCAST_RUN_HANDLERS = "task"
     monkeypatch.setattr(receiving, "enqueue", lambda pks: None)
-    first.error, first.during = TimeoutError("no answer"), take(clock, 20)
+    first.error, first.during = TimeoutError("no answer"), take(clock, 14)
 
 
 def due_replies(first: Calls, count: int) -> list[WebhookEvent]:
@@ -65,7 +65,7 @@ def test_slow_failing_handler_is_left_out_after_half_a_minute(first: Calls, cloc
 def test_other_handlers_are_still_called(first: Calls, second: Calls, clock: Clock) -> None:
     second.error = ValueError("no")
     events = due_replies(first, 6)
-    first.during, second.error = take(clock, 20), None
+    first.during, second.error = take(clock, 14), None
     second.arguments.clear()
     ran(run_due)
     assert (len(first), len(second)) == (3, 6)
@@ -131,7 +131,7 @@ def test_result_beside_a_left_out_handler_survives_a_refused_commit(
 
 
 def test_first_runs_of_a_body_leave_no_handler_out(first: Calls, clock: Clock) -> None:
-    first.error, first.during = TimeoutError("no answer"), take(clock, 20)
+    first.error, first.during = TimeoutError("no answer"), take(clock, 14)
     bodies = [reply_payload(message=str(each)) for each in range(5)]
     WebhookClient().send("webhook-receiver", bodies)
     assert len(first) == 5
@@ -139,7 +139,7 @@ def test_first_runs_of_a_body_leave_no_handler_out(first: Calls, clock: Clock) -
 
 def test_running_events_again_leaves_no_handler_out(first: Calls, clock: Clock) -> None:
     events = due_replies(first, 5)
-    first.during = take(clock, 20)
+    first.during = take(clock, 14)
     assert len(ran(run_again, [event.pk for event in events])) == len(first) == 5
 
 

@@ -157,28 +157,6 @@ def test_webhook_after_a_plain_begin_is_stored(first: Calls) -> None:
     assert WebhookEvent.objects.count() == 2
 
 
-@pytest.mark.django_db
-@pytest.mark.parametrize(
-    ("leave_open", "error"), [(enter_atomic, LEFT_OPEN), (enter_atomic_and_raise, "ValueError: no")]
-)
-def test_open_atomic_block_is_reported_in_a_test_case_too(
-    first: Calls, second: Calls, leave_open: Callable[..., Any], error: str
-) -> None:
-    def write(**kwargs: Any) -> None:
-        Message.objects.create(key="before")
-        leave_open()
-        Message.objects.create(key="left open")
-
-    before = list(connection.savepoint_ids)
-    first.during = write
-    event = reply()
-    assert event.handler_errors() == {"first": error}
-    assert len(second) == 1
-    assert not Message.objects.filter(key__in=["before", "left open"]).exists()
-    assert connection.in_atomic_block
-    assert connection.savepoint_ids == before
-
-
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     "close",

@@ -19,9 +19,7 @@ from cellcast_django.opt_outs import opt_in
 from cellcast_django.signals import (
     GiveUp,
     RetryLater,
-    exactly_once,
     handlers_failed,
-    in_order,
     message_received,
     opt_out_received,
     status_changed,
@@ -29,6 +27,7 @@ from cellcast_django.signals import (
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import just_before
 from tests.handlers import (
+    MARKS,
     UPDATE_OF_EVENT,
     Calls,
     as_if_killed,
@@ -36,6 +35,7 @@ from tests.handlers import (
     dying,
     end_lease,
     make_due,
+    of,
     pause_before,
     ran,
     reply,
@@ -44,45 +44,17 @@ from tests.killed import lines_of
 
 pytestmark = pytest.mark.django_db
 
-MARKS: dict[str, Callable[[Any], Any]] = {
-    "plain": lambda handler: handler,
-    "in order": in_order,
-    "exactly once": exactly_once,
-    "both": lambda handler: in_order(exactly_once(handler)),
-}
-
-
-class Texts(Calls):
-    """A handler that remembers the texts that it was called for, and raises for some."""
-
-    def __init__(self) -> None:
-        super().__init__("new")
-        self.errors: dict[str, BaseException] = {}
-
-    def __call__(self, **arguments: Any) -> None:
-        super().__call__(**arguments)
-        if error := self.errors.get(arguments["message"].body):
-            raise error
-
-    def heard(self) -> list[str]:
-        return [call["message"].body for call in self.arguments]
-
 
 @pytest.fixture(params=list(MARKS.values()), ids=list(MARKS))
-def new(request: pytest.FixtureRequest, first: Calls) -> Iterator[Texts]:
+def new(request: pytest.FixtureRequest, first: Calls) -> Iterator[Calls]:
     """A handler named "new" that is to be connected; "first" has been there before it."""
-    texts: Texts = request.param(Texts())
+    texts: Calls = request.param(Calls("new"))
     yield texts
     message_received.disconnect(dispatch_uid="new")
 
 
-def connect(new: Texts) -> None:
+def connect(new: Calls) -> None:
     message_received.connect(new, dispatch_uid="new")
-
-
-def of(event: WebhookEvent) -> WebhookEvent:
-    event.refresh_from_db()
-    return event
 
 
 def give(*events: WebhookEvent) -> list[int]:
@@ -92,7 +64,7 @@ def give(*events: WebhookEvent) -> list[int]:
 # What becomes of an event
 
 
-def test_done_event_is_given_to_the_handler_alone(new: Texts, first: Calls) -> None:
+def test_done_event_is_given_to_the_handler_alone(new: Calls, first: Calls) -> None:
     event = reply(message="YES")
     before = of(event).handler_results["first"]
     connect(new)
@@ -103,7 +75,7 @@ def test_done_event_is_given_to_the_handler_alone(new: Texts, first: Calls) -> N
     assert (event.state, event.attempts) == ("done", 2)
 
 
-def test_done_event_takes_one_update_and_a_pending_one_two(new: Texts, first: Calls) -> None:
+def test_done_event_takes_one_update_and_a_pending_one_two(new: Calls, first: Calls) -> None:
     done = reply(message="YES")
     first.error = RetryLater(timedelta(hours=1))
     pending = reply(message="NO", sender="+61491570157")
@@ -115,7 +87,7 @@ def test_done_event_takes_one_update_and_a_pending_one_two(new: Texts, first: Ca
     assert new.heard() == ["YES", "NO"]
 
 
-def test_pending_event_keeps_the_others_pauses(new: Texts, first: Calls) -> None:
+def test_pending_event_keeps_the_others_pauses(new: Calls, first: Calls) -> None:
     first.error = RetryLater(timedelta(hours=3))
     event = reply(message="YES")
     result = of(event).handler_results["first"]
@@ -126,7 +98,7 @@ def test_pending_event_keeps_the_others_pauses(new: Texts, first: Calls) -> None
     assert (event.state, len(first), new.heard()) == ("pending", 1, ["YES"])
 
 
-def test_failed_event_stays_failed_for_the_others(new: Texts, first: Calls, settings: Any) -> None:
+def test_failed_event_stays_failed_for_the_others(new: Calls, first: Calls, settings: Any) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     first.error = ValueError("no")
     event = reply(message="YES")
@@ -142,7 +114,7 @@ def test_failed_event_stays_failed_for_the_others(new: Texts, first: Calls, sett
     assert (of(event).state, len(told)) == ("failed", 1)
 
 
-def test_handler_that_fails_is_called_again_as_usual(new: Texts, first: Calls) -> None:
+def test_handler_that_fails_is_called_again_as_usual(new: Calls, first: Calls) -> None:
     event = reply(message="YES")
     connect(new)
     new.errors["YES"] = ConnectionError("no")
@@ -155,7 +127,7 @@ def test_handler_that_fails_is_called_again_as_usual(new: Texts, first: Calls) -
     assert (of(event).state, len(new), len(first)) == ("done", 2, 1)
 
 
-def test_handler_begins_anew(new: Texts, settings: Any) -> None:
+def test_handler_begins_anew(new: Calls, settings: Any) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
     connect(new)
     new.errors["YES"] = ConnectionError("no")
@@ -171,7 +143,7 @@ def test_handler_begins_anew(new: Texts, settings: Any) -> None:
     "settle", [lambda event: None, lambda event: skip(event.pk, "new")], ids=["", "skipped"]
 )
 def test_finished_and_skipped_handler_is_called_again_in_code(
-    new: Texts, settle: Callable[[WebhookEvent], object]
+    new: Calls, settle: Callable[[WebhookEvent], object]
 ) -> None:
     connect(new)
     event = reply(message="YES")
@@ -180,7 +152,7 @@ def test_finished_and_skipped_handler_is_called_again_in_code(
     assert new.heard() == ["YES", "YES"]
 
 
-def test_nobody_who_was_connected_since_is_called(new: Texts, second: Calls) -> None:
+def test_nobody_who_was_connected_since_is_called(new: Calls, second: Calls) -> None:
     message_received.disconnect(dispatch_uid="second")
     event = reply(message="YES")
     connect(new)
@@ -189,7 +161,7 @@ def test_nobody_who_was_connected_since_is_called(new: Texts, second: Calls) -> 
         assert (of(event).state, len(second)) == ("done", 0)
 
 
-def test_uncalled_handler_of_a_pending_event_is_still_called(new: Texts, second: Calls) -> None:
+def test_uncalled_handler_of_a_pending_event_is_still_called(new: Calls, second: Calls) -> None:
     event = reply(message="YES")
     as_if_killed(event, "first")
     connect(new)
@@ -200,7 +172,7 @@ def test_uncalled_handler_of_a_pending_event_is_still_called(new: Texts, second:
     assert event.handler_results["second"]["attempts"] == 2, "it was cut off"
 
 
-def test_event_that_may_be_running_is_left_to_its_run(new: Texts, first: Calls) -> None:
+def test_event_that_may_be_running_is_left_to_its_run(new: Calls, first: Calls) -> None:
     connect(new)
     first.during = lambda event, **kwargs: give(event)
     event = reply(message="YES")
@@ -214,7 +186,7 @@ def test_event_that_may_be_running_is_left_to_its_run(new: Texts, first: Calls) 
     assert new.heard() == ["YES", "NO"]
 
 
-def test_process_that_dies_in_a_replay_has_its_call_counted(new: Texts, first: Calls) -> None:
+def test_process_that_dies_in_a_replay_has_its_call_counted(new: Calls, first: Calls) -> None:
     first.error = RetryLater(timedelta(hours=1))
     event = reply(message="YES")
     connect(new)
@@ -226,7 +198,7 @@ def test_process_that_dies_in_a_replay_has_its_call_counted(new: Texts, first: C
     assert len(first) == 1
 
 
-def test_slower_replay_of_a_done_event_saves_nothing(new: Texts, first: Calls) -> None:
+def test_slower_replay_of_a_done_event_saves_nothing(new: Calls, first: Calls) -> None:
     event = reply(message="YES")
     connect(new)
     with just_before(UPDATE_OF_EVENT, lambda: WebhookEvent.objects.update(attempts=7)):
@@ -254,13 +226,13 @@ def test_unconnected_handler_is_an_error(first: Calls, name: str) -> None:
 
 
 @pytest.fixture(params=[MARKS["in order"], MARKS["both"]], ids=["plain", "exactly once"])
-def ordered(request: pytest.FixtureRequest) -> Iterator[Texts]:
-    texts: Texts = request.param(Texts())
+def ordered(request: pytest.FixtureRequest) -> Iterator[Calls]:
+    texts: Calls = request.param(Calls("new"))
     yield texts
     message_received.disconnect(dispatch_uid="new")
 
 
-def test_later_events_wait_for_one_that_fails(ordered: Texts) -> None:
+def test_later_events_wait_for_one_that_fails(ordered: Calls) -> None:
     with connected(message_received, first=Calls()):
         events = [reply(message=text) for text in "abc"]
         other = reply(message="other", sender="+61491570157")
@@ -278,7 +250,7 @@ def test_later_events_wait_for_one_that_fails(ordered: Texts) -> None:
         assert {of(each).state for each in events} == {"done"}
 
 
-def test_event_released_meanwhile_is_not_given_twice(ordered: Texts) -> None:
+def test_event_released_meanwhile_is_not_given_twice(ordered: Calls) -> None:
     connect(ordered)
     ordered.errors["a"] = RetryLater(timedelta(hours=1))
     events = [reply(message=text) for text in "abc"]
@@ -306,7 +278,7 @@ def received(text: str, ago: timedelta) -> WebhookEvent:
     return event
 
 
-def test_command_gives_what_the_handler_has_not_finished(new: Texts, first: Calls) -> None:
+def test_command_gives_what_the_handler_has_not_finished(new: Calls, first: Calls) -> None:
     received("too old", timedelta(days=31))
     connect(new)
     events = [received(text, timedelta(days=1)) for text in ("done", "gave up", "waits")]
@@ -329,14 +301,14 @@ def test_command_gives_what_the_handler_has_not_finished(new: Texts, first: Call
     assert len(new) == 2 + 4
 
 
-def test_dry_run_only_counts(new: Texts, first: Calls) -> None:
+def test_dry_run_only_counts(new: Calls, first: Calls) -> None:
     reply()
     connect(new)
     assert numbers(run("--since", "1h", "--dry-run")) == [1]
     assert not new
 
 
-def test_command_counts_what_is_not_given(new: Texts, first: Calls) -> None:
+def test_command_counts_what_is_not_given(new: Calls, first: Calls) -> None:
     client = WebhookClient()
     reply(message="redacted")
     WebhookEvent.objects.update(body="")
@@ -361,7 +333,7 @@ def test_command_counts_what_is_not_given(new: Texts, first: Calls) -> None:
 
 
 def test_events_are_given_in_pages(
-    new: Texts, first: Calls, monkeypatch: pytest.MonkeyPatch
+    new: Calls, first: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(past, "PAGE_SIZE", 2)
     events = [reply(message=str(number), sender=f"+6149157{number:04}") for number in range(5)]
@@ -375,7 +347,7 @@ def test_events_are_given_in_pages(
 def test_what_arrives_meanwhile_is_not_given(first: Calls, until: list[str]) -> None:
     """Its own run has called the handler; with ``--done`` it would be called twice."""
     reply(message="YES")
-    texts = Texts()
+    texts = Calls("new")
     texts.during = lambda message, **kwargs: message.body == "YES" and reply(message="NO")
     with connected(message_received, new=texts):
         out = run("--since", "1h", "--done", *until)
@@ -384,7 +356,7 @@ def test_what_arrives_meanwhile_is_not_given(first: Calls, until: list[str]) -> 
 
 
 def test_pages_end_with_what_was_there(
-    new: Texts, first: Calls, monkeypatch: pytest.MonkeyPatch
+    new: Calls, first: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(past, "PAGE_SIZE", 1)
     event = reply(message="YES")
@@ -396,14 +368,14 @@ def test_pages_end_with_what_was_there(
     assert list(pks) == []
 
 
-def test_tests_are_given_to_nobody(new: Texts, first: Calls) -> None:
+def test_tests_are_given_to_nobody(new: Calls, first: Calls) -> None:
     event = reply(message="YES")
     WebhookEvent.objects.update(is_test=True)
     connect(new)
     assert give(event) == []
 
 
-def test_command_without_events_gives_none(new: Texts) -> None:
+def test_command_without_events_gives_none(new: Calls) -> None:
     connect(new)
     assert [numbers(line) for line in run("--since", "1h").splitlines()] == [[0], [0, 0, 0]]
 
@@ -426,7 +398,7 @@ def test_times_are_in_the_current_zone_and_inclusive(
         event = reply(message=text)
         at = datetime(2026, 11, 10, 9, tzinfo=zone) + timedelta(minutes=minute)
         WebhookEvent.objects.filter(pk=event.pk).update(received_at=at)
-    texts = Texts()
+    texts = Calls("new")
     with connected(message_received, new=texts):
         run("--since", since, *(["--until", until] if until else []))
     assert texts.heard() == list(given)
@@ -439,7 +411,7 @@ def test_hour_that_comes_twice_is_meant_twice(first: Calls) -> None:
             event = reply(message=text)
             at = datetime(2026, 4, 4, hour, 30, tzinfo=UTC)
             WebhookEvent.objects.filter(pk=event.pk).update(received_at=at)
-        texts = Texts()
+        texts = Calls("new")
         with connected(message_received, new=texts):
             run("--since", "2026-04-05T02:30", "--until", "2026-04-05T02:30")
     assert texts.heard() == ["a", "b"]
@@ -487,7 +459,7 @@ def test_names_of_all_signals_are_listed() -> None:
         run("--since", "1d")
 
 
-def test_progress_is_shown_on_a_terminal(new: Texts, first: Calls) -> None:
+def test_progress_is_shown_on_a_terminal(new: Calls, first: Calls) -> None:
     class Terminal(StringIO):
         def isatty(self) -> bool:
             return True

@@ -6,11 +6,9 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.client import HTTPConnection
-from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -23,6 +21,7 @@ from cellcast_django.recovery import client as module
 from cellcast_django.recovery.client import Client, ItemError, RecoveryError, read_time
 from tests.clock import Clock
 from tests.fake_cellcast import KEY, OPT_OUTS, REPLIES, REPORTS, FakeCellcast, Fault
+from tests.scripted_server import DRIPS
 from tests.test_error_reports import failing, reported
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -122,14 +121,18 @@ def test_wrong_key_is_reported_once_and_not_retried(
 @pytest.mark.parametrize(
     ("status", "document", "error"),
     [
-        (403, b'{"code": 403, "message": "Forbidden"}', "the key with 403: Forbidden"),
-        (200, b'{"meta": {"code": 401}, "message": "No key."}', "the key with 401: No key. "),
-        (200, b'{"code": 403, "stack": "Error"}', "the key with 403. "),
+        (403, b'{"code": 403, "message": "Forbidden"}', "responded with 403: Forbidden. Check"),
+        (
+            200,
+            b'{"meta": {"code": 401}, "message": "No key."}',
+            "responded with 401: No key. Check",
+        ),
+        (200, b'{"code": 403, "stack": "Error"}', "responded with 403. Check"),
         (404, b"<html>", "responded with 404."),
         (302, b"", "responded with 302."),
         (422, b'{"message": {"page": "is wrong"}}', "responded with 422."),
-        (200, b'{"status": false, "message": " Too\\n late "}', ": Too late."),
-        (200, b'{"status": false, "data": {"items": []}}', "refused the request."),
+        (200, b'{"status": false, "message": " Too\\n late "}', "refused it: Too late."),
+        (200, b'{"status": false, "data": {"items": []}}', "refused it."),
         (200, b"<html>maintenance</html>", "JSON object"),
         (200, b"", "JSON object"),
         (200, b"[]", "JSON object"),
@@ -183,8 +186,9 @@ def test_response_over_the_limit_is_an_error(
 ) -> None:
     monkeypatch.setattr(api_module, "MAX_RESPONSE_BYTES", 1_000)
     body = b'{"data": {"items": []}}'
-    fake_cellcast.faults.extend([Fault(body=body.ljust(1_000)), Fault(body=body.ljust(1_001))])
+    fake_cellcast.faults.append(Fault(body=body.ljust(1_000)))
     assert read(api) == []
+    fake_cellcast.faults.extend([Fault(body=body.ljust(1_001))] * 6)
     with pytest.raises(RecoveryError, match=r"more than 1,000 bytes"):
         read(api)
 
@@ -251,38 +255,6 @@ def test_missing_response_is_retried(
     with Client() as client:
         assert len(read(client)) == 1
     assert clock.slept == [1]
-
-
-DRIPS = {
-    "status": (b"HTTP/1.1 200 ", b"x"),
-    "header": (b"HTTP/1.1 200 OK\r\nX-Drip: ", b"x"),
-    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
-    "length": (b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n", b" "),
-    "end": (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b" "),
-    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
-}
-"""What a server that drips begins with, and what it goes on sending."""
-
-
-@pytest.fixture
-def dripping_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A server whose responses never come to an end."""
-    stop = Event()
-    beginning, drop = DRIPS[request.param]
-
-    def drip(server: socket.socket) -> None:
-        connection, _ = server.accept()
-        with connection, suppress(OSError):  # the client hangs up
-            connection.sendall(beginning)
-            while not stop.wait(0.01):
-                connection.sendall(drop)
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = Thread(target=drip, args=[server], daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-        stop.set()
-        thread.join()
 
 
 def assert_gives_up_in_time(client: Client) -> None:

@@ -25,7 +25,7 @@ from cellcast_django.checks import CHECKS
 from cellcast_django.conf import conf, is_base_url
 from cellcast_django.desk.overview import LastRecovery
 from cellcast_django.desk.page import DeskPage, url_of_page
-from cellcast_django.diagnostics.diagnosis import Finding, diagnose
+from cellcast_django.diagnostics.diagnosis import Diagnosis, diagnose
 from cellcast_django.diagnostics.test_send import (
     Response,
     delete_tests,
@@ -148,7 +148,7 @@ class Tested:
 
     endpoint: Endpoint
     response: Response
-    findings: Sequence[Finding]
+    findings: Sequence[Diagnosis]
     events: Sequence[TestedEvent]
     would_opt_out: bool
     """Whether a real one would have opted somebody out, which no test does."""
@@ -305,8 +305,10 @@ def handlers_that_ran(pk: Any) -> list[HandlerRow]:
     return handler_rows(event, list(event.handler_results)) if event else []
 
 
-def findings(response: Response) -> list[Finding]:
+def findings(response: Response) -> list[Diagnosis]:
     """Return what is wrong, first of all whether the server was too busy to respond to itself."""
+    diagnosis = diagnose(response)
+    found = [] if diagnosis is None else [diagnosis]
     if isinstance(response.error, TimeoutError):
         problem = _("This site did not respond to itself within %(seconds)d seconds.")
         remedy = _(
@@ -314,9 +316,8 @@ def findings(response: Response) -> list[Finding]:
             "page (it may store the webhook afterwards). Give it two, or run "
             "“manage.py cellcast_test_send” in a shell."
         )
-        own = Finding("too-busy", problem % {"seconds": TIMEOUT_SECONDS}, remedy)
-        return [own, *diagnose(response)]
-    return diagnose(response)
+        found.insert(0, Diagnosis("too-busy", problem % {"seconds": TIMEOUT_SECONDS}, remedy))
+    return found
 
 
 class ChecklistItem(NamedTuple):

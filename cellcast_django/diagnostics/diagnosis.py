@@ -7,15 +7,15 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.client import HTTPException, InvalidURL
 from typing import Any, NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.diagnostics.test_send import Response
 
 
-class Finding(NamedTuple):
-    """One thing that is wrong, and what to do about it."""
+class Diagnosis(NamedTuple):
+    """What is wrong, and what to do about it."""
 
     id: str
     """A word for scripts and tests: the sentences may change."""
@@ -24,13 +24,13 @@ class Finding(NamedTuple):
     remedy: Any
 
 
-ERRORS: dict[type[Exception] | tuple[type[Exception], ...], Finding] = {
-    socket.gaierror: Finding(
+ERRORS: dict[type[Exception] | tuple[type[Exception], ...], Diagnosis] = {
+    socket.gaierror: Diagnosis(
         "host-not-in-dns",
         _("The host name is not in DNS"),
         _("Check the spelling, and whether the DNS record exists."),
     ),
-    ssl.SSLCertVerificationError: Finding(
+    ssl.SSLCertVerificationError: Diagnosis(
         "certificate-invalid",
         _("The TLS certificate is not valid for this host"),
         _(
@@ -39,12 +39,12 @@ ERRORS: dict[type[Exception] | tuple[type[Exception], ...], Finding] = {
             "self-signed one."
         ),
     ),
-    ssl.SSLError: Finding(
+    ssl.SSLError: Diagnosis(
         "tls-failed",
         _("The TLS handshake failed"),
         _("Check the port, and whether the URL should begin with http://."),
     ),
-    TimeoutError: Finding(
+    TimeoutError: Diagnosis(
         "timed-out",
         _("The request timed out"),
         _(
@@ -52,29 +52,25 @@ ERRORS: dict[type[Exception] | tuple[type[Exception], ...], Finding] = {
             "have been stored)."
         ),
     ),
-    ConnectionRefusedError: Finding(
+    ConnectionRefusedError: Diagnosis(
         "nothing-listens",
         _("Nothing is listening on this host and port"),
         _("Start the server, and check the port."),
     ),
-    ConnectionError: Finding(
-        "connection-closed",
-        _("The server closed the connection without a response"),
-        _(
-            "A firewall or a limit on the body's size may be the cause, or the port expects https://."
-        ),
-    ),
-    (InvalidURL, ValueError): Finding(
+    (InvalidURL, ValueError): Diagnosis(
         "url-invalid",
         _("The URL is not valid"),
         _("Check its spelling."),
     ),
-    HTTPException: Finding(
-        "no-http",
-        _("The server does not speak HTTP"),
-        _("Check the port, and whether the URL should begin with https://."),
+    (ConnectionError, HTTPException): Diagnosis(
+        "no-response",
+        _("The server gave no HTTP response"),
+        _(
+            "The port may expect https://, or not be a web server's. Else a firewall, or a limit "
+            "on the body's size, may have closed the connection."
+        ),
     ),
-    Exception: Finding(
+    Exception: Diagnosis(
         "unreachable",
         _("The host cannot be reached"),
         _("Check the network and the firewall."),
@@ -82,43 +78,28 @@ ERRORS: dict[type[Exception] | tuple[type[Exception], ...], Finding] = {
 }
 """What each exception means. The first match counts: subclasses come first."""
 
-RESPONSES: dict[tuple[str, str], Finding] = {
-    ("2..", r"<input[^>]{1,200}type=.?password"): Finding(
+RESPONSES: dict[tuple[str, str], Diagnosis] = {
+    ("2..", r"<input[^>]{1,200}type=.?password"): Diagnosis(
         "login-page",
         _("A login page responded instead of the app."),
         _("Exempt the webhook URLs from the login in front of the app."),
     ),
-    ("2..", r"content-type: text/html|<html"): Finding(
-        "web-page",
-        _("A web page responded instead of the app."),
-        _("Check the host and path: this may be a catch-all page, a parking page or another site."),
-    ),
-    ("2..", r"content-type: application/json"): Finding(
-        "json-of-another-app",
-        _("The response is JSON from another app."),
-        _("Check the host and path, and the order of the project's urlpatterns."),
-    ),
-    ("2..", ""): Finding(
+    ("2..", ""): Diagnosis(
         "another-app",
         _("The response does not come from the app."),
-        _("Check the host and path."),
+        _("Check the host and path, and the order of the project's urlpatterns."),
     ),
-    ("400", r"DisallowedHost|<h1>Bad Request \(400\)"): Finding(
+    ("400", r"DisallowedHost|<h1>Bad Request \(400\)"): Diagnosis(
         "host-refused",
         _("Django refused the host, or took the request for an attack."),
         _("Add the host to ALLOWED_HOSTS. A proxy must pass the Host header on."),
     ),
-    ("400", r"HTTP request.{0,100}HTTPS|plain HTTP to an SSL-enabled"): Finding(
+    ("400", r"HTTP request.{0,100}HTTPS|plain HTTP to an SSL-enabled"): Diagnosis(
         "https-expected",
         _("The port expects HTTPS."),
         _("Use the https:// URL, here and in Cellcast's dashboard."),
     ),
-    ("400", "No required SSL certificate was sent"): Finding(
-        "client-certificate",
-        _("The server asks for a client certificate."),
-        _("Cellcast has none: exempt the webhook URLs from that."),
-    ),
-    ("401", r'realm="Cellcast webhook"'): Finding(
+    ("401", r'realm="Cellcast webhook"'): Diagnosis(
         "secret-refused",
         _("The app refused the username and password."),
         _(
@@ -127,62 +108,53 @@ RESPONSES: dict[tuple[str, str], Finding] = {
             '"WSGIPassAuthorization On").'
         ),
     ),
-    ("401", ""): Finding(
-        "password-in-front",
-        _("Something in front of the app asks for its own password."),
-        _("Exempt the webhook URLs there."),
-    ),
-    ("403", "csrf"): Finding(
+    ("403", "csrf"): Diagnosis(
         "csrf",
         _("Django's CSRF protection refused it."),
         _("Check the path: the app's views are exempt, unless something wraps them."),
     ),
-    ("403", ""): Finding(
-        "firewall",
-        _("Something in front of the app refused it: a firewall, bot filter or IP allow list."),
-        _("Allow POST requests to the webhook URLs. Cellcast publishes no IP addresses."),
+    ("401|403|429", ""): Diagnosis(
+        "refused-in-front",
+        _(
+            "Something in front of the app refused it: a password, a firewall, a bot filter or a "
+            "rate limit."
+        ),
+        _(
+            "Exempt the webhook URLs there. Cellcast publishes no IP addresses, and after a bulk "
+            "send a thousand reports arrive at once."
+        ),
     ),
-    ("404", ""): Finding(
-        "no-such-path",
-        _("There is nothing at this path."),
+    ("404|405", ""): Diagnosis(
+        "wrong-path",
+        _("The app is not at this path."),
         _('Check the host and path; "manage.py cellcast_setup" on that server prints the URLs.'),
     ),
-    ("405", ""): Finding(
-        "no-post",
-        _("Whatever is at this path does not accept POST, so it is not the app."),
-        _("Check the host and path: this may be another view or a static file server."),
-    ),
-    ("411", ""): Finding(
+    ("411", ""): Diagnosis(
         "length-required",
         _("The server needs the body's length, and something on the way removes it."),
         _("Let the proxy buffer requests, or use a server that accepts chunked bodies."),
     ),
-    ("413", ""): Finding(
+    ("413", ""): Diagnosis(
         "body-too-large",
         _("The body is too large."),
         _("Raise CELLCAST_MAX_BODY_BYTES, or the proxy's limit (nginx: client_max_body_size)."),
     ),
-    ("429", ""): Finding(
-        "rate-limited",
-        _("Something in front of the app limits the rate of requests."),
-        _("Exempt the webhook URLs: after a bulk send, a thousand reports arrive at once."),
-    ),
-    ("503", r'retry-after: [\s\S]{0,4096}\n\n\{"detail"'): Finding(
+    ("503", r'retry-after: [\s\S]{0,4096}\n\n\{"detail"'): Diagnosis(
         "database-failed",
         _("The app responded, but its database failed: nothing was stored."),
         _('Run "manage.py migrate", and check that the database is up.'),
     ),
-    ("50[234]|52.", ""): Finding(  # the latter are Cloudflare's
+    ("50[234]|52.", ""): Diagnosis(  # the latter are Cloudflare's
         "app-down",
         _("The proxy responded, but the app behind it does not."),
         _("Check that the app's server is running, and look at its log."),
     ),
-    ("5..", ""): Finding(
+    ("5..", ""): Diagnosis(
         "server-failed",
         _("The server failed."),
         _("Look for the exception in the server's log."),
     ),
-    ("...", ""): Finding(
+    ("...", ""): Diagnosis(
         "unknown",
         _("The response does not show the cause."),
         _("Look at the server's log."),
@@ -194,32 +166,32 @@ RESPONSES: dict[tuple[str, str], Finding] = {
 MAX_HEADERS_LENGTH = 4_096  # how many characters of the headers are searched for a cause
 
 
-def diagnose(response: Response) -> list[Finding]:
-    """Return what is wrong; nothing if the webhook was accepted."""
+def diagnose(response: Response) -> Diagnosis | None:
+    """Return what is wrong; ``None`` if the webhook was accepted."""
     if response.is_accepted:
-        return []
+        return None
     if response.error is not None:
-        return [_finding_of_error(response.error)]
+        return _of_error(response.error)
     if response.events:
-        return [_finding_of_events(response)]
+        return _of_events(response)
     if "location" in response.headers:
-        return _findings_of_redirect(response)
-    return [_finding_of_status(response)]
+        return _of_redirect(response)
+    return _of_status(response)
 
 
-def _finding_of_error(error: Exception) -> Finding:
-    found = next(finding for kind, finding in ERRORS.items() if isinstance(error, kind))
+def _of_error(error: Exception) -> Diagnosis:
+    found = next(each for kind, each in ERRORS.items() if isinstance(error, kind))
     return found._replace(problem=f"{found.problem} ({error}).")
 
 
-def _finding_of_events(response: Response) -> Finding:
+def _of_events(response: Response) -> Diagnosis:
     if response.status == HTTPStatus.OK:
-        return Finding(
+        return Diagnosis(
             "partly-invalid",
             gettext("The app received it, but could not understand all of it."),
             gettext("See the invalid events in the admin: each gives its reason."),
         )
-    return Finding(
+    return Diagnosis(
         "invalid",
         gettext("The app received it, but could not understand it: %(detail)s")
         % {"detail": response.document.get("detail", "")},
@@ -230,62 +202,31 @@ def _finding_of_events(response: Response) -> Finding:
 _LOGIN = re.compile(r"\b(log-?in|sign-?in|sso|oauth2?|saml2?)\b|[?&]next=", re.IGNORECASE)
 
 
-def _findings_of_redirect(response: Response) -> list[Finding]:
+def _of_redirect(response: Response) -> Diagnosis:
     location = response.headers["location"]
-    found: list[tuple[str, str]] = []
-    with suppress(ValueError):  # what is no URL has none of these causes
+    with suppress(ValueError):  # it is no URL
         location = urljoin(response.url, location)
-        found = _causes_of_redirect(response.url, location)
+    if location == response.url:
+        identity = "redirect-to-itself"
+        remedy = gettext("With SECURE_SSL_REDIRECT, set SECURE_PROXY_SSL_HEADER too.")
+    elif _LOGIN.search(location):
+        identity = "redirect-to-login"
+        remedy = gettext("Exempt the webhook URLs from whatever asks for a login there.")
+    else:
+        identity = "redirect"
+        remedy = gettext(
+            "If only https://, www. or the slash at the end differs, use that URL, here and in "
+            "Cellcast's dashboard."
+        )
     problem = gettext("It redirects to %(location)s, and a redirect loses the webhook.")
-    return [
-        Finding(identity, problem % {"location": location}, remedy)
-        for identity, remedy in found
-        or [("redirect", gettext("If that is one of the app's URLs, use it."))]
-    ]
+    return Diagnosis(identity, problem % {"location": location}, remedy)
 
 
-def _causes_of_redirect(url: str, location: str) -> list[tuple[str, str]]:
-    asked, target = urlsplit(url), urlsplit(location)
-    hosts = {asked.netloc, target.netloc}
-    causes = [
-        (
-            location == url,
-            "redirect-to-itself",
-            gettext(
-                "It redirects to itself: with SECURE_SSL_REDIRECT, set SECURE_PROXY_SSL_HEADER too."
-            ),
-        ),
-        (
-            (asked.scheme, target.scheme) == ("http", "https"),
-            "redirect-to-https",
-            gettext("Use the https:// URL, here and in Cellcast's dashboard."),
-        ),
-        (
-            len(hosts) > len({host.removeprefix("www.") for host in hosts}),
-            "redirect-to-www",
-            gettext("Use the host it redirects to, with or without www."),
-        ),
-        (
-            asked.path != target.path and asked.path.rstrip("/") == target.path.rstrip("/"),
-            "redirect-to-slash",
-            gettext("Use the path it redirects to, with or without a trailing slash."),
-        ),
-        (
-            _LOGIN.search(location) is not None,
-            "redirect-to-login",
-            gettext(
-                "It asks for a login. Exempt the webhook URLs from whatever is in front of the app."
-            ),
-        ),
-    ]
-    return [(identity, remedy) for applies, identity, remedy in causes if applies]
-
-
-def _finding_of_status(response: Response) -> Finding:
+def _of_status(response: Response) -> Diagnosis:
     headers = "\n".join(f"{name}: {value}" for name, value in response.headers.items())
     seen = f"{headers[:MAX_HEADERS_LENGTH]}\n\n{response.text}"
     return next(
-        finding
-        for (status, pattern), finding in RESPONSES.items()
+        each
+        for (status, pattern), each in RESPONSES.items()
         if re.fullmatch(status, str(response.status)) and re.search(pattern, seen, re.IGNORECASE)
     )

@@ -197,24 +197,19 @@ NEXT_SECONDS = 5
 """How many events that waited for one are run after it, and for how long new ones are begun."""
 
 MAX_SECONDS_LOST = 30
-MIN_FAILURES = 3  # one slow call says little about the next
 
 
 class Batch:
-    """Events that are run one after the other: how they ended, and the time lost in them.
+    """Events that are run one after the other: how they ended, and the time lost in them."""
 
-    A handler has lost what it has spent failing since it last finished with an event.
-    """
-
-    def __init__(
-        self, progress: Progress | None = None, *, behind: list[int] | None = None
-    ) -> None:
+    def __init__(self, progress: Progress | None = None, *, behind: Iterable[int] = ()) -> None:
         """``behind``: events that have just been stored, and whose runs have not begun."""
         self.tally: Tally = Counter()
-        self.behind = [] if behind is None else behind
+        self.behind = list(behind)
         self._renewed_at = timezone.now()
         self._progress = progress
-        self._lost: dict[str, list[float]] = defaultdict(list)
+        self._seconds_lost: dict[str, float] = defaultdict(float)
+        """What each handler has spent failing since it last finished with an event."""
         self._has_waited: dict[int, bool] = {}
         """The events that were run and are pending: those that have waited may be run again."""
         self._waiting: dict[str, int] = {}
@@ -286,7 +281,7 @@ class Batch:
             return schedule.end()
         left_out = []
         if schedule.trigger is Trigger.DUE:
-            left_out = [call for call in calls if self._has_lost_too_much(call)]
+            left_out = [call for call in calls if self._seconds_lost[call.name] > MAX_SECONDS_LOST]
             calls = [call for call in calls if call not in left_out]
         saved = None
         while calls:
@@ -305,10 +300,6 @@ class Batch:
             calls = schedule.wait(earlier) if earlier else []
         return saved
 
-    def _has_lost_too_much(self, call: Call) -> bool:
-        lost = self._lost[call.name]
-        return len(lost) >= MIN_FAILURES and sum(lost) > MAX_SECONDS_LOST
-
     def _attempt(self, schedule: Schedule, call: Call, *, is_last: bool) -> Saved | None:
         """Call a handler, and save how that ended; ``None`` if another process was quicker."""
         if self.behind:
@@ -326,7 +317,11 @@ class Batch:
 
         began_at = time.monotonic()
         failure = call_safely(call, save if call.exactly_once else None)
-        self._note(call, failure, seconds := time.monotonic() - began_at)
+        seconds = time.monotonic() - began_at
+        if failure is None:
+            self._seconds_lost[call.name] = 0
+        else:
+            self._seconds_lost[call.name] += seconds
         if seconds > conf.handler_lease / 2:
             logger.warning(
                 "Handler %s took %.0f seconds for event %s, more than half of "
@@ -360,12 +355,6 @@ class Batch:
         if now > self._renewed_at + lease() / 10:
             renew_leases(self.behind)
             self._renewed_at = now
-
-    def _note(self, call: Call, failure: Failure | None, seconds: float) -> None:
-        if failure is None:
-            self._lost[call.name].clear()
-        else:
-            self._lost[call.name].append(seconds)
 
 
 def _log(call: Call, pk: int, failure: Failure) -> None:

@@ -1,8 +1,8 @@
 """From an event to its facts, to the calls that they ask for; and how one call is made safely."""
 
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from weakref import ReferenceType
 
 from asgiref.sync import async_to_sync
-from django.db import DatabaseError, connections, models, transaction
+from django.db import connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.database.transactions import (
@@ -205,10 +205,6 @@ class TransactionLeftOpenError(Exception):
     """The handler left a transaction open, or autocommit off; it has been rolled back."""
 
 
-class TransactionEndedError(Exception):
-    """A handler marked ``exactly_once`` ended the transaction with a statement of its own."""
-
-
 class TakenOverError(Exception):
     """Another process has begun a run meanwhile, so nothing of a call ``exactly_once`` stays."""
 
@@ -250,8 +246,8 @@ def call_safely(call: Call, save: Callable[[], bool] | None = None) -> Failure |
     try:
         with ExitStack() as stack:
             # Inside a test's transaction, a handler's database error must not abort the test.
-            for block in [_savepoint(each) for each in open_before if each.in_atomic_block]:
-                stack.enter_context(block)
+            for each in [each for each in open_before if each.in_atomic_block]:
+                stack.enter_context(_savepoint(each))
             call.make() if save is None else in_transaction(call, save)
     except BaseException as error:  # one handler must not stop another
         failure = _failure(error)
@@ -261,15 +257,16 @@ def call_safely(call: Call, save: Callable[[], bool] | None = None) -> Failure |
     return failure
 
 
-def _close_left_open(
-    open_before: list[BaseDatabaseWrapper],
-) -> "TransactionLeftOpenError | None":
+def _close_left_open(open_before: list[BaseDatabaseWrapper]) -> TransactionLeftOpenError | None:
     """Close the connections that are no longer idle; return the error that this is."""
     error = None
     for connection in connections.all(initialized_only=True):  # the handler may have opened one
         if connection not in open_before and not is_idle(connection):
             if has_transaction(connection):
-                error = _left_open(connection)
+                error = TransactionLeftOpenError(
+                    f"It left a transaction open on the database {connection.alias}, which was "
+                    "rolled back."
+                )
             discard(connection)
     return error
 
@@ -291,57 +288,18 @@ def in_transaction(call: Call, save: Callable[[], bool]) -> None:
 
     def make_and_save() -> None:
         with transaction.atomic(using=using):
-            with _unended_transaction(connections[using]):
-                call.make()
+            call.make()
             if not save():
                 raise TakenOverError
 
     again_if_refused(make_and_save, using=using)
 
 
-@contextmanager
-def _unended_transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Raise ``TransactionEndedError`` if the block ends the transaction behind Django's back.
-
-    Only the server knows every way to end one, such as a plain ``COMMIT`` or a statement that
-    commits implicitly. A later statement may have begun another transaction, but a savepoint of the
-    first one is gone.
-    """
-    depth, mark = len(connection.savepoint_ids), connection.savepoint()
-    yield
-    if mark is None or len(connection.savepoint_ids) > depth:
-        return  # there are no savepoints, or an atomic() is still open, which is reported elsewhere
-    try:
-        connection.savepoint_commit(mark)
-    except DatabaseError as error:
-        if mark not in str(error):  # the error is not about a missing savepoint
-            raise
-        raise TransactionEndedError(
-            "exactly_once: its transaction was ended by the handler."
-        ) from error
-
-
-@contextmanager
-def _savepoint(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Roll back what was done inside if it raises or does not leave its own ``atomic()``."""
+def _savepoint(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
     block = transaction.atomic(using=connection.alias)
     # Lets the handler use durable=True, as it may outside a test.
     block._from_testcase = is_in_test(connection)  # type: ignore[attr-defined]
-    with block:
-        depth, blocks = len(connection.savepoint_ids), len(connection.atomic_blocks)
-        try:
-            yield
-        finally:  # otherwise atomic() would pop a savepoint that is not its own
-            is_left_open = len(connection.savepoint_ids) > depth
-            del connection.savepoint_ids[depth:], connection.atomic_blocks[blocks:]
-        if is_left_open:
-            raise _left_open(connection)
-
-
-def _left_open(connection: BaseDatabaseWrapper) -> TransactionLeftOpenError:
-    return TransactionLeftOpenError(
-        f"It left a transaction open on the database {connection.alias}, which was rolled back."
-    )
+    return block
 
 
 def _text_of(error: BaseException) -> str:

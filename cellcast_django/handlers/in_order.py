@@ -27,13 +27,6 @@ class Earlier(NamedTuple):
     name: str
 
 
-class Pending(NamedTuple):
-    """How far a pending event has got."""
-
-    next_run_at: datetime
-    handler_results: dict[str, HandlerResult]
-
-
 def pending_of(contact: str) -> WebhookEventQuerySet:
     """Return the contact's pending events, by their index: only what is pending has a time."""
     return WebhookEvent.objects.fresh().filter(contact=contact, next_run_at__isnull=False)
@@ -60,12 +53,11 @@ def before(pk: int, contact: str, handler: str) -> Iterator[tuple[Earlier, Handl
         size = min(10 * size, 100)
 
 
-def lock(pks: Collection[int]) -> dict[int, Pending]:
+def lock(pks: Collection[int]) -> dict[int, WebhookEvent]:
     """Say that somebody waits for these events, which locks them; return those still pending."""
     events = WebhookEvent.objects.fresh().filter(pk__in=pks)
     events.update(interventions=F("interventions") + 1)
-    rows = events.pending().values_list("pk", "next_run_at", "handler_results")
-    return {pk: Pending(next_run_at, results) for pk, next_run_at, results in rows if next_run_at}
+    return {each.pk: each for each in events.pending().only("next_run_at", "handler_results")}
 
 
 # When a run of an event ends

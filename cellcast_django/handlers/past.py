@@ -1,5 +1,6 @@
 """Past events for one handler, that is written or mended only now: which are given to it."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,19 +47,16 @@ class PastEvents:
         events = self._received()
         real = events.filter(is_test=False)
         stored = real.filter(outcome=WebhookEvent.Outcome.STORED)
-        given = finished = 0
-        for event in self._with_a_fact():
-            is_given = self._is_given(event)
-            given, finished = given + is_given, finished + (not is_given)
+        found = Counter(map(self._is_given, self._with_a_fact()))
         redacted = stored.filter(body="").count()
         return Count(
-            given=given,
-            finished=finished,
+            given=found[True],
+            finished=found[False],
             tests=events.filter(is_test=True).count(),
             duplicates=real.filter(outcome=WebhookEvent.Outcome.DUPLICATE).count(),
             invalid=real.filter(outcome=WebhookEvent.Outcome.INVALID).count(),
             redacted=redacted,
-            without_fact=stored.count() - redacted - given - finished,
+            without_fact=stored.count() - redacted - found.total(),
         )
 
     def _received(self) -> WebhookEventQuerySet:

@@ -466,9 +466,10 @@ class Schedule:
         waiting = {call.name for call in earlier}
         times = self._due_times(timezone.now())
         own = [time for name, time in times.items() if name not in waiting]
+        theirs = [each.next_run_at for each in pending.values() if each.next_run_at]
         return {
             "done_at": None,
-            "next_run_at": min(own or [each.next_run_at for each in pending.values()]),
+            "next_run_at": min(own or theirs),
             "waiting_for": min(pending),
             "calls_are_noted": True,
             "handler_results": self._results,

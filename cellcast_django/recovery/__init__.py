@@ -6,7 +6,6 @@ takes the way of a webhook. Start with ``recover``.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from django.utils import timezone
@@ -49,7 +48,7 @@ def recover(
     *,
     age: timedelta = DEFAULT_AGE,
     dry_run: bool = False,
-    progress: Callable[[Findings], None] = lambda _findings: None,
+    progress: Progress = lambda _findings: None,
 ) -> list[Findings]:
     """Ask Cellcast's API for what never arrived, store it and run its handlers.
 
@@ -88,13 +87,12 @@ def _recover(
     client: Client,
     span: Span,
     findings: Findings,
-    progress: Callable[[Findings], None],
+    progress: Progress,
     *,
     dry_run: bool,
 ) -> None:
     """Read one list and store what is missing, as if webhooks had brought it."""
-    has_read_page = partial(progress, findings)
-    for missing in MISSING[findings.kind](client, span, findings, has_read_page):
+    for missing in MISSING[findings.kind](client, span, findings, progress):
         for start in range(0, len(missing), ITEMS_PER_TRANSACTION):
             payloads = missing[start : start + ITEMS_PER_TRANSACTION]
             findings.missing += sum(not is_known(each) for each in payloads)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _
@@ -19,7 +19,6 @@ from cellcast_django.api import (
     ApiError,
     ApiResponse,
     Item,
-    ResponseTooLargeError,
     printable,
     read_credit,
     why_not,
@@ -95,11 +94,7 @@ class WrongKeyError(RecoveryError):
     """The API does not know the key, so that no list can be read."""
 
 
-class TemporaryError(Exception):
-    """An error worth a retry: what went wrong, and the seconds that the API asks to wait for."""
-
-
-class Client:
+class Client(ApiClient):
     """A client for the lists, to be used as a context manager.
 
     Raises ``RecoveryError`` if ``CELLCAST_API_KEY`` or urllib3 is missing, or the URL is invalid.
@@ -108,14 +103,8 @@ class Client:
     def __init__(self) -> None:
         if reason := why_not():
             raise RecoveryError(reason)
+        super().__init__(MAX_RESPONSE_SECONDS)
         self._next_request_at = time.monotonic()
-        self._api = ApiClient(MAX_RESPONSE_SECONDS)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._api.__exit__(*error)
 
     def pages(self, path: str, **parameters: str | int) -> Iterator[list[Any]]:
         """Yield the items of each page, up to the last page or an empty one.
@@ -143,7 +132,7 @@ class Client:
     def credit(self) -> Item | None:
         """Return the account's credit; ``None`` if it cannot be read. Asks once."""
         self._wait()
-        return read_credit(self._api)
+        return read_credit(self)
 
     @hides_variables
     def _get(self, path: str, parameters: dict[str, str | int]) -> Item:
@@ -151,14 +140,15 @@ class Client:
         problem = ""
         for pause in (*RETRY_PAUSES, None):
             self._wait()
+            seconds = 0.0
             try:
-                return read_data(self._api.request("GET", path, parameters))
-            except TemporaryError as error:
-                problem, seconds = error.args
-            except ResponseTooLargeError as error:
-                raise RecoveryError(str(error)) from None
+                response = self.request("GET", path, parameters)
             except ApiError as error:
-                problem, seconds = str(error), 0.0
+                problem = str(error)
+            else:
+                if not response.is_temporary:
+                    return read_data(response)
+                problem, seconds = _description_of(response), response.retry_after
             if pause is not None:
                 time.sleep(max(pause, seconds))
         raise RecoveryError(f"{problem} Gave up after {len(RETRY_PAUSES) + 1} attempts.")
@@ -172,31 +162,32 @@ class Client:
 
 
 def read_data(response: ApiResponse) -> Item:
-    """Return ``data`` of the response. Raises ``RecoveryError`` or ``TemporaryError``.
+    """Return ``data`` of the response. Raises ``RecoveryError``.
 
     A refusal may come as an HTTP status, as a code in the document, or as ``"status": false``.
     """
     document, code = response.document, response.code
-    sentence = printable(response.sentence).rstrip(".")
-    detail = f": {sentence}" if sentence else ""
-    if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise TemporaryError(f"Cellcast's API responded with {code}{detail}.", response.retry_after)
     if code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         error = WrongKeyError if code == HTTPStatus.UNAUTHORIZED else RecoveryError
         raise error(
-            f"Cellcast's API refused the key with {code}{detail}. Check CELLCAST_API_KEY, and "
-            "CELLCAST_API_URL: accounts outside Australia have another host."
+            f"{_description_of(response)} Check CELLCAST_API_KEY, and CELLCAST_API_URL: accounts "
+            "outside Australia have another host."
         )
-    if code // 100 != HTTPStatus.OK // 100:
-        raise RecoveryError(f"Cellcast's API responded with {code}{detail}.")
     if not response.is_success:
-        raise RecoveryError(f"Cellcast's API refused the request{detail}.")
+        raise RecoveryError(_description_of(response))
     if not document:
         raise RecoveryError("Cellcast's API responded with something that is not a JSON object.")
     data = document.get("data")
     if not isinstance(data, dict):
         raise RecoveryError(f'Cellcast\'s API responded without "data"{_keys_of(document)}.')
     return data
+
+
+def _description_of(response: ApiResponse) -> str:
+    """Return what the API said when it refused or failed, as a sentence."""
+    sentence = printable(response.sentence).rstrip(".")
+    said = "refused it" if response.code // 100 == 2 else f"responded with {response.code}"
+    return f"Cellcast's API {said}{': ' if sentence else ''}{sentence}."
 
 
 def _keys_of(document: Item) -> str:

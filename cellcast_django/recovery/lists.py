@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import chain
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -21,11 +21,10 @@ from cellcast_django.inbox.same_message import (
     LATEST,
     Alike,
     Stored,
+    alike,
     distinguishing_media,
     match,
-    pair_in_order,
     stored_replies,
-    text_key,
 )
 from cellcast_django.models import (
     Message,
@@ -61,8 +60,8 @@ GRACE = timedelta(minutes=10)  # the webhook of a more recent reply may still be
 
 CONTACTS_PER_QUERY = 500
 
-Progress = Callable[[], None]
-"""Called for each page that has been read, when ``findings`` has its counts."""
+Progress = Callable[[Findings], object]
+"""Called for each page that has been read, with the counts so far."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -81,7 +80,7 @@ def _understood(
             findings.invalid += 1
 
 
-def _new_items(
+def new_items(
     pages: Iterable[Iterable[Any]],
     read_item: Callable[[Item], tuple[K, V]],
     findings: Findings,
@@ -94,7 +93,7 @@ def _new_items(
         new = {key: item for key, item in items.items() if key not in seen}
         seen |= new.keys()
         findings.seen = len(seen)
-        progress()
+        progress(findings)
         yield new
 
 
@@ -108,7 +107,7 @@ Identity = tuple[str, str]
 class ListedReport(StatusReport):
     """A status report as the API lists it: with the text, which no webhook says."""
 
-    body: str = field(repr=False)
+    body: str = field(default="", repr=False)
     is_known: bool = False
     """Its status is in the history already; only its text is missing."""
 
@@ -118,23 +117,29 @@ def is_known(payload: Payload) -> bool:
     return isinstance(payload, ListedReport) and payload.is_known
 
 
+def pages_of_reports(client: Client, since: datetime, until: datetime) -> Iterator[list[Any]]:
+    """Ask for the reports on what was sent in this time.
+
+    The list is by whole days in an undocumented time zone, hence one more day at each end.
+    """
+    return client.pages(
+        "/api/v2/report/message",
+        fromDate=f"{since - ONE_DAY:%Y-%m-%d}",
+        toDate=f"{until + ONE_DAY:%Y-%m-%d}",
+        limit=100,
+        requestFrom="API",
+    )
+
+
 def missing_statuses(
     client: Client, span: Span, findings: Findings, progress: Progress
 ) -> Iterator[Sequence[StatusReport]]:
     """Yield, page by page, the listed statuses that are in no history, and missing texts.
 
     A text is missing of a message whose sending timed out: the code that sent it never recorded it.
-    The list is by whole days in an undocumented time zone, so the request has one more day at each
-    end.
     """
-    pages = client.pages(
-        "/api/v2/report/message",
-        fromDate=f"{span.since - ONE_DAY:%Y-%m-%d}",
-        toDate=f"{span.now + ONE_DAY:%Y-%m-%d}",
-        limit=100,
-        requestFrom="API",
-    )
-    for reports in _new_items(pages, _report_of, findings, progress):
+    pages = pages_of_reports(client, span.since, span.now)
+    for reports in new_items(pages, report_of, findings, progress):
         keys = {key for key, _status in reports}
         history = StatusChange.objects.fresh().filter(message__key__in=keys)
         known = set(history.values_list("message__key", "status"))
@@ -157,7 +162,7 @@ def _without_a_text(keys: Collection[str]) -> set[str]:
     return set(without.values_list("key", flat=True))
 
 
-def _report_of(item: Item) -> tuple[Identity, ListedReport]:
+def report_of(item: Item) -> tuple[Identity, ListedReport]:
     """Return the report of an item, which has the keys of a webhook. Raises ``ItemError``.
 
     Its time is known only for a delivery: the last update of the item.
@@ -166,16 +171,20 @@ def _report_of(item: Item) -> tuple[Identity, ListedReport]:
     if not isinstance(report, StatusReport):
         raise ItemError
     said = {each.name: getattr(report, each.name) for each in fields(StatusReport)}
-    listed = ListedReport(**said, body="")
     with suppress(ItemError):
-        listed = replace(listed, body=read_text(item, "message"))
-    if listed.status == Status.DELIVERED:
+        said["body"] = read_text(item, "message")
+    if report.status == Status.DELIVERED:
         with suppress(ItemError):
-            listed = replace(listed, happened_at=read_time(item, "updatedAt"))
-    return (message_values(listed)["key"], listed.status), listed
+            said["happened_at"] = read_time(item, "updatedAt")
+    return (message_values(report)["key"], report.status), ListedReport(**said)
 
 
 # Opt-outs
+
+
+def pages_of_opt_outs(client: Client) -> Iterator[list[Any]]:
+    """Ask for the opt-outs that Cellcast knows."""
+    return client.pages("/api/v1/apiClient/getOptout", size=1_000)
 
 
 def missing_opt_outs(
@@ -187,8 +196,7 @@ def missing_opt_outs(
     """
     stored = StoredOptOut.objects.fresh()
     listed: set[str] = set()
-    pages = client.pages("/api/v1/apiClient/getOptout", size=1_000)
-    for opt_outs in _new_items(pages, _opt_out_of, findings, progress):
+    for opt_outs in new_items(pages_of_opt_outs(client), opt_out_of, findings, progress):
         listed |= opt_outs.keys()
         begun = stored.exclude(source="").filter(contact__in=opt_outs)
         ended_at = dict(begun.values_list("contact", "ended_at"))
@@ -198,7 +206,7 @@ def missing_opt_outs(
     findings.not_listed = sum(contact not in listed for contact in active.iterator())
 
 
-def _opt_out_of(item: Item) -> tuple[str, OptOut]:
+def opt_out_of(item: Item) -> tuple[str, OptOut]:
     """Return the opt-out of an item, and its contact. Raises ``ItemError``."""
     number, contact = _contact_of(item, "number")
     return contact, OptOut(raw=as_body(item), number=number)
@@ -231,6 +239,21 @@ class ListedReply:
     raw: str
 
 
+def listed_replies(
+    client: Client, since: datetime, findings: Findings, progress: Progress
+) -> set[ListedReply]:
+    """Read the list, which is newest first, back to this time; return what came since."""
+    listed: set[ListedReply] = set()
+    for page in client.pages("/api/v1/apiClient/getResponses"):
+        replies = list(_understood(page, _reply_of, findings))
+        listed.update(reply for reply in replies if reply.received_at >= since)
+        findings.seen = len(listed)
+        progress(findings)
+        if replies and all(reply.received_at < since for reply in replies):
+            break
+    return listed
+
+
 def missing_replies(
     client: Client, span: Span, findings: Findings, progress: Progress
 ) -> Iterator[Sequence[Reply]]:
@@ -243,21 +266,18 @@ def missing_replies(
     with later ones.
     """
     horizon = span.since - LATEST
-    listed: set[ListedReply] = set()
-    for page in client.pages("/api/v1/apiClient/getResponses"):
-        replies = list(_understood(page, _reply_of, findings))
-        new = {reply for reply in replies if reply.received_at >= horizon} - listed
-        listed |= new
-        findings.seen += sum(reply.received_at >= span.since for reply in new)
-        progress()
-        if replies and all(reply.received_at < horizon for reply in replies):
-            break
+    listed = listed_replies(client, horizon, findings, progress)
+    findings.seen = sum(reply.received_at >= span.since for reply in listed)
     missing = []
-    for place, reply in _find_missing(listed, horizon):
-        if place.received_at > span.now - GRACE:
-            findings.waiting += 1
-        elif place.received_at >= span.since:
-            missing.append((place, reply))
+    for replies, stored in with_stored(listed, horizon):
+        matched, others = match(replies, stored), tuple(replies)
+        for place, reply in replies.items():
+            if place in matched:
+                continue
+            if place.received_at > span.now - GRACE:
+                findings.waiting += 1
+            elif place.received_at >= span.since:
+                missing.append((place, replace(reply, alike=others)))
     yield [reply for _, reply in sorted(missing, key=itemgetter(0))]
 
 
@@ -277,35 +297,26 @@ def _reply_of(item: Item) -> ListedReply:
     )
 
 
-# Replies: which of them are stored
-
-
-def _find_missing(
+def with_stored(
     listed: Iterable[ListedReply], horizon: datetime
-) -> Iterator[tuple[Listed, Reply]]:
-    """Yield the replies that have no stored message, with their places in the list."""
-    stored = _read_stored({each.contact for each in listed}, horizon)
-    groups: dict[Alike, dict[Listed, Reply]] = defaultdict(dict)
+) -> Iterator[tuple[dict[Listed, Reply], list[Stored]]]:
+    """Yield the listed replies by contact and text, with the stored ones they may match."""
+    by_contact: dict[str, list[ListedReply]] = defaultdict(list)
     for each in sorted(listed):
-        # A customer may have typed what looks like an MMS: then the webhook has stored it as it is.
-        is_text = (each.contact, text_key(each.text)) in stored
-        place, reply = _as_payload(each, is_text=is_text)
-        groups[each.contact, text_key(reply.body)][place] = reply
-
-    missing: dict[Alike, list[Listed]] = {}
-    shifted: list[Shifted] = []
-    for alike, replies in groups.items():
-        matched = match(replies, stored.get(alike, []))
-        missing[alike] = [place for place in replies if place not in matched]
-        taken = set(matched.values())
-        left = [each for each in stored.get(alike, []) if each not in taken]
-        shifted += _shifted(alike, missing[alike], left)
-    known = set(_agreeing(shifted))
-    for alike, replies in groups.items():
-        others = tuple(place for place in replies if (alike, place) not in known)
-        for place in missing[alike]:
-            if (alike, place) not in known:
-                yield place, replace(replies[place], alike=others)
+        by_contact[each.contact].append(each)
+    contacts = list(by_contact)
+    messages = Message.objects.fresh().inbound().filter(created_at__gte=horizon + EARLIEST)
+    for start in range(0, len(contacts), CONTACTS_PER_QUERY):
+        some = contacts[start : start + CONTACTS_PER_QUERY]
+        stored = stored_replies(messages.filter(contact__in=some))
+        groups: dict[Alike, dict[Listed, Reply]] = defaultdict(dict)
+        for each in chain.from_iterable(by_contact[contact] for contact in some):
+            # A customer may have typed what looks like an MMS: then it is stored as it is.
+            is_text = alike(each.contact, each.text) in stored
+            place, reply = _as_payload(each, is_text=is_text)
+            groups[alike(each.contact, reply.body)][place] = reply
+        for group, replies in groups.items():
+            yield replies, stored.get(group, [])
 
 
 def _as_payload(each: ListedReply, *, is_text: bool) -> tuple[Listed, Reply]:
@@ -322,41 +333,3 @@ def _as_payload(each: ListedReply, *, is_text: bool) -> tuple[Listed, Reply]:
         media=media,
         listed=place,
     )
-
-
-def _read_stored(contacts: Collection[str], horizon: datetime) -> dict[Alike, list[Stored]]:
-    """Return the messages that may match replies of these contacts."""
-    messages = Message.objects.fresh().inbound()
-    messages = messages.filter(created_at__gte=horizon + EARLIEST)
-    in_order = sorted(contacts)
-    stored: dict[Alike, list[Stored]] = {}
-    for start in range(0, len(in_order), CONTACTS_PER_QUERY):
-        some = in_order[start : start + CONTACTS_PER_QUERY]
-        stored |= stored_replies(messages.filter(contact__in=some))
-    return stored
-
-
-# Replies: a clock that was behind
-
-Shifted = tuple[timedelta, Alike, Listed]
-"""How long before it was received a reply seems to have been stored, and which one."""
-
-
-def _shifted(alike: Alike, items: Sequence[Listed], left: Sequence[Stored]) -> Iterator[Shifted]:
-    """Yield the replies that match a message stored by a host whose clock was behind."""
-    arrived = [each for each in left if not each.is_recovered]
-    for place, message in pair_in_order(items, arrived, -LATEST, EARLIEST).items():
-        if place.media == message.media:
-            yield place.received_at - message.created_at, alike, place
-
-
-def _agreeing(shifted: Iterable[Shifted]) -> Iterator[tuple[Alike, Listed]]:
-    """Yield the replies that were stored by a host whose clock was behind.
-
-    It was behind for all replies of that time, and by as much: one alone proves nothing.
-    """
-    in_order = sorted(shifted)
-    for one, next_one in pairwise(in_order):
-        if next_one[0] - one[0] <= -EARLIEST:
-            yield one[1:]
-            yield next_one[1:]

@@ -4,10 +4,10 @@ For after a password has leaked: whatever came with it and is in no list may be 
 ``find_unconfirmed``. Nothing is changed.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 
 from django.db.models import Min
 from django.db.models.functions import Coalesce
@@ -15,20 +15,19 @@ from django.utils import timezone
 
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox.drafts import message_values
-from cellcast_django.inbox.same_message import LATEST, Alike, match, text_key
+from cellcast_django.inbox.same_message import LATEST, match
 from cellcast_django.models import WebhookEvent, WebhookEventQuerySet
-from cellcast_django.payloads import Endpoint, Listed, StatusReport, read
+from cellcast_django.payloads import Endpoint, StatusReport, read
 from cellcast_django.recovery.client import Client, Findings, Kind
 from cellcast_django.recovery.lists import (
-    CONTACTS_PER_QUERY,
-    ONE_DAY,
-    ListedReply,
-    _as_payload,
-    _opt_out_of,
-    _read_stored,
-    _reply_of,
-    _report_of,
-    _understood,
+    Progress,
+    listed_replies,
+    new_items,
+    opt_out_of,
+    pages_of_opt_outs,
+    pages_of_reports,
+    report_of,
+    with_stored,
 )
 from cellcast_django.statuses import supersedes
 
@@ -36,8 +35,6 @@ LONGEST_WAY = timedelta(days=30)
 """How long before its report a message may have been sent, for the list goes by that time."""
 
 EVENTS_PER_QUERY = 500
-
-Progress = Callable[[Findings], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,41 +117,15 @@ def find_unconfirmed(
         events = events.filter(username=username)
     found = {kind: Findings(kind) for kind in Kind}
     with Client() as client:
-        replies = _listed_replies(client, since, found[Kind.REPLIES], progress)
+        listed = listed_replies(client, since - LATEST, found[Kind.REPLIES], progress)
+        matches = [match(*alike) for alike in with_stored(listed, since - LATEST)]
+        replies = {each.pk for matched in matches for each in matched.values()}
         statuses = _listed_statuses(client, events, since, found[Kind.STATUSES], progress)
-        opt_outs = _listed_opt_outs(client, found[Kind.OPT_OUTS], progress)
+        pages = pages_of_opt_outs(client)
+        opt_outs = new_items(pages, opt_out_of, found[Kind.OPT_OUTS], progress)
+        contacts = set(chain.from_iterable(opt_outs))
     invalid = sum(each.invalid for each in found.values())
-    return Comparison(events, replies, statuses, opt_outs, invalid)
-
-
-def _listed_replies(
-    client: Client, since: datetime, findings: Findings, progress: Progress
-) -> set[int]:
-    """Return the messages that are listed; each item stands for one."""
-    horizon = since - LATEST
-    by_contact: dict[str, set[ListedReply]] = defaultdict(set)
-    for page in client.pages("/api/v1/apiClient/getResponses"):
-        replies = list(_understood(page, _reply_of, findings))
-        for each in replies:
-            if each.received_at >= horizon:
-                by_contact[each.contact].add(replace(each, raw=""))
-        findings.seen += len(replies)
-        progress(findings)
-        if replies and all(each.received_at < horizon for each in replies):
-            break
-    confirmed: set[int] = set()
-    contacts = sorted(by_contact)
-    for start in range(0, len(contacts), CONTACTS_PER_QUERY):
-        some = contacts[start : start + CONTACTS_PER_QUERY]
-        stored = _read_stored(some, horizon)
-        groups: dict[Alike, list[Listed]] = defaultdict(list)
-        for each in (reply for contact in some for reply in by_contact[contact]):
-            is_text = (each.contact, text_key(each.text)) in stored
-            place, reply = _as_payload(each, is_text=is_text)
-            groups[each.contact, text_key(reply.body)].append(place)
-        for alike, places in groups.items():
-            confirmed.update(each.pk for each in match(places, stored.get(alike, [])).values())
-    return confirmed
+    return Comparison(events, replies, statuses, contacts, invalid)
 
 
 def _listed_statuses(
@@ -164,32 +135,16 @@ def _listed_statuses(
     findings: Findings,
     progress: Progress,
 ) -> dict[str, str]:
+    """Return the highest listed status of each message, by its key."""
     sent_at = Coalesce("message__submitted_at", "message__created_at")
-    reports = events.filter(kind=WebhookEvent.Kind.STATUS)
-    first = reports.aggregate(first=Min(sent_at))["first"] or since
+    stored = events.filter(kind=WebhookEvent.Kind.STATUS)
+    first = stored.aggregate(first=Min(sent_at))["first"] or since
     # A made up id may say that it is from 1970.
     start = min(since, max(first, since - LONGEST_WAY))
-    pages = client.pages(
-        "/api/v2/report/message",
-        fromDate=f"{start - ONE_DAY:%Y-%m-%d}",
-        toDate=f"{timezone.now() + ONE_DAY:%Y-%m-%d}",
-        limit=100,
-        requestFrom="API",
-    )
     highest: dict[str, str] = {}
-    for page in pages:
-        for (key, status), _ in _understood(page, _report_of, findings):
+    pages = pages_of_reports(client, start, timezone.now())
+    for reports in new_items(pages, report_of, findings, progress):
+        for key, status in reports:
             if supersedes(status, highest.get(key, "")):
                 highest[key] = status
-        findings.seen = len(highest)
-        progress(findings)
     return highest
-
-
-def _listed_opt_outs(client: Client, findings: Findings, progress: Progress) -> set[str]:
-    listed: set[str] = set()
-    for page in client.pages("/api/v1/apiClient/getOptout", size=1_000):
-        listed.update(contact for contact, _ in _understood(page, _opt_out_of, findings))
-        findings.seen = len(listed)
-        progress(findings)
-    return listed

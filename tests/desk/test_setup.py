@@ -418,7 +418,7 @@ def test_refused_test_shows_diagnosis_and_escaped_response(
 ) -> None:
     send.return_value = response_of(b"<b>Who are you?</b>" * 1_000, status=401)
     page = post(operator)
-    assert only(page, "p[@data-finding]").get("data-finding") == "password-in-front"
+    assert only(page, "p[@data-finding]").get("data-finding") == "refused-in-front"
     assert "&lt;b&gt;Who are you?&lt;/b&gt;" in page
     assert "<b>Who" not in page
     assert page.count("Who are you?") < 120
@@ -435,7 +435,7 @@ def test_odd_event_id_is_diagnosed_as_another_apps_response(
         json.dumps(events).encode(), headers={"content-type": "application/json"}
     )
     page = post(admin_client)
-    assert only(page, "p[@data-finding]").get("data-finding") == "json-of-another-app"
+    assert only(page, "p[@data-finding]").get("data-finding") == "another-app"
 
 
 def test_invalid_event_is_not_a_success(operator: Client, send: MagicMock) -> None:

@@ -87,11 +87,9 @@ class Command(BaseCommand):
             self.stdout.write("  Nobody is opted out: a real one would have done that.")
 
     def _conclude(self, response: Response) -> None:
-        findings = diagnose(response)
-        for finding in findings:
-            self.stdout.write(self.style.ERROR(printable(str(finding.problem))))
-            self.stdout.write(f"  {printable(str(finding.remedy))}")
-        if findings:
+        if (diagnosis := diagnose(response)) is not None:
+            self.stdout.write(self.style.ERROR(printable(str(diagnosis.problem))))
+            self.stdout.write(f"  {printable(str(diagnosis.remedy))}")
             raise CommandError("The webhook was not accepted.")
         for event in response.events:
             text = f"Event {event.get('id')}: {event['outcome']}."
