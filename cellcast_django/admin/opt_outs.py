@@ -1,6 +1,5 @@
 """The pages of opt-outs: who must not be texted, how that came, and how staff begin and end one."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
@@ -8,7 +7,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -25,7 +23,6 @@ from cellcast_django.admin.display.texts import (
     brief_ago,
     counted,
     exact_time,
-    grouped,
     isolated,
     readable_number,
 )
@@ -36,7 +33,8 @@ from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search, spellings
-from cellcast_django.admin.page import MAX_SECONDS, Page
+from cellcast_django.admin.page import Page
+from cellcast_django.admin.selection import MAX_SELECTED, Selection, confirmed, in_time, tell_left
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
@@ -54,7 +52,6 @@ from cellcast_django.payloads import clean
 MESSAGE = "message"
 """Names the message from whose page a form was opened."""
 MAX_NOTE_LENGTH = 1_000
-MAX_SELECTED = 1_000  # opt-outs that are ended at once
 MAX_USERNAMES = 30  # of secrets, in the filter
 MAX_QUOTE_LENGTH = 500  # characters of a reply that the suggested reason quotes
 
@@ -289,24 +286,13 @@ class EndPage(Page):
 
 
 @shown
-class EndSelectedContent:
+class EndSelectedContent(Selection):
     """How many opt-outs the form ends, and how each of them began."""
 
     form: ReasonForm
     sources: list[tuple[str, int]]
-    keys: list[int]
     seen: int
     """The last row of any history when the page was first shown."""
-    has_more: bool
-    back_url: str
-
-    limit = grouped(MAX_SELECTED)
-    checkbox_name = ACTION_CHECKBOX_NAME
-
-    @property
-    def joined_keys(self) -> str:
-        """One field of the form: Django allows 1,000."""
-        return ",".join(map(str, self.keys))
 
 
 class EndSelected(Page):
@@ -325,59 +311,46 @@ class EndSelected(Page):
         is_confirmed = "confirmed" in posted
         form = ReasonForm(posted if is_confirmed else None)
         if is_confirmed:
-            keys = [key for key in posted.get("keys", "").split(",") if is_key(key)]
-            selected = self.viewer.rows(OptOut).filter(pk__in=keys[:MAX_SELECTED])
+            selected = confirmed(self.viewer, OptOut)
         found = list(selected.active().order_by("pk").only("pk", "source")[: MAX_SELECTED + 1])
-        seen = posted.get("seen", "")
+        seen = int(posted["seen"]) if is_key(posted.get("seen", "")) else None
         if not found:
             self.viewer.tell(gettext("These opt-outs have already ended."), messages.INFO)
         elif form.is_valid():
-            self.end([each.pk for each in found], int(seen) if is_key(seen) else 0, form)
+            self.end([each.pk for each in found], seen or 0, form.cleaned_data["reason"])
         else:
             return self.ask(found, seen, form)
         return None
 
-    def ask(self, found: list[OptOut], seen: str, form: ReasonForm) -> HttpResponse:
-        newest = OptOutChange.objects.order_by("-pk").values_list("pk", flat=True).first()
+    def ask(self, found: list[OptOut], seen: int | None, form: ReasonForm) -> HttpResponse:
         chosen = found[:MAX_SELECTED]
-        sources = Counter(each.get_source_display() for each in chosen)
+        newest = OptOutChange.objects.order_by("-pk").values_list("pk", flat=True).first()
         content = EndSelectedContent(
-            form=form,
-            sources=sorted(sources.items()),
             keys=[each.pk for each in chosen],
-            seen=int(seen) if is_key(seen) else newest or 0,
             has_more=len(found) > MAX_SELECTED,
             back_url=self.request.get_full_path(),
+            form=form,
+            sources=sorted(Counter(each.get_source_display() for each in chosen).items()),
+            seen=seen or newest or 0,
         )
         return self.render(content)
 
-    def end(self, keys: list[int], seen: int, form: ReasonForm) -> None:
+    def end(self, keys: list[int], seen: int, reason: str) -> None:
         """End them until time is up, each by itself; leave alone what has begun again since."""
-        stop_at = time.monotonic() + MAX_SECONDS
-        reason, username = form.cleaned_data["reason"], self.viewer.username
-        left, ended = len(keys), 0
+        tried = ended = 0
         try:
-            for pk in keys:
-                if time.monotonic() >= stop_at:
-                    break
-                left -= 1
+            for pk in in_time(keys):
+                tried += 1
                 later = OptOutChange.objects.fresh().filter(opt_out=pk, pk__gt=seen)
                 opt_out = OptOut.objects.fresh().filter(pk=pk).exclude(Exists(later)).first()
-                if opt_out and opt_in(opt_out.contact, note=reason, username=username):
+                if opt_out and opt_in(opt_out.contact, note=reason, username=self.viewer.username):
                     ended += 1
         finally:
             if ended:
                 self.viewer.log_list(OptOut, f"Ended {counted(ended, 'opt-out', 'opt-outs')}.")
         sentence = ngettext("%d opt-out has ended.", "%d opt-outs have ended.", ended)
         self.viewer.tell(sentence % ended)
-        if left:
-            words = ngettext(
-                "Stopped after %(seconds)d seconds with %(count)d left. Do it again to continue.",
-                "Stopped after %(seconds)d seconds with %(count)d left. Do it again to continue.",
-                left,
-            )
-            values = {"seconds": MAX_SECONDS, "count": left}
-            self.viewer.tell(words % values, messages.WARNING)
+        tell_left(self.viewer, len(keys) - tried)
 
 
 @admin.action(permissions=["end"], description=_("Opt back in"))
