@@ -926,8 +926,8 @@ def test_lists_can_be_filtered_by_period(reader: Client, client: WebhookClient, 
 
     assert [len(listed(reader, model, period=days)) for days in (1, 7, 30)] == [1, 2, 3]
     assert len(listed(reader, model, period="forever")) == 4
-    assert len(listed(reader, model, period="2026-02-31")) == 4
-    assert len(listed(reader, model, period="1026-02-01")) == 4
+    for no_day in ("2026-02-31", "1026-02-01"):
+        assert len(listed(reader, model, **{"from": no_day})) == 4
 
 
 @pytest.mark.parametrize("model", ["message", "webhookevent"])
@@ -1162,7 +1162,7 @@ WALKS: list[tuple[str, Query]] = [  # in the order of an index, until the page i
     ("message", {"status": "silent"}),
     ("message", {"status": "rejected"}),
     ("message", {"direction": "outbound", "status": "failed"}),
-    *(("message", {"period": period}) for period in (1, 7, 30, "2026-11-26")),
+    *(("message", {"period": period}) for period in (1, 7, 30)),
     ("message", {"direction": "inbound", "period": 7}),
     ("message", {"status": "failed", "period": 30}),
     ("statuschange", {}),
@@ -1176,13 +1176,11 @@ WALKS: list[tuple[str, Query]] = [  # in the order of an index, until the page i
     ("webhookevent", {"kind": "status", "outcome": "done"}),
     ("webhookevent", {"kind": "status", "outcome": "duplicate"}),
     ("webhookevent", {"kind": "reply", "outcome": "invalid"}),
-    *(("webhookevent", {"period": period}) for period in (1, 7, 30, "2026-11-26")),
+    *(("webhookevent", {"period": period}) for period in (1, 7, 30)),
 ]
 FINDS: list[tuple[str, Query]] = [  # the few rows that are meant, which are then sorted
     ("message", {"q": "0400 000 007"}),
     ("message", {"q": "id-7"}),
-    ("webhookevent", {"own_number": "+61480000001"}),
-    ("statuschange", {"own_number": "+61480000001"}),
     ("message", {"q": "000 007"}),
     ("message", {"q": "two words"}),
     ("statuschange", {"q": "0400 000 007"}),

@@ -30,8 +30,8 @@ from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     FormattedBody,
     Unprinted,
+    ago,
     beginning,
-    brief_ago,
     format_body,
 )
 from cellcast_django.admin.event_actions import ACTIONS
@@ -40,7 +40,6 @@ from cellcast_django.admin.lists.filters import (
     HandlerFilter,
     KindFilter,
     OutcomeFilter,
-    OwnNumberOfMessageFilter,
     ReceivedFilter,
     TestFilter,
 )
@@ -60,7 +59,7 @@ class WebhookEventRows(Rows):
 
     @admin.display(description=_("received"))
     def when(self, event: WebhookEvent) -> SafeString:
-        return brief_ago(event.received_at)
+        return ago(event.received_at)
 
     @admin.display(description=_("type"))
     def content(self, event: WebhookEvent) -> SafeString:
@@ -111,7 +110,7 @@ class WebhookEventRows(Rows):
         if event.message_id and text and may_follow:
             text = self.link_to_contact(event.message_id, text)
         badge = opt_out_badge(customer.opted_out_since, is_brief=is_brief)
-        return format_html("{} {} {}", text, self.own_number(event.message), badge)
+        return format_html("{} {}", text, badge)
 
     @admin.display(description=_("problem"), empty_value="")
     def problem(self, event: WebhookEvent) -> str:
@@ -167,11 +166,10 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         KindFilter,
         HandlerFilter,
         ReceivedFilter,
-        OwnNumberOfMessageFilter,
         TestFilter,
     ]
-    list_select_related = ["message", "status_change"]
-    list_defer = ["body", "message__body", "message__original_body"]
+    list_select_related = ["status_change"]
+    list_defer = ["body"]
     search_fields = ["contact", "cellcast_id"]
     search_help_text = _("Phone number (any format), Cellcast id, or event number.")
     fields = [

@@ -33,8 +33,8 @@ from cellcast_django.admin.display.badges import (
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     Unprinted,
+    ago,
     beginning,
-    brief_ago,
     duration,
     media_links,
 )
@@ -59,7 +59,6 @@ from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.models.message import HAS_REFERENCE
-from cellcast_django.payloads import Endpoint, Reply, StatusReport, read
 from cellcast_django.statuses import description_of
 
 MAX_TEXT_LENGTH = 160
@@ -79,7 +78,7 @@ class MessageRows(Rows):
 
     @admin.display(description=_("when"))
     def when(self, message: Message) -> SafeString:
-        return brief_ago(message.created_at)
+        return ago(message.created_at)
 
     @admin.display(description=_("contact"))
     def contact(self, message: Message) -> SafeString:
@@ -256,7 +255,6 @@ class Step:
     """Cellcast's own words about a failure."""
     stayed: SafeString | None = None
     """The status that the message kept, if the report came late."""
-    event: WebhookEvent | None = None
     wait: str = ""
 
 
@@ -296,7 +294,7 @@ class MessagePage:
             all_events_url = viewer.url(WebhookEvent, "changelist") + of_message
         if viewer.may_view(StatusChange):
             changes = viewer.rows(StatusChange).filter(message=message).order_by("pk")
-            timeline = steps(message, changes[:MAX_CHANGES], [each.event for each in events or ()])
+            timeline = steps(message, changes[:MAX_CHANGES])
             history_url = viewer.url(StatusChange, "changelist") + of_message
         return cls(
             message=message,
@@ -367,14 +365,8 @@ def link_to_answered(viewer: Viewer, reply: Message) -> SafeString | str:
     return format_html('<a href="{}" data-answered="{}"><bdi>{}</bdi></a>', url, found.pk, words)
 
 
-def steps(
-    message: Message, changes: Iterable[StatusChange], events: Iterable[WebhookEvent]
-) -> list[Step]:
-    """Return the submission, each reported status, and each repeated report.
-
-    The list is empty if nothing has been reported.
-    """
-    duplicates = (each for each in events if each.outcome == WebhookEvent.Outcome.DUPLICATE)
+def steps(message: Message, changes: Iterable[StatusChange]) -> list[Step]:
+    """Return the submission and each reported status; nothing if nothing has been reported."""
     is_reply = message.direction == Direction.INBOUND
     reported = [
         Step(
@@ -386,24 +378,12 @@ def steps(
         )
         for change in changes
     ]
-    reported += map(_step_of_duplicate, duplicates)
-    if not reported:
-        return []
-    if message.submitted_at is not None:
+    if reported and message.submitted_at is not None:
         sentence = _("Accepted by Cellcast (time from the message id)")
         reported.append(Step(message.submitted_at, badge(Tone.QUIET, _("submitted")), sentence))
-    ordered = sorted(reported, key=attrgetter("at"))  # stable: changes precede their duplicates
+    ordered = sorted(reported, key=attrgetter("at"))
     waits = [f"+{duration(step.at - previous.at)}" for previous, step in pairwise(ordered)]
-    return [replace(step, wait=wait) for step, wait in zip(ordered, ["", *waits], strict=True)]
-
-
-def _step_of_duplicate(event: WebhookEvent) -> Step:
-    # Only the body of the event has the repeated status, and it may be redacted.
-    [payload, *_others] = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))
-    sentence = gettext("Repeated")
-    if isinstance(payload, Reply | StatusReport):
-        sentence = gettext("Repeated: “%(status)s”") % {"status": payload.status}
-    return Step(event.received_at, badge(Tone.QUIET, _("duplicate")), sentence, event=event)
+    return [replace(step, wait=wait) for step, wait in zip(ordered, ["", *waits], strict=False)]
 
 
 def why_empty(message: Message) -> str:

@@ -19,8 +19,8 @@ from cellcast_django.admin.display.badges import Tone, badge, opt_out_state_badg
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     Unprinted,
+    ago,
     beginning,
-    brief_ago,
     counted,
     exact_time,
     isolated,
@@ -213,7 +213,7 @@ class OptOutRows(Rows):
 
     @admin.display(description=_("since"))
     def when(self, opt_out: OptOut) -> SafeString:
-        return brief_ago(opt_out.since)
+        return ago(opt_out.since)
 
     @admin.display(description=_("event"))
     def event(self, opt_out: OptOut) -> str:
