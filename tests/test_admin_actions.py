@@ -176,7 +176,7 @@ def test_unconnected_handler_cannot_be_retried(operator: Client, gone: Calls) ->
 
     question = choose(operator, "run_again", event.pk)
     html = question.content.decode()
-    assert counts(question) == {"without-handler": 1}
+    assert counts(question) == {"unaffected": 1}
     assert not every(html, "button[@class='cellcast-button cellcast-button-primary']")
     skip_url = url_of("webhookevent", "of_handler", "skip_handler", handler="gone")
     assert skip_url in addresses(html)

@@ -10,7 +10,6 @@ from django.db import Error
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
-from django.utils.functional import Promise
 from django.utils.http import urlencode
 from django.utils.translation import gettext, ngettext
 
@@ -29,7 +28,7 @@ from cellcast_django.admin.event_actions import (
 from cellcast_django.admin.lists.filters import TestFilter, failing
 from cellcast_django.admin.lists.paging import chunks
 from cellcast_django.admin.page import MAX_SECONDS, Page
-from cellcast_django.admin.selection import MAX_SELECTED, Selection, confirmed, in_time, tell_left
+from cellcast_django.admin.selection import MAX_SELECTED, ChosenRows, confirmed, in_time, tell_left
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.handlers.calls import calls_of
 from cellcast_django.models import Claim, WebhookEvent
@@ -52,27 +51,17 @@ def in_list(action: type[EventAction]) -> Any:
     return act
 
 
-@shown
-class OfferedAction:
-    """A link to what a person can do with an event."""
-
-    name: str
-    title: str | Promise
-    url: str
-    has_warning: bool
-
-
-def offered_actions(viewer: Viewer, event: WebhookEvent) -> Iterator[OfferedAction]:
-    """Yield the actions on one event that this person may take.
+def offered_actions(viewer: Viewer, event: WebhookEvent) -> list[tuple[EventAction, str]]:
+    """Return the actions on one event that this person may take, and where.
 
     A handler is skipped by the link beside it, and nothing is offered that could not run.
     """
-    for kind in ACTIONS:
-        action = kind()
-        may_take = kind is not SkipHandler and viewer.may(f"{action.permission}_webhookevent")
-        if may_take and action.plan([event]).keys:
-            url = Act.url(viewer, event.pk, action.name)
-            yield OfferedAction(action.name, action.title, url, bool(action.warning))
+    actions = [kind() for kind in ACTIONS if kind is not SkipHandler]
+    return [
+        (action, Act.url(viewer, event.pk, action.name))
+        for action in actions
+        if viewer.may(f"{action.permission}_webhookevent") and action.plan([event]).keys
+    ]
 
 
 def handlers_of(viewer: Viewer, event: WebhookEvent) -> list[HandlerRow]:
@@ -84,7 +73,7 @@ def handlers_of(viewer: Viewer, event: WebhookEvent) -> list[HandlerRow]:
 
 
 @shown
-class Confirmation(Selection):
+class Confirmation(ChosenRows):
     """What an action would do, as the page asks for it."""
 
     action: EventAction
@@ -106,12 +95,7 @@ class Confirmation(Selection):
 
 def unaffected(count: int) -> str:
     """Say how many of the chosen events an action leaves alone."""
-    sentence = ngettext(
-        "%d event stays as it is: there is nothing to do.",
-        "%d events stay as they are: there is nothing to do.",
-        count,
-    )
-    return sentence % count
+    return ngettext("%d event stays as it is.", "%d events stay as they are.", count) % count
 
 
 class ActionPage(Page):

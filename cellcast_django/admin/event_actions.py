@@ -36,8 +36,6 @@ class Plan:
     """How many events each handler has never run for and will."""
     missing: set[str] = field(default_factory=set)
     """The handlers that failed and are not connected in this process."""
-    without_handler: int = 0
-    """Events that have not finished, and no handler that could run here."""
     unaffected: int = 0
     choices: Counter[str] = field(default_factory=Counter)
     """The handlers to choose from: how many events each has not finished."""
@@ -133,7 +131,7 @@ class RunAgain(EventAction):
         plan.missing |= _missing(event)
         names = self.handlers(event)
         if not names:
-            plan.without_handler += 1
+            plan.unaffected += 1
             return
         super().include(event, plan)
         plan.again.update(name for name in names if name in event.handler_results)
@@ -276,7 +274,7 @@ class UndoDismissal(Dismiss):
     name = "undo_dismissal"
     title = gettext_lazy("Undo the dismissal")
     log = "Undid the dismissal"
-    consequence = ""
+    consequence = gettext_lazy("It counts as invalid again.")
     undoes = True
 
 

@@ -14,7 +14,6 @@ from django.utils.translation import gettext, gettext_lazy as _
 from cellcast_django.admin.confirmation import (
     Act,
     ActOnHandler,
-    OfferedAction,
     handlers_of,
     in_list,
     offered_actions,
@@ -34,7 +33,7 @@ from cellcast_django.admin.display.texts import (
     beginning,
     format_body,
 )
-from cellcast_django.admin.event_actions import ACTIONS
+from cellcast_django.admin.event_actions import ACTIONS, EventAction
 from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import (
     HandlerFilter,
@@ -90,7 +89,7 @@ class WebhookEventRows(Rows):
         change = getattr(event, "status_change", None)
         return change.status if change else ""
 
-    @admin.display(description=_("outcome"))
+    @admin.display(description=_("state"))
     def state(self, event: WebhookEvent) -> SafeString | str:
         """Return the handlers' progress as a badge, or why no handler runs."""
         return self.event_state(event) or outcome_badge(event)
@@ -202,7 +201,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
             sentence=sentence_of(obj),
             contact=rows.contact_html(obj, is_brief=False),
             message_link=obj.message and rows.link(obj, obj.message, gettext("View message")),
-            actions=list(offered_actions(viewer, obj)),
+            actions=offered_actions(viewer, obj),
             handlers=handlers_of(viewer, obj),
             formatted_body=format_body(obj.body, obj.content_type),
         )
@@ -218,6 +217,7 @@ class EventPage:
     sentence: str
     contact: str
     message_link: str | None
-    actions: list[OfferedAction]
+    actions: list[tuple[EventAction, str]]
+    """What this person can do with the event, and where."""
     handlers: list[HandlerRow]
     formatted_body: FormattedBody

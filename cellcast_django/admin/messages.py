@@ -17,7 +17,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import Customer, may_be_name, references_of
+from cellcast_django.admin.contacts import Customer, Named, may_be_name, references_of
 from cellcast_django.admin.display.badges import (
     HandlerRow,
     Tone,
@@ -264,7 +264,8 @@ class MessagePage:
 
     message: Message
     customer: Customer
-    reference: SafeString | str
+    references: list[Named]
+    """What the host project calls its reference, if there is one."""
     answered: SafeString | str
     """The text that a reply answers, as a link to its message."""
     events: list[EventOfMessage] | None
@@ -299,7 +300,7 @@ class MessagePage:
         return cls(
             message=message,
             customer=rows.customer(message),
-            reference=reference_html(viewer, message),
+            references=list(references_of(viewer, [message.reference]).values()),
             answered=link_to_answered(viewer, message),
             events=events,
             has_more_events=has_more_events,
@@ -342,13 +343,6 @@ class MessagePage:
     @property
     def _handlers(self) -> list[HandlerRow]:
         return [row for each in self.events or () for row in each.handlers]
-
-
-def reference_html(viewer: Viewer, message: Message) -> SafeString | str:
-    """Return what a message's reference is called, as a link to the host project's page if any."""
-    if not message.reference:
-        return ""
-    return references_of(viewer, [message.reference])[message.reference].html
 
 
 def link_to_answered(viewer: Viewer, reply: Message) -> SafeString | str:

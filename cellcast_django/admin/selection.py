@@ -19,7 +19,7 @@ MAX_SELECTED = 1_000  # rows for one action
 
 
 @shown
-class Selection:
+class ChosenRows:
     """What a page shows and hands on that asks before an action."""
 
     keys: Sequence[int]

@@ -21,14 +21,13 @@ from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.diagnostics.test_send import of_tests
-from cellcast_django.health import held_up, newest_unfinished, silent_lately, wishes_to_stop
+from cellcast_django.health import held_up, silent_lately, wishes_to_stop
 from cellcast_django.models import (
     Direction,
     Message,
     StatusChange,
     WebhookEvent,
     contact_of,
-    errors_of,
 )
 from cellcast_django.payloads import clean
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
@@ -349,7 +348,7 @@ class KindFilter(ChoiceFilter):
 class OutcomeFilter(ChoiceFilter):
     """The states of events that the list shows as badges."""
 
-    title = _("outcome")
+    title = _("state")
     parameter_name = "outcome"
     options = [(state, word) for state, (_tone, word) in EVENT_STATES.items()]
 
@@ -423,17 +422,11 @@ class HandlerFilter(admin.SimpleListFilter):
 
     title = _("failing handler")
     parameter_name = "handler"
-    MAX_EVENTS = 200
-    """How many failed and how many pending events are scanned for handlers to offer."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the connected handlers and those that failed, which may have been renamed."""
-        events = WebhookEvent.objects.using(model_admin.get_queryset(request).db)
-        failing = newest_unfinished(events, self.MAX_EVENTS, "handler_results")
-        names = {name for (results,) in failing for name in errors_of(results)}
-        names.update(connected_handlers())
-        if chosen := request.GET.get(self.parameter_name):
-            names.add(chosen)
+        """Return the connected handlers, and the one that is asked for: it may be renamed."""
+        chosen = request.GET.get(self.parameter_name)
+        names = {*connected_handlers(), *filter(None, [chosen])}
         return [(name, name) for name in sorted(names)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
