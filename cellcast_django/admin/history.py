@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.contacts import Customer
-from cellcast_django.admin.display.badges import status_badge
+from cellcast_django.admin.display.badges import status_badge, test_badge
 from cellcast_django.admin.display.texts import ago, beginning
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.rows import Rows
@@ -46,7 +46,8 @@ class StatusChangeRows(Rows):
 
     @admin.display(description=_("status"))
     def state(self, change: StatusChange) -> SafeString:
-        return status_badge(change.status)
+        is_test = change.event is not None and change.event.is_test
+        return format_html("{} {}", status_badge(change.status), test_badge(is_test))
 
     @admin.display(description=_("reason"))
     def reason(self, change: StatusChange) -> SafeString:
@@ -97,8 +98,8 @@ class StatusChangeAdmin(ReadOnlyAdmin):
         StatusChangeRows.effect,
     ]
     ordering = ["-pk"]
-    list_select_related = ["message"]
-    list_defer = ["message__body", "message__original_body"]
+    list_select_related = ["message", "event"]
+    list_defer = ["message__body", "message__original_body", "event__body"]
     search_fields = ["message__contact", "message__cellcast_id"]
     search_help_text = _(
         "Phone number (any format) or Cellcast id. For a number, the latest 200 messages are "

@@ -48,7 +48,7 @@ def test_user_retries_a_failed_event_from_the_list(
 
     page.get_by_text("1 event.").wait_for()
     question = page.get_by_role("main").inner_text()
-    assert "moody – for 1 event" in question
+    assert "moody – again for 1 event" in question
     assert "lucky" not in question
     assert calls == ["lucky", "moody"]
     page.get_by_role("button", name="Run again").click()
