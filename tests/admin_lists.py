@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pytest
 from django.contrib.admin import site
 
-from cellcast_django.admin.lists.filters import OwnNumberOfMessageFilter
 from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 
@@ -16,7 +15,6 @@ def cap_lists(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def cap(count: int, *, per_page: int = 50) -> None:
         paginator = type("Paginator", (CappedPaginator,), {"MAX_COUNT": count})
-        monkeypatch.setattr(OwnNumberOfMessageFilter, "MAX_MESSAGES", count)
         for model in (Message, StatusChange, WebhookEvent):
             model_admin = site.get_model_admin(model)
             monkeypatch.setattr(model_admin, "paginator", paginator)

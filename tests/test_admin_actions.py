@@ -166,17 +166,6 @@ def test_too_many_selected_events_are_refused(operator: Client, first: Calls) ->
     assert len(first) == 1
 
 
-@pytest.mark.parametrize("action", [each for each in ACTIONS if each.name != "skip_handler"])
-def test_refusal_names_the_equivalent_command_if_any(operator: Client, action: Any) -> None:
-    event = make_invalid("{}")
-    add_copies(event, 1_000)
-
-    response = choose(operator, action.name, event.pk, select_across=1)
-
-    assert ("manage.py" in sentences(response)) == bool(action.command)
-    assert action.command in sentences(response)
-
-
 # A handler that is not connected
 
 
@@ -187,7 +176,7 @@ def test_unconnected_handler_cannot_be_retried(operator: Client, gone: Calls) ->
 
     question = choose(operator, "run_again", event.pk)
     html = question.content.decode()
-    assert counts(question) == {"without-handler": 1}
+    assert counts(question) == {"unaffected": 1}
     assert not every(html, "button[@class='cellcast-button cellcast-button-primary']")
     skip_url = url_of("webhookevent", "of_handler", "skip_handler", handler="gone")
     assert skip_url in addresses(html)
@@ -363,9 +352,7 @@ def test_read_again_on_the_queue_reports_waiting_handlers(
     assert calls == []
 
 
-def test_read_again_confirmation_names_handlers_and_queue(
-    operator: Client, connect: Connect, settings: Any
-) -> None:
+def test_read_again_confirmation_names_handlers(operator: Client, connect: Connect) -> None:
     connect(message_received, Calls("confirm"))
     connect(opt_out_received, Calls("unsubscribe"))
     event = make_invalid(UNDERSTOOD_NOW)
@@ -373,12 +360,6 @@ def test_read_again_confirmation_names_handlers_and_queue(
     html = choose(operator, "reprocess", event.pk).content.decode()
     names = [each.get("data-handler") for each in every(html, "li[@data-handler]")]
     assert names == ["confirm", "unsubscribe"]
-    assert every(html, "p[@id='cellcast-runs-now']")
-
-    settings.CELLCAST_RUN_HANDLERS = "task"
-    html = choose(operator, "reprocess", event.pk).content.decode()
-    assert every(html, "p[@id='cellcast-queued']")
-    assert not every(html, "p[@id='cellcast-runs-now']")
 
 
 # Dismiss, and undo it

@@ -115,14 +115,6 @@ def test_file_opens_in_spreadsheets(exporter: Client) -> None:
     assert "نعم 😀" in content.decode()
 
 
-def test_site_without_time_zones_can_export(exporter: Client, settings: Any) -> None:
-    settings.USE_TZ = False
-
-    response = exporter.post(url_of("message", "export"))
-
-    assert "messages-20" in response["Content-Disposition"]
-
-
 def test_export_link_keeps_filters_and_search_but_not_the_page(exporter: Client) -> None:
     page = page_of(exporter, "message", direction="inbound", q="0400 000 001", p=1)
 

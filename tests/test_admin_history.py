@@ -1,7 +1,5 @@
 """The list of the status history: what it finds, and of which messages."""
 
-from typing import Any
-
 import pytest
 from django.contrib.admin import AdminSite, site
 from django.test import Client, RequestFactory
@@ -9,7 +7,7 @@ from django.test import Client, RequestFactory
 from cellcast_django.admin.history import StatusChangeAdmin
 from cellcast_django.factories import MessageFactory, StatusChangeFactory
 from cellcast_django.models import Message, StatusChange
-from tests.admin_pages import OWN_NUMBERS, listed, staff
+from tests.admin_pages import listed, staff
 
 pytestmark = pytest.mark.django_db
 
@@ -20,9 +18,8 @@ SHOWN, HIDDEN = "+61400000009", "+61400000010"
 def changes() -> list[StatusChange]:
     """One of a message that the site shows, and one of a message that it hides."""
     found = []
-    for contact, own_number in zip((SHOWN, HIDDEN), OWN_NUMBERS, strict=True):
-        MessageFactory.create(inbound=True, sender=contact, receiver=own_number, status="")
-        message = MessageFactory.create(receiver=contact, sender=own_number)
+    for contact in (SHOWN, HIDDEN):
+        message = MessageFactory.create(receiver=contact)
         found.append(StatusChangeFactory.create(message=message))
     return found
 
@@ -46,20 +43,6 @@ def test_search_says_nothing_of_messages_that_the_site_hides(
     hide(monkeypatch)
     assert listed(historian, "statuschange", q=HIDDEN) == []
     assert listed(historian, "statuschange", q=SHOWN) == [shown.pk]
-
-
-def test_own_number_says_nothing_of_messages_that_the_site_hides(
-    historian: Client,
-    changes: list[StatusChange],
-    monkeypatch: pytest.MonkeyPatch,
-    settings: Any,
-) -> None:
-    settings.CELLCAST_OWN_NUMBERS = OWN_NUMBERS
-    _, hidden = changes
-    query = {"own_number": OWN_NUMBERS[1]}
-    assert listed(historian, "statuschange", **query) == [hidden.pk]
-    hide(monkeypatch)
-    assert listed(historian, "statuschange", **query) == []
 
 
 def test_site_without_messages_finds_every_number(changes: list[StatusChange]) -> None:

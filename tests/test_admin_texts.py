@@ -25,8 +25,8 @@ from tests.admin_pages import text_of
     [
         (timedelta(seconds=-90), "just now"),  # clocks differ
         (timedelta(seconds=59), "just now"),
-        (timedelta(minutes=3, seconds=50), "3 minutes ago"),
-        (timedelta(hours=2, minutes=59), "2 hours ago"),
+        (timedelta(minutes=3, seconds=50), "3 min ago"),
+        (timedelta(hours=2, minutes=59), "2 h ago"),
         (timedelta(days=1, hours=5), "1 day ago"),
         (timedelta(days=29), "4 weeks ago"),
         (timedelta(days=70), "2 months ago"),
@@ -77,16 +77,8 @@ def test_days_and_numbers_are_isolated_in_right_to_left_text(
 
 def test_times_are_in_the_readers_language() -> None:
     with translation.override("de"):
-        assert "3 minutes ago" in ago(timezone.now() - timedelta(minutes=3))  # as all around it
+        assert "3 min ago" in ago(timezone.now() - timedelta(minutes=3))  # as all around it
         assert "9 Mär 2024, 12:" in ago(timezone.now().replace(year=2024, month=3, day=9, hour=1))
-
-
-@pytest.mark.parametrize("use_tz", [True, False])
-def test_times_work_with_and_without_time_zones(use_tz: bool, settings: object) -> None:
-    settings.USE_TZ = use_tz  # type: ignore[attr-defined]
-
-    assert "just now" in ago(timezone.now())
-    assert exact_time(datetime(2026, 11, 26, 12, 16)) == "26 Nov 2026, 12:16"
 
 
 def test_step_time_includes_seconds() -> None:

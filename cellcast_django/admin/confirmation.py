@@ -1,18 +1,15 @@
 """The pages that ask before an action on events, and the messages that say what it did."""
 
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db import Error
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
-from django.utils.functional import Promise
 from django.utils.http import urlencode
 from django.utils.translation import gettext, ngettext
 
@@ -29,15 +26,15 @@ from cellcast_django.admin.event_actions import (
     unfinished_handlers,
 )
 from cellcast_django.admin.lists.filters import TestFilter, failing
-from cellcast_django.admin.lists.paging import chunks, is_key
+from cellcast_django.admin.lists.paging import chunks
 from cellcast_django.admin.page import MAX_SECONDS, Page
+from cellcast_django.admin.selection import MAX_SELECTED, ChosenRows, confirmed, in_time, tell_left
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.handlers.calls import calls_of
 from cellcast_django.models import Claim, WebhookEvent
 from cellcast_django.models.claim import TICKET, TICKET_LASTS, new_ticket
 
-MAX_SELECTED = 1_000  # events for one action
-CHUNK_SIZE = 100
+CHUNK_SIZE = 100  # events in memory at a time
 
 
 def in_list(action: type[EventAction]) -> Any:
@@ -54,27 +51,17 @@ def in_list(action: type[EventAction]) -> Any:
     return act
 
 
-@shown
-class OfferedAction:
-    """A link to what a person can do with an event."""
-
-    name: str
-    title: str | Promise
-    url: str
-    has_warning: bool
-
-
-def offered_actions(viewer: Viewer, event: WebhookEvent) -> Iterator[OfferedAction]:
-    """Yield the actions on one event that this person may take.
+def offered_actions(viewer: Viewer, event: WebhookEvent) -> list[tuple[EventAction, str]]:
+    """Return the actions on one event that this person may take, and where.
 
     A handler is skipped by the link beside it, and nothing is offered that could not run.
     """
-    for kind in ACTIONS:
-        action = kind()
-        may_take = kind is not SkipHandler and viewer.may(f"{action.permission}_webhookevent")
-        if may_take and action.plan([event]).keys:
-            url = Act.url(viewer, event.pk, action.name)
-            yield OfferedAction(action.name, action.title, url, bool(action.warning))
+    actions = [kind() for kind in ACTIONS if kind is not SkipHandler]
+    return [
+        (action, Act.url(viewer, event.pk, action.name))
+        for action in actions
+        if viewer.may(f"{action.permission}_webhookevent") and action.plan([event]).keys
+    ]
 
 
 def handlers_of(viewer: Viewer, event: WebhookEvent) -> list[HandlerRow]:
@@ -86,55 +73,29 @@ def handlers_of(viewer: Viewer, event: WebhookEvent) -> list[HandlerRow]:
 
 
 @shown
-class Confirmation:
+class Confirmation(ChosenRows):
     """What an action would do, as the page asks for it."""
 
     action: EventAction
     plan: Plan
-    keys: str
-    """One field of the form: Django allows 1,000."""
-    has_more: bool
-    missing: list[tuple[str, int, str]]
-    """The handlers that are not connected, for how many events, and the link that skips them."""
-    back_url: str
+    calls: list[tuple[str, int, int]]
+    """Each handler that will run: how many events again, how many for the first time."""
+    choices: list[tuple[str, int]]
+    """Each handler that may be skipped, and for how many events."""
+    missing: list[tuple[str, str]]
+    """Each handler that is not connected, and the link that skips it."""
     ticket: str
 
-    limit = grouped(MAX_SELECTED)
     seconds = MAX_SECONDS
-    checkbox_name = ACTION_CHECKBOX_NAME
-
-    @property
-    def again(self) -> list[tuple[str, int]]:
-        return sorted(self.plan.again.items())
-
-    @property
-    def first(self) -> list[tuple[str, int]]:
-        return sorted(self.plan.first.items())
-
-    @property
-    def choices(self) -> list[tuple[str, int]]:
-        return sorted(self.plan.choices.items())
-
-    @property
-    def button(self) -> str:
-        return str(self.action.button % len(self.plan.keys))
-
-    @property
-    def will_do(self) -> str:
-        return str(self.action.will_do % len(self.plan.keys))
 
     @property
     def unaffected(self) -> str:
-        return str(self.action.unaffected % self.plan.unaffected)
+        return unaffected(self.plan.unaffected)
 
-    @property
-    def no_handler_left(self) -> str:
-        sentence = ngettext(
-            "%d event has no handler that could run here.",
-            "%d events have no handler that could run here.",
-            self.plan.without_handler,
-        )
-        return sentence % self.plan.without_handler
+
+def unaffected(count: int) -> str:
+    """Say how many of the chosen events an action leaves alone."""
+    return ngettext("%d event stays as it is.", "%d events stay as they are.", count) % count
 
 
 class ActionPage(Page):
@@ -163,17 +124,21 @@ class ActionPage(Page):
         """Return the page that asks for confirmation; ``None`` if there is nothing to do."""
         plan = action.plan(self._load(keys[:MAX_SELECTED]))
         if not plan.keys and not plan.missing:
-            if plan.unaffected:
-                self.viewer.tell(action.unaffected % plan.unaffected, messages.INFO)
+            self._tell_unaffected(plan.unaffected)
             return None
         asked = Confirmation(
             action=action,
             plan=plan,
-            keys=",".join(map(str, plan.keys)),
+            keys=plan.keys,
             has_more=len(keys) > MAX_SELECTED,
+            calls=[
+                (each, plan.again[each], plan.first[each])
+                for each in sorted({*plan.again, *plan.first})
+            ],
+            choices=sorted(plan.choices.items()),
             missing=[
-                (each, count, url_for_handler(self.viewer, SkipHandler, each))
-                for each, count in sorted(plan.missing.items())
+                (each, url_for_handler(self.viewer, SkipHandler, each))
+                for each in sorted(plan.missing)
             ],
             back_url=back_url,
             ticket=new_ticket(),
@@ -187,10 +152,9 @@ class ActionPage(Page):
         for chunk in chunks(few_columns, "-pk", CHUNK_SIZE):
             yield from chunk
 
-    def confirmed_keys(self) -> list[int]:
-        keys = [key for key in self.request.POST.get("keys", "").split(",") if is_key(key)]
-        events = self.events.filter(pk__in=keys[:MAX_SELECTED])
-        return sorted(events.order_by().values_list("pk", flat=True))
+    def act_on_confirmed(self, action: EventAction) -> None:
+        events = confirmed(self.viewer, WebhookEvent)
+        self.act(action, sorted(events.order_by().values_list("pk", flat=True)))
 
     def act(self, action: EventAction, keys: list[int]) -> None:
         """Act on the events until time is up, log what was changed, and say what was done.
@@ -205,36 +169,26 @@ class ActionPage(Page):
                 again = gettext("Not done again: this had been confirmed before.")
                 self.viewer.tell(again, messages.INFO)
                 return
-        end = time.monotonic() + MAX_SECONDS
         effect = Effect(started_at=timezone.now())
         attempts = self._attempts(keys)
-        left = len(keys)
         try:
-            for pk in keys:
-                if time.monotonic() >= end:
-                    break
-                left -= 1
+            for pk in in_time(keys):
                 effect.add(action.run(pk, self.viewer.username))
         except BaseException:
             with suppress(Error):
                 if claim is not None and self._attempts(keys) == attempts:
                     claim.release()  # no handler was called: the same form may do it all
             raise
-        self._log(action, keys, effect)
-        for level, sentence in action.sentences(effect):
-            self.viewer.tell(sentence, level)
-        if effect.unaffected:
-            self.viewer.tell(action.unaffected % effect.unaffected, messages.INFO)
-        if left:
-            words = ngettext(
-                "Stopped after %(seconds)d seconds with %(count)d event left. Run it again to "
-                "continue.",
-                "Stopped after %(seconds)d seconds with %(count)d events left. Run it again to "
-                "continue.",
-                left,
-            )
-            values = {"seconds": MAX_SECONDS, "count": left}
-            self.viewer.tell(words % values, messages.WARNING)
+        if effect.changed:
+            self._log(action, keys, effect)
+            for level, sentence in action.sentences(effect):
+                self.viewer.tell(sentence, level)
+        self._tell_unaffected(effect.unaffected)
+        tell_left(self.viewer, len(keys) - effect.changed - effect.unaffected)
+
+    def _tell_unaffected(self, count: int) -> None:
+        if count:
+            self.viewer.tell(unaffected(count), messages.INFO)
 
     @staticmethod
     def _attempts(keys: list[int]) -> list[int]:
@@ -243,12 +197,12 @@ class ActionPage(Page):
         return list(events.values_list("attempts", flat=True))
 
     def _log(self, action: EventAction, keys: list[int], effect: Effect) -> None:
-        """Write one entry, about the event or with the count, if anything was changed."""
+        """Write one entry, about the event or with the count."""
         # Not there if it was taken over, and had let another event of its contact run before.
         event = effect.events.get(keys[0]) if len(keys) == 1 else None
         if event is not None:
             self.viewer.log(event, f"{action.log}.")
-        elif effect.changed:
+        else:
             events = counted(effect.changed, "event", "events")
             self.viewer.log_list(WebhookEvent, f"{action.log}: {events}.")
 
@@ -277,11 +231,12 @@ class Act(ActionPage):
         """Ask about the events that were selected in the list; once confirmed, act on them."""
         action = self.action(name)
         if "confirmed" in self.request.POST:
-            self.act(action, self.confirmed_keys())
+            self.act_on_confirmed(action)
             return None
         selected = list(queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1])
         if len(selected) > MAX_SELECTED:
-            self.viewer.tell(_too_many(action), messages.ERROR)
+            refusal = gettext("Nothing was changed: you can select at most %(limit)s events.")
+            self.viewer.tell(refusal % {"limit": grouped(MAX_SELECTED)}, messages.ERROR)
             return None
         return self.ask(action, selected, self.request.get_full_path())
 
@@ -300,7 +255,7 @@ class ActOnHandler(ActionPage):
         query = urlencode({"handler": handler, "test": TestFilter.WITHOUT})
         back = HttpResponseRedirect(f"{self.viewer.url(WebhookEvent, 'changelist')}?{query}")
         if "confirmed" in self.request.POST:
-            self.act(action, self.confirmed_keys())
+            self.act_on_confirmed(action)
             return back
         real = self.events.filter(is_test=False)  # as they are counted
         events = failing(real, handler).order_by("pk")
@@ -313,10 +268,3 @@ def url_for_handler(viewer: Viewer, action: type[EventAction], handler: str) -> 
     if not handler or not viewer.may(f"{action.permission}_webhookevent"):
         return ""
     return f"{ActOnHandler.url(viewer, action.name)}?{urlencode({'handler': handler})}"
-
-
-def _too_many(action: EventAction) -> str:
-    refusal = gettext("Nothing was changed: you can select at most %(limit)s events.")
-    for_more = gettext("For more, run “manage.py %(command)s”.") if action.command else ""
-    values = {"limit": grouped(MAX_SELECTED), "command": action.command}
-    return f"{refusal} {for_more}".strip() % values

@@ -88,7 +88,7 @@ def customers(contacts: Iterable[str]) -> dict[str, Customer]:
     wanted = sorted({contact for contact in contacts if contact})
     if not wanted:
         return {}
-    names = names_of(wanted)
+    names = _ask("CELLCAST_CONTACT_NAMES", conf.contact_names, wanted)
     active = OptOut.objects.fresh().active().filter(contact__in=wanted)
     since = dict(active.values_list("contact", "since"))
     return {each: Customer(each, names.get(each, Named()), since.get(each)) for each in wanted}
@@ -97,11 +97,6 @@ def customers(contacts: Iterable[str]) -> dict[str, Customer]:
 def customer_of(contact: str) -> Customer:
     """Return one customer; for several, ask for all at once."""
     return customers([contact]).get(contact) or Customer(contact)
-
-
-def names_of(contacts: list[str]) -> dict[str, Named]:
-    """Return the names that ``CELLCAST_CONTACT_NAMES`` knows; none if it fails."""
-    return _ask("CELLCAST_CONTACT_NAMES", conf.contact_names, contacts)
 
 
 def references_of(viewer: Viewer, references: Iterable[str]) -> dict[str, Named]:

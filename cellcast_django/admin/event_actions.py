@@ -4,18 +4,16 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.contrib import messages
 from django.utils import timezone
-from django.utils.functional import Promise
 from django.utils.translation import gettext as _, gettext_lazy, ngettext, ngettext_lazy
 
 from cellcast_django import handlers, receiving
-from cellcast_django.admin.display.texts import beginning, duration
+from cellcast_django.admin.display.texts import beginning
 from cellcast_django.admin.lists.filters import connected_handlers
-from cellcast_django.conf import conf
 from cellcast_django.handlers.calls import calls_of, repeatable_calls
 from cellcast_django.handlers.schedule import load
 from cellcast_django.models import WebhookEvent, time_of
@@ -23,7 +21,7 @@ from cellcast_django.models import WebhookEvent, time_of
 Sentence = tuple[int, str]  # its level, as ``django.contrib.messages`` has them, and its text
 
 MAX_ERROR = 200  # characters of a handler's error in the sentence; the event's page has all of it
-MAX_ERRORS = 5  # handlers whose errors are in the sentence
+MAX_ERRORS = 5  # handlers whose errors are told
 
 
 @dataclass
@@ -36,13 +34,11 @@ class Plan:
     """How many events each handler will run for again."""
     first: Counter[str] = field(default_factory=Counter)
     """How many events each handler has never run for and will."""
-    missing: Counter[str] = field(default_factory=Counter)
-    """For how many events each handler failed that is not connected in this process."""
-    without_handler: int = 0
-    """Events that have not finished, and no handler that could run here."""
+    missing: set[str] = field(default_factory=set)
+    """The handlers that failed and are not connected in this process."""
     unaffected: int = 0
     choices: Counter[str] = field(default_factory=Counter)
-    """What a person still has to choose from: for how many events each handler has not finished."""
+    """The handlers to choose from: how many events each has not finished."""
 
 
 @dataclass
@@ -64,9 +60,6 @@ class Effect:
         self.events |= {event.pk: event for event in events}
 
 
-AFFECTS = ngettext_lazy("This affects %d event.", "This affects %d events.")
-
-
 class EventAction(ABC):
     """Something a person can do with any number of events."""
 
@@ -75,14 +68,9 @@ class EventAction(ABC):
     title: ClassVar[Any]
     log: str
     """What the admin's log says, in English and without a full stop."""
-    button: ClassVar[Any]
-    """For a number of events, as the sentences that follow."""
-    unaffected: ClassVar[Any]
-    will_do: ClassVar[Any] = AFFECTS
-    done: ClassVar[Any]
-    command: ClassVar[str] = ""
-    """The command that does the same to any number of events, if there is one."""
-    warning: str | Promise = ""
+    warning: ClassVar[Any] = ""
+    consequence: ClassVar[Any] = ""
+    calls: ClassVar[Any] = gettext_lazy("These handlers will run:")
 
     @abstractmethod
     def affects(self, event: WebhookEvent) -> bool:
@@ -93,8 +81,13 @@ class EventAction(ABC):
         """Do it to one event, and return what it has become; nothing if there was nothing to do."""
 
     def sentences(self, effect: Effect) -> Iterator[Sentence]:
-        if effect.changed:
-            yield messages.SUCCESS, self.done % effect.changed
+        """Yield what is said of events of which some were changed."""
+        done = ngettext(
+            "%(action)s: done for %(count)d event.",
+            "%(action)s: done for %(count)d events.",
+            effect.changed,
+        )
+        yield messages.SUCCESS, done % {"action": self.title, "count": effect.changed}
 
     def plan(self, events: Iterable[WebhookEvent]) -> Plan:
         """Plan without changing anything."""
@@ -110,11 +103,6 @@ class EventAction(ABC):
         """Add an event that this action affects to what it would do."""
         plan.keys.append(event.pk)
 
-    @property
-    def is_queued(self) -> bool:
-        """Whether the handlers run later, on the task queue."""
-        return False
-
 
 class RunAgain(EventAction):
     """Calls the handlers that have not finished."""
@@ -122,12 +110,7 @@ class RunAgain(EventAction):
     name = "run_again"
     title = gettext_lazy("Run again")
     log = "Ran the unfinished handlers again"
-    command = "cellcast_run_handlers --failed"
     everyone: ClassVar[bool] = False
-    button = ngettext_lazy("Run %d event again", "Run %d events again")
-    unaffected = ngettext_lazy(
-        "%d event had nothing left to run.", "%d events had nothing left to run."
-    )
 
     def affects(self, event: WebhookEvent) -> bool:
         return event.is_unfinished
@@ -145,12 +128,12 @@ class RunAgain(EventAction):
         return ran
 
     def include(self, event: WebhookEvent, plan: Plan) -> None:
-        plan.missing.update(_missing(event))
+        plan.missing |= _missing(event)
         names = self.handlers(event)
         if not names:
-            plan.without_handler += 1
+            plan.unaffected += 1
             return
-        plan.keys.append(event.pk)
+        super().include(event, plan)
         plan.again.update(name for name in names if name in event.handler_results)
         plan.first.update(name for name in names if name not in event.handler_results)
 
@@ -164,17 +147,10 @@ class RunAllAgain(RunAgain):
     name = "run_all_again"
     title = gettext_lazy("Run all handlers again")
     log = "Ran all handlers again"
-    command = ""
     everyone = True
     warning = gettext_lazy(
         "Handlers that already succeeded will run again. If they send, charge or cancel something, "
         "they will do so twice."
-    )
-    button = ngettext_lazy(
-        "Run all handlers of %d event again", "Run all handlers of %d events again"
-    )
-    unaffected = ngettext_lazy(
-        "%d event has no handlers to run.", "%d events have no handlers to run."
     )
 
     def affects(self, event: WebhookEvent) -> bool:
@@ -189,26 +165,23 @@ class SkipHandler(EventAction):
 
     name = "skip_handler"
     title = gettext_lazy("Skip a handler")
-    button = ngettext_lazy("Skip it for %d event", "Skip it for %d events")
-    unaffected = ngettext_lazy(
-        "Not skipped for %d event: the handler has finished there, or is not known.",
-        "Not skipped for %d events: the handler has finished there, or is not known.",
+    warning = gettext_lazy(
+        "The handler will not run for these events, now or later. Skip it if its work has been "
+        "done another way or is no longer needed."
     )
 
     def __init__(self, handler: str = "") -> None:
         """Take the handler's name; without one, a person has to choose it first."""
         self.handler = handler
         self.log = f"Skipped the handler {handler}"
-        self.warning = _("The handler that you choose will not run for these events, now or later.")
-        if handler:
-            self.warning = _(
-                "%(name)s will not run for these events, now or later. Skip it if its work has "
-                "been done another way or is no longer needed."
-            ) % {"name": handler}
+
+    def names(self, event: WebhookEvent) -> list[str]:
+        """Return the handlers of an event that it may skip."""
+        names = unfinished_handlers(event)
+        return [name for name in names if self.handler in ("", name)]
 
     def affects(self, event: WebhookEvent) -> bool:
-        names = unfinished_handlers(event)
-        return self.handler in names if self.handler else bool(names)
+        return bool(self.names(event))
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
         if not self.handler or not handlers.skip(pk, self.handler, username=username):
@@ -218,20 +191,11 @@ class SkipHandler(EventAction):
 
     def include(self, event: WebhookEvent, plan: Plan) -> None:
         super().include(event, plan)
-        if not self.handler:
-            plan.choices.update(unfinished_handlers(event))
+        plan.choices.update(self.names(event))
 
     def sentences(self, effect: Effect) -> Iterator[Sentence]:
-        if not effect.changed:
-            return
-        skipped = ngettext(
-            "Skipped %(name)s for %(count)d event.",
-            "Skipped %(name)s for %(count)d events.",
-            effect.changed,
-        )
-        yield messages.SUCCESS, skipped % {"name": self.handler, "count": effect.changed}
-        others = sum(event.is_unfinished for event in effect.events.values())
-        if others:
+        yield from super().sentences(effect)
+        if others := sum(event.is_unfinished for event in effect.events.values()):
             unfinished = ngettext(
                 "%d of them is not done: another handler has not finished.",
                 "%d of them are not done: other handlers have not finished.",
@@ -247,14 +211,9 @@ class Reprocess(EventAction):
     permission = "reprocess"
     title = gettext_lazy("Read again")
     log = "Read again"
-    command = "cellcast_reprocess"
-    button = ngettext_lazy("Read %d event again", "Read %d events again")
-    will_do = ngettext_lazy(
-        "%d invalid event will be read again.", "%d invalid events will be read again."
-    )
-    unaffected = ngettext_lazy(
-        "%d event was understood: there is nothing to read again.",
-        "%d events were understood: there is nothing to read again.",
+    calls = gettext_lazy(
+        "Events that can now be read are stored, and their handlers run. The connected handlers "
+        "are:"
     )
 
     def affects(self, event: WebhookEvent) -> bool:
@@ -266,12 +225,8 @@ class Reprocess(EventAction):
 
     def plan(self, events: Iterable[WebhookEvent]) -> Plan:
         plan = super().plan(events)
-        plan.first.update(dict.fromkeys(connected_handlers(), len(plan.keys)))
+        plan.first.update(dict.fromkeys(connected_handlers(), 0))
         return plan
-
-    @property
-    def is_queued(self) -> bool:
-        return conf.run_handlers == "task"
 
     def sentences(self, effect: Effect) -> Iterator[Sentence]:
         invalid = [event for event in effect.events.values() if self.affects(event)]
@@ -295,44 +250,32 @@ class Dismiss(EventAction):
     permission = "dismiss"
     title = gettext_lazy("Dismiss")
     log = "Dismissed"
-    button = ngettext_lazy("Dismiss %d event", "Dismiss %d events")
-    will_do = ngettext_lazy(
-        "%d invalid event will no longer be counted. It is kept, the filter “dismissed” "
-        "finds it, and you can undo this.",
-        "%d invalid events will no longer be counted. They are kept, the filter "
-        "“dismissed” finds them, and you can undo this.",
+    consequence = gettext_lazy(
+        "What is dismissed is no longer counted. It is kept, the filter “dismissed” finds it, and "
+        "you can undo this."
     )
-    done = ngettext_lazy("%d event dismissed.", "%d events dismissed.")
-    unaffected = ngettext_lazy(
-        "%d event was not dismissed: only invalid ones can be, and once.",
-        "%d events were not dismissed: only invalid ones can be, and once.",
-    )
+    undoes: ClassVar[bool] = False
 
     def affects(self, event: WebhookEvent) -> bool:
-        return event.outcome == WebhookEvent.Outcome.INVALID and event.dismissed_at is None
+        is_invalid = event.outcome == WebhookEvent.Outcome.INVALID
+        return is_invalid and (event.dismissed_at is not None) == self.undoes
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
-        return _save_dismissal(pk, WebhookEvent.objects.fresh().invalid(), timezone.now())
+        chosen = WebhookEvent.objects.fresh().filter(pk=pk)
+        # Somebody may have been quicker.
+        affected = chosen.dismissed() if self.undoes else chosen.invalid()
+        at = None if self.undoes else timezone.now()
+        return list(chosen) if affected.update(dismissed_at=at) else []
 
 
-class UndoDismissal(EventAction):
+class UndoDismissal(Dismiss):
     """Counts dismissed events as invalid again."""
 
     name = "undo_dismissal"
-    permission = "dismiss"
     title = gettext_lazy("Undo the dismissal")
     log = "Undid the dismissal"
-    button = ngettext_lazy("Count %d event again", "Count %d events again")
-    done = ngettext_lazy(
-        "%d event is counted as invalid again.", "%d events are counted as invalid again."
-    )
-    unaffected = ngettext_lazy("%d event was not dismissed.", "%d events were not dismissed.")
-
-    def affects(self, event: WebhookEvent) -> bool:
-        return event.outcome == WebhookEvent.Outcome.INVALID and event.dismissed_at is not None
-
-    def run(self, pk: int, username: str) -> list[WebhookEvent]:
-        return _save_dismissal(pk, WebhookEvent.objects.fresh().dismissed(), None)
+    consequence = gettext_lazy("It counts as invalid again.")
+    undoes = True
 
 
 ACTIONS: list[type[EventAction]] = [
@@ -345,96 +288,56 @@ ACTIONS: list[type[EventAction]] = [
 ]
 """In the order in which the pages offer them."""
 
-
-def sentences_of_handlers(effect: Effect) -> Iterator[Sentence]:
-    """Say of the events how far they are, which handlers failed, and which could not run."""
-    states = Counter(event.state for event in effect.events.values())
-    if done := states[WebhookEvent.State.DONE]:
-        finished = ngettext(
-            "%d event done: all its handlers have finished.",
-            "%d events done: all their handlers have finished.",
-            done,
-        )
-        yield messages.SUCCESS, finished % done
-    if pending := states[WebhookEvent.State.PENDING]:
-        yield messages.WARNING, _sentence_of_unfinished(effect, pending)
-    if failed := states[WebhookEvent.State.FAILED]:
-        used_up = ngettext(
+SENTENCES = {
+    WebhookEvent.State.DONE: (
+        messages.SUCCESS,
+        ngettext_lazy("%d event is done.", "%d events are done."),
+    ),
+    WebhookEvent.State.PENDING: (
+        messages.WARNING,
+        ngettext_lazy(
+            "%d event is not done yet: its handlers run later.",
+            "%d events are not done yet: their handlers run later.",
+        ),
+    ),
+    WebhookEvent.State.FAILED: (
+        messages.ERROR,
+        ngettext_lazy(
             "%d event has used up its retries and needs your attention.",
             "%d events have used up their retries and need your attention.",
-            failed,
-        )
-        yield messages.ERROR, used_up % failed
-    ran: set[str] = set()
+        ),
+    ),
+}
+
+
+def sentences_of_handlers(effect: Effect) -> Iterator[Sentence]:
+    """Say of the events how far they are, which handlers failed now, and which could not run."""
+    states = Counter(event.state for event in effect.events.values())
+    for state, (level, words) in SENTENCES.items():
+        if count := states[state]:
+            yield level, words % count
     errors: dict[str, str] = {}
-    missing: Counter[str] = Counter()
+    missing: set[str] = set()
     for event in effect.events.values():
-        missing.update(_missing(event))
+        missing |= _missing(event)
         for name, result in event.handler_results.items():
-            if time_of(result["at"]) < effect.started_at:
-                continue  # it ran before, not now
-            ran.add(name)
-            if result["error"]:
-                errors[name] = result["error"]
-    if errors:
-        yield messages.ERROR, _sentence_of_errors(ran, errors)
-    for name, count in sorted(missing.items()):
-        did_not_run = ngettext(
-            "Not connected here, so it did not run for %(count)d event: %(name)s",
-            "Not connected here, so it did not run for %(count)d events: %(name)s",
-            count,
-        )
-        yield messages.WARNING, did_not_run % {"count": count, "name": name}
-
-
-def _sentence_of_unfinished(effect: Effect, count: int) -> str:
-    due = [event.next_run_at for event in effect.events.values() if event.next_run_at]
-    pause = min(due, default=effect.started_at) - timezone.now()
-    if pause <= timedelta():
-        queued = ngettext(
-            "%(count)d event is queued: its handlers run shortly.",
-            "%(count)d events are queued: their handlers run shortly.",
-            count,
-        )
-        return queued % {"count": count}
-    retrying = ngettext(
-        "%(count)d event is not done yet. Next retry in %(pause)s.",
-        "%(count)d events are not done yet. Next retry in %(pause)s.",
-        count,
-    )
-    return retrying % {"count": count, "pause": duration(pause)}
-
-
-def _sentence_of_errors(ran: set[str], errors: dict[str, str]) -> str:
-    named = sorted(errors.items())[:MAX_ERRORS]
-    failed = ngettext(
-        "%(count)d of %(all)d handler failed: %(errors)s",
-        "%(count)d of %(all)d handlers failed: %(errors)s",
-        len(ran),
-    )
-    return failed % {
-        "count": len(errors),
-        "all": len(ran),
-        "errors": "; ".join(f"{name} — {beginning(each, MAX_ERROR)}" for name, each in named),
-    }
+            if result["error"] and time_of(result["at"]) >= effect.started_at:
+                errors[name] = beginning(result["error"], MAX_ERROR)
+    for name, error in sorted(errors.items())[:MAX_ERRORS]:
+        yield messages.ERROR, _("%(name)s failed: %(error)s") % {"name": name, "error": error}
+    for name in sorted(missing):
+        did_not_run = _("%(name)s did not run: it is not connected in this process.")
+        yield messages.WARNING, did_not_run % {"name": name}
 
 
 def unfinished_handlers(event: WebhookEvent) -> list[str]:
     """Return the names of the handlers that can be skipped for an event."""
     if not event.is_unfinished:
         return []
-    names = dict.fromkeys([each.name for each in calls_of(event)])
-    names |= dict.fromkeys(event.handler_results)
+    names = dict.fromkeys([*(each.name for each in calls_of(event)), *event.handler_results])
     return [name for name in names if not event.has_finished(name)]
 
 
 def _missing(event: WebhookEvent) -> set[str]:
     """Return the handlers that failed for an event and are not connected in this process."""
     return set(event.handler_errors()) - {each.name for each in calls_of(event)}
-
-
-def _save_dismissal(pk: int, events: Any, at: datetime | None) -> list[WebhookEvent]:
-    """Dismiss one of ``events`` or undo that, unless somebody was quicker."""
-    if not events.filter(pk=pk).update(dismissed_at=at):
-        return []
-    return list(WebhookEvent.objects.fresh().filter(pk=pk))

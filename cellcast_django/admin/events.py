@@ -14,7 +14,6 @@ from django.utils.translation import gettext, gettext_lazy as _
 from cellcast_django.admin.confirmation import (
     Act,
     ActOnHandler,
-    OfferedAction,
     handlers_of,
     in_list,
     offered_actions,
@@ -30,17 +29,16 @@ from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     FormattedBody,
     Unprinted,
+    ago,
     beginning,
-    brief_ago,
     format_body,
 )
-from cellcast_django.admin.event_actions import ACTIONS
+from cellcast_django.admin.event_actions import ACTIONS, EventAction
 from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import (
     HandlerFilter,
     KindFilter,
     OutcomeFilter,
-    OwnNumberOfMessageFilter,
     ReceivedFilter,
     TestFilter,
 )
@@ -60,7 +58,7 @@ class WebhookEventRows(Rows):
 
     @admin.display(description=_("received"))
     def when(self, event: WebhookEvent) -> SafeString:
-        return brief_ago(event.received_at)
+        return ago(event.received_at)
 
     @admin.display(description=_("type"))
     def content(self, event: WebhookEvent) -> SafeString:
@@ -91,7 +89,7 @@ class WebhookEventRows(Rows):
         change = getattr(event, "status_change", None)
         return change.status if change else ""
 
-    @admin.display(description=_("outcome"))
+    @admin.display(description=_("state"))
     def state(self, event: WebhookEvent) -> SafeString | str:
         """Return the handlers' progress as a badge, or why no handler runs."""
         return self.event_state(event) or outcome_badge(event)
@@ -111,7 +109,7 @@ class WebhookEventRows(Rows):
         if event.message_id and text and may_follow:
             text = self.link_to_contact(event.message_id, text)
         badge = opt_out_badge(customer.opted_out_since, is_brief=is_brief)
-        return format_html("{} {} {}", text, self.own_number(event.message), badge)
+        return format_html("{} {}", text, badge)
 
     @admin.display(description=_("problem"), empty_value="")
     def problem(self, event: WebhookEvent) -> str:
@@ -167,11 +165,10 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         KindFilter,
         HandlerFilter,
         ReceivedFilter,
-        OwnNumberOfMessageFilter,
         TestFilter,
     ]
-    list_select_related = ["message", "status_change"]
-    list_defer = ["body", "message__body", "message__original_body"]
+    list_select_related = ["status_change"]
+    list_defer = ["body"]
     search_fields = ["contact", "cellcast_id"]
     search_help_text = _("Phone number (any format), Cellcast id, or event number.")
     fields = [
@@ -204,7 +201,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
             sentence=sentence_of(obj),
             contact=rows.contact_html(obj, is_brief=False),
             message_link=obj.message and rows.link(obj, obj.message, gettext("View message")),
-            actions=list(offered_actions(viewer, obj)),
+            actions=offered_actions(viewer, obj),
             handlers=handlers_of(viewer, obj),
             formatted_body=format_body(obj.body, obj.content_type),
         )
@@ -220,6 +217,7 @@ class EventPage:
     sentence: str
     contact: str
     message_link: str | None
-    actions: list[OfferedAction]
+    actions: list[tuple[EventAction, str]]
+    """What this person can do with the event, and where."""
     handlers: list[HandlerRow]
     formatted_body: FormattedBody

@@ -12,8 +12,7 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.badges import status_badge, test_badge
-from cellcast_django.admin.display.texts import beginning, brief_ago
-from cellcast_django.admin.lists.filters import OwnNumberOfMessageFilter
+from cellcast_django.admin.display.texts import ago, beginning
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search, spellings
@@ -35,7 +34,7 @@ class StatusChangeRows(Rows):
 
     @admin.display(description=_("recorded at"))
     def when(self, change: StatusChange) -> SafeString:
-        return brief_ago(change.recorded_at)
+        return ago(change.recorded_at)
 
     @admin.display(description=_("contact"))
     def contact(self, change: StatusChange) -> str:
@@ -43,7 +42,7 @@ class StatusChangeRows(Rows):
         if self.hides_message(change):
             return message.cellcast_id
         who = self.customer(change).html or message.cellcast_id
-        return format_html("{} {}", self.link(change, message, who), self.own_number(message))
+        return self.link(change, message, who)
 
     @admin.display(description=_("status"))
     def state(self, change: StatusChange) -> SafeString:
@@ -60,10 +59,6 @@ class StatusChangeRows(Rows):
             return gettext("first report")
         words = gettext("was") if change.applied else gettext("came late: it stays")
         return format_html("{} {}", words, status_badge(change.previous_status))
-
-    @admin.display(description=_("status"))
-    def status_alone(self, change: StatusChange) -> SafeString:
-        return status_badge(change.status)
 
     @admin.display(description=_("previous status"))
     def previous_status(self, change: StatusChange) -> str:
@@ -102,7 +97,6 @@ class StatusChangeAdmin(ReadOnlyAdmin):
         StatusChangeRows.reason,
         StatusChangeRows.effect,
     ]
-    list_filter = [OwnNumberOfMessageFilter]
     ordering = ["-pk"]
     list_select_related = ["message", "event"]
     list_defer = ["message__body", "message__original_body", "event__body"]
@@ -113,7 +107,7 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     )
     fields = [
         "recorded_at",
-        (StatusChangeRows.status_alone, StatusChangeRows.previous_status, "applied"),
+        (StatusChangeRows.state, StatusChangeRows.previous_status, "applied"),
         StatusChangeRows.whole_reason,
         ("message", "event"),
     ]

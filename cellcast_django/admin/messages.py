@@ -17,7 +17,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import Customer, may_be_name, references_of
+from cellcast_django.admin.contacts import Customer, Named, may_be_name, references_of
 from cellcast_django.admin.display.badges import (
     HandlerRow,
     Tone,
@@ -33,8 +33,8 @@ from cellcast_django.admin.display.badges import (
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     Unprinted,
+    ago,
     beginning,
-    brief_ago,
     duration,
     media_links,
 )
@@ -59,7 +59,6 @@ from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.models.message import HAS_REFERENCE
-from cellcast_django.payloads import Endpoint, Reply, StatusReport, read
 from cellcast_django.statuses import description_of
 
 MAX_TEXT_LENGTH = 160
@@ -79,7 +78,7 @@ class MessageRows(Rows):
 
     @admin.display(description=_("when"))
     def when(self, message: Message) -> SafeString:
-        return brief_ago(message.created_at)
+        return ago(message.created_at)
 
     @admin.display(description=_("contact"))
     def contact(self, message: Message) -> SafeString:
@@ -256,7 +255,6 @@ class Step:
     """Cellcast's own words about a failure."""
     stayed: SafeString | None = None
     """The status that the message kept, if the report came late."""
-    event: WebhookEvent | None = None
     wait: str = ""
 
 
@@ -266,7 +264,8 @@ class MessagePage:
 
     message: Message
     customer: Customer
-    reference: SafeString | str
+    references: list[Named]
+    """What the host project calls its reference, if there is one."""
     answered: SafeString | str
     """The text that a reply answers, as a link to its message."""
     events: list[EventOfMessage] | None
@@ -296,12 +295,12 @@ class MessagePage:
             all_events_url = viewer.url(WebhookEvent, "changelist") + of_message
         if viewer.may_view(StatusChange):
             changes = viewer.rows(StatusChange).filter(message=message).order_by("pk")
-            timeline = steps(message, changes[:MAX_CHANGES], [each.event for each in events or ()])
+            timeline = steps(message, changes[:MAX_CHANGES])
             history_url = viewer.url(StatusChange, "changelist") + of_message
         return cls(
             message=message,
             customer=rows.customer(message),
-            reference=reference_html(viewer, message),
+            references=list(references_of(viewer, [message.reference]).values()),
             answered=link_to_answered(viewer, message),
             events=events,
             has_more_events=has_more_events,
@@ -346,13 +345,6 @@ class MessagePage:
         return [row for each in self.events or () for row in each.handlers]
 
 
-def reference_html(viewer: Viewer, message: Message) -> SafeString | str:
-    """Return what a message's reference is called, as a link to the host project's page if any."""
-    if not message.reference:
-        return ""
-    return references_of(viewer, [message.reference])[message.reference].html
-
-
 def link_to_answered(viewer: Viewer, reply: Message) -> SafeString | str:
     """Return the text that a reply most probably answers, as a link to its message."""
     found = reply.in_reply_to
@@ -367,14 +359,8 @@ def link_to_answered(viewer: Viewer, reply: Message) -> SafeString | str:
     return format_html('<a href="{}" data-answered="{}"><bdi>{}</bdi></a>', url, found.pk, words)
 
 
-def steps(
-    message: Message, changes: Iterable[StatusChange], events: Iterable[WebhookEvent]
-) -> list[Step]:
-    """Return the submission, each reported status, and each repeated report.
-
-    The list is empty if nothing has been reported.
-    """
-    duplicates = (each for each in events if each.outcome == WebhookEvent.Outcome.DUPLICATE)
+def steps(message: Message, changes: Iterable[StatusChange]) -> list[Step]:
+    """Return the submission and each reported status; nothing if nothing has been reported."""
     is_reply = message.direction == Direction.INBOUND
     reported = [
         Step(
@@ -386,24 +372,12 @@ def steps(
         )
         for change in changes
     ]
-    reported += map(_step_of_duplicate, duplicates)
-    if not reported:
-        return []
-    if message.submitted_at is not None:
+    if reported and message.submitted_at is not None:
         sentence = _("Accepted by Cellcast (time from the message id)")
         reported.append(Step(message.submitted_at, badge(Tone.QUIET, _("submitted")), sentence))
-    ordered = sorted(reported, key=attrgetter("at"))  # stable: changes precede their duplicates
+    ordered = sorted(reported, key=attrgetter("at"))
     waits = [f"+{duration(step.at - previous.at)}" for previous, step in pairwise(ordered)]
-    return [replace(step, wait=wait) for step, wait in zip(ordered, ["", *waits], strict=True)]
-
-
-def _step_of_duplicate(event: WebhookEvent) -> Step:
-    # Only the body of the event has the repeated status, and it may be redacted.
-    [payload, *_others] = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))
-    sentence = gettext("Repeated")
-    if isinstance(payload, Reply | StatusReport):
-        sentence = gettext("Repeated: “%(status)s”") % {"status": payload.status}
-    return Step(event.received_at, badge(Tone.QUIET, _("duplicate")), sentence, event=event)
+    return [replace(step, wait=wait) for step, wait in zip(ordered, ["", *waits], strict=False)]
 
 
 def why_empty(message: Message) -> str:

@@ -1,31 +1,26 @@
 """The pages of opt-outs: who must not be texted, how that came, and how staff begin and end one."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.admin.contacts import Customer, customer_of
-from cellcast_django.admin.display.badges import Tone, badge, opt_out_state_badge, test_badge
+from cellcast_django.admin.display.badges import Tone, badge, opt_out_state_badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     Unprinted,
+    ago,
     beginning,
-    brief_ago,
     counted,
     exact_time,
-    grouped,
     isolated,
     readable_number,
 )
@@ -36,7 +31,8 @@ from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search, spellings
-from cellcast_django.admin.page import MAX_SECONDS, Page
+from cellcast_django.admin.page import Page
+from cellcast_django.admin.selection import MAX_SELECTED, ChosenRows, confirmed, in_time, tell_left
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
@@ -54,7 +50,6 @@ from cellcast_django.payloads import clean
 MESSAGE = "message"
 """Names the message from whose page a form was opened."""
 MAX_NOTE_LENGTH = 1_000
-MAX_SELECTED = 1_000  # opt-outs that are ended at once
 MAX_USERNAMES = 30  # of secrets, in the filter
 MAX_QUOTE_LENGTH = 500  # characters of a reply that the suggested reason quotes
 
@@ -118,13 +113,13 @@ class BegunFilter(PeriodFilter):
 
 
 class ReasonForm(forms.Form):
-    """Why an opt-out ends."""
+    """Why an opt-out begins or ends."""
 
     reason = forms.CharField(
         label=_("Reason"),
         max_length=MAX_NOTE_LENGTH,
         widget=forms.Textarea(attrs={"rows": 3, "dir": "auto"}),
-        help_text=_("For example: signed up again at the counter. Stored with the opt-out."),
+        help_text=_("For example: asked at the counter. Stored with the opt-out."),
     )
 
 
@@ -145,12 +140,6 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
     class Meta:
         model = OptOut
         fields: list[str] = []
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["reason"].help_text = _(
-            "For example: asked at the counter. Stored with the opt-out."
-        )
 
     def clean_number(self) -> str:
         """Refuse what is not a phone number: a typo would opt nobody out."""
@@ -216,7 +205,7 @@ class OptOutRows(Rows):
 
     @admin.display(description=_("since"))
     def when(self, opt_out: OptOut) -> SafeString:
-        return brief_ago(opt_out.since)
+        return ago(opt_out.since)
 
     @admin.display(description=_("event"))
     def event(self, opt_out: OptOut) -> str:
@@ -226,15 +215,7 @@ class OptOutRows(Rows):
 
     @admin.display(description=_("state"))
     def state(self, opt_out: OptOut) -> SafeString:
-        is_test = test_badge(opt_out.event_id in self._tests)
-        return format_html("{} {}", opt_out_state_badge(opt_out), is_test)
-
-    @cached_property
-    def _tests(self) -> set[int | None]:
-        """The events of our own Test Sends."""
-        keys = [row.event_id for row in self.rows if row.event_id]
-        events = WebhookEvent.objects.filter(pk__in=keys, is_test=True)
-        return set(events.values_list("pk", flat=True))
+        return opt_out_state_badge(opt_out)
 
 
 class OptOutSearch(Search):
@@ -253,16 +234,21 @@ class OptOutExport(Export):
 
 
 @shown
-class EndPageContent:
-    """Whom the form opts back in."""
+class EndContent(ChosenRows):
+    """Whom the form opts back in, or how many and how each of them began."""
 
     form: ReasonForm
-    customer: Customer
-    back_url: str
+    customer: Customer | None
+    sources: list[tuple[str, int]]
+    seen: int
+    """The last row of any history when the page was first shown."""
 
 
 class EndPage(Page):
-    """Opts a contact back in, after asking why."""
+    """Opts one contact back in, or those that were selected in the list, after asking why.
+
+    Run again, it goes on with those that are left.
+    """
 
     name = "end"
     route = "<int:pk>/end/"
@@ -272,112 +258,62 @@ class EndPage(Page):
     template = "cellcast_django/optout/end.html"
 
     def show(self, pk: int) -> HttpResponse:
-        viewer, request = self.viewer, self.request
-        found: OptOut = get_object_or_404(viewer.rows(OptOut), pk=pk)
-        url = url_to_go_back_to(viewer, asked_in(viewer), found)
-        if not found.is_active:
-            viewer.tell(gettext("This opt-out has already ended."), messages.INFO)
-            return HttpResponseRedirect(url)
-        form = ReasonForm(request.POST or None)
-        if request.method == "POST" and form.is_valid():
-            reason = form.cleaned_data["reason"]
-            if opt_in(found.contact, note=reason, username=viewer.username):
-                viewer.log(found, "Ended the opt-out.")
-                viewer.tell(gettext("The opt-out has ended."))
-            return HttpResponseRedirect(url)
-        return self.render(EndPageContent(form, customer_of(found.contact), url))
+        chosen = self.viewer.rows(OptOut).filter(pk=pk)
+        found = get_object_or_404(chosen)
+        url = url_to_go_back_to(self.viewer, asked_in(self.viewer), found)
+        return self.ask_or_end(chosen, url) or HttpResponseRedirect(url)
 
-
-@shown
-class EndSelectedContent:
-    """How many opt-outs the form ends, and how each of them began."""
-
-    form: ReasonForm
-    sources: list[tuple[str, int]]
-    keys: list[int]
-    seen: int
-    """The last row of any history when the page was first shown."""
-    has_more: bool
-    back_url: str
-
-    limit = grouped(MAX_SELECTED)
-    checkbox_name = ACTION_CHECKBOX_NAME
-
-    @property
-    def joined_keys(self) -> str:
-        """One field of the form: Django allows 1,000."""
-        return ",".join(map(str, self.keys))
-
-
-class EndSelected(Page):
-    """Opts the contacts back in that were selected in the list, after asking for one reason.
-
-    Run again, it goes on with those that are left.
-    """
-
-    model = OptOut
-    title = EndPage.title
-    template = "cellcast_django/optout/end_selected.html"
-
-    def ask_or_end(self, selected: Any) -> HttpResponse | None:
-        """Ask, or end them; ``None`` leads back to the list."""
+    def ask_or_end(self, chosen: Any, back_url: str) -> HttpResponse | None:
+        """Ask, or end them; ``None`` leads back."""
         posted = self.request.POST
-        is_confirmed = "confirmed" in posted
-        form = ReasonForm(posted if is_confirmed else None)
-        if is_confirmed:
-            keys = [key for key in posted.get("keys", "").split(",") if is_key(key)]
-            selected = self.viewer.rows(OptOut).filter(pk__in=keys[:MAX_SELECTED])
-        found = list(selected.active().order_by("pk").only("pk", "source")[: MAX_SELECTED + 1])
-        seen = posted.get("seen", "")
+        form = ReasonForm(posted if "reason" in posted else None)
+        found = list(chosen.active().order_by("pk").defer("note")[: MAX_SELECTED + 1])
+        seen = int(posted["seen"]) if is_key(posted.get("seen", "")) else newest_change()
         if not found:
-            self.viewer.tell(gettext("These opt-outs have already ended."), messages.INFO)
+            self.viewer.tell(gettext("This has already ended."), messages.INFO)
         elif form.is_valid():
-            self.end([each.pk for each in found], int(seen) if is_key(seen) else 0, form)
+            self.end(found, seen, form.cleaned_data["reason"])
         else:
-            return self.ask(found, seen, form)
+            return self.ask(found, seen, form, back_url)
         return None
 
-    def ask(self, found: list[OptOut], seen: str, form: ReasonForm) -> HttpResponse:
-        newest = OptOutChange.objects.order_by("-pk").values_list("pk", flat=True).first()
+    def ask(self, found: list[OptOut], seen: int, form: ReasonForm, back_url: str) -> HttpResponse:
         chosen = found[:MAX_SELECTED]
-        sources = Counter(each.get_source_display() for each in chosen)
-        content = EndSelectedContent(
-            form=form,
-            sources=sorted(sources.items()),
+        content = EndContent(
             keys=[each.pk for each in chosen],
-            seen=int(seen) if is_key(seen) else newest or 0,
             has_more=len(found) > MAX_SELECTED,
-            back_url=self.request.get_full_path(),
+            back_url=back_url,
+            form=form,
+            customer=customer_of(chosen[0].contact) if len(chosen) == 1 else None,
+            sources=sorted(Counter(each.get_source_display() for each in chosen).items()),
+            seen=seen,
         )
         return self.render(content)
 
-    def end(self, keys: list[int], seen: int, form: ReasonForm) -> None:
+    def end(self, found: list[OptOut], seen: int, reason: str) -> None:
         """End them until time is up, each by itself; leave alone what has begun again since."""
-        stop_at = time.monotonic() + MAX_SECONDS
-        reason, username = form.cleaned_data["reason"], self.viewer.username
-        left, ended = len(keys), 0
+        tried = ended = 0
         try:
-            for pk in keys:
-                if time.monotonic() >= stop_at:
-                    break
-                left -= 1
+            for pk in in_time([each.pk for each in found]):
+                tried += 1
                 later = OptOutChange.objects.fresh().filter(opt_out=pk, pk__gt=seen)
                 opt_out = OptOut.objects.fresh().filter(pk=pk).exclude(Exists(later)).first()
-                if opt_out and opt_in(opt_out.contact, note=reason, username=username):
+                if opt_out and opt_in(opt_out.contact, note=reason, username=self.viewer.username):
                     ended += 1
         finally:
-            if ended:
+            if ended and len(found) == 1:
+                self.viewer.log(found[0], "Ended the opt-out.")
+            elif ended:
                 self.viewer.log_list(OptOut, f"Ended {counted(ended, 'opt-out', 'opt-outs')}.")
         sentence = ngettext("%d opt-out has ended.", "%d opt-outs have ended.", ended)
         self.viewer.tell(sentence % ended)
-        if left:
-            words = ngettext(
-                "Stopped after %(seconds)d seconds with %(count)d left. Do it again to continue.",
-                "Stopped after %(seconds)d seconds with %(count)d left. Do it again to continue.",
-                left,
-            )
-            values = {"seconds": MAX_SECONDS, "count": left}
-            self.viewer.tell(words % values, messages.WARNING)
+        tell_left(self.viewer, len(found) - tried)
+
+
+def newest_change() -> int:
+    """Return the key of the last row of any history."""
+    changes = OptOutChange.objects.fresh().order_by("-pk")
+    return changes.values_list("pk", flat=True).first() or 0
 
 
 @admin.action(permissions=["end"], description=_("Opt back in"))
@@ -385,7 +321,9 @@ def end_selected(
     model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]
 ) -> HttpResponse | None:
     """End the opt-outs that were selected."""
-    return EndSelected(Viewer(model_admin.admin_site, request)).ask_or_end(queryset)
+    viewer = Viewer(model_admin.admin_site, request)
+    chosen = confirmed(viewer, OptOut) if "confirmed" in request.POST else queryset
+    return EndPage(viewer).ask_or_end(chosen, request.get_full_path())
 
 
 class OptOutAdmin(ReadOnlyAdmin):
@@ -404,6 +342,7 @@ class OptOutAdmin(ReadOnlyAdmin):
     ]
     list_filter = [StateFilter, SourceFilter, BegunFilter, SecretFilter]
     actions = [end_selected]
+    nothing_here = _("Nobody has opted out.")
     list_defer = ["note"]
     ordering = ["-since", "-pk"]
     fields = [("since", "source", "event"), ("ended_at", "note")]
@@ -425,11 +364,6 @@ class OptOutAdmin(ReadOnlyAdmin):
         if obj is None:
             return [(None, {"fields": ["number", "reason"]})]
         return super().get_fieldsets(request, obj)
-
-    def nothing_here(self) -> str:
-        """Say of a running site that nobody has opted out: it need not be set up."""
-        is_running = WebhookEvent.objects.exists() or Message.objects.exists()
-        return gettext("Nobody has opted out.") if is_running else ""
 
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any

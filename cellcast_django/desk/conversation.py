@@ -27,7 +27,6 @@ from cellcast_django.admin.display.texts import (
     beginning,
     clock,
     exact_time,
-    localised,
     number_html,
     own_number_html,
 )
@@ -114,7 +113,7 @@ class Bubble:
         at = self.message.handled_at
         if at is None:
             return ""
-        same_day = localised(at).date() == localised(self.at).date()
+        same_day = timezone.localtime(at).date() == timezone.localtime(self.at).date()
         return clock(at) if same_day else exact_time(at)
 
 
@@ -134,7 +133,7 @@ class Thread:
         """What happened, by the days of the reader's time zone."""
         items: list[Bubble | OptOutChange] = [*self.bubbles, *self.dividers]
         items.sort(key=attrgetter("at"))
-        by_day = groupby(items, key=lambda item: localised(item.at).date())
+        by_day = groupby(items, key=lambda item: timezone.localtime(item.at).date())
         return [(day, list(each)) for day, each in by_day]
 
     @property

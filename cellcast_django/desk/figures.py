@@ -367,7 +367,7 @@ def days_table(column: Column) -> Days:
     rows = []
     past = [day for day in column.choice.period.days if day <= today()]
     for place, day in enumerate(past):
-        url = f"{column.list_url}&period={day.isoformat()}"
+        url = f"{column.list_url}&{days_of(Period(day, day))}"
         counts = [LinkedCount.of(counts[place], url, query) for _label, counts, query in used]
         rows.append(FigureRow(day.isoformat(), date_format(day, "D j M"), counts))
     totals = [column.figure_of(sum(counts), query) for _label, counts, query in used]

@@ -9,7 +9,6 @@ from django.utils.translation import get_language, gettext
 from cellcast_django.admin.display.badges import reason_html
 from cellcast_django.admin.display.texts import (
     ago,
-    brief_ago,
     day_words,
     exact_seconds,
     exact_time,
@@ -21,7 +20,7 @@ from cellcast_django.admin.display.texts import (
 
 register = Library()
 FILTERS: list[Callable[..., str]] = [
-    *(ago, brief_ago, day_words, exact_seconds, exact_time, machine_time),
+    *(ago, day_words, exact_seconds, exact_time, machine_time),
     *(grouped, media_links, readable_number, reason_html),
 ]
 for each in FILTERS:

@@ -944,7 +944,7 @@ def test_overview_starts_with_waiting_count_and_longest_wait(reader: Client) -> 
     )
     to_answer_section = section(page.text, "to-answer")
     assert words(only(to_answer_section, "a[@class='cellcast-value']")) == "2"
-    assert "1 hour ago" in words(to_answer_section)
+    assert "1 h ago" in words(to_answer_section)
 
 
 def test_overview_hides_messages_without_permission() -> None:

@@ -1,7 +1,6 @@
 """Numbers, names, times and texts as people read them; pictures as links that nothing fetches."""
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -104,8 +103,7 @@ def beginning(text: str, length: int) -> str:
 
 def exact_time(time: datetime, clock: str = "H:i") -> str:
     """Return a time with the reader's zone: ``26 Nov 2026, 12:16 AEDT``."""
-    zone = " T" if timezone.is_aware(time) else ""
-    return isolated(date_format(localised(time), f"j M Y, {clock}{zone}"))
+    return isolated(date_format(timezone.localtime(time), f"j M Y, {clock} T"))
 
 
 def exact_seconds(time: datetime) -> SafeString:
@@ -116,17 +114,17 @@ def exact_seconds(time: datetime) -> SafeString:
 
 def machine_time(time: datetime) -> str:
     """Return a time for ``datetime`` attributes, which allow three decimals."""
-    return localised(time).isoformat(timespec="milliseconds")
+    return timezone.localtime(time).isoformat(timespec="milliseconds")
 
 
 def day(time: datetime) -> str:
     """Return the day of a time in the reader's zone: ``26 Nov 2026``."""
-    return isolated(date_format(localised(time), "j M Y"))
+    return isolated(date_format(timezone.localtime(time), "j M Y"))
 
 
 def clock(time: datetime) -> str:
     """Return the time of day in the reader's zone: ``21:27``."""
-    return date_format(localised(time), "H:i")
+    return date_format(timezone.localtime(time), "H:i")
 
 
 def day_words(day: date) -> str:
@@ -152,48 +150,31 @@ class Unprinted:
 
 def ago(time: datetime) -> SafeString:
     """Return how long ago a time was; hovering, screen readers and paper give the exact time."""
-    return _ago_html(time, _AGES)
-
-
-def brief_ago(time: datetime) -> SafeString:
-    """Return the same for the narrow columns of lists."""
-    return _ago_html(time, _BRIEF_AGES)
-
-
-def _ago_html(time: datetime, ages: "_Ages") -> SafeString:
     exact = exact_time(time)
     return format_html(
         '<time datetime="{}" title="{}"><bdi>{}</bdi><span class="cellcast-hidden">, </span>'
         '<span class="cellcast-hidden cellcast-exact">{}</span></time>',
         machine_time(time),
         exact,
-        _ago_in_words(time, ages),
+        _ago_in_words(time),
         exact,
     )
 
 
-_Ages = list[tuple[timedelta, Any]]
-
 # Not ``timesince``: Django translates that into languages that our "ago" has no translation for.
-_AGES: _Ages = [
+_AGES = [
     (timedelta(days=365), ngettext_lazy("%(count)d year ago", "%(count)d years ago", "count")),
     (timedelta(days=30), ngettext_lazy("%(count)d month ago", "%(count)d months ago", "count")),
     (timedelta(days=7), ngettext_lazy("%(count)d week ago", "%(count)d weeks ago", "count")),
     (timedelta(days=1), ngettext_lazy("%(count)d day ago", "%(count)d days ago", "count")),
-    (timedelta(hours=1), ngettext_lazy("%(count)d hour ago", "%(count)d hours ago", "count")),
-    (timedelta(minutes=1), ngettext_lazy("%(count)d minute ago", "%(count)d minutes ago", "count")),
-]
-
-_BRIEF_AGES = [
-    *_AGES[:-2],
     (timedelta(hours=1), ngettext_lazy("%(count)d h ago", "%(count)d h ago", "count")),
     (timedelta(minutes=1), ngettext_lazy("%(count)d min ago", "%(count)d min ago", "count")),
 ]
 
 
-def _ago_in_words(time: datetime, ages: _Ages) -> str:
+def _ago_in_words(time: datetime) -> str:
     age = timezone.now() - time
-    for unit, words in ages:
+    for unit, words in _AGES:
         if age >= unit:
             return str(words % {"count": age // unit})
     return _("just now")
@@ -201,12 +182,7 @@ def _ago_in_words(time: datetime, ages: _Ages) -> str:
 
 def today() -> date:
     """Return today's date in the reader's time zone."""
-    return localised(timezone.now()).date()
-
-
-def localised(time: datetime) -> datetime:
-    """Return a time in the reader's time zone; a naive one unchanged."""
-    return timezone.localtime(time) if timezone.is_aware(time) else time
+    return timezone.localdate()
 
 
 def duration(time: timedelta) -> str:
@@ -225,10 +201,6 @@ def duration(time: timedelta) -> str:
 
 MAX_ROWS = 200  # fields of a form that are shown; Cellcast sends a handful
 
-MAX_INDENT = 30  # levels: in a deeply nested body, most of the output would be spaces
-
-_PART = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
-
 
 @dataclass(frozen=True, repr=False)
 class FormattedBody:
@@ -240,7 +212,10 @@ class FormattedBody:
 
 
 def format_body(body: str, content_type: str) -> FormattedBody:
-    """Return the body with one value per line. Nothing is left out, no number is changed."""
+    """Return the body as people read it: one value per line, escapes decoded.
+
+    It stands beside the raw body, which alone has each digit and each repeated key.
+    """
     text = body.removeprefix("\ufeff").strip()
     if not text:
         return FormattedBody(reason=_("The body is empty."))
@@ -250,49 +225,11 @@ def format_body(body: str, content_type: str) -> FormattedBody:
     if is_too_deep(text):
         return FormattedBody(reason=_("The JSON is nested too deeply."))
     try:
-        json.loads(text, strict=False, parse_int=str)
-    except json.JSONDecodeError as error:
-        where = {"line": error.lineno, "column": error.colno, "problem": error.msg}
-        return FormattedBody(
-            reason=_("Not JSON: %(problem)s (line %(line)d, column %(column)d).") % where
-        )
-    return FormattedBody(text=clean(indent(text)))
-
-
-def indent(text: str) -> str:
-    r"""Return valid JSON with one value per line; numbers and repeated keys are kept.
-
-    Escapes are decoded, because nobody can read ``\u0646``.
-    """
-    lines = [""]
-    depth = 0
-
-    def break_line() -> None:
-        lines.append("  " * min(depth, MAX_INDENT))
-
-    parts = _PART.findall(text)
-    for position, part in enumerate(parts):
-        previous = parts[position - 1] if position else ""
-        if part in "]}":
-            depth -= 1
-            if previous not in "[{":
-                break_line()
-        elif previous and previous in "[{":
-            break_line()
-        lines[-1] += _readable(part)
-        if part in "[{":
-            depth += 1
-        elif part == ",":
-            break_line()
-        elif part == ":":
-            lines[-1] += " "
-    return "\n".join(lines)
-
-
-def _readable(part: str) -> str:
-    if not part.startswith('"'):
-        return part
-    return json.dumps(json.loads(part, strict=False), ensure_ascii=False)
+        value = json.loads(text, strict=False)
+    except ValueError as error:
+        return FormattedBody(reason=_("Not JSON: %(problem)s.") % {"problem": error})
+    # Tabs: a deeply nested body would consist of spaces above all.
+    return FormattedBody(text=clean(json.dumps(value, indent="\t", ensure_ascii=False)))
 
 
 def media_links(media: Sequence[str], limit: int = MAX_MEDIA) -> SafeString | str:

@@ -18,8 +18,9 @@ from django.http import (
     HttpResponseRedirect,
     StreamingHttpResponse,
 )
+from django.utils import timezone
 
-from cellcast_django.admin.display.texts import counted, localised, today
+from cellcast_django.admin.display.texts import counted, today
 from cellcast_django.admin.lists.filters import ChoiceFilter, OwnNumberFilter
 from cellcast_django.admin.lists.paging import chunks
 from cellcast_django.admin.page import Page
@@ -118,7 +119,7 @@ def cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, datetime):
-        return localised(value).isoformat()
+        return timezone.localtime(value).isoformat()
     return harmless(str(value))
 
 

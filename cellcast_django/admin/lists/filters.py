@@ -5,14 +5,12 @@ from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from typing import Any, ClassVar
 
-from django.conf import settings
 from django.contrib import admin
 from django.db.models import Exists, Min, OuterRef, QuerySet
 from django.db.models.functions import MD5
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_date
-from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.display.badges import EVENT_STATES
@@ -23,14 +21,13 @@ from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.diagnostics.test_send import of_tests
-from cellcast_django.health import held_up, newest_unfinished, silent_lately, wishes_to_stop
+from cellcast_django.health import held_up, silent_lately, wishes_to_stop
 from cellcast_django.models import (
     Direction,
     Message,
     StatusChange,
     WebhookEvent,
     contact_of,
-    errors_of,
 )
 from cellcast_django.payloads import clean
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
@@ -201,25 +198,6 @@ class OwnNumberFilter(ChoiceFilter):
         return [(number, isolated(readable_number(number))) for number in numbers]
 
 
-class OwnNumberOfMessageFilter(OwnNumberFilter):
-    """Rows about messages of one of your numbers, which is in no index of theirs.
-
-    So those about the number's newest messages are found.
-    """
-
-    title = _("your number (latest 1,000 messages)")
-    MAX_MESSAGES = 1_000
-
-    def __init__(self, request: HttpRequest, params: Any, model: Any, model_admin: Any) -> None:
-        self.viewer = Viewer(model_admin.admin_site, request)
-        super().__init__(request, params, model, model_admin)
-
-    def narrow(self, rows: Any, choice: str | None) -> Any:
-        messages = self.viewer.rows(Message).using(rows.db).filter(own_number=choice)
-        keys = messages.order_by("-created_at").values_list("pk", flat=True)
-        return rows.filter(message__in=list(keys[: self.MAX_MESSAGES]))
-
-
 MAX_OWN_NUMBERS = 30
 
 
@@ -266,8 +244,7 @@ def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
 
 def midnight(day: date) -> datetime:
     """Return the start of a day in the current time zone."""
-    start = datetime.combine(day, time.min)
-    return timezone.make_aware(start) if settings.USE_TZ else start
+    return timezone.make_aware(datetime.combine(day, time.min))
 
 
 ON_THE_WAY_DAYS = 3  # with today; a report that takes longer is hardly to be expected any more
@@ -279,9 +256,9 @@ def on_the_way_since() -> datetime:
 
 
 class PeriodFilter(admin.SimpleListFilter):
-    """The last day, week or month; a day, as the bars of the charts link to; or a range.
+    """The last day, week or month; or a range.
 
-    A range is ``?from=2026-11-01&to=2026-11-26``: both days are included, and one may be missing.
+    That is ``?from=2026-11-01&to=2026-11-26``: both days are included, and one may be missing.
     """
 
     template = "admin/cellcast_django/period_filter.html"
@@ -303,9 +280,7 @@ class PeriodFilter(admin.SimpleListFilter):
         return [self.parameter_name, *self.RANGE]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        chosen = request.GET.get(self.parameter_name, "")
-        day = _day_of(chosen)
-        return [*self.DAYS.items(), *([(chosen, date_format(day, "j M Y"))] if day else [])]
+        return self.DAYS.items()
 
     def choices(self, changelist: Any) -> Iterator[Any]:
         """Yield the periods; their links drop the range."""
@@ -326,8 +301,6 @@ class PeriodFilter(admin.SimpleListFilter):
         days = self.value() or ""
         if self.first or self.last:
             return between(queryset, self.time_field, self.first, self.last)  # type: ignore[no-any-return]
-        if day := _day_of(days):
-            return between(queryset, self.time_field, day, day)  # type: ignore[no-any-return]
         if days not in self.DAYS:
             return queryset
         start = timezone.now() - timedelta(days=int(days))
@@ -375,25 +348,14 @@ class KindFilter(ChoiceFilter):
 class OutcomeFilter(ChoiceFilter):
     """The states of events that the list shows as badges."""
 
-    title = _("outcome")
+    title = _("state")
     parameter_name = "outcome"
     options = [(state, word) for state, (_tone, word) in EVENT_STATES.items()]
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
-        match choice:
-            case "done":
-                return rows.done()
-            case "waiting":
-                return narrow_to_any(rows, WebhookEvent.objects.waiting())
-            case "retrying":
-                return narrow_to_any(rows, WebhookEvent.objects.retrying())
-            case "failed":
-                return narrow_to_any(rows, WebhookEvent.objects.failed())
-            case "duplicate":
-                return rows.duplicates()
-            case "invalid":
-                return rows.invalid()
-        return rows.dismissed()
+        if choice in ("waiting", "retrying", "failed"):
+            return narrow_to_any(rows, getattr(WebhookEvent.objects, choice)())
+        return rows.duplicates() if choice == "duplicate" else getattr(rows, str(choice))()
 
 
 class TestFilter(ChoiceFilter):
@@ -460,17 +422,11 @@ class HandlerFilter(admin.SimpleListFilter):
 
     title = _("failing handler")
     parameter_name = "handler"
-    MAX_EVENTS = 200
-    """How many failed and how many pending events are scanned for handlers to offer."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the connected handlers and those that failed, which may have been renamed."""
-        events = WebhookEvent.objects.using(model_admin.get_queryset(request).db)
-        failing = newest_unfinished(events, self.MAX_EVENTS, "handler_results")
-        names = {name for (results,) in failing for name in errors_of(results)}
-        names.update(connected_handlers())
-        if chosen := request.GET.get(self.parameter_name):
-            names.add(chosen)
+        """Return the connected handlers, and the one that is asked for: it may be renamed."""
+        chosen = request.GET.get(self.parameter_name)
+        names = {*connected_handlers(), *filter(None, [chosen])}
         return [(name, name) for name in sorted(names)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:

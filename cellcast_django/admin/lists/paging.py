@@ -11,7 +11,6 @@ from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.translation import gettext
 
-from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import grouped
 from cellcast_django.admin.extension import Link, Panel, extension_of
 from cellcast_django.admin.lists.search import Note, nothing_found
@@ -52,21 +51,6 @@ class CappedPaginator(AnyPaginator):
         return int(rows.order_by().values("pk")[: self.MAX_COUNT + 1].count())
 
 
-@shown
-class AroundList:
-    """What a list shows besides its rows and filters."""
-
-    export_url: str
-    """Leads to all these rows as a file; empty if this person may not export."""
-    links: Sequence[Link]
-    """To the pages that another app has added."""
-    nothing_here: str
-    """What an empty list says, unless it was narrowed to nothing."""
-    nothing_found: str
-    search_notes: Sequence[Note]
-    panels: Sequence[Panel]
-
-
 class CappedChangeList(ChangeList):
     """A changelist that counts up to a cap and defers the long columns it does not show."""
 
@@ -94,33 +78,40 @@ class CappedChangeList(ChangeList):
             self.search_help_text = gettext("%(help)s Names are searched too.") % {
                 "help": self.search_help_text
             }
-        viewer = Viewer(self.model_admin.admin_site, request)
-        self._bind_columns(viewer)
-        self.search_notes = getattr(request, "cellcast_search_notes", ())
-        self.around = self._around(viewer, is_empty=not self.result_count and not is_narrowed)
+        self.viewer = Viewer(self.model_admin.admin_site, request)
+        notes: Sequence[Note] = getattr(request, "cellcast_search_notes", ())
+        self.search_notes = notes if self.result_count else ()
+        self._bind_columns()
 
-    def _bind_columns(self, viewer: Viewer) -> None:
+    def _bind_columns(self) -> None:
         """Let the columns know what all rows of this page need."""
         filters = {getattr(spec, "parameter_name", "") for spec in self.filter_specs}
         has_several = "own_number" in filters
-        rows = self.model_admin.rows_type(viewer, self.result_list, has_several=has_several)
+        rows = self.model_admin.rows_type(self.viewer, self.result_list, has_several=has_several)
         self.list_display = [rows.bound(each) for each in self.list_display]
         self.list_display_links = [rows.bound(each) for each in self.list_display_links or ()]
 
-    def _around(self, viewer: Viewer, *, is_empty: bool) -> AroundList:
-        extension = extension_of(viewer.site)
-        exports = [page for page in self.model_admin.pages if page.name == "export"]
-        export_urls = [page.url(viewer) for page in exports if page(viewer).is_allowed]
-        nothing_here = self.model_admin.nothing_here() if is_empty else ""
-        return AroundList(
-            export_url="".join(export_urls)
-            and export_urls[0] + self.get_query_string(remove=["p", "all"]),
-            links=extension.links(viewer),
-            nothing_here=nothing_here or gettext("Nothing here yet."),
-            nothing_found=nothing_found() if self.query and not self.result_count else "",
-            search_notes=self.search_notes if self.result_count else (),
-            panels=() if nothing_here else extension.panels_of_empty_list(viewer),
-        )
+    @cached_property
+    def export_url(self) -> str:
+        """Leads to all these rows as a file; empty if this person may not export."""
+        for page in self.model_admin.pages:
+            if page.name == "export" and page(self.viewer).is_allowed:
+                return str(page.url(self.viewer)) + self.get_query_string(remove=["p", "all"])
+        return ""
+
+    @cached_property
+    def links(self) -> Sequence[Link]:
+        """To the pages that another app has added."""
+        return extension_of(self.viewer.site).links(self.viewer)
+
+    def panels(self) -> Sequence[Panel]:
+        """Return what an empty list shows that has no words of its own."""
+        if self.model_admin.nothing_here:
+            return ()
+        return extension_of(self.viewer.site).panels_of_empty_list(self.viewer)
+
+    def nothing_found(self) -> str:
+        return nothing_found() if self.query and not self.result_count else ""
 
 
 def older_than(queryset: QuerySet[Any], field: str, time: datetime, pk: int) -> QuerySet[Any]:

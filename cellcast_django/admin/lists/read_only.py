@@ -50,6 +50,8 @@ class ReadOnlyAdmin(ModelAdmin):
     """Fields of the model, or functions of ``rows_type``."""
     list_defer: ClassVar[Sequence[str]] = ()
     """Columns that the list does not load."""
+    nothing_here: ClassVar[Any] = ""
+    """What an empty list says; ``""`` where the site has to be set up first."""
     list_per_page = 50
     paginator = CappedPaginator
     show_facets = admin.ShowFacets.NEVER
@@ -140,10 +142,6 @@ class ReadOnlyAdmin(ModelAdmin):
     def search(self, request: HttpRequest) -> Search:
         """Return what finds this person's rows."""
         return self.search_type(self.get_queryset(request), self.paginator.MAX_COUNT)
-
-    def nothing_here(self) -> str:
-        """Return what an empty list says; ``""`` if the site has to be set up first."""
-        return ""
 
     # The page of a row
 
