@@ -45,6 +45,7 @@ from cellcast_django.desk.answering import (
     is_in_doubt,
 )
 from cellcast_django.desk.customer import CustomerTools
+from cellcast_django.desk.page import Switch, number_switches
 from cellcast_django.desk.to_answer import (
     Choice,
     Replies,
@@ -385,15 +386,6 @@ class Answering(Sending):
 
 
 @shown
-class NumberLink:
-    """Leads to the messages of one of your numbers, or of all."""
-
-    url: str
-    number: SafeString | str
-    is_chosen: bool
-
-
-@shown
 class ConversationContent:
     """What the page shows."""
 
@@ -410,7 +402,7 @@ class ConversationContent:
     next_url: str
     back_url: str
     """The place in the list that the person came from."""
-    number_links: Sequence[NumberLink]
+    numbers: Sequence[Switch]
     undo: Undo | None
     tools: CustomerTools
 
@@ -422,7 +414,6 @@ class ConversationContent:
         waiting = conversation.waiting()
         next_key = Replies(viewer).next_waiting(choice, message.contact, waiting)
         to_next = "" if next_key is None else ConversationPage.url(viewer, next_key)
-        numbers = conversation.own_numbers and ["", *conversation.own_numbers]
         return cls(
             customer=conversation.customer,
             thread=conversation.thread(before, choice),
@@ -433,14 +424,11 @@ class ConversationContent:
             next_key=next_key,
             next_url=to_next and to_next + choice.query(),
             back_url=f"{ToAnswer.url(viewer)}{choice.query()}#cellcast-waiting-{message.pk}",
-            number_links=[
-                NumberLink(
-                    conversation.url + choice.query(own=each),
-                    number_html(each),
-                    each == conversation.own_number,
-                )
-                for each in numbers
-            ],
+            numbers=number_switches(
+                conversation.own_numbers,
+                conversation.own_number,
+                lambda own: conversation.url + choice.query(own=own),
+            ),
             undo=pop_undo(viewer.request),
             tools=CustomerTools.of(viewer, message, conversation.customer),
         )

@@ -7,7 +7,6 @@ from math import floor
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -15,7 +14,6 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cellcast_django.desk import figures, traffic
-from cellcast_django.desk.figures import in_words
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.models import Message
 from cellcast_django.statuses import UNDELIVERED, Status
@@ -235,50 +233,6 @@ def test_rare_reasons_are_summed(
         assert str(count) == link.get("data-count")
 
 
-def test_reasons_of_a_settled_month_are_counted_once_a_day(
-    reader: Client, noon: datetime, settings: Any
-) -> None:
-    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-    fail(noon - timedelta(days=40), "Absent subscriber")
-
-    def count() -> int:
-        with CaptureQueriesContext(connection) as queries:
-            assert reasons_of(html_of(reader, period="2026-07")) == [("Absent subscriber", "1")]
-        return len([query for query in queries if "MD5" in query["sql"]])
-
-    assert count() == 2  # of two months
-    assert count() == 0
-
-
-def test_reasons_of_the_settled_part_of_a_period_are_counted_once_a_day(
-    reader: Client, noon: datetime, settings: Any
-) -> None:
-    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-    for age in (0, 2, 6, 29, 30):
-        fail(noon - timedelta(days=age), "Absent subscriber")
-    assert reasons_of(html_of(reader, period="30")) == [("Absent subscriber", "4")]
-
-    fail(noon - timedelta(days=6), "Absent subscriber")
-    fail(noon, "Absent subscriber")
-
-    with CaptureQueriesContext(connection) as queries:
-        found = reasons_of(html_of(reader, period="30"))
-    assert ("Absent subscriber", "5") in found
-    assert len([query for query in queries if "MD5" in query["sql"]]) == 1
-
-
-def test_reasons_are_counted_when_the_cache_fails(
-    reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise ConnectionError
-
-    monkeypatch.setattr(type(cache._connections["default"]), "get", refuse)  # type: ignore[attr-defined]
-    monkeypatch.setattr(type(cache._connections["default"]), "set", refuse)  # type: ignore[attr-defined]
-    fail(noon - timedelta(days=40), "Absent subscriber")
-    assert reasons_of(html_of(reader, period="2026-07")) == [("Absent subscriber", "1")]
-
-
 # Who may see what
 
 
@@ -450,22 +404,6 @@ def test_empty_period_says_so(reader: Client) -> None:
     html = html_of(reader)
     assert len(every(html, "p[@class='cellcast-empty']")) == 3
     assert table_of(html)["share"] == ["–", "–"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [
-        (None, ""),
-        (0, "0 s"),
-        (59, "59 s"),
-        (60, "1 min"),
-        (3_661, "1 h 1 min"),
-        (86_399, "23 h 59 min"),
-        (86_400, "a day or more"),
-    ],
-)
-def test_durations_are_shown_in_words(seconds: int | None, expected: str) -> None:
-    assert in_words(seconds) == expected
 
 
 # What it costs
