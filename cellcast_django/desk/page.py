@@ -19,7 +19,7 @@ def url_of_page(viewer: Viewer, name: str) -> str:
 
 
 class Switch(NamedTuple):
-    """Leads to the same page for another period, or for another of your numbers."""
+    """Leads to the same page for another month, or for another of your numbers."""
 
     url: str
     label: SafeString | str
