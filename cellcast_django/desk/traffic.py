@@ -1,4 +1,4 @@
-"""The messages of a period: how many of which status, for which reasons, and how fast."""
+"""The messages of a month: how many of which status, for which reasons, and how fast."""
 
 import re
 from calendar import monthrange
@@ -13,72 +13,60 @@ from typing import Any, Self
 from django.db.models import Count, F, Min, Value
 from django.db.models.functions import MD5
 from django.utils.formats import date_format
-from django.utils.translation import gettext, gettext_lazy as _
+from django.utils.translation import gettext
 
 from cellcast_django.admin.display.texts import DAY, duration, today
 from cellcast_django.admin.lists.filters import keys_of_tests, midnight, on_the_way_since
 from cellcast_django.models import Direction, Message
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
-PERIODS = {"1": _("Today"), "7": _("7 days"), "30": _("30 days"), "90": _("90 days")}
 MONTH = re.compile(r"20\d\d-(?:0[1-9]|1[0-2])", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
-    """Whole days in the current time zone: the last ones with today, or a calendar month."""
+class Month:
+    """A calendar month, in the current time zone."""
 
-    key: str
-    """How a query string names it."""
     first: date
-    last: date
 
     @classmethod
-    def of(cls, key: str) -> Self:
-        """Return the period of this name; this month if there is none, or if it is to come."""
-        if key in PERIODS:
-            return cls.of_last_days(int(key))
-        month = today()
+    def of(cls, key: str = "") -> Self:
+        """Return the month that a query string names; this one if there is none, or to come."""
+        first = today().replace(day=1)
         if MONTH.fullmatch(key):
-            month = min(month, date.fromisoformat(f"{key}-01"))
-        return cls.of_month(month)
+            first = min(first, date.fromisoformat(f"{key}-01"))
+        return cls(first)
 
-    @classmethod
-    def of_last_days(cls, days: int) -> Self:
-        return cls(str(days), today() - timedelta(days=days - 1), today())
+    @property
+    def key(self) -> str:
+        return f"{self.first:%Y-%m}"
 
-    @classmethod
-    def of_month(cls, day: date) -> Self:
-        last = monthrange(day.year, day.month)[1]
-        return cls(f"{day:%Y-%m}", day.replace(day=1), day.replace(day=last))
+    @property
+    def last(self) -> date:
+        return self.first.replace(day=monthrange(self.first.year, self.first.month)[1])
 
     @property
     def label(self) -> str:
-        return str(PERIODS[self.key]) if self.key in PERIODS else date_format(self.first, "F Y")
-
-    @property
-    def is_month(self) -> bool:
-        return self.key not in PERIODS
+        return date_format(self.first, "F Y")
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether it is a month that goes on after today."""
+        """Whether it goes on after today."""
         return self.last > today()
 
     @property
-    def month_before(self) -> Self:
-        return self.of_month(self.first - timedelta(days=1))
+    def before(self) -> Self:
+        return type(self)((self.first - timedelta(days=1)).replace(day=1))
 
     @property
-    def month_after(self) -> Self | None:
+    def after(self) -> Self | None:
         """The next month, if it has begun."""
         first = self.last + timedelta(days=1)
-        return self.of_month(first) if first <= today() else None
+        return type(self)(first) if first <= today() else None
 
     @property
     def days(self) -> list[date]:
-        count = (self.last - self.first).days + 1
-        return [self.first + timedelta(days=n) for n in range(count)]
+        return [self.first + timedelta(days=n) for n in range(self.last.day)]
 
     @property
     def start(self) -> datetime:
@@ -99,9 +87,9 @@ NOT_FINAL = ""  # stands for every status that is not final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """The messages of a period, counted for each of its days."""
+    """The messages of a month, counted for each of its days."""
 
-    period: Period
+    month: Month
     replies: list[int]
     sent: dict[str, list[int]]
     """Outbound messages by status, those without a final one as ``NOT_FINAL``."""
@@ -122,7 +110,7 @@ class Traffic:
     def on_the_way(self) -> int:
         """How many have no final status and were sent less than three days ago."""
         start = on_the_way_since()
-        slots = zip(self.period.slots, self.sent[NOT_FINAL], strict=True)
+        slots = zip(self.month.slots, self.sent[NOT_FINAL], strict=True)
         return sum(count for (at, _end), count in slots if at >= start)
 
     @property
@@ -137,44 +125,42 @@ class Traffic:
         return self.delivered / ended if ended else None
 
 
-def messages_of(period: Period, own_number: str) -> Any:
+def messages_of(month: Month, own_number: str) -> Any:
     """Return the messages that count: of one of your numbers if it is given, without Test Sends."""
-    found = Message.objects.fresh().filter(
-        created_at__gte=period.start, created_at__lt=period.end
-    )
+    found = Message.objects.fresh().filter(created_at__gte=month.start, created_at__lt=month.end)
     if own_number:
         found = found.filter(own_number=own_number)
     return found.exclude(pk__in=keys_of_tests(found))
 
 
-def count_messages(period: Period, own_number: str = "") -> Traffic:
+def count_messages(month: Month, own_number: str = "") -> Traffic:
     """Count the messages by the day of ``created_at``, by direction and by status."""
-    messages = messages_of(period, own_number)
+    messages = messages_of(month, own_number)
     # First those with a final status: what comes in between is then counted as without.
-    ended = _by_day(messages.outbound(), period, "status", sorted(FINAL))
-    both = _by_day(messages, period, "direction", Direction.values)
+    ended = _by_day(messages.outbound(), month, "status", sorted(FINAL))
+    both = _by_day(messages, month, "direction", Direction.values)
     days = zip(both[Direction.OUTBOUND], *ended.values(), strict=True)
     not_final = [count - sum(others) for count, *others in days]
     sent = {**ended, NOT_FINAL: not_final}
-    return Traffic(period=period, replies=both[Direction.INBOUND], sent=sent)
+    return Traffic(month=month, replies=both[Direction.INBOUND], sent=sent)
 
 
 def _by_day(
-    messages: Any, period: Period, column: str, values: Sequence[str]
+    messages: Any, month: Month, column: str, values: Sequence[str]
 ) -> dict[str, list[int]]:
     """Count how often a column has each of these values on each day, in one statement.
 
     Each count is a range of one index and reads no rows. Grouping by the day would read them all,
     and calculate the day of each.
     """
-    counted = {value: [0] * len(period.days) for value in values}
+    counted = {value: [0] * len(month.days) for value in values}
     first, *others = (
         messages.filter(**{f"{column}__in": values}, created_at__gte=start, created_at__lt=end)
         .annotate(place=Value(place))
         .values_list("place", column)
         .annotate(count=Count("*"))
         .order_by()
-        for place, (start, end) in enumerate(period.slots)
+        for place, (start, end) in enumerate(month.slots)
     )
     for place, value, count in first.union(*others, all=True):
         counted[value][place] = count
@@ -185,14 +171,16 @@ Reasons = Counter[tuple[str, str]]
 """How often each reason was given, by its digest and its text."""
 
 
-def count_reasons(period: Period, own_number: str = "") -> Reasons:
+def count_reasons(month: Month, own_number: str = "") -> Reasons:
     """Count what was not delivered by the reason of the status that stands.
 
     Reasons are compared exactly, by their digests, as MariaDB compares text without case and
     accents. Messages without a reason are not among them.
     """
-    given = messages_of(period, own_number).undelivered().filter(
-        status_history__status=F("status"), status_history__reason__gt=""
+    given = (
+        messages_of(month, own_number)
+        .undelivered()
+        .filter(status_history__status=F("status"), status_history__reason__gt="")
     )
     by_digest = given.order_by().values(digest=MD5("status_history__reason"))
     counted = by_digest.annotate(text=Min("status_history__reason"), count=Count("pk"))
@@ -200,7 +188,7 @@ def count_reasons(period: Period, own_number: str = "") -> Reasons:
     return Reasons({(digest, text): count for digest, text, count in rows})
 
 
-SAMPLE_SIZE = 2_000  # the newest delivered messages of a period, whose times are read
+SAMPLE_SIZE = 2_000  # the newest delivered messages of a month, whose times are read
 
 MAX_DELIVERY_SECONDS = DAY  # a delivery that took longer counts as one of this length
 
@@ -232,14 +220,16 @@ class DeliveryTimes:
         return gettext("a day or more") if is_long else duration(timedelta(seconds=seconds))
 
 
-def measure_delivery_times(period: Period, own_number: str = "") -> DeliveryTimes:
+def measure_delivery_times(month: Month, own_number: str = "") -> DeliveryTimes:
     """Measure the newest deliveries, from ``submitted_at`` to ``delivered``.
 
     No status follows ``delivered``, so ``status_changed_at`` is when it was recorded. Messages
     whose id does not contain the time of their submission are left out.
     """
-    timed = messages_of(period, own_number).delivered().filter(
-        submitted_at__isnull=False, status_changed_at__isnull=False
+    timed = (
+        messages_of(month, own_number)
+        .delivered()
+        .filter(submitted_at__isnull=False, status_changed_at__isnull=False)
     )
     times = timed.order_by("-created_at").values_list("submitted_at", "status_changed_at")
     found = list(times[: SAMPLE_SIZE + 1])
