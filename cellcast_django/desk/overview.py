@@ -5,7 +5,7 @@ Each person sees the parts about the models that they may view.
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.http import HttpResponse
 from django.utils.functional import Promise
@@ -212,21 +212,14 @@ class ToAnswerPart:
         )
 
 
-class RecoveredList(NamedTuple):
-    """What was found in one of Cellcast's lists."""
-
-    name: str | Promise
-    found: str | Promise
-    is_incomplete: bool
-
-
 @shown
 class LastRecovery:
     """When recovery last ran, what it found, and whether it has a key."""
 
     has_key: bool
     at: datetime | None
-    lists: list[RecoveredList]
+    lists: list[tuple[str | Promise, str | Promise, bool]]
+    """Of each of Cellcast's lists: its name, what was found, and whether it was not read whole."""
 
     @classmethod
     def of_now(cls) -> "LastRecovery":
@@ -254,7 +247,9 @@ class RecoveryPart:
         return cls(silent, shown, LastRecovery.of_now(), last_credit())
 
 
-def lists(summary: dict[str, dict[str, Any]]) -> Iterator[RecoveredList]:
+def lists(
+    summary: dict[str, dict[str, Any]],
+) -> Iterator[tuple[str | Promise, str | Promise, bool]]:
     """Yield what was found in each list that was read."""
     for kind in Kind:
         if kind.value not in summary:
@@ -264,8 +259,7 @@ def lists(summary: dict[str, dict[str, Any]]) -> Iterator[RecoveredList]:
         found = ngettext(
             "%(missing)s of %(seen)s was missing", "%(missing)s of %(seen)s were missing", missing
         ) % {"missing": grouped(missing), "seen": grouped(seen)}
-        is_incomplete = bool(read["error"] and is_read)
-        yield RecoveredList(kind.label, found if is_read else _("not read"), is_incomplete)
+        yield kind.label, found if is_read else _("not read"), bool(read["error"] and is_read)
 
 
 @shown
