@@ -142,11 +142,9 @@ def _of_history() -> list[Page]:
 
 
 def _of_overview() -> list[Page]:
-    name = {1: "today", 7: "7 days", 30: "30 days", 90: "90 days"}
     event = WebhookEvent._meta.app_label
     pages = f"/admin/{event}/webhookevent"
     return [
         Page("overview", f"{pages}/overview/"),
-        Page("figures, this month", f"{pages}/figures/"),
-        *(Page(f"figures, {name[days]}", f"{pages}/figures/?period={days}") for days in name),
+        Page("figures", f"{pages}/figures/"),
     ]

@@ -78,16 +78,10 @@ class Activity:
     """One entry of the log, and what this person may know of its object."""
 
     entry: LogEntry
-    customer: Customer | None = None
-    url: str = ""
-
-    @property
-    def action(self) -> str:
-        return words_of(self.entry)
-
-    @property
-    def object(self) -> str:
-        return name_of(self.entry)
+    action: str
+    object: str
+    customer: Customer | None
+    url: str
 
 
 def words_of(entry: LogEntry) -> str:
@@ -172,7 +166,8 @@ class ActivityPage(DeskPage):
         activities = []
         for entry in entries:
             contact, url = found.get((entry.content_type_id, entry.object_id), ("", ""))
-            activities.append(Activity(entry, known.get(contact), url))
+            words = words_of(entry), name_of(entry)
+            activities.append(Activity(entry, *words, known.get(contact), url))
         return activities
 
 

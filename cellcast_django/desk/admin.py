@@ -17,7 +17,7 @@ from cellcast_django.desk.activity import ActivityPage
 from cellcast_django.desk.conversation import AroundMessage, ConversationPage
 from cellcast_django.desk.customer import CustomerData
 from cellcast_django.desk.figures import Figures
-from cellcast_django.desk.marking import Reopening, mark_done, mark_new
+from cellcast_django.desk.marking import mark_done, mark_new
 from cellcast_django.desk.new_conversation import NewConversation
 from cellcast_django.desk.overview import Overview
 from cellcast_django.desk.page import url_of_page
@@ -49,13 +49,10 @@ class Desk(Extension):
 
     def panels_of_message(self, viewer: Viewer, message: Message) -> Sequence[Panel]:
         around = AroundMessage.of(viewer, message)
-        reopening = Reopening.of_message(viewer, message)
         return [
             Panel("summary", "admin/cellcast_desk/done.html", around),
-            Panel("summary", "admin/cellcast_desk/reopen.html", reopening),
             Panel("sections", "admin/cellcast_desk/around.html", around),
             Panel("end", "admin/cellcast_desk/done_forms.html", around),
-            Panel("end", "admin/cellcast_desk/reopen_form.html", reopening),
         ]
 
     def panels_of_empty_list(self, viewer: Viewer) -> Sequence[Panel]:

@@ -2,20 +2,20 @@
 
 import logging
 from abc import ABC, abstractmethod
+from dataclasses import field
 from datetime import timedelta
 from typing import NamedTuple
 
 from django.contrib import messages as notices
-from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _, ngettext
-from django.views.decorators.debug import sensitive_post_parameters
 
+from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.models import Claim, Message
-from cellcast_django.models.claim import TICKET, TICKET_LASTS
+from cellcast_django.models.claim import TICKET, TICKET_LASTS, new_ticket
 from cellcast_django.payloads import clean
 from cellcast_django.sending import NotSentError, OptedOutError, send
 
@@ -71,35 +71,39 @@ def can_send_to(contact: str) -> bool:
     return bool(conf.send_with) and is_phone_number(contact, conf.default_region)
 
 
-@sensitive_post_parameters("number", "text")
-def _hide_from_reports(request: HttpRequest) -> HttpResponse:
-    """Keep what was typed out of error reports."""
-    return HttpResponse()
+@shown
+class TextForm:
+    """A form for a text: what was typed, and what a script needs to count its SMS."""
+
+    text: str
+    ticket: str = field(default_factory=new_ticket)
+    """Valid for one message: a second click, or going back, does not send it twice."""
+
+    basic = BASIC
+    extended = EXTENDED
+    max_length = MAX_LENGTH
 
 
 class Sending(ABC):
     """One post of a form that has a text for a customer."""
 
-    def __init__(self, viewer: Viewer, contact: str) -> None:
+    def __init__(
+        self, viewer: Viewer, contact: str, *, shown: int | None, sender: str = ""
+    ) -> None:
+        """Take the highest key of the messages that the form showed, if it says which.
+
+        Without a ``sender``, the text goes out from any of your numbers.
+        """
         self.viewer = viewer
         self.contact = contact
-        _hide_from_reports(viewer.request)
+        self.shown = shown
+        self.sender = sender
         self.form = viewer.request.POST
         self.text = clean(self.form.get("text", "")).replace("\r\n", "\n").strip()
         self.may_be_sent = False
         """Whether the host's function has been called, and has not said that it did not send."""
 
     # What the two forms differ in.
-
-    @property
-    @abstractmethod
-    def shown(self) -> int | None:
-        """The highest key of the messages that the form showed; ``None`` if it does not say."""
-
-    @property
-    def sender(self) -> str:
-        """The own number or name that it goes out from; ``""`` for any."""
-        return ""
 
     @abstractmethod
     def refusal(self) -> Outcome | None:
@@ -176,12 +180,13 @@ class Sending(ABC):
 
     def _send_now(self) -> Outcome:
         """Call the host's function; until it has said what became of it, colleagues are warned."""
-        sender, username = self.sender, self.viewer.username
         doubt = Claim.take(_doubt(self.contact), DOUBT_LASTS)
         self.may_be_sent = True
         result: Message | Outcome
         try:
-            result = send(self.contact, self.text, sender=sender, username=username)
+            result = send(
+                self.contact, self.text, sender=self.sender, username=self.viewer.username
+            )
         except OptedOutError:
             result = Outcome.not_sent(_("this customer has opted out."))
         except NotSentError as error:

@@ -4,7 +4,6 @@ Its URL names a message, never a phone number: URLs end up in the logs of web se
 """
 
 from collections.abc import Sequence
-from dataclasses import field
 from datetime import date, datetime
 from functools import cached_property
 from itertools import groupby
@@ -27,7 +26,6 @@ from cellcast_django.admin.display.texts import (
     beginning,
     clock,
     exact_time,
-    number_html,
     own_number_html,
 )
 from cellcast_django.admin.lists.filters import is_own_number, own_numbers
@@ -35,24 +33,21 @@ from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.answering import (
-    BASIC,
-    EXTENDED,
-    MAX_LENGTH,
     Outcome,
     Sending,
+    TextForm,
     can_send_to,
     is_in_doubt,
 )
 from cellcast_django.desk.customer import CustomerTools
+from cellcast_django.desk.page import Switch, number_switches
 from cellcast_django.desk.to_answer import (
     Choice,
     Replies,
     ToAnswer,
-    Undo,
     not_handled,
     pop_undo,
 )
-from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import (
     Direction,
     Message,
@@ -60,7 +55,6 @@ from cellcast_django.models import (
     OptOutChange,
     database_alias,
 )
-from cellcast_django.models.claim import new_ticket
 
 PER_PAGE = 50
 AROUND = 3  # messages before and after the one that the page is about
@@ -75,11 +69,10 @@ class Bubble:
     message: Message
     url: str
     is_current: bool
+    """Whether the page is about it alone."""
     has_own_number: bool
     """Whether to say which of several numbers it went to, or came from."""
     reference: Named | None = None
-    answered: Message | None = None
-    """Of what is shown, what it answers, unless that stands directly above."""
 
     @property
     def at(self) -> datetime:
@@ -100,8 +93,7 @@ class Bubble:
 
     @property
     def quote(self) -> str:
-        text = self.answered.body if self.answered else self.message.original_body
-        return beginning(text, MAX_QUOTE_LENGTH)
+        return beginning(self.message.original_body, MAX_QUOTE_LENGTH)
 
     @property
     def own_number(self) -> SafeString | str:
@@ -142,8 +134,8 @@ class Thread:
         return max((int(bubble.message.pk) for bubble in self.bubbles), default=0)
 
     @property
-    def newest_reply(self) -> int | None:
-        replies = (each.message.pk for each in reversed(self.bubbles) if each.is_reply)
+    def newest_reply(self) -> Message | None:
+        replies = (each.message for each in reversed(self.bubbles) if each.is_reply)
         return next(replies, None)
 
 
@@ -197,7 +189,7 @@ class Conversation:
         thread = [*reversed(before), self.message, *after[:AROUND]]
         end = next((each.created_at for each in after[AROUND:]), None)
         dividers = self._dividers(thread[0].created_at, end)
-        return Thread(self._bubbles(thread), dividers, url=self.url)
+        return Thread(self._bubbles(thread, self.message), dividers, url=self.url)
 
     def waiting(self) -> list[Message]:
         """Return the oldest and the newest reply that nobody has dealt with; none if none waits."""
@@ -208,10 +200,10 @@ class Conversation:
         oldest = newest and waiting.order_by("created_at", "pk").first()
         return [oldest, newest] if oldest and newest else []
 
-    def seen_reply(self, key: str) -> Message | None:
-        """Return the newest reply that the person saw."""
-        replies = self.messages.inbound()
-        return replies.filter(pk=int(key)).first() if is_key(key) else None
+    @property
+    def can_be_answered(self) -> bool:
+        """Whether answers can be sent to this customer, and by this person."""
+        return can_send_to(self.message.contact) and self.viewer.may("answer_message")
 
     @cached_property
     def written_to(self) -> str:
@@ -230,18 +222,17 @@ class Conversation:
             return self.own_number
         return self.written_to if is_own_number(self.written_to) else ""
 
-    def _bubbles(self, messages: Sequence[Any]) -> list[Bubble]:
+    def _bubbles(self, messages: Sequence[Any], current: Message | None = None) -> list[Bubble]:
         references = references_of(self.viewer, (each.reference for each in messages))
         return [
             Bubble(
                 message=message,
                 url=self.viewer.url(Message, "change", message.pk),
-                is_current=message == self.message,
+                is_current=message == current,
                 has_own_number=bool(self.own_numbers),
                 reference=references.get(message.reference),
-                answered=_answered_among(messages[:place], message),
             )
-            for place, message in enumerate(messages)
+            for message in messages
         ]
 
     def _dividers(self, start: datetime | None, end: datetime | None) -> list[OptOutChange]:
@@ -255,60 +246,6 @@ class Conversation:
         if end is not None:
             changes = changes.filter(at__lt=end)
         return list(changes[:MAX_DIVIDERS])
-
-
-def _answered_among(earlier: Sequence[Message], reply: Message) -> Message | None:
-    """Return the message that has the reply's id or the text that it quotes, if it is not the last.
-
-    As ``Message.in_reply_to``, but without a query: of the messages that are shown.
-    """
-    if reply.direction != Direction.INBOUND:
-        return None
-    sent = [each for each in reversed(earlier) if each.direction == Direction.OUTBOUND]
-    same_id = [each for each in sent if each.cellcast_id and each.cellcast_id == reply.cellcast_id]
-    quoted = [each for each in sent if each.body and each.body == reply.original_body]
-    of_the_number = [each for each in quoted if _may_be_same(each.own_number, reply.own_number)]
-    found = next(iter([*same_id, *of_the_number]), None)
-    return None if found is None or found == earlier[-1] else found
-
-
-def _may_be_same(number: str, own_number: str) -> bool:
-    """Whether both may be the same number of yours: a name may stand for any of them.
-
-    As ``Message.in_reply_to`` asks the database.
-    """
-    return number == own_number or not (number.startswith("+") and own_number.startswith("+"))
-
-
-@shown
-class AnswerForm:
-    """The form on the page of a conversation."""
-
-    customer: Customer
-    sender: str
-    """The own number or name that the answer goes out from, if there are several."""
-    unknown_sender: str
-    """What the customer wrote to, if the answer does not go out from it."""
-    text: str
-    ticket: str = field(default_factory=new_ticket)
-    """Valid for one message: a second click, or going back, does not send it twice."""
-
-    basic = BASIC
-    extended = EXTENDED
-    max_length = MAX_LENGTH
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether the customer has opted out: the Spam Act 2003 forbids texting them."""
-        return self.customer.opted_out_since is not None
-
-    @property
-    def sender_html(self) -> SafeString | str:
-        return number_html(self.sender)
-
-    @property
-    def unknown_sender_html(self) -> SafeString | str:
-        return number_html(self.unknown_sender)
 
 
 DRAFT = "cellcast_django.draft"
@@ -333,32 +270,14 @@ class Answering(Sending):
     """An answer to the customer."""
 
     def __init__(self, conversation: Conversation) -> None:
-        super().__init__(conversation.viewer, conversation.message.contact)
-        self.conversation = conversation
-
-    @property
-    def is_available(self) -> bool:
-        """Whether answers can be sent to this customer, and by this person."""
-        return can_send_to(self.contact) and self.viewer.may("answer_message")
-
-    def blank_form(self, text: str) -> AnswerForm:
-        """Return the form for the next try."""
-        conversation = self.conversation
-        return AnswerForm(
-            customer=conversation.customer,
-            sender=conversation.sender if conversation.own_numbers else "",
-            unknown_sender="" if conversation.sender else conversation.written_to,
-            text=text,
+        shown = conversation.viewer.request.POST.get("shown", "")
+        super().__init__(
+            conversation.viewer,
+            conversation.message.contact,
+            shown=int(shown) if is_key(shown) else None,
+            sender=conversation.sender,
         )
-
-    @property
-    def shown(self) -> int | None:
-        shown = self.form.get("shown", "")
-        return int(shown) if is_key(shown) else None
-
-    @property
-    def sender(self) -> str:
-        return self.conversation.sender
+        self.conversation = conversation
 
     def refusal(self) -> Outcome | None:
         if not self.conversation.messages.outbound().filter(pk__gt=self.shown).exists():
@@ -374,22 +293,13 @@ class Answering(Sending):
 
     def has_sent(self, sent: Message) -> None:
         self.viewer.log(sent, "Sent it from the conversation.")
-        if answered := self.conversation.seen_reply(self.form.get("answers", "")):
+        answered = self.form.get("answers", "")
+        replies = self.conversation.messages.inbound()
+        if is_key(answered) and (reply := replies.filter(pk=int(answered)).first()):
+            own_number = self.conversation.own_number
             Replies(self.viewer).handle(
-                [answered],
-                timezone.now(),
-                own_number=self.conversation.own_number,
-                seen_until=self.shown,
+                [reply], timezone.now(), own_number=own_number, seen_until=self.shown
             )
-
-
-@shown
-class NumberLink:
-    """Leads to the messages of one of your numbers, or of all."""
-
-    url: str
-    number: SafeString | str
-    is_chosen: bool
 
 
 @shown
@@ -399,47 +309,57 @@ class ConversationContent:
     customer: Customer
     thread: Thread
     choice: Choice
-    form: AnswerForm | None
+    form: TextForm | None
+    """``None`` where no answers can be sent to this customer, or by this person."""
+    sender: str
+    """The own number or name that the answer goes out from, if there are several."""
+    unknown_sender: str
+    """What the customer wrote to, if the answer does not go out from it."""
     is_in_doubt: bool
     """Whether somebody's answer may have been sent, and no message tells of it."""
     waiting: Message | None
     """The newest reply that nobody has dealt with, if this person may say that it is done."""
+    done: Message | None
+    """The newest reply that is shown, if it is done and this person may reopen it."""
     next_key: int | None
     """The message with the next customer who waits."""
     next_url: str
     back_url: str
     """The place in the list that the person came from."""
-    number_links: Sequence[NumberLink]
-    undo: Undo | None
+    numbers: Sequence[Switch]
+    undo: Sequence[int]
     tools: CustomerTools
 
     @classmethod
     def of(
-        cls, conversation: Conversation, choice: Choice, form: AnswerForm | None, before: str
+        cls, conversation: Conversation, choice: Choice, text: str, before: str
     ) -> "ConversationContent":
         viewer, message = conversation.viewer, conversation.message
-        waiting = conversation.waiting()
+        may_handle, has_form = viewer.may("handle_message"), conversation.can_be_answered
+        sender = conversation.sender if has_form else ""
+        thread, waiting = conversation.thread(before, choice), conversation.waiting()
+        newest = thread.newest_reply
+        is_done = newest is not None and newest.handled_at is not None
         next_key = Replies(viewer).next_waiting(choice, message.contact, waiting)
         to_next = "" if next_key is None else ConversationPage.url(viewer, next_key)
-        numbers = conversation.own_numbers and ["", *conversation.own_numbers]
         return cls(
             customer=conversation.customer,
-            thread=conversation.thread(before, choice),
+            thread=thread,
             choice=choice,
-            form=form,
+            form=TextForm(text) if has_form else None,
+            sender=sender if conversation.own_numbers else "",
+            unknown_sender=conversation.written_to if has_form and not sender else "",
             is_in_doubt=is_in_doubt(message.contact),
-            waiting=waiting[-1] if waiting and viewer.may("handle_message") else None,
+            waiting=waiting[-1] if waiting and may_handle else None,
+            done=newest if is_done and may_handle else None,
             next_key=next_key,
             next_url=to_next and to_next + choice.query(),
             back_url=f"{ToAnswer.url(viewer)}{choice.query()}#cellcast-waiting-{message.pk}",
-            number_links=[
-                NumberLink(
-                    conversation.url + choice.query(own=each),
-                    number_html(each),
-                    each == conversation.own_number,
-                )
-                for each in numbers
-            ],
+            numbers=number_switches(
+                conversation.own_numbers,
+                conversation.own_number,
+                lambda own: conversation.url + choice.query(own=own),
+            ),
             undo=pop_undo(viewer.request),
             tools=CustomerTools.of(viewer, message, conversation.customer),
         )
@@ -454,27 +374,25 @@ class ConversationPage(Page):
     title = gettext_lazy("Conversation")
     template = "cellcast_desk/conversation.html"
 
-    @hides_variables
     def show(self, pk: int) -> HttpResponse:
         message = self.viewer.rows(Message).filter(pk=pk).first()
         if message is None:
             return self.render(None)
         choice = Choice.of(self.request)
         conversation = Conversation(self.viewer, message, choice.own_number)
-        answering = Answering(conversation)
-        is_post = self.request.method == "POST"
-        if is_post:
-            if not answering.is_available:
+        if self.request.method == "POST":
+            if not conversation.can_be_answered:
                 raise PermissionDenied
+            answering = Answering(conversation)
             outcome = answering.send()
             self.viewer.tell(outcome.sentence, outcome.level)
             if outcome.leads_to:
                 return HttpResponseRedirect(conversation.url + choice.query())
-        # The answer to a form shows what it did not: the newest messages.
-        before = "" if is_post else self.request.GET.get("before", "")
-        text = answering.text if is_post else take_draft(self.request, message)
-        form = answering.blank_form(text) if answering.is_available else None
-        content = ConversationContent.of(conversation, choice, form, before)
+            # Shows what the form did not: the newest messages.
+            text, before = answering.text, ""
+        else:
+            text, before = take_draft(self.request, message), self.request.GET.get("before", "")
+        content = ConversationContent.of(conversation, choice, text, before)
         words = conversation.customer.label or _("(no number)")
         title = Unprinted(_("Conversation with %(customer)s") % {"customer": words})
         return self.render(content, title=title)
@@ -482,19 +400,15 @@ class ConversationPage(Page):
 
 @shown
 class AroundMessage:
-    """The messages before and after one, on its page, and whether it can be marked as done."""
+    """The messages before and after one, on its page, and what can be said of a reply."""
 
     thread: Thread
     message: Message
-    can_be_handled: bool
-    undo: Undo | None
+    may_handle: bool
+    undo: Sequence[int]
 
     @classmethod
     def of(cls, viewer: Viewer, message: Message) -> "AroundMessage":
-        is_open = message.direction == Direction.INBOUND and not message.handled_at
-        return cls(
-            thread=Conversation(viewer, message).around(),
-            message=message,
-            can_be_handled=is_open and viewer.may("handle_message"),
-            undo=pop_undo(viewer.request),
-        )
+        may_handle = message.direction == Direction.INBOUND and viewer.may("handle_message")
+        thread = Conversation(viewer, message).around()
+        return cls(thread, message, may_handle, pop_undo(viewer.request))

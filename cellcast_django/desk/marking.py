@@ -1,4 +1,4 @@
-"""*Mark as done* and *Mark as new* in the list of messages, and *Reopen* for one customer.
+"""*Mark as done* and *Mark as new* in the list of messages.
 
 Whoever may mark replies as done may take it back at any time, whoever did it.
 """
@@ -19,8 +19,7 @@ from cellcast_django.admin.display.texts import counted, grouped
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.page import MAX_SECONDS, Page
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.desk.conversation import Thread
-from cellcast_django.desk.to_answer import Replies
+from cellcast_django.desk.to_answer import Replies, new_again
 from cellcast_django.models import Direction, Message, database_alias
 
 MAX_UNASKED = 50  # replies that an action marks without asking
@@ -101,19 +100,18 @@ class MarkSelected(Page):
                 count += marker.handle(batch, at, seen_until=newest)
             else:
                 count += marker.mark_new([reply.pk for reply in batch])
+        marked = counted(count, "reply", "replies")
         if action is mark_done:
-            log = f"Marked {counted(count, 'reply', 'replies')} as done."
+            log = f"Marked {marked} as done."
             words = ngettext(
                 "%(count)s reply marked as done.", "%(count)s replies marked as done.", count
             )
+            said = words % {"count": grouped(count)}
         else:
-            log = f"Reopened {counted(count, 'reply', 'replies')}."
-            words = ngettext(
-                "%(count)s reply is new again.", "%(count)s replies are new again.", count
-            )
+            log, said = f"Reopened {marked}.", new_again(count)
         if count:
             self.viewer.log_list(Message, log)
-        self.viewer.tell(words % {"count": grouped(count)})
+        self.viewer.tell(said)
         if left := replies.count() if batch else 0:
             words = ngettext(
                 "%(count)s of the selected replies is left. Run it again to continue.",
@@ -141,23 +139,3 @@ def mark_new(
     page = MarkSelected(Viewer(model_admin.admin_site, request))
     handled = queryset.filter(direction=Direction.INBOUND, handled_at__isnull=False)
     return page.act_on(handled, mark_new)
-
-
-@shown
-class Reopening:
-    """The handled reply that a page offers to make new again."""
-
-    reply: Message
-    back: str
-
-    @classmethod
-    def of_message(cls, viewer: Viewer, message: Message) -> "Reopening | None":
-        is_handled = message.direction == Direction.INBOUND and message.handled_at
-        return cls(message, "change") if is_handled and viewer.may("handle_message") else None
-
-    @classmethod
-    def of_thread(cls, viewer: Viewer, thread: Thread) -> "Reopening | None":
-        """Return the newest reply that the thread shows, if it is handled."""
-        replies = [bubble.message for bubble in thread.bubbles if bubble.is_reply]
-        found = cls.of_message(viewer, replies[-1]) if replies else None
-        return found and cls(found.reply, "conversation")

@@ -4,7 +4,6 @@ It takes a permission of its own, and no other: a person who may not look at mes
 and learns nothing of who has been written to.
 """
 
-from dataclasses import field
 from typing import Any
 
 from django.contrib import messages as notices
@@ -14,11 +13,9 @@ from django.utils.translation import gettext as _, gettext_lazy
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.page import Page
 from cellcast_django.conf import conf
-from cellcast_django.desk.answering import BASIC, EXTENDED, MAX_LENGTH, Outcome, Sending
+from cellcast_django.desk.answering import Outcome, Sending, TextForm
 from cellcast_django.desk.conversation import ConversationPage, keep_draft
-from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import Message, contact_of, database_alias
-from cellcast_django.models.claim import new_ticket
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
 
@@ -27,24 +24,15 @@ class NewForm:
     """What the page shows: the form, filled in with what was not sent."""
 
     number: str
-    text: str
+    form: TextForm
     may_view: bool
     """Whether this person may look at messages, and so at the pages that lead here."""
-    ticket: str = field(default_factory=new_ticket)
 
-    basic = BASIC
-    extended = EXTENDED
-    max_length = MAX_LENGTH
     max_number_length = MAX_NUMBER_LENGTH
 
 
 class Beginning(Sending):
     """The first message to a customer."""
-
-    @property
-    def shown(self) -> int:
-        """Whatever the customer has been sent is newer than a form that was sent."""
-        return 0
 
     def refusal(self) -> Outcome | None:
         if (newest := self._seen()) is not None:
@@ -86,17 +74,16 @@ class NewConversation(Page):
         """Looking at messages is not needed."""
         return bool(conf.send_with) and self.viewer.may("write_message")
 
-    @hides_variables
     def show(self) -> HttpResponse:
         number = clean(self.request.POST.get("number", ""))[:MAX_NUMBER_LENGTH].strip()
-        beginning = Beginning(self.viewer, contact_of(number))
+        beginning = Beginning(self.viewer, contact_of(number), shown=0)
         if self.request.method == "POST":
             outcome = beginning.send()
             self.viewer.tell(outcome.sentence, outcome.level)
             if outcome.leads_to is not None:
                 return HttpResponseRedirect(self._url_of(outcome.leads_to))
         may_view = self.viewer.may_view(Message)
-        return self.render(NewForm(number, beginning.text, may_view))
+        return self.render(NewForm(number, TextForm(beginning.text), may_view))
 
     def _url_of(self, message: Message) -> str:
         """Return the conversation of a message, or this page if this person may not see it."""

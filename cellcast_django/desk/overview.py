@@ -5,20 +5,18 @@ Each person sees the parts about the models that they may view.
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.http import HttpResponse
-from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext, gettext_lazy as _, ngettext
+from django.utils.translation import gettext_lazy as _, ngettext
 
 from cellcast_django.admin.confirmation import url_for_handler
 from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
-    MINUTE,
     LinkedCount,
     beginning,
     duration,
@@ -28,6 +26,7 @@ from cellcast_django.admin.display.texts import (
 from cellcast_django.admin.event_actions import EventAction, RunAgain, SkipHandler
 from cellcast_django.admin.lists.filters import (
     StatusFilter,
+    StopFilter,
     TestFilter,
     connected_handlers,
     midnight,
@@ -36,13 +35,15 @@ from cellcast_django.admin.lists.read_only import HOMES, is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.desk.page import DeskPage, url_of_page
-from cellcast_django.desk.to_answer import News, Replies, StopWishesShown, ToAnswer, Waiting
+from cellcast_django.desk.to_answer import News, Replies, ToAnswer, Waiting, stop_wish_badge
 from cellcast_django.handlers.calls import OPT_OUT_SUFFIX
 from cellcast_django.health import (
     MAX_UNFINISHED,
     Credit,
     FailingHandler,
     Light,
+    SlowHandler,
+    StopWishes,
     WebhookHealth,
     count_invalid,
     count_silent,
@@ -102,29 +103,16 @@ class ShownHandler:
         return sum(count for _error, count in self.handler.errors.most_common()[MAX_ERRORS:])
 
 
-class NotDone(NamedTuple):
-    """How many events are in a state that is not done."""
-
-    figure: LinkedCount
-    badge: SafeString
-
-
-class LightOfUrl(NamedTuple):
-    """Whether webhooks arrive at one URL."""
-
-    health: WebhookHealth
-    badge: SafeString
-
-
 @shown
 class EventsPart:
     """What the overview and the app's index say of events."""
 
-    not_done: list[NotDone]
+    not_done: list[tuple[LinkedCount, SafeString]]
+    """How many events are in each state that is not done, and its badge."""
     comes_first: bool
     """Whether this person runs handlers, rather than answers customers."""
-    lights: list[LightOfUrl] | None = None
-    """``None`` for those who may see some of the events only."""
+    lights: list[tuple[WebhookHealth, SafeString]] | None = None
+    """Whether webhooks arrive at each URL; ``None`` for those who may see only some events."""
     is_new: bool = False
     overdue: str | None = None
     handlers_ran_at: datetime | None = None
@@ -139,12 +127,8 @@ class EventsPart:
         comes_first = viewer.may("rerun_webhookevent")
         if viewer.is_restricted(WebhookEvent):
             events: Any = viewer.rows(WebhookEvent).filter(is_test=False)
-            counts = {
-                "invalid": events.invalid().count(),
-                "failed": events.failed().count(),
-                "retrying": events.retrying().count(),
-                "waiting": events.waiting().count(),
-            }
+            states = ("invalid", "failed", "retrying", "waiting")
+            counts = {state: getattr(events, state)().count() for state in states}
             return cls(list(_not_done(viewer, counts)), comes_first)
         webhooks = measure_webhooks(midnight(today()))
         handlers = measure_handlers()
@@ -156,13 +140,13 @@ class EventsPart:
         }
         is_capped = max(handlers.pending, handlers.failed) > MAX_UNFINISHED
         return cls(
+            not_done=list(_not_done(viewer, counts)),
+            comes_first=comes_first,
             lights=[
-                LightOfUrl(each, badge(LIGHT_TONES[each.light], each.light.label))
+                (each, badge(LIGHT_TONES[each.light], each.light.label))
                 for each in webhooks.urls.values()
             ],
             is_new=webhooks.last_at is None,
-            not_done=list(_not_done(viewer, counts)),
-            comes_first=comes_first,
             overdue=duration(handlers.overdue) if handlers.overdue > MAX_OVERDUE else None,
             handlers_ran_at=handlers.ran_at,
             failing_handlers=tuple(_failing_handlers(viewer)),
@@ -170,12 +154,12 @@ class EventsPart:
         )
 
 
-def _not_done(viewer: Viewer, counts: dict[str, int]) -> Iterator[NotDone]:
+def _not_done(viewer: Viewer, counts: dict[str, int]) -> Iterator[tuple[LinkedCount, SafeString]]:
     list_url = viewer.url(WebhookEvent, "changelist")
     for state, count in counts.items():
         url = f"{list_url}?outcome={state}&test={TestFilter.WITHOUT}"
         tone, word = EVENT_STATES[state]
-        yield NotDone(LinkedCount(count, url), badge(tone if count else Tone.QUIET, word))
+        yield LinkedCount(count, url), badge(tone if count else Tone.QUIET, word)
 
 
 def _failing_handlers(viewer: Viewer) -> Iterator[ShownHandler]:
@@ -199,38 +183,15 @@ def _failing_handlers(viewer: Viewer) -> Iterator[ShownHandler]:
 
 
 @shown
-class ShownCall:
-    """The longest call of a handler, of late."""
-
-    handler: str
-    took: str
-    is_too_slow: bool
-
-
-def slowest_calls(viewer: Viewer) -> list[ShownCall]:
-    """Return the longest calls, to those who may see all events."""
-    if not viewer.views_all_of(WebhookEvent):
-        return []
-    return [
-        ShownCall(each.handler, exact_duration(each.seconds), each.is_too_slow)
-        for each in slowest_handlers()
-    ]
-
-
-def exact_duration(seconds: float) -> str:
-    """Return how long a call took; to a hundredth of a second, if it was short."""
-    if seconds >= MINUTE:
-        return duration(timedelta(seconds=seconds))
-    return gettext("%(seconds)s s") % {"seconds": number_format(seconds, 2)}
-
-
-@shown
 class ToAnswerPart:
     """What the overview says of customers who wait."""
 
     waiting: Waiting
     oldest: datetime | None
-    wishes: StopWishesShown
+    stop_wishes: LinkedCount
+    """The newest 5,000 replies that wait, as far as they may ask for no more messages."""
+    stop_wish: SafeString | str
+    """Since when the first of them waits."""
     url: str
     news_url: str
 
@@ -239,17 +200,16 @@ class ToAnswerPart:
         if not is_ours(viewer.site, Message) or not ToAnswer(viewer).is_allowed:
             return None
         replies = Replies(viewer)
-        wishes = StopWishesShown.of(viewer)
-        urls = ToAnswer.url(viewer), News.url(viewer)
-        return cls(replies.count(), replies.oldest(), wishes, *urls)
-
-
-class RecoveredList(NamedTuple):
-    """What was found in one of Cellcast's lists."""
-
-    name: str | Promise
-    found: str | Promise
-    is_incomplete: bool
+        wishes = StopWishes.among(replies.shown.unhandled())
+        query = urlencode({StopFilter.parameter_name: StopFilter.options[0][0]})
+        return cls(
+            waiting=replies.count(),
+            oldest=replies.oldest(),
+            stop_wishes=LinkedCount(wishes.count, f"{viewer.url(Message, 'changelist')}?{query}"),
+            stop_wish=stop_wish_badge(wishes.oldest_at) if wishes.oldest_at else "",
+            url=ToAnswer.url(viewer),
+            news_url=News.url(viewer),
+        )
 
 
 @shown
@@ -258,7 +218,8 @@ class LastRecovery:
 
     has_key: bool
     at: datetime | None
-    lists: list[RecoveredList]
+    lists: list[tuple[str | Promise, str | Promise, bool]]
+    """Of each of Cellcast's lists: its name, what was found, and whether it was not read whole."""
 
     @classmethod
     def of_now(cls) -> "LastRecovery":
@@ -281,13 +242,14 @@ class RecoveryPart:
         if not viewer.views_all_of(Message):
             return None
         count = count_silent(StatusFilter.SILENT_AFTER)
-        url = f"{viewer.url(Message, 'changelist')}?status=silent"
-        tone = Tone.OPEN if count else Tone.QUIET
-        shown = badge(tone, _("no report"))
-        return cls(LinkedCount(count, url), shown, LastRecovery.of_now(), last_credit())
+        silent = LinkedCount(count, f"{viewer.url(Message, 'changelist')}?status=silent")
+        shown = badge(Tone.OPEN if count else Tone.QUIET, _("no report"))
+        return cls(silent, shown, LastRecovery.of_now(), last_credit())
 
 
-def lists(summary: dict[str, dict[str, Any]]) -> Iterator[RecoveredList]:
+def lists(
+    summary: dict[str, dict[str, Any]],
+) -> Iterator[tuple[str | Promise, str | Promise, bool]]:
     """Yield what was found in each list that was read."""
     for kind in Kind:
         if kind.value not in summary:
@@ -297,8 +259,7 @@ def lists(summary: dict[str, dict[str, Any]]) -> Iterator[RecoveredList]:
         found = ngettext(
             "%(missing)s of %(seen)s was missing", "%(missing)s of %(seen)s were missing", missing
         ) % {"missing": grouped(missing), "seen": grouped(seen)}
-        is_incomplete = bool(read["error"] and is_read)
-        yield RecoveredList(kind.label, found if is_read else _("not read"), is_incomplete)
+        yield kind.label, found if is_read else _("not read"), bool(read["error"] and is_read)
 
 
 @shown
@@ -308,7 +269,7 @@ class OverviewContent:
     to_answer: ToAnswerPart | None
     although_opted_out: LinkedCount | None
     events: EventsPart | None
-    slowest: list[ShownCall]
+    slowest: list[SlowHandler]
     recovery: RecoveryPart | None
     setup_url: str
 
@@ -329,7 +290,7 @@ class Overview(DeskPage):
             to_answer=ToAnswerPart.of(self.viewer),
             although_opted_out=self.although_opted_out(),
             events=EventsPart.of(self.viewer),
-            slowest=slowest_calls(self.viewer),
+            slowest=slowest_handlers() if self.viewer.views_all_of(WebhookEvent) else [],
             recovery=RecoveryPart.of(self.viewer),
             setup_url=url_of_page(self.viewer, "setup"),
         )

@@ -1,7 +1,12 @@
 """What the desk's pages share."""
 
-from django.http import HttpResponse
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from django.http import HttpResponse
+from django.utils.safestring import SafeString
+
+from cellcast_django.admin.display.texts import number_html
 from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
@@ -11,6 +16,22 @@ def url_of_page(viewer: Viewer, name: str) -> str:
     """Return where a page of the desk is; ``""`` if this person may not open it."""
     links = extension_of(viewer.site).links(viewer)
     return next((link.url for link in links if link.name == name), "")
+
+
+class Switch(NamedTuple):
+    """Leads to the same page for another month, or for another of your numbers."""
+
+    url: str
+    label: SafeString | str
+    is_chosen: bool
+
+
+def number_switches(
+    own_numbers: Sequence[str], chosen: str, url_of: Callable[[str], str]
+) -> list[Switch]:
+    """Return links to all your numbers together and to each; none if there is only one."""
+    choices = ["", *own_numbers] if own_numbers else []
+    return [Switch(url_of(each), number_html(each), each == chosen) for each in choices]
 
 
 class DeskPage(Page):

@@ -72,12 +72,12 @@ MAX_TEXT = 2_000  # characters of a response's body that are shown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """The site's own webhook URLs, and the credential to call them with."""
+    """The site's own webhook URLs, and the secret to call them with."""
 
     base_url: str
     urls: dict[str, str]
     """By slug; empty if the project's URLs do not include them."""
-    credential: str = field(repr=False)
+    secret: str = field(repr=False)
     """The first configured one; empty without any."""
 
     @classmethod
@@ -87,7 +87,7 @@ class Site:
         return cls(
             base_url=base_url,
             urls=webhook_urls(base_url) if is_base_url(base_url) else {},
-            credential=next(iter(conf.webhook_secrets), ""),
+            secret=next(iter(conf.webhook_secrets), ""),
         )
 
     @property
@@ -95,7 +95,7 @@ class Site:
         """Why no test can be sent."""
         if not self.urls:
             return _("The webhook URLs are not known yet: see Checks above.")
-        if not self.credential:
+        if not self.secret:
             return _("There is no username and password yet: see Checks above.")
         if not conf.public_url:  # the request's Host may name another port or machine
             return _(
@@ -112,14 +112,6 @@ def webhook_urls(base_url: str) -> dict[str, str]:
             return {webhook.slug: webhook.url(base_url) for webhook in WEBHOOKS}
     except NoReverseMatch:
         return {}
-
-
-class SecretInUse(NamedTuple):
-    """The username of a secret, when it was last used, and how many passwords it has."""
-
-    username: str
-    last_at: datetime | None
-    passwords: int
 
 
 class Place(NamedTuple):
@@ -169,9 +161,11 @@ class SetupContent:
     obstacle: Promise | None
     username: str
     usernames: Sequence[str]
-    secrets: Sequence[SecretInUse]
+    secrets: Sequence[tuple[str, datetime | None, int]]
+    """The usernames, when each was last used, and how many passwords each has now."""
     checks: Sequence[CheckResult]
-    progress: "Sequence[ChecklistItem]"
+    progress: Sequence[tuple[SafeString, Promise, datetime | None]]
+    """The steps: whether each is done, its name, and when it was."""
     has_tests: bool
     places: Sequence[Place]
     recovery: LastRecovery
@@ -195,20 +189,18 @@ class Setup(DeskPage):
         Raises ``BadRequest`` for a form that is not from this page.
         """
         site = Site.of_request(self.request)
-        bodies: dict[str, str] = {}
-        tested = None
+        tested = sent_to = None
         if self.request.method == "POST" and "delete_tests" in self.request.POST:
             self.delete_test_data()
         elif self.request.method == "POST" and not site.obstacle:
-            webhook = webhook_of(self.request)
-            bodies[webhook.slug] = self.request.POST.get("body", "")
-            tested = self.send_test(site, webhook)
+            sent_to = webhook_of(self.request)
+            tested = self.send_test(site, sent_to)
         checks = list(check_results())
         webhooks = measure_webhooks(timezone.now())
         usernames = [entry.partition(":")[0] for entry in conf.webhook_secrets]
         content = SetupContent(
             obstacle=site.obstacle,
-            username=site.credential.partition(":")[0],
+            username=site.secret.partition(":")[0],
             usernames=list(dict.fromkeys(usernames)),
             secrets=list(secrets_in_use(webhooks)),
             checks=checks,
@@ -218,7 +210,9 @@ class Setup(DeskPage):
                 Place(
                     endpoint=webhook.endpoint,
                     url=site.urls.get(webhook.slug),
-                    body=bodies.get(webhook.slug, chosen_example(webhook, self.request)),
+                    body=self.request.POST.get("body", "")
+                    if webhook is sent_to
+                    else chosen_example(webhook, self.request),
                     handlers=webhook.handlers(),
                     samples=samples(webhook),
                 )
@@ -234,7 +228,7 @@ class Setup(DeskPage):
         """Send the form's body as Cellcast would; return the response and what it means."""
         body = self.request.POST.get("body", "").encode()
         self.viewer.log_list(WebhookEvent, f"Sent a test to the {webhook.label}.")
-        response = post_as_cellcast(site.urls[webhook.slug], body, site.credential, TIMEOUT_SECONDS)
+        response = post_as_cellcast(site.urls[webhook.slug], body, site.secret, TIMEOUT_SECONDS)
         events = response.events if response.is_accepted else []
         is_here = site.base_url == f"{self.request.scheme}://{self.request.get_host()}"
         may_view = is_here and self.viewer.may_view(WebhookEvent)
@@ -267,13 +261,13 @@ class Setup(DeskPage):
         self.viewer.tell(sentence % {"count": removed.events})
 
 
-def secrets_in_use(webhooks: Webhooks) -> Iterator[SecretInUse]:
+def secrets_in_use(webhooks: Webhooks) -> Iterator[tuple[str, datetime | None, int]]:
     """Yield the configured usernames, then those that were removed since."""
     entries = Counter(entry.partition(":")[0] for entry in conf.webhook_secrets)
     configured = {name[:MAX_USERNAME_LENGTH]: count for name, count in entries.items()}
     used = webhooks.last_use_of
     for username in [*configured, *(name for name in used if name not in configured)]:
-        yield SecretInUse(username, used.get(username), configured.get(username, 0))
+        yield username, used.get(username), configured.get(username, 0)
 
 
 def webhook_of(request: HttpRequest) -> Webhook:
@@ -320,15 +314,9 @@ def findings(response: Response) -> list[Diagnosis]:
     return found
 
 
-class ChecklistItem(NamedTuple):
-    """One step of the setup."""
-
-    badge: SafeString
-    name: Promise
-    at: datetime | None = None
-
-
-def progress(checks: list[CheckResult], webhooks: Webhooks) -> Iterator[ChecklistItem]:
+def progress(
+    checks: list[CheckResult], webhooks: Webhooks
+) -> Iterator[tuple[SafeString, Promise, datetime | None]]:
     """Yield a step each for the settings, for Test Send, and for a webhook from Cellcast."""
     is_valid = all(message.level < ERROR for check in checks for message in check.messages)
     tests = WebhookEvent.objects.filter(is_test=True).order_by("-received_at")
@@ -339,4 +327,4 @@ def progress(checks: list[CheckResult], webhooks: Webhooks) -> Iterator[Checklis
         (webhooks.last_at is not None, _("Cellcast has sent a webhook"), webhooks.last_at),
     ):
         shown = badge(Tone.GOOD, _("yes")) if is_done else badge(Tone.QUIET, _("not yet"))
-        yield ChecklistItem(shown, name, at)
+        yield shown, name, at

@@ -5,14 +5,12 @@ rows, so nobody is skipped while colleagues work on the same list.
 """
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial
 from operator import ge, le
 from typing import Any, NamedTuple, Self
 
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -21,7 +19,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonRes
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.functional import SimpleLazyObject
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
@@ -38,7 +35,7 @@ from cellcast_django.admin.display.texts import (
     media_links,
     own_number_html,
 )
-from cellcast_django.admin.lists.filters import StopFilter, between, own_numbers, range_of
+from cellcast_django.admin.lists.filters import between, own_numbers, range_of
 from cellcast_django.admin.lists.paging import CappedPaginator, is_key, newer_than, older_than
 from cellcast_django.admin.lists.search import Note, nothing_found
 from cellcast_django.admin.messages import MessageSearch
@@ -47,7 +44,7 @@ from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import again_if_refused
 from cellcast_django.desk.page import DeskPage, url_of_page
-from cellcast_django.health import StopWishes, age, wishes_to_stop
+from cellcast_django.health import age, wishes_to_stop
 from cellcast_django.models import Direction, Message, MessageQuerySet, database_alias
 from cellcast_django.payloads import clean
 
@@ -253,12 +250,9 @@ class WaitingPage:
         return self.url + self.choice.query(after="") if self.choice.after else ""
 
     @property
-    def newest_first_url(self) -> str:
-        return self.url + self.choice.query(order="", after="")
-
-    @property
-    def longest_first_url(self) -> str:
-        return self.url + self.choice.query(order="longest", after="")
+    def other_order_url(self) -> str:
+        order = "" if self.choice.longest_first else "longest"
+        return self.url + self.choice.query(order=order, after="")
 
     @property
     def is_narrowed(self) -> bool:
@@ -269,38 +263,11 @@ class WaitingPage:
         return nothing_found() if self.choice.search else ""
 
 
-@dataclass(frozen=True)
-class Undo:
-    """What a click has handled: these replies and the customers' earlier ones, at that time."""
-
-    at: str
-    replies: Sequence[int]
-
-
 def stop_wish_badge(since: datetime) -> SafeString:
     """Return since when a customer may want to stop: red while there is still time to act."""
-    is_late = age(since) >= STOP_WISH_LATE
-    words = gettext("may want to stop, %(age)s") % {"age": duration(age(since))}
-    return badge(Tone.BAD if is_late else Tone.WARNING, words)
-
-
-@shown
-class StopWishesShown:
-    """How many waiting replies may ask for no more messages, since when, and where they are."""
-
-    count: int
-    url: str
-    badge: SafeString | str
-
-    @classmethod
-    def of(cls, viewer: Viewer) -> "StopWishesShown":
-        """Read the newest 5,000 replies that wait, of those that this site shows."""
-        shown: Any = viewer.rows(Message)
-        wishes = StopWishes.among(shown.unhandled())
-        url = viewer.url(Message, "changelist")
-        query = urlencode({StopFilter.parameter_name: StopFilter.options[0][0]})
-        since = wishes.oldest_at
-        return cls(wishes.count, f"{url}?{query}", stop_wish_badge(since) if since else "")
+    waited = age(since)
+    words = gettext("may want to stop, %(age)s") % {"age": duration(waited)}
+    return badge(Tone.BAD if waited >= STOP_WISH_LATE else Tone.WARNING, words)
 
 
 class Replies:
@@ -369,30 +336,30 @@ class Replies:
         return [Place(*row) for row in rows.values_list(*PLACE, "contact")[: MAX_READ + 1]]
 
     def _rows(self, choice: Choice, places: Sequence[Place]) -> list[CustomerRow]:
-        spans = _spans(choice.narrow(self.shown), places)
+        messages = choice.narrow(self.shown)
+        spans = _spans(messages, places)
         ends = {place.pk: spans.get(place.contact, (place.pk, place.pk)) for place in places}
         shown = self.shown.defer("body", "original_body")
         replies = shown.in_bulk({pk for both in ends.values() for pk in both})
+        found = [key for key, both in ends.items() if replies.keys() >= set(both)]
         known = customers(place.contact for place in places)
-        found = [key for key, both in ends.items() if all(pk in replies for pk in both)]
-        offers_opt_out = may_opt_out(self.viewer)
-        of_page = Q(contact__in=[each.contact for each in places if each.contact])
-        of_page |= Q(pk__in=[each.pk for each in places])
-        wishes = wishes_to_stop(not_handled(choice.narrow(self.shown).filter(of_page)))
+        of_page = Q(contact__in=list(known)) | Q(pk__in=list(ends))
+        wishes = wishes_to_stop(not_handled(messages.filter(of_page)))
         wished_at = {wish.contact or wish.pk: wish.created_at for wish in wishes}  # the oldest last
+        offers_opt_out = may_opt_out(self.viewer)
+        # What somebody has searched for stays in the addresses of this page alone.
+        query = choice.query(**{SEARCH_VAR: ""})
         rows = []
         for key, next_place in zip(found, _next(found), strict=True):
             oldest, newest = (replies[pk] for pk in ends[key])
             opt_out = opt_out_url(self.viewer, newest) if offers_opt_out else ""
-            url = self.viewer.url(Message, "conversation", newest.pk)
             rows.append(
                 CustomerRow(
                     place=key,
                     reply=newest,
                     oldest=oldest,
                     known=known.get(newest.contact) or Customer(newest.contact),
-                    # What somebody has searched for stays in the addresses of this page alone.
-                    url=url + choice.query(**{SEARCH_VAR: ""}),
+                    url=self.viewer.url(Message, "conversation", newest.pk) + query,
                     opt_out_url=opt_out and f"{opt_out}&{BACK}={TO_ANSWER}",
                     next_place=next_place,
                     stop_wish_at=wished_at.get(newest.contact or newest.pk),
@@ -414,19 +381,20 @@ class Replies:
             first = self._places(replace(choice, after=""))
             places = replace(places, found=[*places.found, *first.found])
         around = [*places.following, *places.found[: places.start]]
-        others = (each.pk for each in around if each.pk not in own and _is_other(each, contact))
-        return next(others, None)
+        # Of a reply without a number nobody knows whose it is.
+        others = (each for each in around if not contact or each.contact != contact)
+        return next((each.pk for each in others if each.pk not in own), None)
 
     def count(self, since: int | None = None) -> Waiting:
         """Count the customers who wait, and those of them with a reply that came after a key."""
-        newest = self.shown.unhandled().order_by("-handled_at", "-created_at", "-pk")
-        rows = list(newest.values_list("contact", "pk")[: MAX_READ + 1])
+        rows = self._read(self.shown.unhandled(), Choice())
         read = rows[:MAX_READ]
+        new = [each for each in read if since is not None and each.pk > since]
         return Waiting(
-            customers=_count_contacts(read),
+            customers=len(_customers(read)),
             is_complete=len(rows) == len(read),
-            newest=max((pk for _contact, pk in read), default=0),
-            new=_count_contacts(row for row in read if since is not None and row[1] > since),
+            newest=max((each.pk for each in read), default=0),
+            new=len(_customers(new)),
         )
 
     def oldest(self) -> datetime | None:
@@ -458,28 +426,33 @@ class Replies:
             seen &= Q(own_number=own_number)
         if seen_until is not None:
             seen &= Q(pk__lte=max([seen_until, *keys]))
-        for contact, until in _latest(replies).items():
-            selected |= Q(seen, contact=contact, created_at__lte=until)
+        for reply in replies:
+            if reply.contact:
+                selected |= Q(seen, contact=reply.contact, created_at__lte=reply.created_at)
         unhandled = self.shown.filter(selected, direction=Direction.INBOUND, handled_at=None)
         mark = partial(unhandled.update, handled_at=at, handled_by=self.viewer.username)
         return int(again_if_refused(mark, using=database_alias()))
 
-    def undo(self, keys: list[int], at: datetime) -> int:
-        """Take back what this person handled at that time, except of customers answered since."""
-        shown = self.on_primary
-        found = shown.filter(pk__in=keys).exclude(contact="").values_list("contact", flat=True)
-        sent = Message.objects.fresh().outbound().filter(created_at__gte=at)
-        answered = Exists(sent.filter(contact=OuterRef("contact")).exclude(contact=""))
-        replies = shown.filter(Q(contact__in=list(found)) | Q(pk__in=keys), ~answered)
-        mine = replies.filter(handled_at=at, handled_by=self.viewer.username)
-        return self.mark_new(mine.values_list("pk", flat=True))
+    def handled(self, keys: list[int]) -> QuerySet[Any]:
+        rows = self.on_primary.filter(pk__in=keys, direction=Direction.INBOUND)
+        return rows.filter(handled_at__isnull=False)
 
-    def reopen(self, reply: Message) -> int:
-        """Make a reply new again, with what else of its customer was handled at that moment."""
-        same = Q(pk=reply.pk)
-        if reply.contact:
-            same |= Q(contact=reply.contact, handled_at=reply.handled_at)
-        return self.mark_new(self.on_primary.filter(same).values_list("pk", flat=True))
+    def to_undo(self, keys: list[int]) -> QuerySet[Any]:
+        """Return those that this person has handled, except of customers answered since."""
+        sent = Message.objects.fresh().outbound().exclude(contact="")
+        answers = sent.filter(contact=OuterRef("contact"), created_at__gte=OuterRef("handled_at"))
+        mine = self.handled(keys).filter(handled_by=self.viewer.username)
+        return mine.exclude(Exists(answers))
+
+    def reopen(self, replies: Iterable[Message]) -> int:
+        """Make replies new again, with what else of their customers was handled at that moment."""
+        same = Q()
+        for reply in replies:
+            same |= Q(pk=reply.pk)
+            if reply.contact:
+                same |= Q(contact=reply.contact, handled_at=reply.handled_at)
+        keys = self.on_primary.filter(same).values_list("pk", flat=True) if same else []
+        return self.mark_new(keys)
 
     def mark_new(self, keys: Iterable[int]) -> int:
         """Make handled replies new again, whoever has handled them; return how many were."""
@@ -497,7 +470,8 @@ class ToAnswerContent:
     waiting: Waiting
     news_url: str
     new_conversation_url: str
-    undo: Undo | None
+    undo: Sequence[int]
+    """The replies that the last click has handled."""
 
 
 class ToAnswer(DeskPage):
@@ -569,24 +543,23 @@ class Handle(Page):
         found = list(chosen.defer("body", "original_body"))
         if wanted and not found:
             get_object_or_404(chosen)
-        at, seen = timezone.now(), form.get("seen", "")
-        own_number = Choice.of(self.request).own_number
+        seen, own_number = form.get("seen", ""), Choice.of(self.request).own_number
         seen_until = int(seen) if is_key(seen) else None
-        if replies.handle(found, at, own_number=own_number, seen_until=seen_until):
+        if replies.handle(found, timezone.now(), own_number=own_number, seen_until=seen_until):
             if len(found) == 1:
                 viewer.log(found[0], "Marked as done.")
             else:
                 viewer.log_list(Message, f"Marked {len(found)} replies as done.")
-            self.request.session[UNDO] = [at.isoformat(), [reply.pk for reply in found]]
+            self.request.session[UNDO] = [reply.pk for reply in found]
         elif not found:
             viewer.tell(gettext("Nobody was ticked."), messages.WARNING)
         return _back(viewer, keys)
 
 
-def pop_undo(request: HttpRequest) -> Undo | None:
-    """Return what the last click has handled, once."""
-    found = request.session.pop(UNDO, None)
-    return Undo(*found) if found else None
+def pop_undo(request: HttpRequest) -> list[int]:
+    """Return the replies that the last click has handled, once."""
+    keys: list[int] = request.session.pop(UNDO, [])
+    return keys
 
 
 class Reopen(Page):
@@ -598,15 +571,17 @@ class Reopen(Page):
     only_takes_forms = True
 
     def show(self) -> HttpResponse:
-        form = self.request.POST
+        form, replies = self.request.POST, Replies(self.viewer)
         wanted = [form["one"]] if "one" in form else form.get("replies", "").split(",")
         keys = [int(key) for key in wanted if is_key(key)][:PER_PAGE]
-        reopened = self._reopen(keys) if "one" in form else self._undo(keys)
-        if reopened:
-            words = ngettext(
-                "%(count)s reply is new again.", "%(count)s replies are new again.", reopened
-            )
-            self.viewer.tell(words % {"count": grouped(reopened)})
+        found = list(replies.handled(keys) if "one" in form else replies.to_undo(keys))
+        if reopened := replies.reopen(found):
+            if len(found) == 1:
+                self.viewer.log(found[0], "Reopened.")
+            else:
+                marked = counted(reopened, "reply", "replies")
+                self.viewer.log_list(Message, f"Reopened {marked}.")
+            self.viewer.tell(new_again(reopened))
         else:
             nothing = gettext(
                 "Nothing left to undo: somebody has answered since, or it has been undone."
@@ -614,23 +589,11 @@ class Reopen(Page):
             self.viewer.tell(nothing, messages.WARNING)
         return _back(self.viewer, keys)
 
-    def _reopen(self, keys: list[int]) -> int:
-        replies = Replies(self.viewer)
-        handled = replies.on_primary.filter(pk__in=keys, handled_at__isnull=False)
-        reply = handled.filter(direction=Direction.INBOUND).first()
-        if reply is None:
-            return 0
-        self.viewer.log(reply, "Reopened.")
-        return replies.reopen(reply)
 
-    def _undo(self, keys: list[int]) -> int:
-        """Take back this person's last click, except of customers whom somebody has answered."""
-        at = _time_of(self.request.POST.get("at", ""))
-        reopened = Replies(self.viewer).undo(keys, at) if at else 0
-        if reopened:
-            replies = counted(reopened, "reply", "replies")
-            self.viewer.log_list(Message, f"Reopened {replies}.")
-        return reopened
+def new_again(count: int) -> str:
+    """Return a sentence about replies that are new again."""
+    words = ngettext("%(count)s reply is new again.", "%(count)s replies are new again.", count)
+    return words % {"count": grouped(count)}
 
 
 def _back(viewer: Viewer, keys: Sequence[int]) -> HttpResponseRedirect:
@@ -651,14 +614,6 @@ def _back(viewer: Viewer, keys: Sequence[int]) -> HttpResponseRedirect:
         case _:
             url = ToAnswer.url(viewer) + query + fragment
     return HttpResponseRedirect(url)
-
-
-def _time_of(text: str) -> datetime | None:
-    """Return the time that a form has, if this site could have written it."""
-    with suppress(ValueError):
-        at = parse_datetime(text)
-        return at if at and timezone.is_aware(at) == settings.USE_TZ else None
-    return None
 
 
 def _customers(rows: Iterable[Place]) -> list[Place]:
@@ -685,10 +640,6 @@ def _decides(row: Place, spans: dict[str, tuple[int, int]], choice: Choice) -> b
     return row.pk == (oldest if choice.longest_first else newest)
 
 
-def _is_other(place: Place, contact: str) -> bool:
-    return not contact or place.contact != contact
-
-
 def not_handled(messages: Any) -> MessageQuerySet:
     """Narrow the messages of one customer to the replies that nobody has dealt with.
 
@@ -703,13 +654,3 @@ def _next(places: Sequence[int]) -> Iterable[int | None]:
     """Return for each place where to go when its row is gone: to the next, or the last but one."""
     before = places[-2] if len(places) > 1 else None
     return [*places[1:], before][: len(places)]
-
-
-def _latest(replies: Iterable[Message]) -> dict[str, datetime]:
-    in_order = sorted(replies, key=lambda reply: reply.created_at)
-    return {reply.contact: reply.created_at for reply in in_order if reply.contact}
-
-
-def _count_contacts(rows: Iterable[tuple[str, int]]) -> int:
-    """Count the customers of replies; each reply without a number is somebody of its own."""
-    return len({contact or pk for contact, pk in rows})

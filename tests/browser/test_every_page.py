@@ -98,8 +98,6 @@ SIGHTS = {
     "figures": Sight(lambda: page_url("figures")),
     "figures of a month": Sight(lambda: page_url("figures") + "?period=2026-07"),
     "activity": Sight(lambda: page_url("activity")),
-    "figures of today": Sight(lambda: page_url("figures") + "?period=1"),
-    "figures of 90 days": Sight(lambda: page_url("figures") + "?period=90"),
     "setup": Sight(lambda: page_url("setup")),
     "setup, after a test": Sight(lambda: page_url("setup"), "Send test to the Status URL"),
     "messages": Sight(lambda: url_of("message")),

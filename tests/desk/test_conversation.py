@@ -140,43 +140,6 @@ def test_failure_is_shown_with_its_reason(reader: Client) -> None:
     assert "no such number" in words(only(bubble, "p[@class='cellcast-reason']"))
 
 
-@pytest.mark.parametrize(
-    ("reply", "answered"),
-    [
-        ({"original_body": "Monday?"}, "Monday?"),
-        ({"original_body": "Monday?", "receiver": "+61480000009"}, None),
-        ({"cellcast_id": "a"}, "Monday?"),
-        ({"cellcast_id": "a", "original_body": "Tuesday?"}, "Monday?"),
-        ({"original_body": "Friday?"}, None),  # directly above
-        ({"original_body": "Sunday?"}, None),
-        ({}, None),
-    ],
-)
-def test_reply_links_to_its_question_unless_directly_above(
-    reader: Client, reply: dict[str, str], answered: str | None
-) -> None:
-    start = timezone.now() - timedelta(hours=1)
-    for minute, text in enumerate(["Monday?", "Tuesday?", "Friday?"]):
-        MessageFactory.create(
-            receiver=CUSTOMER,
-            sender="+61480000001",
-            body=text,
-            cellcast_id="abc"[minute],
-            created_at=start + timedelta(minutes=minute),
-        )
-    MessageFactory.create(
-        **{"inbound": True, "sender": CUSTOMER, "receiver": "+61480000001", **reply}
-    )
-
-    page = reader.get(address()).text
-
-    links = every(page, "p[@class='cellcast-quote']/a")
-    assert [words(link) for link in links] == ([answered] if answered else [])
-    for link in links:
-        bubble = only(page, f"li[@id='{link.get('href', '').removeprefix('#')}']")
-        assert words(link) in words(bubble)
-
-
 def test_reply_quotes_the_start_of_its_question(reader: Client) -> None:
     MessageFactory.create(
         inbound=True, sender=CUSTOMER, body="YES", original_body="See you at nine? " * 10

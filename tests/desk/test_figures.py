@@ -7,7 +7,6 @@ from math import floor
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -15,7 +14,6 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cellcast_django.desk import figures, traffic
-from cellcast_django.desk.figures import in_words
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.models import Message
 from cellcast_django.statuses import UNDELIVERED, Status
@@ -63,7 +61,7 @@ def reasons_of(html: str) -> list[tuple[str, str]]:
 
 
 def chosen(html: str) -> str:
-    return words(only(html, "nav[@aria-label='Period']//a[@aria-current='page']"))
+    return words(only(html, "nav[@aria-label='Month']//a[@aria-current='page']"))
 
 
 def fail(at: datetime, reason: str = "", status: str = "failed") -> None:
@@ -109,7 +107,7 @@ def test_every_figure_links_to_exactly_the_rows_it_counts(
         ).update(opted_out_at=sent_at, created_at=sent_at)
     counts: dict[str, int] = {}
 
-    for period in ("", "2026-07", "7", "1"):
+    for period in ("", "2026-07"):
         url = f"{reverse(f'admin:cellcast_django_{page}')}?period={period}"
         found = every(reader.get(url).content.decode(), "a[@data-count]")
         assert len(found) >= 5
@@ -148,7 +146,7 @@ def test_page_compares_this_month_with_last_month(reader: Client, two_months: da
 
 
 def test_sent_count_is_the_sum_of_its_parts(reader: Client, two_months: datetime) -> None:
-    for query in ({}, {"period": "90"}):
+    for query in ({}, {"period": "2026-07"}):
         table = table_of(html_of(reader, **query))
         for column, sent in enumerate(table["sent"]):
             parts = ("delivered", "not_delivered", "on_the_way", "unreported")
@@ -158,34 +156,33 @@ def test_sent_count_is_the_sum_of_its_parts(reader: Client, two_months: datetime
 @pytest.mark.parametrize(
     ("query", "name"),
     [
-        ({}, "This month"),
-        ({"period": "2026-07"}, "Last month"),
-        ({"period": "2027-01"}, "This month"),
-        ({"period": "2026-13"}, "This month"),
-        ({"period": "'--"}, "This month"),
-        ({"period": "20٢٦-07"}, "This month"),  # digits, but no ASCII
-        ({"period": "1"}, "Today"),
-        ({"period": "90"}, "90 days"),
+        ({}, "August 2026"),
+        ({"period": "2026-07"}, "July 2026"),
+        ({"period": "2027-01"}, "August 2026"),
+        ({"period": "2026-13"}, "August 2026"),
+        ({"period": "'--"}, "August 2026"),
+        ({"period": "20٢٦-07"}, "August 2026"),  # digits, but no ASCII
     ],
 )
-def test_url_selects_the_period(
+def test_url_selects_the_month(
     reader: Client, noon: datetime, query: dict[str, str], name: str
 ) -> None:
     assert chosen(html_of(reader, **query)) == name
 
 
-def test_each_month_links_to_its_neighbours(reader: Client, noon: datetime) -> None:
-    html = html_of(reader, period="2026-02")
-    assert only(html, "a[@rel='prev']").get("href") == "?period=2026-01"
-    assert only(html, "a[@rel='next']").get("href") == "?period=2026-03"
-    assert not every(html_of(reader), "a[@rel='next']")
-
-
-@pytest.mark.parametrize(("days", "count"), [("1", 1), ("7", 2), ("30", 3), ("90", 4)])
-def test_rolling_periods_end_today(reader: Client, noon: datetime, days: str, count: int) -> None:
-    for age in (0, 6, 29, 89, 90):
-        MessageFactory.create(delivered=True, created_at=noon - timedelta(days=age))
-    assert table_of(html_of(reader, period=days))["delivered"] == [str(count)]
+@pytest.mark.parametrize(
+    ("shown", "linked"),
+    [
+        ("2026-02", ["2026-01", "2026-02", "2026-03", "2026-08"]),
+        ("2026-07", ["2026-06", "2026-07", "2026-08"]),
+        ("2026-08", ["2026-07", "2026-08"]),
+    ],
+)
+def test_each_month_links_to_its_neighbours_and_the_present_one(
+    reader: Client, noon: datetime, shown: str, linked: list[str]
+) -> None:
+    nav = only(html_of(reader, period=shown), "nav[@aria-label='Month']")
+    assert addresses(nav) == [f"?period={each}" for each in linked]
 
 
 def test_months_follow_the_current_time_zone(reader: Client, noon: datetime) -> None:
@@ -233,50 +230,6 @@ def test_rare_reasons_are_summed(
     for link in every(section(html, "reasons"), "a[@data-count]"):
         count = changelist_at(reader, link.get("href", "")).result_count
         assert str(count) == link.get("data-count")
-
-
-def test_reasons_of_a_settled_month_are_counted_once_a_day(
-    reader: Client, noon: datetime, settings: Any
-) -> None:
-    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-    fail(noon - timedelta(days=40), "Absent subscriber")
-
-    def count() -> int:
-        with CaptureQueriesContext(connection) as queries:
-            assert reasons_of(html_of(reader, period="2026-07")) == [("Absent subscriber", "1")]
-        return len([query for query in queries if "MD5" in query["sql"]])
-
-    assert count() == 2  # of two months
-    assert count() == 0
-
-
-def test_reasons_of_the_settled_part_of_a_period_are_counted_once_a_day(
-    reader: Client, noon: datetime, settings: Any
-) -> None:
-    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-    for age in (0, 2, 6, 29, 30):
-        fail(noon - timedelta(days=age), "Absent subscriber")
-    assert reasons_of(html_of(reader, period="30")) == [("Absent subscriber", "4")]
-
-    fail(noon - timedelta(days=6), "Absent subscriber")
-    fail(noon, "Absent subscriber")
-
-    with CaptureQueriesContext(connection) as queries:
-        found = reasons_of(html_of(reader, period="30"))
-    assert ("Absent subscriber", "5") in found
-    assert len([query for query in queries if "MD5" in query["sql"]]) == 1
-
-
-def test_reasons_are_counted_when_the_cache_fails(
-    reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise ConnectionError
-
-    monkeypatch.setattr(type(cache._connections["default"]), "get", refuse)  # type: ignore[attr-defined]
-    monkeypatch.setattr(type(cache._connections["default"]), "set", refuse)  # type: ignore[attr-defined]
-    fail(noon - timedelta(days=40), "Absent subscriber")
-    assert reasons_of(html_of(reader, period="2026-07")) == [("Absent subscriber", "1")]
 
 
 # Who may see what
@@ -373,8 +326,8 @@ def test_figures_reasons_links_and_file_are_of_the_chosen_number(
     for link in every(second, "a[@data-count]"):
         count = changelist_at(reader, link.get("href", "")).result_count
         assert str(count) == link.get("data-count"), link.get("href")
-    periods = addresses(only(second, "nav[@aria-label='Period']"))
-    assert all(BRANCHES[1][1:] in url for url in periods)
+    months = addresses(only(second, "nav[@aria-label='Month']"))
+    assert all(BRANCHES[1][1:] in url for url in months)
     form = only(second, "form[@id='cellcast-export']")
     response: Any = reader.post(reverse(FIGURES) + form.get("action", ""))
     _heading, *rows = csv.reader(StringIO(response.getvalue().decode("utf-8-sig")))
@@ -395,7 +348,6 @@ def test_share_that_fell_by_five_points_is_marked(
         add_copies(message, 18)
         MessageFactory.create(status="failed" if lost else "delivered", created_at=at)
     assert bool(every(html_of(reader), "p[@id='cellcast-fall']")) == is_marked
-    assert not every(html_of(reader, period="30"), "p[@id='cellcast-fall']")
 
 
 def test_month_without_figures_has_not_fallen(reader: Client, noon: datetime) -> None:
@@ -416,7 +368,7 @@ def test_each_days_messages_are_counted_by_status(reader: Client, noon: datetime
     for status in ("delivered", "delivered", "expired", "queued"):
         MessageFactory.create(status=status, created_at=noon)
     MessageFactory.create(inbound=True, created_at=noon - timedelta(days=1))
-    html = html_of(reader, period="7")
+    html = html_of(reader)
     rows = every(html, "tr[@data-day]")
     assert words(rows[-2]) == "Tue 11 Aug 0 0 0 1"
     assert words(rows[-1]) == "Wed 12 Aug 1 1 2 0"
@@ -450,22 +402,6 @@ def test_empty_period_says_so(reader: Client) -> None:
     html = html_of(reader)
     assert len(every(html, "p[@class='cellcast-empty']")) == 3
     assert table_of(html)["share"] == ["–", "–"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [
-        (None, ""),
-        (0, "0 s"),
-        (59, "59 s"),
-        (60, "1 min"),
-        (3_661, "1 h 1 min"),
-        (86_399, "23 h 59 min"),
-        (86_400, "a day or more"),
-    ],
-)
-def test_durations_are_shown_in_words(seconds: int | None, expected: str) -> None:
-    assert in_words(seconds) == expected
 
 
 # What it costs

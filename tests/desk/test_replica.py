@@ -7,7 +7,7 @@ import pytest
 from django.contrib.admin import ModelAdmin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 
-from cellcast_django.desk.traffic import Period, count_messages, measure_delivery_times
+from cellcast_django.desk.traffic import Month, count_messages, measure_delivery_times
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Claim
 from tests.admin_pages import staff, url_of
@@ -77,15 +77,14 @@ def test_undo_finds_what_was_just_marked(settings: Any) -> None:
     reply = MessageFactory.create(inbound=True)
     client = staff("view_message", "handle_message")
     client.post(url_of("message", "handle"), {"one": reply.pk})
-    at = stored_messages().get().handled_at
-    assert at
-    client.post(url_of("message", "reopen"), {"replies": reply.pk, "at": at.isoformat()})
+    assert stored_messages().get().handled_at
+    client.post(url_of("message", "reopen"), {"replies": reply.pk})
     assert stored_messages().get().handled_at is None
 
 
 def test_counts_and_the_tests_left_out_of_them_are_read_from_the_primary(settings: Any) -> None:
     settings.DATABASE_ROUTERS = ["tests.test_replica.ReadsMessagesFromReplica"]
     MessageFactory.create(delivered=True)
-    today = Period.of_last_days(1)
-    assert count_messages(today).delivered == 1
-    assert not measure_delivery_times(today).is_sample
+    month = Month.of()
+    assert count_messages(month).delivered == 1
+    assert not measure_delivery_times(month).is_sample

@@ -101,7 +101,7 @@ def test_lists_link_to_setup_page_for_permitted_users() -> None:
 def obstacle_of(page: str) -> bool:
     """Whether the page says why nothing can be sent, and offers no form for it."""
     part = section(page, "send")
-    return bool(every(part, "p[@class='cellcast-notice']")) and not every(part, "textarea")
+    return bool(every(part, "p[@class='cellcast-warning']")) and not every(part, "textarea")
 
 
 # What to paste where
@@ -229,7 +229,7 @@ def test_forms_warn_and_name_the_handlers_that_will_run(operator: Client, send: 
         part = section(page_of(operator), "send")
     finally:
         message_received.disconnect(dispatch_uid="shop.confirm")
-    assert every(part, "p[@class='cellcast-notice']")
+    assert every(part, "p[@class='cellcast-warning']")
     for endpoint, handlers in (("receive", ["shop.confirm"]), ("status", [])):
         form = only(part, f"form[@aria-labelledby='cellcast-send-{endpoint}-heading']")
         assert [code.text for code in every(form, "code")] == handlers

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from django.contrib.admin.sites import all_sites
 from django.http import HttpRequest
 from django.template import Library, RequestContext
-from django.urls import reverse
 from phonenumbers import PhoneNumber
 
 from cellcast_django.admin.display.shown import shown
@@ -13,16 +12,13 @@ from cellcast_django.admin.extension import Link, extension_of
 from cellcast_django.admin.lists.read_only import home_of, is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.admin import Desk
-from cellcast_django.desk.conversation import Thread
 from cellcast_django.desk.links import conversation_url
-from cellcast_django.desk.marking import Reopening
 from cellcast_django.desk.overview import EventsPart
 from cellcast_django.desk.page import url_of_page
 from cellcast_django.desk.to_answer import (
     Choice,
     Replies,
     ToAnswer,
-    Undo,
     Waiting,
     WaitingPage,
     pop_undo,
@@ -49,10 +45,9 @@ class Summary:
 
     list: WaitingPage | None
     waiting: Waiting | None
-    undo: Undo | None
+    undo: Sequence[int]
     events: EventsPart | None
     setup_url: str
-    to_answer_url: str
 
 
 @register.simple_tag(takes_context=True)
@@ -67,19 +62,10 @@ def cellcast_summary(context: RequestContext) -> Summary | None:
     return Summary(
         list=replies.page(Choice(), MAX_WAITING) if waits else None,
         waiting=replies.count() if waits else None,
-        undo=pop_undo(viewer.request) if waits else None,
+        undo=pop_undo(viewer.request) if waits else (),
         events=EventsPart.of(viewer),
         setup_url=url_of_page(viewer, "setup"),
-        to_answer_url=ToAnswer.url(viewer) if waits else "",
     )
-
-
-@register.simple_tag(takes_context=True)
-@hides_variables
-def cellcast_url(context: RequestContext, page: str) -> str:
-    """Return the URL of one of the pages of messages, on this admin site."""
-    current_app = getattr(context.request, "current_app", None)
-    return reverse(f"admin:cellcast_django_message_{page}", current_app=current_app)
 
 
 @register.simple_tag(takes_context=True)
@@ -87,15 +73,6 @@ def cellcast_url(context: RequestContext, page: str) -> str:
 def cellcast_conversation_url(context: RequestContext, number: str | PhoneNumber | None) -> str:
     """Return where the conversation with a number is; empty where this user may view none."""
     return (number and conversation_url(number, request=context.request)) or ""
-
-
-@register.inclusion_tag("admin/cellcast_desk/reopen_here.html", takes_context=True)
-@hides_variables
-def cellcast_reopen(context: RequestContext, thread: Thread) -> dict[str, object]:
-    """Offer to make the newest reply of a thread new again, if it is handled."""
-    viewer = _viewer(context.request)
-    panel = Reopening.of_thread(viewer, thread) if viewer else None
-    return {"panel": panel, "request": context.request, "csrf_token": context.get("csrf_token")}
 
 
 def _viewer(request: HttpRequest) -> Viewer | None:
