@@ -223,6 +223,13 @@ def test_page_says_where_it_is_and_leads_back(
         back = listing(page.previous_url)
         assert [row.reply for row in back.rows] == [row.reply for row in before.rows]
     assert "?" not in pages[1].previous_url
+    for page in pages:
+        numbered = [listing(url) if url else page for _number, url in page.numbered]
+        assert [number for number, _url in page.numbered] == [1, 2, 3]
+        for found, expected in zip(numbered, pages, strict=True):
+            assert [row.reply for row in found.rows] == [row.reply for row in expected.rows]
+    nobody = listing(url_of("message", "to_answer", after=pages[-1].rows[-1].place))
+    assert (nobody.rows, nobody.position, nobody.numbered) == ([], "", [])
     monkeypatch.setattr(to_answer, "MAX_READ", 4)
     assert listing(url_of("message", "to_answer")).position == "1 to 3 of 4+"
     assert listing(pages[1].next_url).position == ""
