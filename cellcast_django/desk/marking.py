@@ -3,7 +3,7 @@
 Whoever may mark replies as done may take it back at any time, whoever did it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -12,6 +12,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Max, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.admin.display.shown import shown
@@ -20,7 +21,7 @@ from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.page import MAX_SECONDS, Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.conversation import Thread
-from cellcast_django.desk.to_answer import Replies
+from cellcast_django.desk.to_answer import Reopen, Replies
 from cellcast_django.models import Direction, Message, database_alias
 
 MAX_UNASKED = 50  # replies that an action marks without asking
@@ -161,3 +162,22 @@ class Reopening:
         replies = [bubble.message for bubble in thread.bubbles if bubble.is_reply]
         found = cls.of_message(viewer, replies[-1]) if replies else None
         return found and cls(found.reply, "conversation")
+
+
+def reopen_column(viewer: Viewer) -> Callable[[Message], str]:
+    """Return a button for each reply that is done; it sends the form that is around the list."""
+    url = Reopen.url(viewer)
+
+    @admin.display(description="", empty_value="")
+    def reopen(message: Message) -> str:
+        if message.direction != Direction.INBOUND or not message.handled_at:
+            return ""
+        return format_html(
+            '<button type="submit" class="button" name="one" formaction="{}" value="{}">'
+            "{}</button>",
+            url,
+            message.pk,
+            gettext("Reopen"),
+        )
+
+    return reopen

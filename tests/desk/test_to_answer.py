@@ -777,6 +777,26 @@ def test_reopen_takes_back_at_any_time_what_anybody_marked(receptionist: Client,
     assert levels(again) == ["warning"]
 
 
+@pytest.mark.parametrize("query", [{"q": CUSTOMER}, {"handled": "done"}])
+def test_list_that_was_narrowed_offers_reopen(
+    receptionist: Client, reader: Client, query: dict[str, str]
+) -> None:
+    reply, waiting = ask(9, "done"), ask(5, "waiting")
+    receptionist.post(url_of("message", "handle"), {"one": reply.pk})
+    MessageFactory.create(receiver=CUSTOMER)
+
+    def buttons(client: Client, **query: str) -> list[Any]:
+        return every(page_of(client, "message", **query), "button[@name='one']")
+
+    assert buttons(receptionist) == buttons(reader, **query) == []
+    [button] = buttons(receptionist, **query)
+    assert button.get("value") == str(reply.pk)
+    response = receptionist.post(button.get("formaction", ""), {"one": reply.pk})
+
+    assert response.url == f"{url_of('message', 'to_answer')}#cellcast-waiting-{reply.pk}"
+    assert set(Message.objects.unhandled()) == {reply, waiting}
+
+
 def test_reopen_of_a_reply_without_a_number_leaves_others(receptionist: Client) -> None:
     replies = [ask(20, "", sender="", cellcast_id=f"{number}") for number in range(2)]
     Message.objects.update(handled_at=timezone.now())
