@@ -742,7 +742,7 @@ def check_names(**_: Any) -> Messages:
     for name in sorted(given.difference(ours)):
         for similar in get_close_matches(name, ours, n=1, cutoff=0.75):
             yield Notice(
-                gettext("%(name)s is no setting of this app, so it has no effect.")
+                gettext("%(name)s is not a setting of this app, so it has no effect.")
                 % {"name": PREFIX + name},
                 hint=gettext("Did you mean %(name)s?") % {"name": PREFIX + similar},
                 id="cellcast_django.W022",

@@ -49,7 +49,7 @@ class Marking:
     def sentence(self) -> str:
         replies = ngettext("%(count)s reply", "%(count)s replies", self.replies)
         customers = ngettext("%(count)s customer", "%(count)s customers", self.customers)
-        return gettext("This marks %(replies)s of %(customers)s.") % {
+        return gettext("This marks %(replies)s from %(customers)s.") % {
             "replies": replies % {"count": grouped(self.replies)},
             "customers": customers % {"count": grouped(self.customers)},
         }
@@ -117,8 +117,8 @@ class MarkSelected(Page):
         self.viewer.tell(words % {"count": grouped(count)})
         if left := replies.count() if batch else 0:
             words = ngettext(
-                "%(count)s of the selected replies is left. Run it again to continue.",
-                "%(count)s of the selected replies are left. Run it again to continue.",
+                "%(count)s of the selected replies is left. Do it again to continue.",
+                "%(count)s of the selected replies are left. Do it again to continue.",
                 left,
             )
             self.viewer.tell(words % {"count": grouped(left)}, messages.WARNING)

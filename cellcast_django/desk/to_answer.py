@@ -598,7 +598,7 @@ class Handle(Page):
                 viewer.log_list(Message, f"Marked {len(found)} replies as done.")
             self.request.session[UNDO] = [at.isoformat(), [reply.pk for reply in found]]
         elif not found:
-            viewer.tell(gettext("Nobody was ticked."), messages.WARNING)
+            viewer.tell(gettext("Tick at least one customer first."), messages.WARNING)
         return _back(viewer, keys)
 
 
