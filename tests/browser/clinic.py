@@ -1,4 +1,7 @@
-"""A clinic with two numbers: half a year, 20,000 messages, and 300 customers who wait."""
+"""A clinic with two numbers: half a year, 20,000 messages, and 300 customers who wait.
+
+Its URLs are those of the tests, and a page of its own about each customer.
+"""
 
 import unicodedata
 from collections.abc import Iterable
@@ -6,8 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.template import RequestContext, Template
+from django.urls import path
 from django.utils import timezone
 
+import tests.urls
 from cellcast_django.models import Direction, Message, StatusChange
 from tests.many import add_copies
 
@@ -27,8 +34,9 @@ NAMES = {number_of(each): f"Mr Ng {each}" for each in range(CUSTOMERS)}
 NAMES[number_of(7)], NAMES[number_of(8)] = "Mrs Grace Lee", "Chloé Tran"
 
 
-def names_of(contacts: list[str]) -> dict[str, str]:
-    return {contact: NAMES[contact] for contact in contacts if contact in NAMES}
+def names_of(contacts: list[str]) -> dict[str, tuple[str, str]]:
+    known = [contact for contact in contacts if contact in NAMES]
+    return {contact: (NAMES[contact], f"/customers/{contact[-3:]}/") for contact in known}
 
 
 def numbers_of(words: str) -> Iterable[str]:
@@ -41,6 +49,20 @@ def folded(text: str) -> str:
     """Return a text without case and accents."""
     letters = unicodedata.normalize("NFKD", text.casefold())
     return "".join(each for each in letters if not unicodedata.combining(each))
+
+
+def customer_page(request: HttpRequest, customer: str) -> HttpResponse:
+    """Stand for the clinic's own page about a customer, which leads to the conversation."""
+    page = Template(
+        "{% load cellcast_pages %}<!doctype html><title>{{ name }}</title>"
+        '<a href="{% cellcast_conversation_url number %}">Texts</a>'
+    )
+    number = number_of(int(customer))
+    context = RequestContext(request, {"name": NAMES[number], "number": number})
+    return HttpResponse(page.render(context))
+
+
+urlpatterns = [*tests.urls.urlpatterns, path("customers/<customer>/", customer_page)]
 
 
 def fill() -> None:

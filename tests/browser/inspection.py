@@ -6,12 +6,28 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils.text import slugify
 
-LOOKS = {"light": ("light", 1280), "dark": ("dark", 1280), "phone": ("light", 390)}
-"""The colour scheme and the width, in pixels, by the name of the look."""
+
+class Look(NamedTuple):
+    """How a page is looked at: as wide as this, in pixels, and in which colours and language."""
+
+    width: int = 1280
+    color_scheme: str = "light"
+    forced_colors: str = "none"
+    language: str = "en-us"
+
+
+LOOKS = {
+    "light": Look(),
+    "dark": Look(color_scheme="dark"),
+    "phone": Look(width=375),
+    "at 200 percent": Look(width=640),
+    "forced colours": Look(forced_colors="active"),
+    "right to left": Look(language="ar"),
+}
 
 SCREENSHOTS = os.environ.get("BROWSER_SCREENSHOTS")
 """A folder for a picture of each page that is inspected."""
@@ -43,9 +59,9 @@ WRAPPED = """() => [...document.querySelectorAll(".cellcast-badge")]
 
 
 def dress(page: Any, look: str) -> None:
-    """Let the browser be wide or narrow, by day or by night."""
-    color_scheme, width = LOOKS[look]
-    page.emulate_media(color_scheme=color_scheme)
+    """Let the browser be wide or narrow, by day or by night, or in colours of its own."""
+    width, color_scheme, forced_colors, _language = LOOKS[look]
+    page.emulate_media(color_scheme=color_scheme, forced_colors=forced_colors)
     page.set_viewport_size({"width": width, "height": 900})
 
 

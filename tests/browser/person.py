@@ -18,6 +18,9 @@ class Person:
         self.page = page
         self.clicks = 0
 
+    def goes_to(self, path: str) -> None:
+        self.page.goto(self.page.url.partition("/admin/")[0] + path)
+
     def click(self, role: str, name: str, within: str = "main", **options: Any) -> None:
         self.press(self.page.locator(within).get_by_role(role, name=name, **options).first)
 

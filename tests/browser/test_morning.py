@@ -6,10 +6,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from cellcast_django.models import Message
+from cellcast_django.models import Message, OptOutChange
 from cellcast_django.testing import WebhookClient, sent
 from tests.admin_pages import url_of
-from tests.browser.clinic import WAITING
+from tests.browser.clinic import WAITING, number_of
 from tests.browser.conftest import SignIn, log_in
 from tests.browser.person import RECEPTIONIST, Person
 
@@ -61,7 +61,7 @@ def test_marking_twenty_replies_done_keeps_the_place(receptionist: Person) -> No
     for number in range(10, 30):
         boxes.nth(number).check()
         receptionist.clicks += 1
-    receptionist.click("button", "Done: all that are ticked")
+    receptionist.click("button", "Mark ticked as done")
 
     page.locator(".cellcast-undo").wait_for()
     assert receptionist.clicks <= 25
@@ -147,7 +147,7 @@ def test_nothing_covers_send_after_done_and_next(
     page = receptionist.page
     page.set_viewport_size({"width": width, "height": height})
     first = Message.objects.get(cellcast_id="id-0")
-    page.goto(page.url.partition("/admin/")[0] + url_of("message", "conversation", first.pk))
+    receptionist.goes_to(url_of("message", "conversation", first.pk))
     receptionist.click("button", "Done and next")
     page.locator(".cellcast-undo").wait_for()
     send = page.get_by_role("button", name="Send")
@@ -235,3 +235,63 @@ def test_open_page_stops_asking_at_the_login_page(receptionist: Person) -> None:
     page.clock.run_for(120_000)
 
     assert len(asked) == 1
+
+
+def test_receptionist_finds_opens_and_reopens_a_customer(receptionist: Person) -> None:
+    page = receptionist.page
+    receptionist.click("link", "Messages", exact=True)
+    receptionist.search("lee  mrs")
+    receptionist.press(page.locator("#result_list a[href*='/conversation/']").first)
+    heading = page.locator(".cellcast-page-head h1")
+
+    heading.get_by_role("link").click()  # the clinic's own page about her, and back
+    page.wait_for_url("**/customers/007/")
+    assert page.title() == "Mrs Grace Lee"
+    page.get_by_role("link", name="Texts").click()
+    assert "Mrs Grace Lee" in heading.inner_text()
+
+    receptionist.click("button", "Done", exact=True)
+    page.locator(".cellcast-undo").wait_for()
+    assert waiting() == WAITING - 1
+    page.reload()  # so that nothing can be undone
+    assert page.locator(".cellcast-undo").count() == 0
+    receptionist.click("button", "Reopen")
+    page.locator(".messagelist .success").wait_for()
+    assert waiting() == WAITING
+
+
+def test_receptionist_begins_a_conversation_once(receptionist: Person) -> None:
+    page = receptionist.page
+    open_list(receptionist)
+
+    for text in ("We have found your umbrella.", "It is at the desk."):
+        receptionist.goes_to(url_of("message", "to_answer"))
+        receptionist.click("link", "New conversation")
+        page.get_by_label("The customer’s number").fill("0491 570 156")
+        page.get_by_label("Your message").fill(text)
+        receptionist.click("button", "Send")
+        page.wait_for_url("**/conversation/")
+
+    assert page.locator(".messagelist .warning").count() == 1
+    assert page.get_by_label("Your answer").input_value() == "It is at the desk."
+    assert texts_sent() == ["We have found your umbrella."]
+
+
+def test_receptionist_opts_out_who_asks_in_words_of_their_own(receptionist: Person) -> None:
+    words = "Please take me off your list"
+    WebhookClient().reply(sender=number_of(7), message=words)
+    page = receptionist.page
+    receptionist.click("link", "Cellcast", exact=True)
+    receptionist.click("link", "Overview")
+    wishes = page.locator("#cellcast-stop-wishes a")
+    assert wishes.get_attribute("data-count") == "1"
+
+    receptionist.press(wishes)
+    receptionist.press(page.locator("#result_list [data-opt-out]"))
+    receptionist.press(page.locator("main [type=submit]").first)
+
+    page.locator(".messagelist .success").wait_for()
+    begun = OptOutChange.objects.get(kind=OptOutChange.Kind.BEGUN)
+    assert begun.text == words
+    assert begun.opt_out.contact == number_of(7)
+    assert waiting() == WAITING - 1
