@@ -80,9 +80,10 @@ def test_one_page_says_what_is_wrong(on_call: Person) -> None:
 
     on_call.click("link", "Cellcast", exact=True)
 
+    light = page.locator("#cellcast-light-status")
+    light.wait_for()
     assert on_call.clicks == 1
     assert page.locator("[data-light]").count() == len(WEBHOOKS)
-    light = page.locator("#cellcast-light-status")
     assert light.get_attribute("data-light") in ("silent", "unreported")
     assert page.locator("[data-light=receiving]").count() == 0
     mail, sync = (page.locator(f"tr[data-handler='{name}']") for name in ("mail", "sync"))
@@ -146,6 +147,7 @@ def test_overview_has_the_slowest_handlers_and_the_credit(on_call: Person) -> No
     on_call.click("link", "Cellcast", exact=True)
     on_call.click("link", "Overview")
 
+    page.locator("#cellcast-slowest").wait_for()
     slowest = page.locator("#cellcast-slowest tbody th").all_inner_texts()
     assert set(slowest) == {"mail", "sync"}
     credit = page.get_by_role("region", name="Credit")
