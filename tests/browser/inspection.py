@@ -36,8 +36,9 @@ SCREENSHOTS = os.environ.get("BROWSER_SCREENSHOTS")
 WCAG_22_AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 # Evaluated, not loaded by an element: so the page's policy need not let it in.
-AXE = """async tags => {
-    const results = await axe.run({ runOnly: tags, resultTypes: ["violations"], preload: false });
+AXE = """async ([within, tags]) => {
+    const options = { runOnly: tags, resultTypes: ["violations"], preload: false };
+    const results = await axe.run(within, options);
     return results.violations.flatMap(({ id, help, nodes }) =>
         nodes.map(({ html, failureSummary }) =>
             `${id}: ${help}: ${html.slice(0, 300)}\\n${failureSummary}`));
@@ -65,11 +66,16 @@ def dress(page: Any, look: str) -> None:
     page.set_viewport_size({"width": width, "height": 900})
 
 
-def problems_of(page: Any, name: str) -> list[str]:
-    """Return what is wrong with the page that the browser shows; keep its picture, if wanted."""
+def problems_of(page: Any, name: str, look: str) -> list[str]:
+    """Return what is wrong with the page that the browser shows; keep its picture, if wanted.
+
+    In forced colours, Django's header, breadcrumbs and sidebar lack contrast, so only what lies
+    between them is asked about.
+    """
     problems: list[str] = []
     if SCREENSHOTS:
-        page.screenshot(path=Path(SCREENSHOTS) / f"{slugify(name)}.png", full_page=True)
+        picture = f"{slugify(f'{name} {look}')}.png"
+        page.screenshot(path=Path(SCREENSHOTS) / picture, full_page=True)
     if (ran := page.evaluate("window.ran")) is not None:
         problems.append(f"a script ran that a customer wrote: {ran}")
     if (excess := page.evaluate(EXCESS)) > 0:
@@ -79,7 +85,8 @@ def problems_of(page: Any, name: str) -> list[str]:
     if wrapped := page.evaluate(WRAPPED):
         problems.append(f"these badges are cut into lines: {wrapped}")
     page.evaluate(import_module("axe_playwright_python.base").AXE_SCRIPT)
-    problems += page.evaluate(AXE, WCAG_22_AA)
+    within = "html" if LOOKS[look].forced_colors == "none" else "main"
+    problems += page.evaluate(AXE, [within, WCAG_22_AA])
     return problems
 
 
