@@ -173,8 +173,8 @@ def reopen_column(viewer: Viewer) -> Callable[[Message], str]:
         if message.direction != Direction.INBOUND or not message.handled_at:
             return ""
         return format_html(
-            '<button type="submit" class="button" name="one" formaction="{}" value="{}">'
-            "{}</button>",
+            '<button type="submit" class="cellcast-button cellcast-button-quiet" name="one"'
+            ' formaction="{}" value="{}">{}</button>',
             url,
             message.pk,
             gettext("Reopen"),
