@@ -153,7 +153,7 @@ def _of_events() -> list[Page]:
         ("find a number", {"q": contact}, {"q": contact}),
         ("find the busy contact", {"q": BUSY_CONTACT}, {"q": BUSY_CONTACT}),
         ("find an id", {"q": cellcast_id}, {"q": cellcast_id}),
-        ("find an event", {"q": pk}, None),
+        ("find an event", {"q": f"#{pk}"}, None),
     ]
     return [*(_list("webhookevent", *each) for each in lists), *_details("webhookevent", event)]
 
