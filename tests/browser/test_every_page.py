@@ -180,7 +180,9 @@ SIGHTS = {
     ),
     "to answer, nothing found": Sight(lambda: url_of("message", "to_answer", q="nobody")),
     "opt-out, to be added from a reply": Sight(
-        lambda: url_of("optout", "add", message=Message.objects.filter(contact=WRITER).last().pk)
+        lambda: url_of(
+            "optout", "add", message=Message.objects.filter(contact=WRITER).latest("pk").pk
+        )
     ),
     "figures of one number": Sight(lambda: page_url("figures") + "?own=%2B61480000009"),
     "activity of a day": Sight(
@@ -299,6 +301,8 @@ def test_no_page_is_left_out(everything: str, client: Client) -> None:
     client.force_login(User.objects.get(username="admin"))
     looked_at = {resolve(urlsplit(sight.url()).path).url_name for sight in SIGHTS.values()}
     shown = {resolve(each).url_name for each in addresses() if client.get(each).status_code == 200}
-    histories = {name for name in shown if name.endswith("_history")}  # one template of Django's
+    histories = {
+        name for name in shown if str(name).endswith("_history")
+    }  # one template of Django's
 
     assert shown - histories - {"cellcast_django_message_news"} <= looked_at

@@ -791,7 +791,7 @@ def test_list_that_was_narrowed_offers_reopen(
     assert buttons(receptionist) == buttons(reader, **query) == []
     [button] = buttons(receptionist, **query)
     assert button.get("value") == str(reply.pk)
-    response = receptionist.post(button.get("formaction", ""), {"one": reply.pk})
+    response: Any = receptionist.post(button.get("formaction", ""), {"one": reply.pk})
 
     assert response.url == f"{url_of('message', 'to_answer')}#cellcast-waiting-{reply.pk}"
     assert set(Message.objects.unhandled()) == {reply, waiting}
