@@ -1,11 +1,17 @@
 """Every page of the admin that is measured, and what Django makes of the same wish."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
+
+from django.utils import timezone
 
 from benchmarks.filling import BUSY_CONTACT
-from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+
+OWN_NUMBERS = ["+61481000000", "cellcast"]
+"""What the messages come to, and go out from."""
 
 PAGED = 10_000
 """Messages from which on there is a page 100 of every list."""
@@ -22,13 +28,18 @@ class Page:
 
 def pages() -> list[Page]:
     """Return the pages of the database in use, whose rows some of them name."""
-    found = [*_of_messages(), *_of_events(), *_of_history(), *_of_overview()]
+    found = [*_of_messages(), *_of_events(), *_of_history(), *_of_opt_outs(), *_of_overview()]
     has_many_pages = Message.objects.all()[PAGED - 1 : PAGED].exists()
     return [page for page in found if has_many_pages or "page 100" not in page.name]
 
 
 def _list(model: str, name: str, query: dict[str, Any], plain: dict[str, Any] | None) -> Page:
-    words = {"message": "messages", "webhookevent": "events", "statuschange": "history"}
+    words = {
+        "message": "messages",
+        "webhookevent": "events",
+        "statuschange": "history",
+        "optout": "opt-outs",
+    }
     address = f"cellcast_django/{model}/?"
     return Page(
         f"{words[model]}{', ' if name else ''}{name}",
@@ -67,16 +78,36 @@ def _of_messages() -> list[Page]:
     return [
         *(_list("message", *each) for each in lists),
         *_details("message", message),
-        Page("to answer", "/admin/cellcast_django/message/to-answer/"),
+        *_to_answer(),
+        Page("new conversation", "/admin/cellcast_django/message/new/"),
         *_conversations(),
     ]
+
+
+def _to_answer() -> list[Page]:
+    address = "/admin/cellcast_django/message/to-answer/"
+    waiting = Message.objects.unhandled().order_by("-created_at").first()
+    found = [
+        Page("to answer", address),
+        Page("to answer, longest wait first", f"{address}?order=longest"),
+        Page("to answer, find a word", f"{address}?q=later"),
+    ]
+    if waiting:
+        conversation = f"/admin/cellcast_django/message/{waiting.pk}/conversation/"
+        found.append(Page("the conversation of who waits", conversation))
+    return found
 
 
 def _details(model: str, row: Any) -> list[Page]:
     if row is None:
         return []
     path = f"cellcast_django/{model}/{row.pk}/change/"
-    name = {"message": "a message", "webhookevent": "an event", "statuschange": "a status change"}
+    name = {
+        "message": "a message",
+        "webhookevent": "an event",
+        "statuschange": "a status change",
+        "optout": "an opt-out",
+    }
     return [Page(name[model], f"/admin/{path}", f"/plain/{path}")]
 
 
@@ -122,7 +153,7 @@ def _of_events() -> list[Page]:
         ("find a number", {"q": contact}, {"q": contact}),
         ("find the busy contact", {"q": BUSY_CONTACT}, {"q": BUSY_CONTACT}),
         ("find an id", {"q": cellcast_id}, {"q": cellcast_id}),
-        ("find an event", {"q": pk}, None),
+        ("find an event", {"q": f"#{pk}"}, None),
     ]
     return [*(_list("webhookevent", *each) for each in lists), *_details("webhookevent", event)]
 
@@ -141,10 +172,25 @@ def _of_history() -> list[Page]:
     return [*(_list("statuschange", *each) for each in lists), *_details("statuschange", change)]
 
 
+def _of_opt_outs() -> list[Page]:
+    opt_out = OptOut.objects.order_by("-pk").first()
+    contact = opt_out.contact if opt_out else "+61400000123"
+    lists: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
+        ("", {}, {}),
+        ("find a number", {"q": contact}, None),
+    ]
+    return [*(_list("optout", *each) for each in lists), *_details("optout", opt_out)]
+
+
 def _of_overview() -> list[Page]:
-    event = WebhookEvent._meta.app_label
-    pages = f"/admin/{event}/webhookevent"
+    pages = f"/admin/{WebhookEvent._meta.app_label}/webhookevent"
+    last_month = timezone.localdate().replace(day=1) - timedelta(days=1)
     return [
+        Page("the section's page", "/admin/cellcast_django/"),
         Page("overview", f"{pages}/overview/"),
-        Page("figures", f"{pages}/figures/"),
+        Page("activity", f"{pages}/activity/"),
+        Page("setup", f"{pages}/setup/"),
+        Page("figures, this month", f"{pages}/figures/"),
+        Page("figures, last month", f"{pages}/figures/?period={last_month:%Y-%m}"),
+        Page("figures, one number", f"{pages}/figures/?own={quote(OWN_NUMBERS[0])}"),
     ]

@@ -597,7 +597,7 @@ def check_names(**_: Any) -> Messages:
     for name in sorted(given.difference(ours)):
         for similar in get_close_matches(name, ours, n=1, cutoff=0.75):
             yield Notice(
-                f"{PREFIX + name} is no setting of this app, so it has no effect.",
+                f"{PREFIX + name} is not a setting of this app, so it has no effect.",
                 hint=f"Did you mean {PREFIX + similar}?",
                 id="cellcast_django.W022",
             )

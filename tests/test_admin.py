@@ -24,7 +24,7 @@ from django.utils import timezone, translation
 
 import cellcast_django
 from cellcast_django.admin import MessageAdmin, WebhookEventAdmin
-from cellcast_django.admin.display.badges import handled_badge, outcome_badge, status_badge
+from cellcast_django.admin.display.badges import Tone, handled_badge, outcome_badge, status_badge
 from cellcast_django.admin.lists.filters import DirectionFilter, StatusFilter
 from cellcast_django.admin.lists.search import MAX_KEYS
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
@@ -239,6 +239,14 @@ def test_every_css_class_used_has_a_rule(folders: list[Path], stylesheets: list[
     }
     assert used
     assert {name for name in used if f".{name}" not in rules} == set()
+
+
+def test_every_tone_but_quiet_has_a_colour_without_the_desk() -> None:
+    rules = CORE_CSS.read_text()
+
+    plain = {tone for tone in Tone if f".cellcast-badge-{tone.name.lower()}" not in rules}
+
+    assert plain == {Tone.QUIET}
 
 
 def test_message_shows_timeline_and_marks_late_reports(

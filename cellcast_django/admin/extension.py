@@ -46,6 +46,10 @@ class Extension:
         """Return what this person can do with the rows of a model's list."""
         return ()
 
+    def columns(self, viewer: Viewer, model: type[Model]) -> Sequence[Callable[[Any], Any]]:
+        """Return what stands at the end of each row of a model's list."""
+        return ()
+
     def panels_of_message(self, viewer: Viewer, message: Message) -> Sequence[Panel]:
         return ()
 

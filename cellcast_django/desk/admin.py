@@ -5,11 +5,13 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin import AdminSite
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.db.models import Model
 from django.utils import timezone
 from django.utils.translation import gettext
 
 from cellcast_django.admin.extension import Extension, Link, Panel, extend
+from cellcast_django.admin.lists.filters import HandledFilter
 from cellcast_django.admin.lists.read_only import home_of, is_ours
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
@@ -17,7 +19,7 @@ from cellcast_django.desk.activity import ActivityPage
 from cellcast_django.desk.conversation import AroundMessage, ConversationPage
 from cellcast_django.desk.customer import CustomerData
 from cellcast_django.desk.figures import Figures
-from cellcast_django.desk.marking import mark_done, mark_new
+from cellcast_django.desk.marking import mark_done, mark_new, reopen_column
 from cellcast_django.desk.new_conversation import NewConversation
 from cellcast_django.desk.overview import Overview
 from cellcast_django.desk.page import url_of_page
@@ -46,6 +48,12 @@ class Desk(Extension):
     def actions(self, viewer: Viewer, model: type[Model]) -> Sequence[Callable[..., Any]]:
         may_mark = model is Message and viewer.may("handle_message")
         return [mark_done, mark_new] if may_mark else []
+
+    def columns(self, viewer: Viewer, model: type[Model]) -> Sequence[Callable[[Any], Any]]:
+        """Let what is done be reopened where somebody looks for it."""
+        is_sought = {SEARCH_VAR, HandledFilter.parameter_name} & viewer.request.GET.keys()
+        may_mark = model is Message and viewer.may("handle_message")
+        return [reopen_column(viewer)] if may_mark and is_sought else []
 
     def panels_of_message(self, viewer: Viewer, message: Message) -> Sequence[Panel]:
         around = AroundMessage.of(viewer, message)

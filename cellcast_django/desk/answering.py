@@ -137,11 +137,11 @@ class Sending(ABC):
 
     def _mistake(self) -> Outcome | None:
         if not can_send_to(self.contact):
-            return Outcome.not_sent(_("this is no phone number."))
+            return Outcome.not_sent(_("this is not a phone number."))
         if not self.text:
             return Outcome.not_sent(_("write something first."))
         if len(self.text) > MAX_LENGTH:
-            words = _("the text has %(count)d characters, and %(limit)d is the most.")
+            words = _("the text has %(count)d characters, and the limit is %(limit)d.")
             return Outcome.not_sent(words % {"count": len(self.text), "limit": MAX_LENGTH})
         if not TICKET.fullmatch(self.form.get("ticket", "")) or self.shown is None:
             return Outcome.not_sent(_("the form was incomplete. Try again."))

@@ -3,7 +3,7 @@
 Whoever may mark replies as done may take it back at any time, whoever did it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -12,6 +12,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Max, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.admin.display.shown import shown
@@ -19,7 +20,7 @@ from cellcast_django.admin.display.texts import counted, grouped
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.page import MAX_SECONDS, Page
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.desk.to_answer import Replies, new_again
+from cellcast_django.desk.to_answer import Reopen, Replies, new_again
 from cellcast_django.models import Direction, Message, database_alias
 
 MAX_UNASKED = 50  # replies that an action marks without asking
@@ -47,7 +48,7 @@ class Marking:
     def sentence(self) -> str:
         replies = ngettext("%(count)s reply", "%(count)s replies", self.replies)
         customers = ngettext("%(count)s customer", "%(count)s customers", self.customers)
-        return gettext("This marks %(replies)s of %(customers)s.") % {
+        return gettext("This marks %(replies)s from %(customers)s.") % {
             "replies": replies % {"count": grouped(self.replies)},
             "customers": customers % {"count": grouped(self.customers)},
         }
@@ -114,8 +115,8 @@ class MarkSelected(Page):
         self.viewer.tell(said)
         if left := replies.count() if batch else 0:
             words = ngettext(
-                "%(count)s of the selected replies is left. Run it again to continue.",
-                "%(count)s of the selected replies are left. Run it again to continue.",
+                "%(count)s of the selected replies is left. Do it again to continue.",
+                "%(count)s of the selected replies are left. Do it again to continue.",
                 left,
             )
             self.viewer.tell(words % {"count": grouped(left)}, messages.WARNING)
@@ -139,3 +140,22 @@ def mark_new(
     page = MarkSelected(Viewer(model_admin.admin_site, request))
     handled = queryset.filter(direction=Direction.INBOUND, handled_at__isnull=False)
     return page.act_on(handled, mark_new)
+
+
+def reopen_column(viewer: Viewer) -> Callable[[Message], str]:
+    """Return a button for each reply that is done; it sends the form that is around the list."""
+    url = Reopen.url(viewer)
+
+    @admin.display(description="", empty_value="")
+    def reopen(message: Message) -> str:
+        if message.direction != Direction.INBOUND or not message.handled_at:
+            return ""
+        return format_html(
+            '<button type="submit" class="cellcast-button cellcast-button-quiet" name="one"'
+            ' formaction="{}" value="{}">{}</button>',
+            url,
+            message.pk,
+            gettext("Reopen"),
+        )
+
+    return reopen

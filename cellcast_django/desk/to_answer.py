@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 from django.contrib import messages
 from django.contrib.admin.views.main import SEARCH_VAR
+from django.core.paginator import Paginator
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Lower
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
@@ -224,7 +225,7 @@ class WaitingPage:
     def position(self) -> str:
         """Which of the customers these are; empty if all are here, or if nobody knows."""
         places = self.places
-        if not places.is_from_first or not (places.start or self.has_more):
+        if not (self.rows and places.is_from_first and (places.start or self.has_more)):
             return ""
         first, last = places.start + 1, places.start + len(self.rows)
         total = grouped(len(places.found)) + ("" if places.is_complete else "+")
@@ -243,6 +244,24 @@ class WaitingPage:
         start = self.places.start - self.per_page
         if start < 0 or not self.places.is_from_first:
             return self.first_url
+        return self._url_from(start)
+
+    @property
+    def numbered(self) -> list[tuple[int | str, str]]:
+        """The pages by their numbers: this one, and where some are left out, without an address."""
+        if not self.position:
+            return []
+        pages = Paginator(self.places.found, self.per_page)
+        here = min(round(self.places.start / self.per_page) + 1, pages.num_pages)
+        return [
+            (page, self._url_from((page - 1) * self.per_page))
+            if isinstance(page, int) and page != here
+            else (page, "")
+            for page in pages.get_elided_page_range(here)
+        ]
+
+    def _url_from(self, start: int) -> str:
+        """Return the page before which so many of the customers found stand."""
         return self.url + self.choice.query(after=self.places.found[start - 1].pk if start else "")
 
     @property
@@ -552,7 +571,7 @@ class Handle(Page):
                 viewer.log_list(Message, f"Marked {len(found)} replies as done.")
             self.request.session[UNDO] = [reply.pk for reply in found]
         elif not found:
-            viewer.tell(gettext("Nobody was ticked."), messages.WARNING)
+            viewer.tell(gettext("Tick at least one customer first."), messages.WARNING)
         return _back(viewer, keys)
 
 

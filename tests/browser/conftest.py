@@ -10,7 +10,13 @@ import pytest
 from django.conf import settings as django_settings
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, override_settings
+from django.urls import reverse
 from pytest_django.live_server_helper import LiveServer
+
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import staff
+from tests.browser import clinic as clinics
+from tests.browser.person import Person
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "
@@ -95,6 +101,36 @@ def browse(page: Any, server: str, admin_client: Client) -> Iterator[Callable[[s
 
     yield browse
     assert complaints == []
+
+
+SignIn = Callable[..., Person]
+
+
+@pytest.fixture
+def sign_in(page: Any, server: str) -> Iterator[SignIn]:
+    """Lets somebody with these permissions look at the admin's front page.
+
+    At the end the browser must have had nothing to say.
+    """
+    complaints = complaints_of(page)
+
+    def sign_in(*permissions: str) -> Person:
+        log_in(page.context, server, staff(*permissions))
+        page.goto(server + reverse("admin:index"))
+        return Person(page)
+
+    yield sign_in
+    assert complaints == []
+
+
+@pytest.fixture
+def clinic(cellcast: WebhookClient, settings: Any) -> None:
+    """A site with 20,000 messages of half a year, that sends nothing and has names."""
+    settings.ROOT_URLCONF = clinics.__name__
+    settings.CELLCAST_OWN_NUMBERS = clinics.OWN_NUMBERS
+    settings.CELLCAST_CONTACT_NAMES = f"{clinics.__name__}.names_of"
+    settings.CELLCAST_CONTACT_SEARCH = f"{clinics.__name__}.numbers_of"
+    clinics.fill()
 
 
 @pytest.fixture

@@ -6,12 +6,28 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils.text import slugify
 
-LOOKS = {"light": ("light", 1280), "dark": ("dark", 1280), "phone": ("light", 390)}
-"""The colour scheme and the width, in pixels, by the name of the look."""
+
+class Look(NamedTuple):
+    """How a page is looked at: as wide as this, in pixels, and in which colours and language."""
+
+    width: int = 1280
+    color_scheme: str = "light"
+    forced_colors: str = "none"
+    language: str = "en-us"
+
+
+LOOKS = {
+    "light": Look(),
+    "dark": Look(color_scheme="dark"),
+    "phone": Look(width=375),
+    "at 200 percent": Look(width=640),
+    "forced colours": Look(forced_colors="active"),
+    "right to left": Look(language="ar"),
+}
 
 SCREENSHOTS = os.environ.get("BROWSER_SCREENSHOTS")
 """A folder for a picture of each page that is inspected."""
@@ -20,8 +36,9 @@ SCREENSHOTS = os.environ.get("BROWSER_SCREENSHOTS")
 WCAG_22_AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 # Evaluated, not loaded by an element: so the page's policy need not let it in.
-AXE = """async tags => {
-    const results = await axe.run({ runOnly: tags, resultTypes: ["violations"], preload: false });
+AXE = """async ([within, tags]) => {
+    const options = { runOnly: tags, resultTypes: ["violations"], preload: false };
+    const results = await axe.run(within, options);
     return results.violations.flatMap(({ id, help, nodes }) =>
         nodes.map(({ html, failureSummary }) =>
             `${id}: ${help}: ${html.slice(0, 300)}\\n${failureSummary}`));
@@ -43,17 +60,22 @@ WRAPPED = """() => [...document.querySelectorAll(".cellcast-badge")]
 
 
 def dress(page: Any, look: str) -> None:
-    """Let the browser be wide or narrow, by day or by night."""
-    color_scheme, width = LOOKS[look]
-    page.emulate_media(color_scheme=color_scheme)
+    """Let the browser be wide or narrow, by day or by night, or in colours of its own."""
+    width, color_scheme, forced_colors, _language = LOOKS[look]
+    page.emulate_media(color_scheme=color_scheme, forced_colors=forced_colors)
     page.set_viewport_size({"width": width, "height": 900})
 
 
-def problems_of(page: Any, name: str) -> list[str]:
-    """Return what is wrong with the page that the browser shows; keep its picture, if wanted."""
+def problems_of(page: Any, name: str, look: str) -> list[str]:
+    """Return what is wrong with the page that the browser shows; keep its picture, if wanted.
+
+    In forced colours, Django's header, breadcrumbs and sidebar lack contrast, so only what lies
+    between them is asked about.
+    """
     problems: list[str] = []
     if SCREENSHOTS:
-        page.screenshot(path=Path(SCREENSHOTS) / f"{slugify(name)}.png", full_page=True)
+        picture = f"{slugify(f'{name} {look}')}.png"
+        page.screenshot(path=Path(SCREENSHOTS) / picture, full_page=True)
     if (ran := page.evaluate("window.ran")) is not None:
         problems.append(f"a script ran that a customer wrote: {ran}")
     if (excess := page.evaluate(EXCESS)) > 0:
@@ -63,7 +85,8 @@ def problems_of(page: Any, name: str) -> list[str]:
     if wrapped := page.evaluate(WRAPPED):
         problems.append(f"these badges are cut into lines: {wrapped}")
     page.evaluate(import_module("axe_playwright_python.base").AXE_SCRIPT)
-    problems += page.evaluate(AXE, WCAG_22_AA)
+    within = "html" if LOOKS[look].forced_colors == "none" else "main"
+    problems += page.evaluate(AXE, [within, WCAG_22_AA])
     return problems
 
 

@@ -153,7 +153,7 @@ def test_button_for_ticked_customers_is_at_hand_wherever_they_are(
     for number in range(40):
         WebhookClient().reply(_id=str(number), sender=f"+614000100{number:02}")
     browse(url_of("message", "to_answer"))
-    button = page.get_by_role("button", name="Done: all that are ticked")
+    button = page.get_by_role("button", name="Mark ticked as done")
     assert button.count() == 0
 
     page.get_by_role("checkbox", name="Tick 0400 010 003").check()

@@ -10,6 +10,7 @@ from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
 from tests.admin_pages import url_of
+from tests.browser.person import Person
 from tests.handlers import Calls
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -21,26 +22,6 @@ REMINDER = "66b5b93b1e2c012dfe964001"
 def send(receiver: str, body: str, sender: str) -> str:
     """Send as a host project would: ``CELLCAST_SEND_WITH``."""
     return "66b5b93b1e2c012dfe964002"
-
-
-class Person:
-    """Whoever uses the pages, with the clicks they have made."""
-
-    def __init__(self, page: Any) -> None:
-        self.page = page
-        self.clicks = 0
-
-    def click(self, role: str, name: str, within: str = "main", **options: Any) -> None:
-        self.page.locator(within).get_by_role(role, name=name, **options).first.click()
-        self.clicks += 1
-
-    def search(self, words: str) -> None:
-        self.page.get_by_role("textbox", name="Search").fill(words)
-        self.page.keyboard.press("Enter")
-        self.clicks += 1
-
-    def reads(self, text: str) -> None:
-        self.page.get_by_role("main").get_by_text(text).first.wait_for()
 
 
 @pytest.fixture

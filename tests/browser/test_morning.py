@@ -1,82 +1,28 @@
 """The receptionist's morning: 20,000 messages, 300 customers who wait, and the clicks it takes."""
 
-from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import transaction
 from django.test import Client
-from django.urls import reverse
-from django.utils import timezone
 
-from cellcast_django.models import Direction, Message
-from cellcast_django.opt_outs import is_opted_out
-from cellcast_django.testing import WebhookClient
+from cellcast_django.models import Message, OptOutChange
+from cellcast_django.testing import WebhookClient, sent
 from tests.admin_pages import url_of
-from tests.browser.conftest import log_in
-from tests.browser.test_clicks import Person
-from tests.many import add_copies
+from tests.browser.clinic import WAITING, number_of
+from tests.browser.conftest import SignIn, log_in
+from tests.browser.person import RECEPTIONIST, Person
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
-MESSAGES, WAITING = 20_000, 300
-NEWEST = "+61400000000"
-NAMES = {f"+61400000{number:03}": f"Mrs Lee {number}" for number in range(1_000)}
-
-sent: list[str] = []
-
-
-def names_of(contacts: list[str]) -> dict[str, str]:
-    return {contact: NAMES[contact] for contact in contacts if contact in NAMES}
-
-
-def numbers_of(words: str) -> Iterator[str]:
-    return (number for number, name in NAMES.items() if name == words)
-
-
-def send(receiver: str, body: str, sender: str) -> str:
-    sent.append(body)
-    return f"answer-{len(sent)}"
-
 
 @pytest.fixture
-def clinic(settings: Any) -> None:
-    """A site that has run for months, and 300 customers who wrote this morning."""
-    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.names_of"
-    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.numbers_of"
-    settings.CELLCAST_SEND_WITH = f"{__name__}.send"
-    sent.clear()
-    now = timezone.now()
-
-    def message_of(number: int) -> dict[str, Any]:
-        contact = f"+61400000{number % 1_000:03}"
-        waits = number < WAITING
-        is_reply = waits or number % 3 == 0
-        at = now - timedelta(minutes=number + 1)
-        return {
-            "cellcast_id": f"id-{number}",
-            "direction": Direction.INBOUND if is_reply else Direction.OUTBOUND,
-            "contact": contact,
-            "sender": contact if is_reply else "+61480000000",
-            "receiver": "+61480000000" if is_reply else contact,
-            "own_number": "+61480000000",
-            "body": f"May I come later? ({number})",
-            "status": "received" if is_reply else "delivered",
-            "created_at": at,
-            "handled_at": at if is_reply and not waits else None,
-        }
-
-    with transaction.atomic():
-        add_copies(Message(), MESSAGES, message_of)
+def receptionist(clinic: None, sign_in: SignIn) -> Person:
+    return sign_in(*RECEPTIONIST)
 
 
-@pytest.fixture
-def receptionist(clinic: None, browse: Callable[[str], None], page: Any) -> Person:
-    """Somebody who has signed in, and looks at the admin's index."""
-    browse(reverse("admin:index"))
-    return Person(page)
+def texts_sent() -> list[str]:
+    return [each.body for each in sent]
 
 
 def open_list(person: Person) -> None:
@@ -97,12 +43,12 @@ def test_user_reaches_the_newest_reply_in_two_clicks_and_answers_in_three(
     assert receptionist.clicks == 2
     assert receptionist.page.title().startswith(f"({WAITING}) ")
 
-    receptionist.click("link", "Mrs Lee 0")
+    receptionist.click("link", "Mr Ng 0")
     receptionist.page.get_by_label("Your answer").fill("Of course")
     receptionist.click("button", "Send")
 
     receptionist.reads("Of course")
-    assert sent == ["Of course"]
+    assert texts_sent() == ["Of course"]
     assert receptionist.clicks - 1 == 3  # the first of them leads to the section
     assert waiting() == WAITING - 1
 
@@ -115,7 +61,7 @@ def test_marking_twenty_replies_done_keeps_the_place(receptionist: Person) -> No
     for number in range(10, 30):
         boxes.nth(number).check()
         receptionist.clicks += 1
-    receptionist.click("button", "Done: all that are ticked")
+    receptionist.click("button", "Mark ticked as done")
 
     page.locator(".cellcast-undo").wait_for()
     assert receptionist.clicks <= 25
@@ -143,7 +89,7 @@ def test_done_in_a_row_moves_focus_to_the_next(receptionist: Person) -> None:
 
 def test_done_and_next_walks_from_customer_to_customer(receptionist: Person) -> None:
     open_list(receptionist)
-    receptionist.click("link", "Mrs Lee 0")
+    receptionist.click("link", "Mr Ng 0")
 
     for number in range(20):
         wait_for_conversation(receptionist.page, number)
@@ -166,35 +112,11 @@ IS_FOCUS_IN_VIEW = """() => {
 }"""
 
 
-def test_user_finds_a_customer_by_name_in_two_clicks(receptionist: Person) -> None:
-    receptionist.click("link", "Messages", exact=True)
-    receptionist.search("Mrs Lee 77")
-
-    receptionist.reads("Mrs Lee 77")
-    assert receptionist.clicks == 2
-    assert receptionist.page.locator("#result_list tbody tr").count() == MESSAGES // 1_000
-
-
-def test_user_opts_a_customer_out_in_two_clicks(receptionist: Person) -> None:
-    reply = Message.objects.get(cellcast_id="id-0")
-    receptionist.page.goto(
-        receptionist.page.url.partition("/admin/")[0] + url_of("message", "conversation", reply.pk)
-    )
-
-    receptionist.click("link", "Opt out…")
-    receptionist.page.get_by_role("main").locator("[type=submit]").first.click()
-    receptionist.clicks += 1
-
-    receptionist.page.locator(".messagelist .success").wait_for()
-    assert is_opted_out(NEWEST)
-    assert receptionist.clicks == 2
-
-
 def test_send_button_is_visible_without_scrolling(receptionist: Person) -> None:
     page = receptionist.page
     page.set_viewport_size({"width": 1366, "height": 768})
     open_list(receptionist)
-    receptionist.click("link", "Mrs Lee 0")
+    receptionist.click("link", "Mr Ng 0")
 
     box = page.get_by_role("button", name="Send").bounding_box()
 
@@ -220,13 +142,12 @@ IS_WHOLE_BUTTON_HIT = """button => {
     ],
 )
 def test_nothing_covers_send_after_done_and_next(
-    receptionist: Person, settings: Any, width: int, height: int, *, has_to_scroll: bool
+    receptionist: Person, width: int, height: int, *, has_to_scroll: bool
 ) -> None:
-    settings.CELLCAST_OWN_NUMBERS = ["+61480000000", "+61480000001"]  # a line more
     page = receptionist.page
     page.set_viewport_size({"width": width, "height": height})
     first = Message.objects.get(cellcast_id="id-0")
-    page.goto(page.url.partition("/admin/")[0] + url_of("message", "conversation", first.pk))
+    receptionist.goes_to(url_of("message", "conversation", first.pk))
     receptionist.click("button", "Done and next")
     page.locator(".cellcast-undo").wait_for()
     send = page.get_by_role("button", name="Send")
@@ -257,11 +178,11 @@ def test_second_user_answering_the_same_reply_is_asked_first(
 
         pages[1].locator(".messagelist .warning").wait_for()
         pages[1].get_by_text("Of course").first.wait_for()
-        assert sent == ["Of course"]
+        assert texts_sent() == ["Of course"]
         assert pages[1].get_by_label("Your answer").input_value() == "Sorry, no"
         pages[1].get_by_role("button", name="Send").click()
         pages[1].locator(".messagelist .success").wait_for()
-    assert sent == ["Of course", "Sorry, no"]
+    assert texts_sent() == ["Of course", "Sorry, no"]
 
 
 def stop_clock(page: Any) -> None:
@@ -314,3 +235,63 @@ def test_open_page_stops_asking_at_the_login_page(receptionist: Person) -> None:
     page.clock.run_for(120_000)
 
     assert len(asked) == 1
+
+
+def test_receptionist_finds_opens_and_reopens_a_customer(receptionist: Person) -> None:
+    page = receptionist.page
+    receptionist.click("link", "Messages", exact=True)
+    receptionist.search("lee  mrs")
+    receptionist.press(page.locator("#result_list a[href*='/conversation/']").first)
+    heading = page.locator(".cellcast-page-head h1")
+
+    heading.get_by_role("link").click()  # the clinic's own page about her, and back
+    page.wait_for_url("**/customers/007/")
+    assert page.title() == "Mrs Grace Lee"
+    page.get_by_role("link", name="Texts").click()
+    assert "Mrs Grace Lee" in heading.inner_text()
+
+    receptionist.click("button", "Done", exact=True)
+    page.locator(".cellcast-undo").wait_for()
+    assert waiting() == WAITING - 1
+    page.reload()  # so that nothing can be undone
+    assert page.locator(".cellcast-undo").count() == 0
+    receptionist.click("button", "Reopen")
+    page.locator(".messagelist .success").wait_for()
+    assert waiting() == WAITING
+
+
+def test_receptionist_begins_a_conversation_once(receptionist: Person) -> None:
+    page = receptionist.page
+    open_list(receptionist)
+
+    for text in ("We have found your umbrella.", "It is at the desk."):
+        receptionist.goes_to(url_of("message", "to_answer"))
+        receptionist.click("link", "New conversation")
+        page.get_by_label("The customer’s number").fill("0491 570 156")
+        page.get_by_label("Your message").fill(text)
+        receptionist.click("button", "Send")
+        page.wait_for_url("**/conversation/")
+
+    assert page.locator(".messagelist .warning").count() == 1
+    assert page.get_by_label("Your answer").input_value() == "It is at the desk."
+    assert texts_sent() == ["We have found your umbrella."]
+
+
+def test_receptionist_opts_out_who_asks_in_words_of_their_own(receptionist: Person) -> None:
+    words = "Please take me off your list"
+    WebhookClient().reply(sender=number_of(7), message=words)
+    page = receptionist.page
+    receptionist.click("link", "Cellcast", exact=True)
+    receptionist.click("link", "Overview")
+    wishes = page.locator("#cellcast-stop-wishes a")
+    assert wishes.get_attribute("data-count") == "1"
+
+    receptionist.press(wishes)
+    receptionist.press(page.locator("#result_list [data-opt-out]"))
+    receptionist.press(page.locator("main [type=submit]").first)
+
+    page.locator(".messagelist .success").wait_for()
+    begun = OptOutChange.objects.get(kind=OptOutChange.Kind.BEGUN)
+    assert begun.text == words
+    assert begun.opt_out.contact == number_of(7)
+    assert waiting() == WAITING - 1

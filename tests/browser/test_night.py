@@ -1,6 +1,6 @@
-"""The night of the developer on call: webhooks have stopped, and a removed handler fails."""
+"""The night of the developer on call: webhooks have stopped, and handlers fail or are gone."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -9,58 +9,167 @@ from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 from django.utils import timezone
 
+from cellcast_django.admin import confirmation
 from cellcast_django.factories import WebhookEventFactory
-from cellcast_django.models import WebhookEvent
+from cellcast_django.models import CommandRun, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
+from cellcast_django.webhooks import WEBHOOKS
+from tests.admin_pages import make_invalid, url_of
+from tests.browser.conftest import SignIn
+from tests.browser.person import ON_CALL, Person
 from tests.handlers import Calls, connected
 from tests.many import add_copies
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
-FAILURES = 50
+FAILURES, MAILS, WAITING, INVALID = 50, 20, 3, 25
 
 
 @pytest.fixture
-def night(settings: Any) -> None:
-    """Reports every ten minutes until 20 hours ago, and events that two handlers fail."""
+def renamed() -> Calls:
+    """What ``sync`` is called since tonight."""
+    return Calls("sync_patients")
+
+
+@pytest.fixture
+def mail() -> Calls:
+    return Calls("mail")
+
+
+@pytest.fixture
+def night(settings: Any, mail: Calls, renamed: Calls) -> Iterator[None]:
+    """Reports every ten minutes until 20 hours ago; since then a handler has another name.
+
+    It failed under its old one, and for some of these events another handler failed too. Three
+    replies wait for a worker, 25 bodies could not be understood, and the credit is known.
+    """
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     last = timezone.now() - timedelta(hours=20)
     event = WebhookEventFactory.create(received_at=last)
     times = [last - timedelta(minutes=10 * number) for number in range(4_000)]
     add_copies(event, len(times), lambda number: {"received_at": times[number], "message_id": None})
-    broken = Calls("mail", error=ConnectionError("the mail server is down"))
-    removed = Calls("sync", error=KeyError("patient_id"))
-    with connected(message_received, mail=broken, sync=removed):
+    with connected(message_received, mail=mail, sync=Calls("sync", error=KeyError("patient_id"))):
         for number in range(FAILURES):
+            mail.error = OSError(f"no mail server ({number})") if number < MAILS else None
             WebhookClient(raise_handler_errors=False).reply(message=str(number))
-    WebhookEvent.objects.filter(kind="reply").update(received_at=last)
+    waiting = WebhookEventFactory.create(reply=True, pending=True)
+    add_copies(waiting, WAITING - 1, lambda number: {"message_id": None})
+    add_copies(make_invalid(), INVALID - 1)
+    WebhookEvent.objects.exclude(kind="status").update(received_at=last)
+    credit = {"sms": 320, "mms": 4, "read_at": timezone.now().isoformat()}
+    CommandRun.objects.create(command=CommandRun.Command.RECOVER, summary={"credit": credit})
+    mail.error = None
+    with connected(message_received, mail=mail, sync_patients=renamed):
+        yield
 
 
-def test_user_sees_stopped_webhooks_and_skips_a_removed_handler(
-    night: None, browse: Callable[[str], None], page: Any, admin_user: Any
+@pytest.fixture
+def on_call(night: None, sign_in: SignIn) -> Person:
+    return sign_in(*ON_CALL)
+
+
+def confirm(on_call: Person, count: int) -> None:
+    """Press the button of the question, which leads to the list of events."""
+    page = on_call.page
+    page.locator(f"#cellcast-affected[data-count='{count}']").wait_for()
+    on_call.press(page.locator("button.cellcast-button-primary"))
+    page.locator(".messagelist .success").first.wait_for()
+
+
+def test_one_page_says_what_is_wrong(on_call: Person) -> None:
+    page = on_call.page
+
+    on_call.click("link", "Cellcast", exact=True)
+
+    light = page.locator("#cellcast-light-status")
+    light.wait_for()
+    assert on_call.clicks == 1
+    assert page.locator("[data-light]").count() == len(WEBHOOKS)
+    assert light.get_attribute("data-light") in ("silent", "unreported")
+    assert page.locator("[data-light=receiving]").count() == 0
+    mail, sync = (page.locator(f"tr[data-handler='{name}']") for name in ("mail", "sync"))
+    assert f"no mail server ({MAILS - 1})" in mail.locator(".cellcast-error > bdi").inner_text()
+    assert sync.get_attribute("data-missing") is not None
+    assert sync.locator("[data-action=run_again]").count() == 0
+    # What waits for a worker has not failed.
+    handlers = page.locator("tr[data-handler]")
+    assert {each.get_attribute("data-handler") for each in handlers.all()} == {"mail", "sync"}
+    waiting = page.locator("a.cellcast-value[href*='outcome=waiting']")
+    assert waiting.get_attribute("data-count") == str(WAITING)
+
+
+def test_developer_clears_the_night(on_call: Person, mail: Calls, renamed: Calls) -> None:
+    page = on_call.page
+    on_call.click("link", "Cellcast", exact=True)
+    on_call.press(page.locator("tr[data-handler=sync] [data-action=skip_handler]"))
+    confirm(on_call, FAILURES)
+
+    on_call.click("link", "Overview")
+    row = page.locator("tr[data-handler=sync_patients]")
+    row.wait_for()
+    assert page.locator("tr[data-handler=sync]").count() == 0
+    assert row.locator(".cellcast-error bdi").count() == 0  # it has raised nothing
+    on_call.press(row.locator("[data-action=run_again]"))
+    confirm(on_call, FAILURES - MAILS)
+    on_call.click("link", "Overview")
+    on_call.press(page.locator("tr[data-handler=mail] [data-action=run_again]"))
+    confirm(on_call, MAILS)
+    assert len(mail) == FAILURES + MAILS
+    assert len(renamed) == FAILURES
+    assert not WebhookEvent.objects.failed().exists()
+
+    on_call.click("link", "Overview")
+    on_call.press(page.locator("a.cellcast-value[href*='outcome=invalid']"))
+    on_call.press(page.locator("#action-toggle"))
+    page.locator("select[name=action]").select_option("dismiss")
+    on_call.press(page.locator("button[name=index]"))
+    confirm(on_call, INVALID)
+    assert not WebhookEvent.objects.invalid().exists()
+    assert on_call.clicks == 14
+
+
+def test_what_was_done_is_on_record(on_call: Person) -> None:
+    page = on_call.page
+    on_call.click("link", "Cellcast", exact=True)
+    on_call.press(page.locator("tr[data-handler=sync] [data-action=skip_handler]"))
+    confirm(on_call, FAILURES)
+
+    entry = LogEntry.objects.get()
+    skipped = WebhookEvent.objects.failed()
+    username = str(entry.user)
+    assert skipped.count() == FAILURES
+    assert all(each.handler_results["sync"]["by"] == username for each in skipped)
+    on_call.goes_to(reverse("admin:cellcast_django_activity"))
+    told = page.locator(f"tr[data-activity='{entry.pk}']").inner_text()
+    assert username in told
+    assert f"sync: {FAILURES} events" in told
+
+
+def test_overview_has_the_slowest_handlers_and_the_credit(on_call: Person) -> None:
+    page = on_call.page
+    on_call.click("link", "Cellcast", exact=True)
+    on_call.click("link", "Overview")
+
+    page.locator("#cellcast-slowest").wait_for()
+    slowest = page.locator("#cellcast-slowest tbody th").all_inner_texts()
+    assert set(slowest) == {"mail", "sync"}
+    credit = page.get_by_role("region", name="Credit")
+    assert credit.locator(".cellcast-value").all_inner_texts() == ["320", "4"]
+
+
+def test_more_than_a_page_can_run_names_the_command(
+    on_call: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with connected(message_received, mail=Calls("mail")):
-        browse(reverse("admin:app_list", args=["cellcast_django"]))  # one page says it all
-        light = page.locator("#cellcast-light-status")
-        assert light.get_attribute("data-light") in ("silent", "unreported")
-        row = page.locator("tr[data-handler='sync']")
-        assert row.get_attribute("data-missing") is not None
-        assert row.locator("[data-action='run_again']").count() == 0
+    monkeypatch.setattr(confirmation, "MAX_SELECTED", FAILURES - 1)
+    page = on_call.page
+    on_call.goes_to(url_of("webhookevent", outcome="failed"))
 
-        row.locator("[data-action='skip_handler']").click()  # 1
-        page.locator(f"#cellcast-affected[data-count='{FAILURES}']").wait_for()
-        page.locator("button.cellcast-button-primary").click()  # 2
-        page.locator(".messagelist .success").wait_for()
+    page.locator("#action-toggle").click()
+    page.locator("select[name=action]").select_option("run_again")
+    page.locator("button[name=index]").click()
 
-        failed = WebhookEvent.objects.failed()
-        assert failed.count() == FAILURES
-        assert {tuple(event.handler_errors()) for event in failed} == {("mail",)}
-        assert all(event.handler_results["sync"]["by"] == "admin" for event in failed)
-        entry = LogEntry.objects.get()
-        assert (entry.user, entry.object_id) == (admin_user, None)
-
-        browse(reverse("admin:cellcast_django_activity"))
-        told = page.locator(f"tr[data-activity='{entry.pk}']").inner_text()
-        assert "admin" in told
-        assert f"sync: {FAILURES} events" in told
+    warning = page.locator(".messagelist li")
+    warning.wait_for()
+    assert "cellcast_run_handlers --failed" in warning.inner_text()
+    assert WebhookEvent.objects.failed().count() == FAILURES

@@ -223,6 +223,13 @@ def test_page_says_where_it_is_and_leads_back(
         back = listing(page.previous_url)
         assert [row.reply for row in back.rows] == [row.reply for row in before.rows]
     assert "?" not in pages[1].previous_url
+    for page in pages:
+        numbered = [listing(url) if url else page for _number, url in page.numbered]
+        assert [number for number, _url in page.numbered] == [1, 2, 3]
+        for found, expected in zip(numbered, pages, strict=True):
+            assert [row.reply for row in found.rows] == [row.reply for row in expected.rows]
+    nobody = listing(url_of("message", "to_answer", after=pages[-1].rows[-1].place))
+    assert (nobody.rows, nobody.position, nobody.numbered) == ([], "", [])
     monkeypatch.setattr(to_answer, "MAX_READ", 4)
     assert listing(url_of("message", "to_answer")).position == "1 to 3 of 4+"
     assert listing(pages[1].next_url).position == ""
@@ -773,6 +780,26 @@ def test_reopen_takes_back_at_any_time_what_anybody_marked(receptionist: Client,
     assert not every(response.text, "form[@id='cellcast-reopen']")
     again = receptionist.post(form.get("action", ""), hidden_fields(form), follow=True)
     assert levels(again) == ["warning"]
+
+
+@pytest.mark.parametrize("query", [{"q": CUSTOMER}, {"handled": "done"}])
+def test_list_that_was_narrowed_offers_reopen(
+    receptionist: Client, reader: Client, query: dict[str, str]
+) -> None:
+    reply, waiting = ask(9, "done"), ask(5, "waiting")
+    receptionist.post(url_of("message", "handle"), {"one": reply.pk})
+    MessageFactory.create(receiver=CUSTOMER)
+
+    def buttons(client: Client, **query: str) -> list[Any]:
+        return every(page_of(client, "message", **query), "button[@name='one']")
+
+    assert buttons(receptionist) == buttons(reader, **query) == []
+    [button] = buttons(receptionist, **query)
+    assert button.get("value") == str(reply.pk)
+    response: Any = receptionist.post(button.get("formaction", ""), {"one": reply.pk})
+
+    assert response.url == f"{url_of('message', 'to_answer')}#cellcast-waiting-{reply.pk}"
+    assert set(Message.objects.unhandled()) == {reply, waiting}
 
 
 def test_reopen_of_a_reply_without_a_number_leaves_others(receptionist: Client) -> None:

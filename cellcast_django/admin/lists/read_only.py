@@ -110,6 +110,10 @@ class ReadOnlyAdmin(ModelAdmin):
         found = {each.__name__: self.get_action(each, *where) for each in added}
         return actions | {name: action for name, action in found.items() if action}
 
+    def get_list_display(self, request: HttpRequest) -> Any:
+        added = extension_of(self.admin_site).columns(Viewer(self.admin_site, request), self.model)
+        return [*super().get_list_display(request), *added]
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return CappedChangeList
 
