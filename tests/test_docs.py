@@ -113,6 +113,12 @@ def test_links_point_to_existing_files_and_headings() -> None:
                 assert anchor in anchors(target.read_text(encoding="utf-8")), (name, link)
 
 
+def test_files_named_in_sentences_exist() -> None:
+    for name in PAGE_NAMES:
+        for file in re.findall(r"`((?:docs|tests|\.ci)/[\w./]+)`", text_of(name)):
+            assert (ROOT / file).exists(), (name, file)
+
+
 def test_index_links_to_every_page_and_lists_it_in_a_toctree() -> None:
     index = text_of("docs/index.md")
     pages = {
@@ -138,12 +144,14 @@ def test_code_blocks_are_closed_and_name_their_language() -> None:
         assert {block.language for block in found} <= LANGUAGES, name
 
 
-def test_python_compiles_and_json_parses() -> None:
+def test_python_compiles_and_json_and_toml_parse() -> None:
     for name in PAGE_NAMES:
         for block in blocks(name, "python"):
             compile(block.code, block.page, "exec")
         for block in blocks(name, "json"):
             json.loads(block.code)
+        for block in blocks(name, "toml"):
+            tomllib.loads(block.code)
 
 
 def test_python_imports_names_that_exist() -> None:
@@ -693,15 +701,6 @@ def test_status_of_a_reply_updates_no_notice(shop: Any, client: WebhookClient) -
     client.reply(_id="66b5b93b1e2c012dfe964000", status="delivered")
     assert WebhookEvent.objects.latest("pk").done_at
     shop.Order.objects.filter.assert_not_called()
-
-
-@pytest.mark.django_db
-def test_opt_out_handler_stores_the_time_it_arrived(shop: Any, client: WebhookClient) -> None:
-    client.opt_out()
-    customers = shop.Customer.objects.filter
-    assert customers.call_args == call(phone_number="+61404000000")
-    received_at = WebhookEvent.objects.get().received_at
-    assert customers.return_value.update.call_args == call(opted_out_at=received_at)
 
 
 @pytest.fixture
