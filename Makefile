@@ -52,7 +52,7 @@ clean: ## Remove everything that was installed or built
 # What is imported is compiled then: to compile all of it takes longer than to install it. Python's own
 # pip puts the newest one there in a third of the time that venv takes to unpack an old one; where there
 # is none, or one that cannot, venv does it.
-INSTALL = install --quiet --no-compile --disable-pip-version-check
+INSTALL = install --quiet --no-user --no-compile --disable-pip-version-check
 # What pyproject.toml builds the package with, and what hatchling needs for --editable. To make an
 # environment for them would take a quarter of the installation, so only a group does that which has
 # something else to build.

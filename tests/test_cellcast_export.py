@@ -328,7 +328,7 @@ def test_interrupted_export_leaves_no_file(path: Path, monkeypatch: pytest.Monke
 
 
 EXPORTING = """\
-import sys, time
+import os, sys, time
 import django
 
 django.setup()
@@ -340,31 +340,48 @@ from cellcast_django.management.commands import cellcast_export
 
 def half(data, **options):
     yield '{"contact": "+61491570156"'
-    print("half", flush=True)
-    time.sleep(60)
+    print("process", os.getpid(), flush=True)
+    time.sleep(float(sys.argv[1]))
 
 
 cellcast_export.lines = half
-call_command("cellcast_export", contact="+61491570156", output=sys.argv[1])
+for path in sys.argv[2:]:  # each in a process of its own
+    if os.fork() == 0:
+        call_command("cellcast_export", contact="+61491570156", output=path)
+        sys.exit()
+    print("status", os.wait()[1], flush=True)
 """
 
 
+def exporting(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", EXPORTING, *arguments]
+
+
+def said(word: str, process: subprocess.Popen[bytes]) -> int:
+    assert process.stdout is not None
+    found, number = process.stdout.readline().decode().split()
+    assert found == word
+    return int(number)
+
+
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_stopped_export_leaves_no_file(path: Path, ending: signal.Signals) -> None:
+def test_stopped_export_leaves_no_file(path: Path) -> None:
     """As a service manager, a closed terminal and Ctrl-C stop it."""
-    program = [sys.executable, "-c", EXPORTING, str(path)]
-    environment = environment_of_test_database()
+    endings = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     with subprocess.Popen(
-        program, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        exporting("60", *[str(path)] * len(endings)),
+        env=environment_of_test_database(),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"half\n"
-        assert len(list(path.parent.iterdir())) <= 1
-        process.send_signal(ending)
+        for ending in endings:
+            exporter = said("process", process)
+            assert len(list(path.parent.iterdir())) <= 1
+            os.kill(exporter, ending)
+            assert said("status", process) != 0, ending
+            assert list(path.parent.iterdir()) == [], ending
         process.communicate(timeout=30)
-    assert process.returncode != 0
-    assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
@@ -385,19 +402,16 @@ def test_signal_ends_the_block_by_an_exception(path: Path, ending: signal.Signal
 
 @pytest.mark.django_db(transaction=True)
 def test_export_started_by_nohup_goes_on(path: Path) -> None:
-    program = [sys.executable, "-c", EXPORTING.replace("time.sleep(60)", "time.sleep(1)")]
     with subprocess.Popen(
-        ["nohup", *program, str(path)],
+        ["nohup", *exporting("1", str(path))],
         env=environment_of_test_database(),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"half\n"
-        process.send_signal(signal.SIGHUP)
-        process.communicate(timeout=30)
-    assert (process.returncode, path.exists()) == (0, True)
+        os.kill(said("process", process), signal.SIGHUP)
+        assert said("status", process) == 0
+    assert path.exists()
 
 
 def test_export_outside_the_main_thread_works(path: Path) -> None:

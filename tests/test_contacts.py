@@ -240,7 +240,7 @@ def test_numbers_of_any_text_can_be_looked_for(text: str) -> None:
 
 
 def test_numbers_are_found_fast_in_hostile_bodies() -> None:
-    for text in ("1 " * 130_000, "(" * 260_000, "12-34 " * 40_000, "\\" * 260_000):
+    for text in ("1 " * 30_000, "(" * 60_000, "12-34 " * 10_000, "\\" * 60_000):
         started = process_time()
         assert list(numbers_in(text, "AU")) == []
-        assert process_time() - started < 10
+        assert process_time() - started < 2.5

@@ -32,6 +32,7 @@ from django.contrib import admin
 from django.core.checks import Error, run_checks
 from django.core.management import call_command, get_commands, load_command_class
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import connection
 from django.db.utils import ConnectionHandler
 from django.test import override_settings
 from django.utils import timezone
@@ -51,7 +52,7 @@ from cellcast_django import (
     testing,
 )
 from cellcast_django.factories import MessageFactory
-from cellcast_django.models import Direction, Message, OptOut, WebhookEvent
+from cellcast_django.models import CommandRun, Direction, Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.sending import send
 from cellcast_django.signals import FactSignal, message_received
@@ -113,6 +114,12 @@ def test_links_point_to_existing_files_and_headings() -> None:
                 assert anchor in anchors(target.read_text(encoding="utf-8")), (name, link)
 
 
+def test_files_named_in_sentences_exist() -> None:
+    for name in PAGE_NAMES:
+        for file in re.findall(r"`((?:tests|\.ci)/[\w./]+)`", text_of(name)):
+            assert (ROOT / file).exists(), (name, file)
+
+
 def test_index_links_to_every_page_and_lists_it_in_a_toctree() -> None:
     index = text_of("docs/index.md")
     pages = {
@@ -138,12 +145,14 @@ def test_code_blocks_are_closed_and_name_their_language() -> None:
         assert {block.language for block in found} <= LANGUAGES, name
 
 
-def test_python_compiles_and_json_parses() -> None:
+def test_python_compiles_and_json_and_toml_parse() -> None:
     for name in PAGE_NAMES:
         for block in blocks(name, "python"):
             compile(block.code, block.page, "exec")
         for block in blocks(name, "json"):
             json.loads(block.code)
+        for block in blocks(name, "toml"):
+            tomllib.loads(block.code)
 
 
 def test_python_imports_names_that_exist() -> None:
@@ -296,6 +305,17 @@ def test_container_runs_a_command() -> None:
     parser_of(command).parse_args(options)
 
 
+@pytest.mark.django_db
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="a setting of PostgreSQL's roles")
+def test_documented_statement_keeps_failed_ones_out_of_the_log() -> None:
+    [code] = [block.code for block in blocks("docs/deployment.md", "sh") if "psql" in block.code]
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE shop")
+        cursor.execute(shlex.split(code)[-1])
+        cursor.execute("SELECT rolconfig FROM pg_roles WHERE rolname = 'shop'")
+        assert cursor.fetchone() == (["log_min_error_statement=panic"],)
+
+
 # Settings
 
 
@@ -357,8 +377,8 @@ def test_documented_sqlite_options_work(tmp_path: Path) -> None:
     block.run(namespace)
     database = namespace["DATABASES"]["default"] | {"NAME": str(tmp_path / "db.sqlite3")}
 
-    connection = ConnectionHandler({"default": database})["default"]
-    with connection.cursor() as cursor:
+    sqlite = ConnectionHandler({"default": database})["default"]
+    with sqlite.cursor() as cursor:
         cursor.execute("PRAGMA journal_mode")
         assert cursor.fetchone() == ("wal",)
         cursor.execute("PRAGMA synchronous")
@@ -367,8 +387,8 @@ def test_documented_sqlite_options_work(tmp_path: Path) -> None:
         assert cursor.fetchone() == (8_000,)
         cursor.execute("PRAGMA busy_timeout")
         assert cursor.fetchone() == (5_000,)
-    assert connection.transaction_mode == "IMMEDIATE"  # type: ignore[attr-defined]
-    connection.close()
+    assert sqlite.transaction_mode == "IMMEDIATE"  # type: ignore[attr-defined]
+    sqlite.close()
 
 
 @pytest.mark.parametrize(
@@ -431,6 +451,31 @@ def test_operations_page_code_finds_newest_username_and_skips(client: WebhookCli
         for block in blocks("docs/operations.md", "python"):
             block.run(namespace)
     assert namespace["newest"] == "cellcast"
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("fake_cellcast")
+def test_recovery_page_code_recovers_and_answers_nobody_late(client: WebhookClient) -> None:
+    run_file("docs/recovery.md", "shop/schedule.py")["every_ten_minutes"]()
+    assert CommandRun.objects.filter(command="recover").exists()
+    before = list(signals.message_received.receivers)
+    answer = run_file("docs/recovery.md", "shop/handlers.py")["answer"]
+    client.reply()
+    signals.message_received.receivers = before
+    signals.message_received.sender_receivers_cache.clear()
+    assert answer(message=Message.objects.get(), event=WebhookEvent.objects.get()) is None
+
+
+@pytest.mark.django_db
+def test_reference_pages_code_counts_and_reads(client: WebhookClient) -> None:
+    client.reply()
+    namespace: dict[str, Any] = {}
+    for page in ("health", "models", "payloads"):
+        for block in blocks(f"docs/reference/{page}.md", "python"):
+            block.run(namespace)
+    assert namespace["health"].replies.waiting == 1
+    assert [found.count() for found in namespace["todays_questions"]().values()] == [1, 0, 0, 1]
+    assert namespace["report"].status == "delivered"
 
 
 @pytest.mark.django_db
@@ -693,15 +738,6 @@ def test_status_of_a_reply_updates_no_notice(shop: Any, client: WebhookClient) -
     client.reply(_id="66b5b93b1e2c012dfe964000", status="delivered")
     assert WebhookEvent.objects.latest("pk").done_at
     shop.Order.objects.filter.assert_not_called()
-
-
-@pytest.mark.django_db
-def test_opt_out_handler_stores_the_time_it_arrived(shop: Any, client: WebhookClient) -> None:
-    client.opt_out()
-    customers = shop.Customer.objects.filter
-    assert customers.call_args == call(phone_number="+61404000000")
-    received_at = WebhookEvent.objects.get().received_at
-    assert customers.return_value.update.call_args == call(opted_out_at=received_at)
 
 
 @pytest.fixture

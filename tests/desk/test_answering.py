@@ -467,7 +467,7 @@ def test_claim_does_not_contain_the_number(question: Message) -> None:
     assert CUSTOMER not in f"{claim} {claim.key}"
 
 
-ROUNDS = 10
+ROUNDS = 4
 
 
 @pytest.mark.django_db(transaction=True)

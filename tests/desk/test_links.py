@@ -1,6 +1,5 @@
 """From a customer to the host project's own pages, and back."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from django.contrib.admin import AdminSite
 from django.contrib.auth.models import AnonymousUser, User
 from django.template import RequestContext, Template
 from django.test import Client, RequestFactory
+from django.urls import reverse
 from phonenumbers import PhoneNumber, parse
 
 from cellcast_django.admin import register
@@ -17,8 +17,9 @@ from cellcast_django.desk.links import conversation_url
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 from tests.admin_pages import CUSTOMER, page_of, staff, text_of, url_of
-from tests.html import addresses, every, only, words
+from tests.html import every, only, words
 from tests.logs import logged
+from tests.pages import Block, blocks
 
 pytestmark = pytest.mark.django_db
 
@@ -215,17 +216,40 @@ def test_template_tag_is_empty_where_there_is_none() -> None:
     assert rendered(request_of(), CUSTOMER) == "[]"
 
 
-def test_documented_block_adds_the_hosts_own_button(
-    reader: Client, tmp_path: Path, settings: Any
+FRONT_PAGE, LINK, BUTTON = blocks("docs/admin.md", "html")
+
+
+@pytest.mark.parametrize("number", [CUSTOMER, "+61400000002"])
+def test_documented_link_leads_to_the_conversation(number: str) -> None:
+    message = MessageFactory.create(receiver=CUSTOMER)
+    customer = {"phone_number": number}
+    request = request_of("view_message")
+
+    html = Template(LINK.code).render(RequestContext(request, {"customer": customer}))
+
+    url = url_of("message", "conversation", message.pk)
+    assert (f'href="{url}"' in html) == ("href" in html) == (number == CUSTOMER)
+
+
+@pytest.mark.parametrize(
+    ("block", "file", "shown"),
+    [
+        (FRONT_PAGE, "admin/index.html", "/cellcast_django/message/to-answer/"),
+        (BUTTON, "admin/cellcast_desk/conversation.html", "/bookings/add/"),
+    ],
+    ids=["front page", "button"],
+)
+def test_documented_template_adds_a_link(
+    block: Block, file: str, shown: str, reader: Client, tmp_path: Path, settings: Any
 ) -> None:
     message = MessageFactory.create(receiver=CUSTOMER)
-    text = Path("docs/admin.md").read_text()
-    [block] = re.findall(r"```html\n([^`]*block conversation_tools[^`]*)```", text)
-    template = tmp_path / "admin/cellcast_desk/conversation.html"
+    url = url_of("message", "conversation", message.pk)
+    if block is FRONT_PAGE:
+        url = reverse("admin:index")
+    assert f'{shown}"' not in reader.get(url).text
+    template = tmp_path / file
     template.parent.mkdir(parents=True)
-    template.write_text(block)
+    template.write_text(block.code)
     settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
 
-    page = page_of(reader, "message", "conversation", message.pk)
-
-    assert "/bookings/add/" in addresses(only(page, "div[@class='cellcast-page-head']"))
+    assert f'{shown}"' in reader.get(url).text
