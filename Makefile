@@ -2,7 +2,11 @@
 PYTHON ?= python3
 
 # What a shell of yours may export for another project. Without bytecode each process of the tests would compile all it imports.
-unexport DATABASE_URL DJANGO_SETTINGS_MODULE PYTEST_ADDOPTS PYTEST_PLUGINS PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH TEST_DATABASE_URL
+unexport DATABASE_URL DJANGO_SETTINGS_MODULE PYTEST_ADDOPTS PYTEST_PLUGINS PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH PYTHONWARNINGS TEST_DATABASE_URL
+# Python 3.11 reads the path of the clone by the locale, and this one knows no accents.
+ifeq ($(LC_ALL),C)
+export LC_ALL = C.UTF-8
+endif
 # Of pip's settings only those of the way to an index are kept: others install elsewhere, or something else.
 INDEX = CACHE_DIR CERT CLIENT_CERT CONFIG_FILE DEFAULT_TIMEOUT EXTRA_INDEX_URL FIND_LINKS INDEX_URL KEYRING_PROVIDER NO_INDEX PROXY RETRIES TIMEOUT TRUSTED_HOST USE_FEATURE
 unexport $(filter-out $(INDEX:%=PIP_%),$(filter PIP_%,$(.VARIABLES)))
