@@ -73,3 +73,9 @@ def test_site_with_one_model_has_its_pages(admin_client: Client, client: Webhook
     client.reply()
     event = WebhookEvent.objects.get()
     assert admin_client.get(f"{BASE}/webhookevent/{event.pk}/change/").status_code == 200
+
+
+def test_empty_list_offers_nothing_of_the_desk(admin_client: Client) -> None:
+    page = admin_client.get(f"{BASE}/message/").text
+    assert 'id="cellcast-nothing-here"' in page
+    assert 'class="cellcast-nothing"' not in page
