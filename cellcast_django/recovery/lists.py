@@ -24,6 +24,7 @@ from cellcast_django.inbox.same_message import (
     distinguishing_media,
     match,
     pair_in_order,
+    replies_since,
     stored_replies,
     text_key,
 )
@@ -326,13 +327,12 @@ def _as_payload(each: ListedReply, *, is_text: bool) -> tuple[Listed, Reply]:
 
 def _read_stored(contacts: Collection[str], horizon: datetime) -> dict[Alike, list[Stored]]:
     """Return the messages that may match replies of these contacts."""
-    messages = Message.objects.fresh().inbound()
-    messages = messages.filter(created_at__gte=horizon + EARLIEST)
+    messages = Message.objects.fresh()
     in_order = sorted(contacts)
     stored: dict[Alike, list[Stored]] = {}
     for start in range(0, len(in_order), CONTACTS_PER_QUERY):
         some = in_order[start : start + CONTACTS_PER_QUERY]
-        stored |= stored_replies(messages.filter(contact__in=some))
+        stored |= stored_replies(replies_since(messages, some, horizon + EARLIEST))
     return stored
 
 
