@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from django.db.models import Min
+from django.db.models import Max, Min
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -71,8 +71,11 @@ class Comparison:
     """Events that could not be understood, or have been redacted or pruned in part."""
 
     def __iter__(self) -> Iterator[Unconfirmed]:
-        last = 0
-        while events := list(self.events.filter(pk__gt=last).order_by("pk")[:EVENTS_PER_QUERY]):
+        ends = self.events.aggregate(first=Min("pk"), last=Max("pk"))
+        last = (ends["first"] or 0) - 1
+        # By keys at both ends: by the times, SQLite would sort all of them for each page.
+        rest = self.events.filter(pk__lte=ends["last"] or 0).order_by("pk")
+        while events := list(rest.filter(pk__gt=last)[:EVENTS_PER_QUERY]):
             for event in events:
                 is_confirmed = self._confirms(event)
                 self.not_compared += is_confirmed is None
@@ -132,12 +135,12 @@ def _listed_replies(
 ) -> set[int]:
     """Return the messages that are listed; each item stands for one."""
     horizon = since - LATEST
-    by_contact: dict[str, set[ListedReply]] = defaultdict(set)
+    by_contact: dict[str, list[ListedReply]] = defaultdict(list)
     for page in client.pages("/api/v1/apiClient/getResponses"):
         replies = list(_understood(page, _reply_of, findings))
         for each in replies:
             if each.received_at >= horizon:
-                by_contact[each.contact].add(replace(each, raw=""))
+                by_contact[each.contact].append(replace(each, raw="", sender=""))
         findings.seen += len(replies)
         progress(findings)
         if replies and all(each.received_at < horizon for each in replies):
