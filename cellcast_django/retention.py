@@ -428,22 +428,32 @@ def take_back(
     interrupt and to repeat. Raises ``django.db.Error`` when the database refuses.
     """
     taken = set(events)
-    events_of: dict[int | None, list[int]] = defaultdict(list)
+    pruned = Pruned()
+    protected: set[int] = set()
     for some in _slices(sorted(taken)):
-        rows = WebhookEvent.objects.fresh().filter(pk__in=some)
-        for message, event in rows.values_list("message_id", "pk"):
-            events_of[message].append(event)
-    pruned = _delete_taken(events_of.pop(None, []), Pruned(), progress)
-    messages: QuerySet[Message] = Message.objects.fresh()
-    for some in _slices(list(events_of)):
-        in_order = messages.filter(pk__in=some).order_by("key").values_list("pk", flat=True)
+        slice_ = WebhookEvent.objects.fresh().filter(pk__in=some)
+        loose = list(slice_.filter(message=None).values_list("pk", flat=True))
+        about = set(slice_.values_list("message_id", flat=True)) - protected - {None}
+        messages: QuerySet[Message] = Message.objects.fresh().filter(pk__in=about)
         restored: set[int] = set()
         restore = partial(_restore, taken=taken, restored=restored)
-        if pks := list(in_order):
+        events_of = _taken_of(about, taken)
+        if pks := list(messages.order_by("key").values_list("pk", flat=True)):
             pruned = pruned.plus(_remove_unless_protected(messages, pks, "key", restore))
-        of_these = [event for message in restored for event in events_of[message]]
-        pruned = _delete_taken(of_these, pruned, progress)
+        protected |= about - restored
+        gone = [event for message in restored for event in events_of[message]]
+        pruned = _delete_taken([*loose, *gone], pruned, progress)
     return pruned
+
+
+def _taken_of(messages: Collection[int], taken: set[int]) -> dict[int, list[int]]:
+    """Return the taken events about each of these messages."""
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    rows = WebhookEvent.objects.fresh().filter(message__in=messages)
+    for message, event in rows.values_list("message_id", "pk").iterator():
+        if event in taken:
+            found[message].append(event)
+    return found
 
 
 @dataclass(frozen=True)

@@ -111,10 +111,12 @@ def add_event_option(parser: CommandParser, help_text: str) -> None:
 
 def require_events(pks: Collection[int], events: WebhookEventQuerySet, noun: str) -> None:
     """Raise ``CommandError`` unless all these keys are among the events."""
-    possible = [pk for pk in pks if abs(pk) <= BigIntegerField.MAX_BIGINT]
-    known: set[int] = set()
-    for start in range(0, len(possible), KEYS_PER_QUERY):
-        some = events.filter(pk__in=possible[start : start + KEYS_PER_QUERY])
-        known.update(some.values_list("pk", flat=True))
-    if missing := [str(pk) for pk in pks if pk not in known]:
+    missing: list[str] = []
+    keys = list(pks)
+    for start in range(0, len(keys), KEYS_PER_QUERY):
+        some = keys[start : start + KEYS_PER_QUERY]
+        possible = [pk for pk in some if abs(pk) <= BigIntegerField.MAX_BIGINT]
+        known = set(events.filter(pk__in=possible).values_list("pk", flat=True))
+        missing += [str(pk) for pk in some if pk not in known]
+    if missing:
         raise CommandError(f"No such {noun}: {', '.join(missing)}.")
