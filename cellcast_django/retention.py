@@ -432,17 +432,18 @@ def take_back(
     protected: set[int] = set()
     for some in _slices(sorted(taken)):
         slice_ = WebhookEvent.objects.fresh().filter(pk__in=some)
-        loose = list(slice_.filter(message=None).values_list("pk", flat=True))
+        loose = slice_.filter(message=None).values_list("pk", flat=True)
         about = set(slice_.values_list("message_id", flat=True)) - protected - {None}
+        pruned = _delete_taken([*loose, *_surplus(about, taken)], pruned, progress)
         messages: QuerySet[Message] = Message.objects.fresh().filter(pk__in=about)
         restored: set[int] = set()
         restore = partial(_restore, taken=taken, restored=restored)
-        events_of = _taken_of(about, taken)
         if pks := list(messages.order_by("key").values_list("pk", flat=True)):
             pruned = pruned.plus(_remove_unless_protected(messages, pks, "key", restore))
+            progress(pruned.removed)
         protected |= about - restored
-        gone = [event for message in restored for event in events_of[message]]
-        pruned = _delete_taken([*loose, *gone], pruned, progress)
+        left = chain.from_iterable(_taken_of(restored, taken).values())
+        pruned = _delete_taken(left, pruned, progress)
     return pruned
 
 
@@ -454,6 +455,20 @@ def _taken_of(messages: Collection[int], taken: set[int]) -> dict[int, list[int]
         if event in taken:
             found[message].append(event)
     return found
+
+
+def _surplus(messages: Collection[int], taken: set[int]) -> list[int]:
+    """Return the taken events that would make too large a transaction of a message that goes.
+
+    They are in no history, so the message goes all the same, with the rest of them.
+    """
+    using = database_alias()
+    many = {pk: each for pk, each in _taken_of(messages, taken).items() if len(each) > BATCH_SIZE}
+    alone = many.keys() - _spoken_of(using, list(many), taken)
+    history = StatusChange.objects.using(using).filter(message__in=alone)
+    told = set(history.values_list("event_id", flat=True))
+    repeated = ([event for event in many[pk] if event not in told] for pk in alone)
+    return [event for events in repeated for event in events[BATCH_SIZE // 2 :]]
 
 
 @dataclass(frozen=True)
@@ -538,9 +553,10 @@ def _restore(using: str, pks: list[int], *, taken: set[int], restored: set[int])
         [each.message for each in rest.values()],
         ["status", "previous_status", "status_changed_at", *sorted(changed)],
     )
-    gone = delete(messages.exclude(pk__in=spoken_of))
+    # With their events: without its message nobody can tell whether a reply is forged.
+    gone = delete_messages(using, [pk for pk in pks if pk not in spoken_of])
     restored.update(pks)
-    return Removed(gone, 0)
+    return gone
 
 
 @dataclass

@@ -16,7 +16,7 @@ from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.retention import Pruned, Removed, take_back
 from cellcast_django.testing import WebhookClient, status_payload
-from tests.database_faults import just_before
+from tests.database_faults import just_before, refusing
 from tests.many import add_copies
 from tests.test_races import at_once
 
@@ -307,6 +307,19 @@ def test_interrupted_taking_back_can_be_repeated(of_one_message: bool) -> None:
     take_back(forged)
     assert not WebhookEvent.objects.exists()
     assert not Message.objects.exists()
+
+
+def test_message_never_goes_before_its_events(client: WebhookClient) -> None:
+    """Without its message, ``cellcast_recover --unconfirmed`` could not compare a reply."""
+    for number in range(3):
+        client.reply(_id=str(number))
+    forged = list(WebhookEvent.objects.values_list("pk", flat=True))
+    interrupted = refusing("DELETE FROM .cellcast_django_webhook", error=KeyboardInterrupt())
+    with interrupted, pytest.raises(KeyboardInterrupt):
+        take_back(forged)
+    assert not WebhookEvent.objects.filter(message=None).exists()
+    take_back(forged)
+    assert not WebhookEvent.objects.exists()
 
 
 def test_queries_do_not_grow_with_the_events(django_assert_max_num_queries: Any) -> None:
