@@ -1,7 +1,6 @@
 """Files that the database refuses to finish: whoever opens one sees it, and no report holds it."""
 
 import csv
-from collections.abc import Iterator
 from io import StringIO
 from typing import Any
 
@@ -30,7 +29,7 @@ def exporter() -> Client:
 def test_broken_file_says_so_in_its_last_line(exporter: Client) -> None:
     message = MessageFactory.create(inbound=True, sender=CUSTOMER, body=TEXT)
     add_copies(message, 2 * export.CHUNK_SIZE)
-    response: Any = exporter.post(url_of("message", "export"))
+    response: Any = exporter.post(url_of("message", "export", q=CUSTOMER))
     parts = iter(response.streaming_content)
     received = [next(parts), next(parts)]
     with refusing(), pytest.raises(OperationalError) as caught:
@@ -44,19 +43,22 @@ def test_broken_file_says_so_in_its_last_line(exporter: Client) -> None:
     assert (TEXT in report, CUSTOMER[3:] in report) == (False, False)
 
 
+class Broken:
+    """A value that cannot be written."""
+
+    def __str__(self) -> str:
+        raise OperationalError("the server is gone")
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize("is_asynchronous", [False, True])
 def test_broken_file_ends_with_a_notice_and_the_error(
     rf: RequestFactory, async_rf: AsyncRequestFactory, is_asynchronous: bool
 ) -> None:
-    def lines() -> Iterator[str]:
-        yield TEXT
-        customer = CUSTOMER
-        raise OperationalError(len(customer))
-
     request = async_rf.get("/") if is_asynchronous else rf.get("/")
     assert isinstance(request, ASGIRequest) == is_asynchronous
-    response: Any = export.streamed(request, lines(), name="a.csv", content_type="text/csv")
+    parts = [[[TEXT]], [[CUSTOMER, Broken()]]]
+    response: Any = export.csv_of(request, "a.csv", ["heading"], parts)
     received: list[bytes] = []
 
     async def receive() -> None:
@@ -65,7 +67,7 @@ def test_broken_file_ends_with_a_notice_and_the_error(
 
     with pytest.raises(OperationalError) as caught:
         async_to_sync(receive)() if is_asynchronous else received.extend(response.streaming_content)
-    assert received[0] == TEXT.encode()
-    assert len(received) == 2
+    assert TEXT.encode() in received[1]
+    assert len(received) == 3
     report = reported(caught.value)
     assert (TEXT in report, CUSTOMER in report) == (False, False)
