@@ -431,9 +431,9 @@ def take_back(
     pruned = Pruned()
     protected: set[int] = set()
     for some in _slices(sorted(taken)):
-        slice_ = WebhookEvent.objects.fresh().filter(pk__in=some)
-        loose = slice_.filter(message=None).values_list("pk", flat=True)
-        about = set(slice_.values_list("message_id", flat=True)) - protected - {None}
+        rows = WebhookEvent.objects.fresh().filter(pk__in=some)
+        loose = rows.filter(message=None).values_list("pk", flat=True)
+        about = set(rows.values_list("message_id", flat=True)) - protected - {None}
         pruned = _delete_taken([*loose, *_surplus(about, taken)], pruned, progress)
         messages: QuerySet[Message] = Message.objects.fresh().filter(pk__in=about)
         restored: set[int] = set()
