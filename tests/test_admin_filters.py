@@ -101,6 +101,17 @@ def test_lists_can_be_filtered_by_test_or_real(reader: Client) -> None:
         assert listed(reader, "webhookevent", test=choice) == [events[choice].pk]
 
 
+def test_tested_message_is_real_once_it_is_recorded(reader: Client) -> None:
+    """Somebody tried the page with an id that was sent later."""
+    event = WebhookEventFactory.create(is_test=True, message__recorded_at=None)
+    assert event.message is not None
+    WebhookEvent.objects.update(received_at=event.message.created_at)
+    assert listed(reader, "message", test="only") == [event.message.pk]
+    Message.objects.record_sent(event.message.cellcast_id, receiver=CUSTOMER)
+    assert listed(reader, "message", test="only") == []
+    assert listed(reader, "message", test="no") == [event.message.pk]
+
+
 # Failing handler
 
 

@@ -20,17 +20,22 @@ import django
 import pytest
 from django.apps import apps
 from django.core.mail import EmailMultiAlternatives
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 
 import cellcast_django
 from cellcast_django import inbox, payloads, receiving
 from cellcast_django.diagnostics import test_send
 from cellcast_django.error_reports import hides_variables
+from cellcast_django.factories import WebhookEventFactory
+from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint
 from cellcast_django.retention import Selection
 from cellcast_django.testing import authorization, opt_out_payload, reply_payload, status_payload
 from tests.admin_pages import make_invalid
+from tests.database_faults import refusing
 
 PASSWORD = "S3cretPassw0rdXYZ"  # noqa: S105
 OPERATOR = "operator@example.com"
@@ -304,3 +309,22 @@ class RouterWithAMistake:
         if model._meta.app_label == "cellcast_django":
             raise RuntimeError("a mistake")
         return "default"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("command", "statement"),
+    [
+        ("cellcast_run_handlers", "^UPDATE cellcast_django_webhookevent"),
+        ("cellcast_reprocess", "^INSERT"),
+        ("cellcast_status", "FROM .cellcast_django_webhookevent"),
+    ],
+)
+def test_refused_command_reports_nothing_personal(command: str, statement: str) -> None:
+    make_invalid(json.dumps(reply_payload(sender=CUSTOMER, message=TEXT)))
+    error = {"at": timezone.now().isoformat(), "error": f"{CUSTOMER}: {TEXT}", "attempts": 1}
+    WebhookEventFactory.create(pending=True, handler_results={"shop.confirm": error})
+    WebhookEvent.objects.filter(outcome="stored").update(next_run_at=timezone.now())
+    with refusing(statement), pytest.raises(CommandError, match="refused") as caught:
+        call_command(command)
+    assert_hides_everything(reported(caught.value))

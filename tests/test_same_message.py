@@ -13,8 +13,10 @@ from cellcast_django import receiving
 from cellcast_django.inbox.same_message import Stored, distinguishing_media, match
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, Listed, Reply
+from cellcast_django.recovery import Kind, recover
 from cellcast_django.signals import message_received, status_changed
-from tests.fake_cellcast import KEY
+from tests.fake_cellcast import KEY, FakeCellcast
+from tests.plans import plan_of
 
 pytestmark = pytest.mark.django_db
 
@@ -185,6 +187,19 @@ def test_test_send_is_not_mistaken_for_a_late_webhook() -> None:
 def test_replies_without_a_number_never_match() -> None:
     recovery(number="")
     assert webhook(sender="").outcome == "stored"
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
+def test_no_look_reads_the_replies_of_other_contacts(fake_cellcast: FakeCellcast) -> None:
+    fake_cellcast.add_reply(timezone.now() - HOUR, CUSTOMER, "Yes please")
+    with CaptureQueriesContext(connection) as captured:
+        recovery("Nine", hours_ago=2)
+        webhook()
+        recover([Kind.REPLIES])
+    looks = [query["sql"] for query in captured if '"contact" IN (' in query["sql"]]
+    plans = [step for look in looks if look.startswith("SELECT") for step in plan_of(look)]
+    assert plans
+    assert [step for step in plans if "contact=?" not in step and "TEMP B-TREE" not in step] == []
 
 
 # By webhook first

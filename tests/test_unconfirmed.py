@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django.factories import WebhookEventFactory
@@ -19,6 +21,7 @@ from cellcast_django.testing import WebhookClient
 from tests.database_faults import refusing
 from tests.fake_cellcast import REPLIES, FakeCellcast, Fault
 from tests.many import add_copies
+from tests.plans import plan_of
 from tests.test_take_back import newest, stored
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
@@ -193,6 +196,18 @@ def test_events_that_cannot_be_compared_are_counted(
     assert found(stderr=stderr) == []
     none, not_compared, invalid = stderr.getvalue().splitlines()
     assert re.findall(r"\d+", none + not_compared + invalid) == ["0", "3", "3"]
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
+def test_no_page_of_events_sorts_all_of_them(
+    client: WebhookClient, fake_cellcast: FakeCellcast
+) -> None:
+    client.reply(sender=CONTACT)
+    with CaptureQueriesContext(connection) as captured:
+        assert len(found()) == 1
+    pages = [query["sql"] for query in captured if 'webhookevent"."body"' in query["sql"]]
+    assert pages
+    assert [step for page in pages for step in plan_of(page) if "TEMP B-TREE" in step] == []
 
 
 # Reading and writing

@@ -2,22 +2,29 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ClassVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from django.contrib.admin import AdminSite
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseNotAllowed,
+    QueryDict,
+)
 from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import Promise
-from django.views.decorators.debug import sensitive_post_parameters
 
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import WebhookEvent
 
+P = ParamSpec("P")
+T = TypeVar("T")
 View = Callable[..., HttpResponseBase]
 
 MAX_SECONDS = 20  # an action starts nothing later: a person and a web worker are waiting
@@ -32,15 +39,30 @@ def guarded(view: View) -> View:
     """
 
     @wraps(view)
-    @hides_variables
-    @sensitive_post_parameters()
     def hidden(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        response = view(request, *args, **kwargs)
+        response = _hides_form(request, view)(request, *args, **kwargs)
         if isinstance(response, SimpleTemplateResponse):  # Django lays it out later
-            response.render = hides_variables(response.render)  # type: ignore[method-assign]
+            response.render = _hides_form(request, response.render)  # type: ignore[method-assign]
         return response
 
     return outside_atomic_requests(hidden)
+
+
+def _hides_form(request: HttpRequest, function: Callable[P, T]) -> Callable[P, T]:
+    """Wrap a function so that reports of its exceptions have neither variables nor the form.
+
+    Error trackers report what was posted, and know nothing of ``sensitive_post_parameters``.
+    """
+
+    @hides_variables
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except BaseException:
+            request.POST = QueryDict()
+            raise
+
+    return wrapper
 
 
 class Page:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from django.contrib import messages as notices
+from django.http import QueryDict
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _, ngettext
 
@@ -98,7 +99,8 @@ class Sending(ABC):
         self.contact = contact
         self.shown = shown
         self.sender = sender
-        self.form = viewer.request.POST
+        # Taken away: error trackers report it with each error that is logged, the host's too.
+        self.form, viewer.request.POST = viewer.request.POST, QueryDict()
         self.text = clean(self.form.get("text", "")).replace("\r\n", "\n").strip()
         self.may_be_sent = False
         """Whether the host's function has been called, and has not said that it did not send."""

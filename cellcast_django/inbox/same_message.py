@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from cellcast_django.database.transactions import lock_for_insert
 from cellcast_django.inbox.drafts import StatusDraft
-from cellcast_django.models import Message, MessageQuerySet, StatusChange
+from cellcast_django.models import Direction, Message, MessageQuerySet, StatusChange
 from cellcast_django.payloads import Listed, Reply
 
 EARLIEST = timedelta(minutes=-5)
@@ -45,6 +45,15 @@ Alike = tuple[str, str]
 def alike(contact: str, body: str) -> Alike:
     """Return what a reply has in common with those that may be the same."""
     return contact, text_key(body)
+
+
+def replies_since(
+    messages: MessageQuerySet, contacts: Collection[str], since: datetime
+) -> MessageQuerySet:
+    """Narrow messages to the replies of these contacts, stored at that time or later."""
+    # By what they are not: by what they are, SQLite reads everybody's replies of that time.
+    replies = messages.exclude(direction=Direction.OUTBOUND)
+    return replies.filter(contact__in=contacts, created_at__gte=since)
 
 
 # Replies that the API lists
@@ -210,8 +219,7 @@ def _brought_by_webhooks(
 
 def _stored_since(using: str, contacts: Collection[str], time: datetime) -> MessageQuerySet:
     """Return the replies of these contacts that may have been received at this time or later."""
-    replies = Message.objects.using(using).inbound()
-    return replies.filter(contact__in=contacts, created_at__gte=time + EARLIEST)
+    return replies_since(Message.objects.using(using), contacts, time + EARLIEST)
 
 
 def _recovered_before(using: str, drafts: Sequence[StatusDraft]) -> dict[str, Message]:
@@ -220,8 +228,8 @@ def _recovered_before(using: str, drafts: Sequence[StatusDraft]) -> dict[str, Me
         return {}
     now = drafts[0].arrival.now
     contacts = {each.message_values["contact"] for each in drafts}
-    replies = Message.objects.using(using).inbound().filter(contact__in=contacts, cellcast_id="")
-    replies = replies.filter(created_at__gte=now - LATE_WEBHOOK).order_by("created_at", "pk")
+    replies = replies_since(Message.objects.using(using), contacts, now - LATE_WEBHOOK)
+    replies = replies.filter(cellcast_id="").order_by("created_at", "pk")
     waiting: dict[Alike, list[Message]] = defaultdict(list)
     for reply in replies.select_for_update():
         waiting[alike(reply.contact, reply.body)].append(reply)

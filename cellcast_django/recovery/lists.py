@@ -24,6 +24,7 @@ from cellcast_django.inbox.same_message import (
     alike,
     distinguishing_media,
     match,
+    replies_since,
     stored_replies,
 )
 from cellcast_django.models import (
@@ -305,10 +306,10 @@ def with_stored(
     for each in sorted(listed):
         by_contact[each.contact].append(each)
     contacts = list(by_contact)
-    messages = Message.objects.fresh().inbound().filter(created_at__gte=horizon + EARLIEST)
+    messages = Message.objects.fresh()
     for start in range(0, len(contacts), CONTACTS_PER_QUERY):
         some = contacts[start : start + CONTACTS_PER_QUERY]
-        stored = stored_replies(messages.filter(contact__in=some))
+        stored = stored_replies(replies_since(messages, some, horizon + EARLIEST))
         groups: dict[Alike, dict[Listed, Reply]] = defaultdict(dict)
         for each in chain.from_iterable(by_contact[contact] for contact in some):
             # A customer may have typed what looks like an MMS: then it is stored as it is.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
 
-from django.db.models import Min
+from django.db.models import Max, Min
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -68,8 +68,11 @@ class Comparison:
     """Events that could not be understood, or have been redacted or pruned in part."""
 
     def __iter__(self) -> Iterator[Unconfirmed]:
-        last = 0
-        while events := list(self.events.filter(pk__gt=last).order_by("pk")[:EVENTS_PER_QUERY]):
+        ends = self.events.aggregate(first=Min("pk"), last=Max("pk"))
+        last = (ends["first"] or 0) - 1
+        # By keys at both ends: by the times, SQLite would sort all of them for each page.
+        rest = self.events.filter(pk__lte=ends["last"] or 0).order_by("pk")
+        while events := list(rest.filter(pk__gt=last)[:EVENTS_PER_QUERY]):
             for event in events:
                 is_confirmed = self._confirms(event)
                 self.not_compared += is_confirmed is None

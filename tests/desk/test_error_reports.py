@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 from django.core.mail import EmailMultiAlternatives
+from django.core.signals import got_request_exception
 from django.db import OperationalError, connection, transaction
+from django.http import HttpRequest
 from django.test import Client
 from django.urls import reverse
 
@@ -23,6 +25,7 @@ from tests.test_error_reports import (
     RouterWithAMistake,
     assert_hides_everything,
     reported,
+    serialised,
 )
 
 site = core.site
@@ -61,23 +64,57 @@ def test_no_page_reports_whom_it_is_about(
     for url, data in pages:
         for statement in STATEMENTS:
             start: Any = connection.savepoint()
-            error = error_of(admin_client, url, data, statement)
+            error, form = error_of(admin_client, url, data, statement)
             transaction.set_rollback(False)
             connection.savepoint_rollback(start)
             if error is not None:
                 failed += 1
-                assert personal_in(reported(error)) == set(), (url, statement)
+                assert personal_in(reported(error) + form) == set(), (url, statement)
     assert failed > len(pages) / 2
 
 
-def error_of(client: Client, url: str, data: Any, statement: str) -> OperationalError | None:
-    """Return what is raised by the page while the database refuses such statements."""
-    with refusing(statement):
-        try:
+def error_of(
+    client: Client, url: str, data: Any, statement: str
+) -> tuple[OperationalError | None, str]:
+    """Return what is raised by the page while the database refuses such statements.
+
+    And the form, which error trackers report too: at this moment, and with each logged error.
+    """
+    forms = []
+
+    def remember(request: HttpRequest, **kwargs: Any) -> None:
+        forms.append(serialised(request.POST.dict()))
+
+    got_request_exception.connect(remember)
+    try:
+        with refusing(statement):
             client.get(url) if data is None else client.post(url, data)
-        except OperationalError as error:
-            return error
-    return None
+    except OperationalError as error:
+        return error, " ".join(forms)
+    finally:
+        got_request_exception.disconnect(remember)
+    return None, ""
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", ["new", "conversation"])
+def test_error_logged_while_sending_comes_without_the_form(
+    site: Any, caplog: pytest.LogCaptureFixture, page: str
+) -> None:
+    site.CELLCAST_SEND_WITH = f"{__name__}.fails_to_send"
+    client = staff("view_message", "answer_message", "write_message")
+    others = {"conversation": CUSTOMER, "new": every_page.NUMBER}
+    message = MessageFactory.create(inbound=True, sender=others[page])
+    url = url_of("message", page, *([message.pk] if page == "conversation" else []))
+    form = hidden_fields(only(client.get(url).text, "form[@class='cellcast-answer']"))
+    response: Any = client.post(url, form | {"number": CUSTOMER, "text": TEXT})
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert not response.wsgi_request.POST
+
+
+def fails_to_send(*arguments: Any, **options: Any) -> str:
+    """Stand for ``CELLCAST_SEND_WITH``."""
+    raise RuntimeError("a mistake")
 
 
 @pytest.mark.django_db

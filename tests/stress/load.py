@@ -1,5 +1,6 @@
 """Clients that never stop: load for as long as a test breaks things."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -28,16 +29,25 @@ class Load:
 
 @contextmanager
 def load_on(
-    port: int, *, clients: int, webhook_of: Callable[[int], Webhook] | None = None
+    port: int,
+    *,
+    clients: int,
+    webhook_of: Callable[[int], Webhook] | None = None,
+    every: float = 0,
 ) -> Iterator[Load]:
-    """Send webhooks from so many clients at once, from before the block begins until it ends."""
+    """Send webhooks from so many clients at once, from before the block begins until it ends.
+
+    A client sends one ``every`` so many seconds, or as soon as the one before has been answered.
+    """
     webhook_of = webhook_of or numbered
     load = Load()
     serials = count()
     ended = Event()
 
     def run() -> None:
-        while not ended.is_set():
+        due = time.monotonic()
+        while not ended.wait(max(0, due - time.monotonic())):
+            due = max(due + every, time.monotonic())
             webhook = webhook_of(next(serials))
             response = send(port, webhook.encode())
             load.answered.append((webhook, response))

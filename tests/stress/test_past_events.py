@@ -3,19 +3,21 @@
 The handler "first" is new and ``in_order``; "second" had them before, and is not called again.
 """
 
+import json
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.stress import figures
 from tests.stress.clients import RECEIVE, Webhook, send
 from tests.stress.databases import VENDORS
-from tests.stress.hosts import Host, wait_for
-from tests.stress.load import load_on
+from tests.stress.hosts import Host, peak_bytes, wait_for
+from tests.stress.load import Load, load_on
 from tests.stress.scale import SCALE, scaled
 
 pytestmark = pytest.mark.stress
@@ -24,57 +26,120 @@ BODIES = scaled(100)
 EVENTS_OF_A_BODY = 1_000
 CONTACTS = 2_000
 KILLS = 5
+CLIENTS, EVERY = 2, 0.1
+"""Twenty webhooks a second: what a busy site gets."""
+ALONE_SECONDS = 10 if SCALE >= 1 else 3
 LIVE = {"CELLCAST_MAX_BODY_BYTES": 1_000_000, "CELLCAST_HANDLER_LEASE": 3}
+PLACES = [(vendor, mark) for vendor in VENDORS for mark in ("at_least_once", "exactly_once")]
 COMMAND = ("django", "cellcast_run_handlers", "--again", "first", "--since", "1d")
 
 
-# A quick look takes one database: tests/test_past_events.py runs on all of them.
-@pytest.mark.parametrize("vendor", VENDORS if SCALE >= 1 else VENDORS[:1])
+# A quick look takes one of them: tests/test_past_events.py runs on all databases.
+@pytest.mark.parametrize(("vendor", "mark"), PLACES if SCALE >= 1 else PLACES[:1])
 def test_killed_command_gives_each_event_in_order(
-    vendor: str, new_host: Callable[..., Host]
+    vendor: str, mark: str, new_host: Callable[..., Host]
 ) -> None:
     old = new_host(vendor, FIRE_HANDLERS=[], **LIVE)
     with old.gunicorn(workers=1) as server:
         for number in range(BODIES):
             assert send(server.port, body(number).encode()).status == 200
-    host = replace(old, settings={"FIRE_IN_ORDER": ["first"], **LIVE})
+    marks = {"FIRE_IN_ORDER": ["first"]}
+    if mark == "exactly_once":
+        marks["FIRE_EXACTLY_ONCE"] = ["first"]
+    host = replace(old, settings={**marks, **LIVE})
+    host.database.execute("DROP TABLE IF EXISTS fire_written")
+    host.database.execute("CREATE TABLE fire_written (event bigint)")
+    newest = host.database.value("SELECT MAX(id) FROM cellcast_django_webhookevent")
     stored = BODIES * EVENTS_OF_A_BODY
     chance = random.Random(vendor)  # noqa: S311
-    with host.gunicorn(workers=2) as server, load_on(server.port, clients=2) as load:
+    noted = Noted(host.folder / "calls.jsonl")
+    with (
+        host.gunicorn(workers=2) as server,
+        load_on(server.port, clients=CLIENTS, every=EVERY) as load,
+    ):
+        time.sleep(ALONE_SECONDS)
+        alone = len(load.answered)
         began_at = time.monotonic()
         for kill in range(1, KILLS + 1):
             process = host.start(*COMMAND)
             enough = stored * kill * chance.uniform(0.7, 1) / (KILLS + 1)
-            wait_for(lambda: past_calls(host) >= enough, seconds=1_200, pause=0.3)  # noqa: B023
+            wait_for(lambda: noted.count() >= enough, seconds=1_200, pause=0.3)  # noqa: B023
             process.kill()
             process.wait()
-        host.start(*COMMAND).wait(timeout=1_200)
+        process = host.start(*COMMAND)
+        peak = 0
+        while process.poll() is None:
+            peak = peak_bytes(process) or peak
+            time.sleep(0.3)
         seconds = time.monotonic() - began_at
+        beside = len(load.answered) - alone
+    assert process.returncode == 0
     assert load.statuses() == {200}
+    assert beside / seconds > 0.9 * alone / ALONE_SECONDS, "they come at their usual rate"
 
     heard: defaultdict[str, list[int]] = defaultdict(list)
-    for call in host.calls():
-        if call.phase == "end" and call.fact[-1].isdecimal():
-            assert call.handler == "first", "the other one is not called for them"
-            heard[call.fact[3]].append(int(call.fact[-1]))
+    for contact, text in noted.texts():
+        heard[contact].append(text)
     repeated = sum(map(len, heard.values())) - stored
     assert 0 <= repeated <= KILLS, "only the calls that were cut off"
     for texts in heard.values():
         assert texts == sorted(texts)
     assert sum(len(set(texts)) for texts in heard.values()) == stored
+    others = f"SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE id <= {newest}"  # noqa: S608
+    assert host.database.value(f"{others} AND done_at IS NULL") == 0
+    if mark == "exactly_once":
+        written = f"FROM fire_written WHERE event <= {newest}"
+        counts = f"SELECT COUNT(*), COUNT(DISTINCT event) {written}"
+        assert host.database.query(counts) == [(stored, stored)]
     figures.record(
-        f"past events, {vendor}",
+        f"past events, {vendor}, {mark}",
         events=stored,
         command_killed=KILLS,
         calls_repeated_because_they_were_cut_off=repeated,
         events_out_of_order=0,
         events_a_second=round(stored / seconds),
-        webhooks_meanwhile=len(load.answered),
-        webhooks_a_second=round(len(load.answered) / seconds),
-        slowest_response=figures.milliseconds(
-            max(response.seconds for _, response in load.answered)
-        ),
+        memory_of_the_command=f"{peak / 1e6:.0f} MB at most",
+        webhooks_meanwhile=beside,
+        webhooks_a_second_before=alone / ALONE_SECONDS,
+        webhooks_a_second_meanwhile=beside / seconds,
+        median_and_slowest_response_before=times(load, 0, alone),
+        median_and_slowest_response_meanwhile=times(load, alone, alone + beside),
     )
+
+
+class Noted:
+    """What the handler "first" has noted of past events, read as far as it has been written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._place = 0
+        self._count = 0
+
+    def count(self) -> int:
+        """Return how many calls have ended."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                file.seek(self._place)
+                while (line := file.readline()).endswith(b"\n"):
+                    self._place += len(line)
+                    self._count += b'"past ' in line and b'"end"' in line
+        return self._count
+
+    def texts(self) -> Iterator[tuple[str, int]]:
+        """Yield the contact and the text of each call that has ended."""
+        with self.path.open() as file:
+            for line in file:
+                call = json.loads(line)
+                if call["phase"] == "end" and call["fact"][-1].isdecimal():
+                    assert call["handler"] == "first", "the other one is not called for them"
+                    yield call["fact"][3], int(call["fact"][-1])
+
+
+def times(load: Load, start: int, end: int) -> str:
+    """Return how long the responses took."""
+    seconds = [response.seconds for _, response in load.answered[start:end]]
+    half = figures.percentile(seconds, 50)
+    return f"{figures.milliseconds(half)}, {figures.milliseconds(max(seconds))}"
 
 
 def body(number: int) -> Webhook:
@@ -92,10 +157,3 @@ def body(number: int) -> Webhook:
         for serial in serials
     ]
     return Webhook(RECEIVE, replies)
-
-
-def past_calls(host: Host) -> int:
-    """Return how many calls for past events have ended."""
-    noted = host.folder / "calls.jsonl"
-    lines = noted.read_text() if noted.exists() else ""
-    return sum('"past ' in line and '"end"' in line for line in lines.splitlines())

@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from io import StringIO
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -19,11 +20,13 @@ from django.http import (
     StreamingHttpResponse,
 )
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from cellcast_django.admin.display.texts import counted, today
 from cellcast_django.admin.lists.filters import ChoiceFilter, OwnNumberFilter
 from cellcast_django.admin.lists.paging import chunks
 from cellcast_django.admin.page import Page
+from cellcast_django.error_reports import hides_variables
 from cellcast_django.payloads import clean
 
 CHUNK_SIZE = 50  # rows in memory at a time: each may have a text as long as a webhook's body
@@ -80,10 +83,15 @@ def values_of(
 def streamed(
     request: HttpRequest, lines: Iterator[str], *, name: str, content_type: str
 ) -> StreamingHttpResponse:
-    """Return the lines as a file to download, in constant memory."""
+    """Return the lines as a file to download, in constant memory.
+
+    If an error ends them too soon, the file's last line says so: the status has been sent, and a
+    proxy may not pass on that the connection broke.
+    """
+    parts = _whole_or_marked(lines)
     return StreamingHttpResponse(
         # Django buffers the whole file if the server iterates in the other way.
-        _asynchronously(lines) if isinstance(request, ASGIRequest) else lines,
+        _asynchronously(parts) if isinstance(request, ASGIRequest) else parts,
         content_type=content_type,
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
@@ -142,6 +150,17 @@ def _line(values: Iterable[str]) -> str:
     line = StringIO()
     csv.writer(line, quoting=csv.QUOTE_ALL).writerow(values)
     return line.getvalue()
+
+
+def _whole_or_marked(lines: Iterator[str]) -> Iterator[str]:
+    """Yield the lines, and if an error ends them a line that says so before it is raised."""
+    next_line = hides_variables(partial(next, lines, None))
+    try:
+        yield from iter(next_line, None)
+    except Exception:
+        # It also takes the place of the last rows in the frames of servers and error trackers.
+        yield _line([gettext("This file is incomplete: an error ended it. Export it again.")])
+        raise
 
 
 async def _asynchronously(lines: Iterator[str]) -> AsyncIterator[str]:

@@ -6,7 +6,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from cellcast_django import receiving
-from cellcast_django.management.terminal import add_event_option, require_events
+from cellcast_django.management.terminal import (
+    add_event_option,
+    require_events,
+    says_if_refused,
+)
 from cellcast_django.models import WebhookEvent
 
 
@@ -19,6 +23,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_event_option(parser, "only this event; may be repeated (default: all invalid events)")
+
+    execute = says_if_refused(BaseCommand.execute)
 
     def handle(self, **options: Any) -> None:
         understood = invalid = 0

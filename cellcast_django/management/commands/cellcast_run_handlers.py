@@ -25,6 +25,7 @@ from cellcast_django.management.terminal import (
     plural,
     printable,
     require_events,
+    says_if_refused,
 )
 from cellcast_django.models import CommandRun, WebhookEvent, error_type
 
@@ -80,6 +81,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--dry-run", action="store_true", help="with --again: only say how many events"
         )
+
+    execute = says_if_refused(BaseCommand.execute)
 
     def handle(self, **options: Any) -> None:
         events, failed = options["event"], options["failed"]

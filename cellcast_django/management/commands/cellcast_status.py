@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.timesince import timesince
 
 from cellcast_django.health import Health, age, count_silent, measure_health
-from cellcast_django.management.terminal import parse_duration
+from cellcast_django.management.terminal import parse_duration, says_if_refused
 from cellcast_django.payloads import Endpoint
 from cellcast_django.webhooks import WEBHOOKS
 
@@ -91,6 +91,8 @@ class Command(BaseCommand):
             help="exit 1 if fewer SMS credits than this are left, or cellcast_recover has not read "
             "how many in the last day",
         )
+
+    execute = says_if_refused(BaseCommand.execute)
 
     def handle(self, **options: Any) -> None:
         """Print the health. Raises ``CommandError`` if a limit is exceeded."""

@@ -5,6 +5,7 @@ from django.conf import settings
 from django.db.backends.signals import connection_created
 
 from cellcast_django.signals import (
+    exactly_once,
     in_order,
     message_received,
     opt_out_received,
@@ -21,7 +22,9 @@ class HostConfig(AppConfig):
         from tests.stress.host import deaths, handlers
 
         for name in getattr(settings, "FIRE_HANDLERS", ()):
-            handler = handlers.Handler(name)
+            handler: handlers.Handler = handlers.Handler(name)
+            if name in getattr(settings, "FIRE_EXACTLY_ONCE", ()):
+                handler = exactly_once(handlers.Writer(name))
             if name in getattr(settings, "FIRE_IN_ORDER", ()):
                 in_order(handler)
             for signal in (message_received, status_changed, opt_out_received):

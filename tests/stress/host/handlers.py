@@ -50,6 +50,15 @@ class Handler:
         os.close(log)
 
 
+class Writer(Handler):
+    """Writes a row, too: into the database, where its result is saved."""
+
+    def __call__(self, event: WebhookEvent, **arguments: Any) -> None:
+        super().__call__(event, **arguments)
+        with connections[router.db_for_write(Message)].cursor() as cursor:
+            cursor.execute("INSERT INTO fire_written VALUES (%s)", [event.pk])
+
+
 def describe(event: WebhookEvent, **arguments: Any) -> list[str]:
     """Return what was heard, as the oracle names it too."""
     message: Message | None = arguments.get("message")
