@@ -63,7 +63,7 @@ class Commands:
         self.seconds[name] += time.monotonic() - began_at
 
 
-# A quick look takes one database: tests/test_take_back.py and tests/test_unconfirmed.py run on all of them.
+# A quick look takes one database: tests/test_take_back.py runs on all of them.
 @pytest.mark.parametrize("vendor", VENDORS if SCALE >= 1 else VENDORS[:1])
 def test_forged_events_are_found_and_taken_back(
     vendor: str, new_host: Callable[..., Host], tmp_path: Path
