@@ -485,18 +485,34 @@ def _slices(pks: list[int]) -> Iterator[list[int]]:
 
 def _undo(using: str, pks: list[int], *, taken: set[int]) -> Removed:
     """Undo what the taken events did to these messages, which are locked."""
+    messages = Message.objects.using(using).filter(pk__in=pks)
+    events = WebhookEvent.objects.using(using).filter(message__in=pks)
     spoken_of = _spoken_of(using, pks, taken)
-    removed = delete_messages(using, [pk for pk in pks if pk not in spoken_of])
-    gone = []
-    for message in Message.objects.using(using).filter(pk__in=spoken_of):
-        rest = _Rest(message)
-        events = WebhookEvent.objects.using(using).filter(message=message).order_by("pk")
-        for event in events.iterator(chunk_size=BATCH_SIZE):
-            rest.hear(event, is_taken=event.pk in taken)
-            if event.pk in taken:
-                gone.append(event.pk)
-        rest.restore(taken)
-    return removed._replace(events=removed.events + delete_events(using, gone).events)
+    rest = {message.pk: _Rest(message) for message in messages if message.pk in spoken_of}
+    heard = events.filter(message__in=rest).order_by("pk").values_list("pk", flat=True)
+    for some in _slices(list(heard)):
+        for event in events.filter(pk__in=some).order_by("pk"):
+            rest[event.message_id or 0].hear(event, is_taken=event.pk in taken)
+    _restore(using, rest, taken)
+    gone = [pk for pk in events.values_list("pk", flat=True) if pk in taken]
+    deleted = sum(delete_events(using, some).events for some in _slices(gone))
+    return Removed(delete(messages.exclude(pk__in=spoken_of)), deleted)
+
+
+def _restore(using: str, rest: "dict[int, _Rest]", taken: set[int]) -> None:
+    """Save these messages and their history without the taken events."""
+    history = StatusChange.objects.using(using).filter(message__in=rest)
+    for change in history.order_by("pk"):
+        rest[change.message_id].history.append(change)
+    for some in _slices([pk for each in rest.values() for pk in each.restore(taken)]):
+        history.filter(pk__in=some).delete()
+    left = [change for each in rest.values() for change in each.history]
+    history.bulk_update(left, ["event", "reason", "previous_status", "applied"])
+    claimed = {name for each in rest.values() for name in each.claimed}
+    Message.objects.using(using).bulk_update(
+        [each.message for each in rest.values()],
+        ["status", "status_changed_at", *sorted(claimed)],
+    )
 
 
 MAY_BE_FILLED_IN = ("sender", "own_number")
@@ -508,6 +524,7 @@ class _Rest:
     """A message, and what the events say of it that are not taken back."""
 
     message: Message = field(repr=False)
+    history: list[StatusChange] = field(default_factory=list)
     said: Message = field(default_factory=Message, repr=False)
     """What the other events fill in."""
     first_with: dict[str, tuple[int, str]] = field(default_factory=dict, repr=False)
@@ -533,33 +550,29 @@ class _Rest:
         reason = payload.reason if isinstance(payload, StatusReport) else ""
         self.first_with.setdefault(said.status, (event.pk, reason))
 
-    def restore(self, taken: set[int]) -> None:
-        """Compute the message and its history without the taken events, and save them."""
-        message, using = self.message, self.message._state.db
-        history = list(StatusChange.objects.using(using).filter(message=message).order_by("pk"))
-        known = {change.event_id for change in history}
-        for change in [each for each in history if each.event_id in taken]:
+    def restore(self, taken: set[int]) -> set[int]:
+        """Compute the message and its history without the taken events; return the rows to go."""
+        known = {change.event_id for change in self.history}
+        theirs = [change for change in self.history if change.event_id in taken]
+        for change in theirs:
             other, change.reason = self.first_with.get(change.status, (None, ""))
             change.event_id = None if other in known else other
-            if change.event_id is None:
-                history.remove(change)
-                change.delete(using=using)
-            else:  # it came with that event, after others
-                history.sort(key=lambda change: (change.event_id or 0, change.pk))
+        gone = {change.pk for change in theirs if change.event_id is None}
+        self.history = [change for change in self.history if change.pk not in gone]
+        if len(gone) < len(theirs):  # some came with another event, after others
+            self.history.sort(key=lambda change: (change.event_id or 0, change.pk))
+        message = self.message
         message.status, message.status_changed_at = "", None
-        for change in history:
+        for change in self.history:
             change.previous_status = message.status
             change.applied = supersedes(change.status, message.status)
             if change.applied:
                 message.status, message.status_changed_at = change.status, change.recorded_at
-            names = ["event", "reason", "previous_status", "applied"]
-            change.save(using=using, update_fields=names)
         is_whole = self.is_readable and None not in known
         for name in self.claimed:
             if (value := getattr(self.said, name)) or is_whole:
                 setattr(message, name, value)
-        names = ["status", "status_changed_at", *sorted(self.claimed)]
-        message.save(using=using, update_fields=names)
+        return gone
 
 
 # Deleting and redacting

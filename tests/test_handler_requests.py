@@ -22,7 +22,7 @@ from cellcast_django.handlers.calls import Fact
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import GiveUp, RetryLater, exactly_once, message_received
 from tests.clock import Clock
-from tests.database_faults import refused_for_another
+from tests.database_faults import refused_for_another, refusing
 from tests.handlers import Calls, connected, end_lease, make_due, pause_before, ran, reply
 from tests.killed import lines_of
 from tests.logs import logged
@@ -558,6 +558,25 @@ def test_exactly_once_is_retried_after_a_serialisation_failure(
     reply()
     assert len(written()) == rows
     assert len(once) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_exactly_once_does_not_survive_a_deadlock_that_it_swallows(once: Once) -> None:
+    """MariaDB has rolled back what came before; Django knows it only of a failed write."""
+
+    def look() -> None:
+        deadlock = refusing("^SELECT", error=refused_for_another())
+        with deadlock, suppress(OperationalError):
+            Message.objects.exists()
+
+    once.then = look
+    event = reply()
+    assert written() == []
+    assert event.state == "pending"
+    once.then = lambda: None
+    make_due(event)
+    ran(run_due)
+    assert len(written()) == 1
 
 
 @pytest.mark.django_db(transaction=True)

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 from django.core import serializers
+from django.db import connection
 from django.db.models import ProtectedError
 from django.db.models.signals import pre_delete
+from django.utils import timezone
 
 from cellcast_django import retention
 from cellcast_django.diagnostics.test_send import delete_tests
@@ -325,10 +327,35 @@ def test_message_never_goes_before_its_events(client: WebhookClient) -> None:
     assert not WebhookEvent.objects.exists()
 
 
-def test_queries_do_not_grow_with_the_events(django_assert_max_num_queries: Any) -> None:
+@pytest.mark.parametrize("are_recorded", [False, True])
+def test_queries_do_not_grow_with_the_events(
+    django_assert_max_num_queries: Any, are_recorded: bool
+) -> None:
+    """All of a batch's messages are locked meanwhile, and on SQLite everybody waits."""
     forged = forged_copies(400, of_one_message=False)
+    Message.objects.update(recorded_at=timezone.now() if are_recorded else None)
     with django_assert_max_num_queries(40):
         take_back(forged)
+    assert Message.objects.count() == 400 * are_recorded
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_events_of_one_message_are_read_and_deleted_in_slices(
+    monkeypatch: pytest.MonkeyPatch, is_recorded: bool
+) -> None:
+    """Somebody may have sent a hundred thousand for one, each as long as a webhook may be."""
+    monkeypatch.setattr(retention, "BATCH_SIZE", 20)
+    forged = forged_copies(50, of_one_message=True)
+    Message.objects.update(recorded_at=timezone.now() if is_recorded else None)
+    lengths = []
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        lengths.append(len(params or ()))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(note):
+        assert take_back(forged).events == 50
+    assert 20 <= max(lengths) < 30
 
 
 @pytest.mark.django_db(transaction=True)

@@ -173,6 +173,13 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
         retried_errors = RETRIED_ERRORS
 
 
+def is_refused(error: OperationalError) -> bool:
+    """Whether the database gave up this transaction for another one: it may succeed next time."""
+    cause = error.__cause__
+    codes = {getattr(cause, "sqlstate", None), *getattr(cause, "args", ())[:1]}
+    return not codes.isdisjoint(REFUSED_CODES)
+
+
 def again_if_refused(write: Callable[[], T], *, using: str) -> T:
     """Call ``write``, a transaction, and again if the database refuses it for another one.
 
@@ -182,9 +189,7 @@ def again_if_refused(write: Callable[[], T], *, using: str) -> T:
         try:
             return write()
         except OperationalError as error:
-            cause = error.__cause__
-            codes = {getattr(cause, "sqlstate", None), *getattr(cause, "args", ())[:1]}
-            if codes.isdisjoint(REFUSED_CODES) or connections[using].in_atomic_block:
+            if not is_refused(error) or connections[using].in_atomic_block:
                 raise
         time.sleep(pause)
     return write()

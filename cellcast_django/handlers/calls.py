@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from weakref import ReferenceType
 
 from asgiref.sync import async_to_sync
-from django.db import connections, models, transaction
+from django.db import OperationalError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.database.transactions import (
@@ -21,6 +21,7 @@ from cellcast_django.database.transactions import (
     has_transaction,
     is_idle,
     is_in_test,
+    is_refused,
 )
 from cellcast_django.models import (
     Direction,
@@ -288,11 +289,25 @@ def in_transaction(call: Call, save: Callable[[], bool]) -> None:
 
     def make_and_save() -> None:
         with transaction.atomic(using=using):
-            call.make()
+            with connections[using].execute_wrapper(_notice_refusal):
+                call.make()
             if not save():
                 raise TakenOverError
 
     again_if_refused(make_and_save, using=using)
+
+
+def _notice_refusal(execute: Callable[..., Any], *arguments: Any) -> Any:
+    """Let nothing be saved after a deadlock, even if the handler goes on.
+
+    MariaDB has rolled back all that came before. Django knows that after the ORM's writes alone.
+    """
+    try:
+        return execute(*arguments)
+    except OperationalError as error:
+        connection = arguments[-1]["connection"]
+        connection.needs_rollback = connection.needs_rollback or is_refused(error)
+        raise
 
 
 def _savepoint(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
