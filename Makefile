@@ -3,8 +3,8 @@ PYTHON ?= python3
 
 # What a shell of yours may export for another project. Without bytecode each process of the tests would compile all it imports.
 unexport DATABASE_URL DJANGO_SETTINGS_MODULE PYTEST_ADDOPTS PYTEST_PLUGINS PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH PYTHONWARNINGS TEST_DATABASE_URL
-# Python 3.11 reads the path of the clone by the locale, and this one knows no accents.
-ifeq ($(LC_ALL),C)
+# Python 3.11 reads the path of the clone by the locale. C knows no accents, nor does one that is not installed.
+ifneq ($(LC_ALL),)
 export LC_ALL = C.UTF-8
 endif
 # Of pip's settings only those of the way to an index are kept: others install elsewhere, or something else.

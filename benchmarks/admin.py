@@ -241,9 +241,6 @@ def rows(table: Table, sizes: list[int], options: argparse.Namespace) -> Iterato
 
 # Plans
 
-_SCANS = re.compile(
-    r"(Seq Scan on|Scan using|Scan Backward using|Index Scan on) (\S+)(?: on (\S+))?"
-)
 _WHOLE = re.compile(r"Seq Scan on cellcast_django_\w+")
 
 

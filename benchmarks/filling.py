@@ -18,7 +18,6 @@ from cellcast_django.statuses import UNDELIVERED
 CHUNK = 250_000
 """Messages that one statement makes, so that progress can be seen."""
 BUSY_CONTACT = "+61499000000"
-BUSY_MESSAGES = 50_000
 TABLES = tuple(
     f"cellcast_django_{name}" for name in ("message", "webhookevent", "statuschange", "optout")
 )

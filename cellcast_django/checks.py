@@ -265,8 +265,8 @@ def check_public_url(**_: Any) -> Messages:
     if not conf.public_url:
         yield Error(
             "CELLCAST_PUBLIC_URL is not the base URL of a site.",
-            hint='Write only the scheme and host, such as "https://sms.example.com", as DNS spells '
-            "it, without a path, query or username.",
+            hint='Write only the scheme and host, such as "https://sms.example.com", without a '
+            "path, query or username. DNS spells a host that is not ASCII as xn--….",
             id="cellcast_django.E010",
         )
         return

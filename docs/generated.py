@@ -75,7 +75,7 @@ def settings_table() -> str:
             (
                 code(f"CELLCAST_{name.upper()}"),
                 code(_as_written(getattr(Settings(), name))),
-                words(vars(Settings)[name].__doc__),
+                words(vars(Settings)[name].__doc__.replace("\n\n", "\n")),
             )
             for name in names
         ]
@@ -216,7 +216,7 @@ def testing_table() -> str:
 
 def log_lines_table() -> str:
     lines = {
-        (node.func.attr.upper(), re.sub(r"%[sd]", "…", str(node.args[0].value)))
+        (node.func.attr.upper(), re.sub(r"%(\.0f|[sd])", "…", str(node.args[0].value)))
         for path in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)

@@ -13,7 +13,6 @@ from django.apps import apps
 from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.management import create_contenttypes
 from django.contrib.contenttypes.models import ContentType
-from django.core.cache import cache
 from django.db.models.signals import post_migrate
 from django.test import Client
 from hypothesis import settings
@@ -98,12 +97,6 @@ def django_db_setup(django_db_setup: None) -> None:
         model._meta.managed = False
     post_migrate.disconnect(create_contenttypes)
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
-
-
-@pytest.fixture(autouse=True)
-def empty_cache() -> None:
-    """Keep what the overview has counted from the next test."""
-    cache.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -305,6 +305,13 @@ def test_export_never_overwrites_a_file(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("folder", ["", ".", "/"])
+def test_folder_is_no_file_to_write(folder: str) -> None:
+    opt_out(CONTACT)
+    with pytest.raises(CommandError, match="--output"):
+        call_command("cellcast_export", contact=CONTACT, output=folder)
+
+
 def test_export_keeps_a_file_created_meanwhile(path: Path) -> None:
     def write() -> None:
         with output_file(str(path)) as file:

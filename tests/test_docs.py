@@ -29,6 +29,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from django.apps import apps
 from django.contrib import admin
+from django.core.cache import cache
 from django.core.checks import Error, run_checks
 from django.core.management import call_command, get_commands, load_command_class
 from django.core.management.base import BaseCommand, CommandParser
@@ -495,6 +496,7 @@ def test_front_desk_gets_one_mail_until_somebody_answers(
     mailoutbox: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     namespace = run_file("docs/telemetry.md", "shop/front_desk.py")
+    cache.clear()
     now = timezone.now()
 
     def mails_after(minutes: int) -> int:

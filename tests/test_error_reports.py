@@ -318,6 +318,7 @@ class RouterWithAMistake:
         ("cellcast_run_handlers", "^UPDATE cellcast_django_webhookevent"),
         ("cellcast_reprocess", "^INSERT"),
         ("cellcast_status", "FROM .cellcast_django_webhookevent"),
+        ("cellcast_test_send --delete", "FROM .cellcast_django_webhookevent"),
     ],
 )
 def test_refused_command_reports_nothing_personal(command: str, statement: str) -> None:
@@ -326,5 +327,5 @@ def test_refused_command_reports_nothing_personal(command: str, statement: str) 
     WebhookEventFactory.create(pending=True, handler_results={"shop.confirm": error})
     WebhookEvent.objects.filter(outcome="stored").update(next_run_at=timezone.now())
     with refusing(statement), pytest.raises(CommandError, match="refused") as caught:
-        call_command(command)
+        call_command(*command.split())
     assert_hides_everything(reported(caught.value))

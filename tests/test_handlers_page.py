@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from django.core.cache import cache
 from django.db import connection, transaction
 from django.db.models import F
 
@@ -152,6 +153,7 @@ def test_documented_table_has_no_other_rows() -> None:
 @pytest.fixture
 def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """The names of ``shop/alarms.py`` and ``shop/sentry.py``, connected."""
+    cache.clear()
     before = list(handlers_failed.receivers)
     sentry = MagicMock()
     monkeypatch.setitem(sys.modules, "sentry_sdk", sentry)

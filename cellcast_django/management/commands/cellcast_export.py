@@ -72,10 +72,10 @@ def output_file(name: str, newline: str | None = None) -> Iterator[TextIO]:
     Raises ``CommandError``: a file of that name is never replaced.
     """
     path = Path(name)
-    unfinished = path.with_name(f".cellcast-{token_hex(8)}")
     try:
         if path.exists():
             raise FileExistsError(None, "The file exists")
+        unfinished = path.with_name(f".cellcast-{token_hex(8)}")
         with exiting_on_signals():
             try:
                 with open(

@@ -18,7 +18,7 @@ from cellcast_django.diagnostics.test_send import (
     would_opt_out,
 )
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.management.terminal import plural, printable
+from cellcast_django.management.terminal import plural, printable, says_if_refused
 from cellcast_django.webhooks import WEBHOOKS, Webhook, problem_of_keys
 
 TIMEOUT_SECONDS = 15
@@ -63,6 +63,8 @@ class Command(BaseCommand):
             action="store_true",
             help="send nothing, and take back what all tests have stored",
         )
+
+    execute = says_if_refused(BaseCommand.execute)
 
     @hides_variables
     def handle(self, **options: Any) -> None:
