@@ -47,7 +47,7 @@ from shop.breach import seen_by
 
 began = timezone.now() - timedelta(minutes=1)
 WebhookClient().reply(message="I have stopped the tablets")
-reply = Message.objects.inbound().get()
+reply = Message.objects.inbound().latest("pk")
 user = get_user_model().objects.create_superuser("mia", password="x")
 mia = Client()
 mia.force_login(user)
