@@ -107,9 +107,9 @@ def test_retrying_a_handlers_failures_takes_three_clicks(
 
     person.click("link", "Cellcast", exact=True)
     person.click("link", "Retry all")
-    person.click("button", "Run 57 events again")
+    person.click("button", "Run again")
 
-    person.page.get_by_text("57 events done").wait_for()
+    person.page.get_by_text("57 events are done").wait_for()
     assert not WebhookEvent.objects.failed().exists()
     assert person.clicks == 3
 
