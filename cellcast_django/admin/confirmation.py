@@ -236,7 +236,10 @@ class Act(ActionPage):
         selected = list(queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1])
         if len(selected) > MAX_SELECTED:
             refusal = gettext("Nothing was changed: you can select at most %(limit)s events.")
-            self.viewer.tell(refusal % {"limit": grouped(MAX_SELECTED)}, messages.ERROR)
+            if action.command:
+                refusal += " " + gettext("For more, run “manage.py %(command)s”.")
+            values = {"limit": grouped(MAX_SELECTED), "command": action.command}
+            self.viewer.tell(refusal % values, messages.ERROR)
             return None
         return self.ask(action, selected, self.request.get_full_path())
 

@@ -71,6 +71,8 @@ class EventAction(ABC):
     warning: ClassVar[Any] = ""
     consequence: ClassVar[Any] = ""
     calls: ClassVar[Any] = gettext_lazy("These handlers will run:")
+    command: ClassVar[str] = ""
+    """The command that does the same to any number of events, if there is one."""
 
     @abstractmethod
     def affects(self, event: WebhookEvent) -> bool:
@@ -110,6 +112,7 @@ class RunAgain(EventAction):
     name = "run_again"
     title = gettext_lazy("Run again")
     log = "Ran the unfinished handlers again"
+    command = "cellcast_run_handlers --failed"
     everyone: ClassVar[bool] = False
 
     def affects(self, event: WebhookEvent) -> bool:
@@ -147,6 +150,7 @@ class RunAllAgain(RunAgain):
     name = "run_all_again"
     title = gettext_lazy("Run all handlers again")
     log = "Ran all handlers again"
+    command = ""
     everyone = True
     warning = gettext_lazy(
         "Handlers that already succeeded will run again. If they send, charge or cancel something, "
@@ -211,6 +215,7 @@ class Reprocess(EventAction):
     permission = "reprocess"
     title = gettext_lazy("Read again")
     log = "Read again"
+    command = "cellcast_reprocess"
     calls = gettext_lazy(
         "Events that can now be read are stored, and their handlers run. The connected handlers "
         "are:"
