@@ -238,8 +238,8 @@ class Act(ActionPage):
             refusal = gettext("Nothing was changed: you can select at most %(limit)s events.")
             if action.command:
                 refusal += " " + gettext("For more, run “manage.py %(command)s”.")
-            values = {"limit": grouped(MAX_SELECTED), "command": action.command}
-            self.viewer.tell(refusal % values, messages.ERROR)
+            words = refusal % {"limit": grouped(MAX_SELECTED), "command": action.command}
+            self.viewer.tell(words, messages.ERROR)
             return None
         return self.ask(action, selected, self.request.get_full_path())
 
