@@ -830,6 +830,17 @@ def test_subclass_can_add_filters(lookup: str, is_allowed: bool) -> None:
     assert model_admin.lookup_allowed(lookup, "", HttpRequest()) is is_allowed
 
 
+@pytest.mark.parametrize("links", [None, ["cellcast_id"]])
+def test_subclass_chooses_which_columns_are_links(links: list[str] | None) -> None:
+    request = RequestFactory().get("/")
+    request.user = User(is_superuser=True)
+    own = type("Own", (MessageAdmin,), {"list_display_links": links})
+
+    changelist = own(Message, AdminSite()).get_changelist_instance(request)
+
+    assert changelist.list_display_links == links
+
+
 def test_search_for_nul_is_refused_with_a_message(reader: Client) -> None:
     response = reader.get(url_of("message", q="04\x00"))
 

@@ -166,6 +166,17 @@ def test_too_many_selected_events_are_refused(operator: Client, first: Calls) ->
     assert len(first) == 1
 
 
+@pytest.mark.parametrize("action", [each for each in ACTIONS if each.name != "skip_handler"])
+def test_refusal_names_the_command_that_does_the_same(operator: Client, action: Any) -> None:
+    add_copies(make_invalid("{}"), 1_000)
+    selected = WebhookEvent.objects.latest("pk").pk
+
+    [refusal] = choose(operator, action.name, selected, select_across=1).context["messages"]
+
+    assert ("manage.py" in refusal.message) == bool(action.command)
+    assert action.command in refusal.message
+
+
 # A handler that is not connected
 
 

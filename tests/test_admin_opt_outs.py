@@ -507,8 +507,9 @@ def test_ending_many_twice_ends_nothing_that_has_begun_since(clerk: Client) -> N
     confirm(clerk, question)
     opt_out(CUSTOMER)
 
-    confirm(clerk, question)
+    response = confirm(clerk, question)
 
+    assert [each.level_tag for each in response.context["messages"]] == ["warning"]
     assert is_opted_out(CUSTOMER)
     assert LogEntry.objects.count() == 1
     opt_in(CUSTOMER)

@@ -305,8 +305,17 @@ class EndPage(Page):
                 self.viewer.log(found[0], "Ended the opt-out.")
             elif ended:
                 self.viewer.log_list(OptOut, f"Ended {counted(ended, 'opt-out', 'opt-outs')}.")
-        sentence = ngettext("%d opt-out has ended.", "%d opt-outs have ended.", ended)
-        self.viewer.tell(sentence % ended)
+        if ended:
+            sentence = ngettext("%d opt-out has ended.", "%d opt-outs have ended.", ended)
+            self.viewer.tell(sentence % ended)
+        if changed := tried - ended:
+            alone = ngettext(
+                "%d opt-out stays as it is: it has ended or begun again since the page was shown.",
+                "%d opt-outs stay as they are: they have ended or begun again since the page was "
+                "shown.",
+                changed,
+            )
+            self.viewer.tell(alone % changed, messages.WARNING)
         tell_left(self.viewer, len(found) - tried)
 
 

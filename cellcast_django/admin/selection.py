@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Model
-from django.utils.translation import ngettext
+from django.utils.translation import gettext
 
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import grouped
@@ -55,9 +55,7 @@ def tell_left(viewer: Viewer, left: int) -> None:
     """Say how many rows were not reached in time, if any."""
     if not left:
         return
-    words = ngettext(
-        "Stopped after %(seconds)d seconds with %(count)d left. Do it again to continue.",
-        "Stopped after %(seconds)d seconds with %(count)d left. Do it again to continue.",
-        left,
+    words = gettext(
+        "Stopped after %(seconds)d seconds with %(count)s left. Do it again to continue."
     )
-    viewer.tell(words % {"seconds": MAX_SECONDS, "count": left}, messages.WARNING)
+    viewer.tell(words % {"seconds": MAX_SECONDS, "count": grouped(left)}, messages.WARNING)

@@ -1,4 +1,4 @@
-"""*Mark as done* and *Mark as new* in the list of messages.
+"""*Mark as done*, *Mark as new* and *Reopen* in the list of messages.
 
 Whoever may mark replies as done may take it back at any time, whoever did it.
 """
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Max, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -19,6 +19,7 @@ from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted, grouped
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.page import MAX_SECONDS, Page
+from cellcast_django.admin.selection import tell_left
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.to_answer import Reopen, Replies, new_again
 from cellcast_django.models import Direction, Message, database_alias
@@ -113,13 +114,7 @@ class MarkSelected(Page):
         if count:
             self.viewer.log_list(Message, log)
         self.viewer.tell(said)
-        if left := replies.count() if batch else 0:
-            words = ngettext(
-                "%(count)s of the selected replies is left. Do it again to continue.",
-                "%(count)s of the selected replies are left. Do it again to continue.",
-                left,
-            )
-            self.viewer.tell(words % {"count": grouped(left)}, messages.WARNING)
+        tell_left(self.viewer, replies.count() if batch else 0)
 
 
 @admin.action(description=_("Mark as done"))

@@ -564,12 +564,14 @@ class Handle(Page):
             get_object_or_404(chosen)
         seen, own_number = form.get("seen", ""), Choice.of(self.request).own_number
         seen_until = int(seen) if is_key(seen) else None
-        if replies.handle(found, timezone.now(), own_number=own_number, seen_until=seen_until):
-            if len(found) == 1:
-                viewer.log(found[0], "Marked as done.")
+        # The page may be an old one, with what an earlier click has marked.
+        new = [reply for reply in found if reply.handled_at is None]
+        if replies.handle(new, timezone.now(), own_number=own_number, seen_until=seen_until):
+            if len(new) == 1:
+                viewer.log(new[0], "Marked as done.")
             else:
-                viewer.log_list(Message, f"Marked {len(found)} replies as done.")
-            self.request.session[UNDO] = [reply.pk for reply in found]
+                viewer.log_list(Message, f"Marked {len(new)} replies as done.")
+            self.request.session[UNDO] = [reply.pk for reply in new]
         elif not found:
             viewer.tell(gettext("Tick at least one customer first."), messages.WARNING)
         return _back(viewer, keys)

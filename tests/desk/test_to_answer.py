@@ -621,6 +621,18 @@ def test_undo_leaves_customers_answered_since(receptionist: Client) -> None:
     assert list(Message.objects.unhandled()) == [other]
 
 
+def test_undo_leaves_what_an_earlier_click_has_marked(receptionist: Client) -> None:
+    """The page may be an old one, by the browser's Back."""
+    earlier, reply = ask(20, "one"), ask(10, "two", OTHER)
+    done_in_row(receptionist, earlier)
+
+    page = receptionist.get(done(receptionist, earlier, reply)["Location"]).text
+
+    assert LogEntry.objects.latest("pk").object_id == str(reply.pk)
+    undo(receptionist, page)
+    assert list(Message.objects.unhandled()) == [reply]
+
+
 def test_undo_of_nothing_warns(receptionist: Client) -> None:
     reply = ask(20, "one")
     page = receptionist.get(done_in_row(receptionist, reply)["Location"]).text

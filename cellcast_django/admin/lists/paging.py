@@ -89,7 +89,8 @@ class CappedChangeList(ChangeList):
         has_several = "own_number" in filters
         rows = self.model_admin.rows_type(self.viewer, self.result_list, has_several=has_several)
         self.list_display = [rows.bound(each) for each in self.list_display]
-        self.list_display_links = [rows.bound(each) for each in self.list_display_links or ()]
+        if self.list_display_links is not None:  # where no column is a link
+            self.list_display_links = [rows.bound(each) for each in self.list_display_links]
 
     @cached_property
     def export_url(self) -> str:

@@ -111,8 +111,12 @@ class ReadOnlyAdmin(ModelAdmin):
         return actions | {name: action for name, action in found.items() if action}
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        added = extension_of(self.admin_site).columns(Viewer(self.admin_site, request), self.model)
-        return [*super().get_list_display(request), *added]
+        """Add those of another app, but where somebody chooses a row for another form."""
+        shown = super().get_list_display(request)
+        if IS_POPUP_VAR in request.GET:
+            return shown
+        viewer = Viewer(self.admin_site, request)
+        return [*shown, *extension_of(self.admin_site).columns(viewer, self.model)]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return CappedChangeList

@@ -65,8 +65,8 @@ class Rows:
         link = extension_of(self.viewer.site).contact_link(self.viewer, message)
         return format_html('<a href="{}">{}</a>', link.url, text)
 
-    def own_number(self, message: Message | None) -> SafeString | str:
-        return own_number_html(message) if self.has_several and message else ""
+    def own_number(self, message: Message) -> SafeString | str:
+        return own_number_html(message) if self.has_several else ""
 
     def event_state(self, event: WebhookEvent) -> SafeString | str | None:
         """Return the badge of an event's state, as a link to the event that it waits for."""
