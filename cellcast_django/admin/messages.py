@@ -141,20 +141,11 @@ class MessageSearch(Search):
             has_words &= Q(body__icontains=word)
         texts = newest(within, self.max_count).filter(has_words)
         named = self.named(term)
-        if may_be_name(term) and texts.filter(*(~each for each in named)).exists():
-            self.notes.append(_texts_only(any(within.filter(each).exists() for each in named)))
+        finds_name = any(within.filter(each).exists() for each in named)
+        if may_be_name(term) and not finds_name and texts.exists():
+            sentence = gettext("No customer here is called that. These texts contain the words.")
+            self.notes.append(Note("texts", sentence))
         return narrow_to_any(within, *map(self.rows.filter, named), texts)
-
-
-def _texts_only(has_named: bool) -> Note:
-    """Tell texts that merely contain the words from customers who are called that."""
-    if has_named:
-        sentence = gettext(
-            "Customers who are called that, and others whose texts contain the words."
-        )
-        return Note("both", sentence)
-    sentence = gettext("No customer here is called that. These texts contain the words.")
-    return Note("texts", sentence)
 
 
 class MessageExport(Export):
