@@ -534,7 +534,10 @@ def test_handler_that_never_ran_can_be_skipped(
     event = reply()
     connect(message_received, Calls("newcomer"))
 
-    press(operator, next(iter(addresses(handlers_shown(operator, event)["newcomer"]))))
+    [url] = addresses(handlers_shown(operator, event)["newcomer"])
+    [choice] = every(operator.get(url).text, "input[@type='radio']")
+    assert choice.get("value") == "newcomer"
+    press(operator, url)
 
     event.refresh_from_db()
     assert event.handler_results["newcomer"]["skipped"] is True
