@@ -1,7 +1,7 @@
 """The pages that ask before an action on events, and the messages that say what it did."""
 
-from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from django.contrib import admin, messages
@@ -9,7 +9,6 @@ from django.core.exceptions import PermissionDenied
 from django.db import Error
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.utils import timezone
 from django.utils.http import urlencode
 from django.utils.translation import gettext, ngettext
 
@@ -18,7 +17,6 @@ from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted, grouped
 from cellcast_django.admin.event_actions import (
     ACTIONS,
-    Effect,
     EventAction,
     Plan,
     RunAgain,
@@ -30,9 +28,9 @@ from cellcast_django.admin.lists.paging import chunks
 from cellcast_django.admin.page import MAX_SECONDS, Page
 from cellcast_django.admin.selection import MAX_SELECTED, ChosenRows, confirmed, in_time, tell_left
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.handlers.calls import calls_of
+from cellcast_django.handlers.calls import calls_of, with_facts
 from cellcast_django.models import Claim, WebhookEvent
-from cellcast_django.models.claim import TICKET, TICKET_LASTS, new_ticket
+from cellcast_django.models.claim import TICKET_LASTS, new_ticket
 
 CHUNK_SIZE = 100  # events in memory at a time
 
@@ -78,19 +76,10 @@ class Confirmation(ChosenRows):
 
     action: EventAction
     plan: Plan
-    calls: list[tuple[str, int, int]]
-    """Each handler that will run: how many events again, how many for the first time."""
-    choices: list[tuple[str, int]]
-    """Each handler that may be skipped, and for how many events."""
-    missing: list[tuple[str, str]]
-    """Each handler that is not connected, and the link that skips it."""
+    unaffected: str
     ticket: str
 
     seconds = MAX_SECONDS
-
-    @property
-    def unaffected(self) -> str:
-        return unaffected(self.plan.unaffected)
 
 
 def unaffected(count: int) -> str:
@@ -120,71 +109,56 @@ class ActionPage(Page):
             return SkipHandler(form.get("handler") or query.get("handler", ""))
         return kind()
 
-    def ask(self, action: EventAction, keys: list[int], back_url: str) -> HttpResponse | None:
-        """Return the page that asks for confirmation; ``None`` if there is nothing to do."""
-        plan = action.plan(self._load(keys[:MAX_SELECTED]))
+    def ask_or_act(self, action: EventAction, events: Any, back_url: str) -> HttpResponse:
+        """Ask about the events, if there is something to do; once confirmed, act on them."""
+        if "confirmed" in self.request.POST:
+            chosen = confirmed(self.viewer, WebhookEvent).order_by("pk")
+            self.act(action, list(chosen.values_list("pk", flat=True)))
+            return HttpResponseRedirect(back_url)
+        keys = list(events.values_list("pk", flat=True)[: MAX_SELECTED + 1])
+        complete = with_facts(self.events.filter(pk__in=keys[:MAX_SELECTED]))
+        few_columns = complete.defer("message__body", "message__original_body")
+        plan = action.plan(chain.from_iterable(chunks(few_columns, "-pk", CHUNK_SIZE)))
         if not plan.keys and not plan.missing:
             self._tell_unaffected(plan.unaffected)
-            return None
+            return HttpResponseRedirect(back_url)
         asked = Confirmation(
             action=action,
             plan=plan,
             keys=plan.keys,
             has_more=len(keys) > MAX_SELECTED,
-            calls=[
-                (each, plan.again[each], plan.first[each])
-                for each in sorted({*plan.again, *plan.first})
-            ],
-            choices=sorted(plan.choices.items()),
-            missing=[
-                (each, url_for_handler(self.viewer, SkipHandler, each))
-                for each in sorted(plan.missing)
-            ],
+            unaffected=unaffected(plan.unaffected),
             back_url=back_url,
             ticket=new_ticket(),
         )
         return self.render(asked, title=action.title)
-
-    def _load(self, keys: list[int]) -> Iterator[WebhookEvent]:
-        events = self.events.filter(pk__in=keys)
-        complete = events.select_related("message", "status_change")
-        few_columns = complete.defer("message__body", "message__original_body")
-        for chunk in chunks(few_columns, "-pk", CHUNK_SIZE):
-            yield from chunk
-
-    def act_on_confirmed(self, action: EventAction) -> None:
-        events = confirmed(self.viewer, WebhookEvent)
-        self.act(action, sorted(events.order_by().values_list("pk", flat=True)))
 
     def act(self, action: EventAction, keys: list[int]) -> None:
         """Act on the events until time is up, log what was changed, and say what was done.
 
         Once for each form: a double click must not call a handler twice.
         """
-        ticket = self.request.POST.get("ticket", "")
-        claim = None
-        if TICKET.fullmatch(ticket):
-            claim = Claim.take(f"form {ticket}", TICKET_LASTS)
-            if claim is None:
-                again = gettext("Not done again: this had been confirmed before.")
-                self.viewer.tell(again, messages.INFO)
-                return
-        effect = Effect(started_at=timezone.now())
+        ticket = self.request.POST.get("ticket") or new_ticket()
+        if (claim := Claim.take(f"form {ticket}", TICKET_LASTS)) is None:
+            again = gettext("Not done again: this had been confirmed before.")
+            self.viewer.tell(again, messages.INFO)
+            return
         attempts = self._attempts(keys)
         try:
-            for pk in in_time(keys):
-                effect.add(action.run(pk, self.viewer.username))
+            results = [action.run(pk, self.viewer.username) for pk in in_time(keys)]
         except BaseException:
             with suppress(Error):
-                if claim is not None and self._attempts(keys) == attempts:
+                if self._attempts(keys) == attempts:
                     claim.release()  # no handler was called: the same form may do it all
             raise
-        if effect.changed:
-            self._log(action, keys, effect)
-            for level, sentence in action.sentences(effect):
+        changed = list(filter(None, results))
+        if changed:
+            events = {event.pk: event for each in changed for event in each}
+            self._log(action, keys, len(changed), events)
+            for level, sentence in action.sentences(len(changed), events.values()):
                 self.viewer.tell(sentence, level)
-        self._tell_unaffected(effect.unaffected)
-        tell_left(self.viewer, len(keys) - effect.changed - effect.unaffected)
+        self._tell_unaffected(len(results) - len(changed))
+        tell_left(self.viewer, len(keys) - len(results))
 
     def _tell_unaffected(self, count: int) -> None:
         if count:
@@ -196,15 +170,17 @@ class ActionPage(Page):
         events = WebhookEvent.objects.fresh().filter(pk__in=keys).order_by("pk")
         return list(events.values_list("attempts", flat=True))
 
-    def _log(self, action: EventAction, keys: list[int], effect: Effect) -> None:
+    def _log(
+        self, action: EventAction, keys: list[int], changed: int, events: dict[int, WebhookEvent]
+    ) -> None:
         """Write one entry, about the event or with the count."""
         # Not there if it was taken over, and had let another event of its contact run before.
-        event = effect.events.get(keys[0]) if len(keys) == 1 else None
+        event = events.get(keys[0]) if len(keys) == 1 else None
         if event is not None:
             self.viewer.log(event, f"{action.log}.")
         else:
-            events = counted(effect.changed, "event", "events")
-            self.viewer.log_list(WebhookEvent, f"{action.log}: {events}.")
+            count = counted(changed, "event", "events")
+            self.viewer.log_list(WebhookEvent, f"{action.log}: {count}.")
 
 
 class Act(ActionPage):
@@ -219,29 +195,21 @@ class Act(ActionPage):
 
     def show(self, pk: int, name: str) -> HttpResponse:
         action = self.action(name)
-        if not self.events.filter(pk=pk).exists():
+        event = self.events.filter(pk=pk)
+        if not event.exists():
             raise Http404
-        back = HttpResponseRedirect(self.viewer.url(WebhookEvent, "change", pk))
-        if self.request.method == "POST":
-            self.act(action, [pk])
-            return back
-        return self.ask(action, [pk], back.url) or back
+        return self.ask_or_act(action, event, self.viewer.url(WebhookEvent, "change", pk))
 
     def act_on_selected(self, queryset: QuerySet[WebhookEvent], name: str) -> HttpResponse | None:
-        """Ask about the events that were selected in the list; once confirmed, act on them."""
         action = self.action(name)
-        if "confirmed" in self.request.POST:
-            self.act_on_confirmed(action)
-            return None
-        selected = list(queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1])
-        if len(selected) > MAX_SELECTED:
-            refusal = gettext("Nothing was changed: you can select at most %(limit)s events.")
-            if action.command:
-                refusal += " " + gettext("For more, run “manage.py %(command)s”.")
-            words = refusal % {"limit": grouped(MAX_SELECTED), "command": action.command}
-            self.viewer.tell(words, messages.ERROR)
-            return None
-        return self.ask(action, selected, self.request.get_full_path())
+        if len(queryset.values("pk")[: MAX_SELECTED + 1]) <= MAX_SELECTED:
+            return self.ask_or_act(action, queryset, self.request.get_full_path())
+        refusal = gettext("Nothing was changed: you can select at most %(limit)s events.")
+        if action.command:
+            refusal += " " + gettext("For more, run “manage.py %(command)s”.")
+        words = refusal % {"limit": grouped(MAX_SELECTED), "command": action.command}
+        self.viewer.tell(words, messages.ERROR)
+        return None
 
 
 class ActOnHandler(ActionPage):
@@ -253,17 +221,11 @@ class ActOnHandler(ActionPage):
     def show(self, name: str) -> HttpResponse:
         if name not in (RunAgain.name, SkipHandler.name):
             raise Http404
-        action = self.action(name)
         handler = self.request.GET.get("handler", "")
-        query = urlencode({"handler": handler, "test": TestFilter.WITHOUT})
-        back = HttpResponseRedirect(f"{self.viewer.url(WebhookEvent, 'changelist')}?{query}")
-        if "confirmed" in self.request.POST:
-            self.act_on_confirmed(action)
-            return back
         real = self.events.filter(is_test=False)  # as they are counted
-        events = failing(real, handler).order_by("pk")
-        keys = list(events.values_list("pk", flat=True)[: MAX_SELECTED + 1])
-        return self.ask(action, keys, back.url) or back
+        query = urlencode({"handler": handler, "test": TestFilter.WITHOUT})
+        back_url = f"{self.viewer.url(WebhookEvent, 'changelist')}?{query}"
+        return self.ask_or_act(self.action(name), failing(real, handler).order_by("pk"), back_url)
 
 
 def url_for_handler(viewer: Viewer, action: type[EventAction], handler: str) -> str:

@@ -51,11 +51,6 @@ class Customer:
         return self.named.name
 
     @property
-    def page(self) -> SafeString | str:
-        """The name as a link to the host project's page about the customer, if it has one."""
-        return self.named.html if self.named.url else ""
-
-    @property
     def label(self) -> str:
         """The number and name for a title; empty without a number."""
         written = isolated(readable_number(self.contact))

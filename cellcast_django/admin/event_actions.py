@@ -2,26 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, ClassVar
 
 from django.contrib import messages
 from django.utils import timezone
-from django.utils.translation import gettext as _, gettext_lazy, ngettext, ngettext_lazy
+from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from cellcast_django import handlers, receiving
-from cellcast_django.admin.display.texts import beginning
-from cellcast_django.admin.lists.filters import connected_handlers
 from cellcast_django.handlers.calls import calls_of, repeatable_calls
 from cellcast_django.handlers.schedule import load
-from cellcast_django.models import WebhookEvent, time_of
+from cellcast_django.models import WebhookEvent
 
 Sentence = tuple[int, str]  # its level, as ``django.contrib.messages`` has them, and its text
-
-MAX_ERROR = 200  # characters of a handler's error in the sentence; the event's page has all of it
-MAX_ERRORS = 5  # handlers whose errors are told
 
 
 @dataclass
@@ -31,33 +25,18 @@ class Plan:
     keys: list[int] = field(default_factory=list)
     """The events that it would change."""
     again: Counter[str] = field(default_factory=Counter)
-    """How many events each handler will run for again."""
+    """The handlers that have run for an event, each with the number of such events."""
     first: Counter[str] = field(default_factory=Counter)
-    """How many events each handler has never run for and will."""
-    missing: set[str] = field(default_factory=set)
-    """The handlers that failed and are not connected in this process."""
+    """The same of those that have never run for an event."""
+    missing: Counter[str] = field(default_factory=Counter)
+    """The same of those that failed and are not connected in this process."""
     unaffected: int = 0
-    choices: Counter[str] = field(default_factory=Counter)
-    """The handlers to choose from: how many events each has not finished."""
 
-
-@dataclass
-class Effect:
-    """The events that an action has changed."""
-
-    started_at: datetime
-    changed: int = 0
-    """How many of the chosen events were changed. Each may have become several."""
-    unaffected: int = 0
-    events: dict[int, WebhookEvent] = field(default_factory=dict)
-
-    def add(self, events: list[WebhookEvent]) -> None:
-        """Count one of the chosen events, and what has become of it."""
-        if events:
-            self.changed += 1
-        else:
-            self.unaffected += 1
-        self.events |= {event.pk: event for event in events}
+    @property
+    def handlers(self) -> list[tuple[str, int, int]]:
+        """Each handler that it is about: for how many events again, for how many at first."""
+        names = sorted({*self.again, *self.first})
+        return [(name, self.again[name], self.first[name]) for name in names]
 
 
 class EventAction(ABC):
@@ -70,40 +49,46 @@ class EventAction(ABC):
     """What the admin's log says, in English and without a full stop."""
     warning: ClassVar[Any] = ""
     consequence: ClassVar[Any] = ""
-    calls: ClassVar[Any] = gettext_lazy("These handlers will run:")
     command: ClassVar[str] = ""
     """The command that does the same to any number of events, if there is one."""
 
-    @abstractmethod
+    def handlers(self, event: WebhookEvent) -> list[str]:
+        """Return the names of the handlers that it would call, or skip, for this event."""
+        return []
+
+    def missing(self, event: WebhookEvent) -> Collection[str]:
+        """Return the names of those that it cannot call in this process."""
+        return ()
+
     def affects(self, event: WebhookEvent) -> bool:
         """Whether there is something to do to this event."""
+        return bool(self.handlers(event))
 
     @abstractmethod
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
         """Do it to one event, and return what it has become; nothing if there was nothing to do."""
 
-    def sentences(self, effect: Effect) -> Iterator[Sentence]:
-        """Yield what is said of events of which some were changed."""
+    def sentences(self, changed: int, events: Collection[WebhookEvent]) -> Iterator[Sentence]:
+        """Yield what is said of so many changed events, each of which may have become several."""
         done = ngettext(
             "%(action)s: done for %(count)d event.",
             "%(action)s: done for %(count)d events.",
-            effect.changed,
+            changed,
         )
-        yield messages.SUCCESS, done % {"action": self.title, "count": effect.changed}
+        yield messages.SUCCESS, done % {"action": self.title, "count": changed}
 
     def plan(self, events: Iterable[WebhookEvent]) -> Plan:
         """Plan without changing anything."""
         plan = Plan()
         for event in events:
-            if self.affects(event):
-                self.include(event, plan)
-            else:
+            plan.missing.update(self.missing(event))
+            if not self.affects(event):
                 plan.unaffected += 1
+                continue
+            plan.keys.append(event.pk)
+            for name in self.handlers(event):
+                (plan.again if name in event.handler_results else plan.first)[name] += 1
         return plan
-
-    def include(self, event: WebhookEvent, plan: Plan) -> None:
-        """Add an event that this action affects to what it would do."""
-        plan.keys.append(event.pk)
 
 
 class RunAgain(EventAction):
@@ -115,33 +100,23 @@ class RunAgain(EventAction):
     command = "cellcast_run_handlers --failed"
     everyone: ClassVar[bool] = False
 
-    def affects(self, event: WebhookEvent) -> bool:
-        return event.is_unfinished
-
     def handlers(self, event: WebhookEvent) -> list[str]:
-        """Return the names of the handlers that would be called for an event."""
-        return [each.name for each in calls_of(event) if not event.has_finished(each.name)]
+        unfinished = unfinished_handlers(event)
+        return [each.name for each in calls_of(event) if each.name in unfinished]
+
+    def missing(self, event: WebhookEvent) -> Collection[str]:
+        return set(unfinished_handlers(event)) - {each.name for each in calls_of(event)}
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
         event = load(pk)
-        if event is None or not self.affects(event) or not self.handlers(event):
+        if event is None or not self.affects(event):
             return []
         ran: list[WebhookEvent] = []
         handlers.run_again([pk], everyone=self.everyone, progress=ran.append)
         return ran
 
-    def include(self, event: WebhookEvent, plan: Plan) -> None:
-        plan.missing |= _missing(event)
-        names = self.handlers(event)
-        if not names:
-            plan.unaffected += 1
-            return
-        super().include(event, plan)
-        plan.again.update(name for name in names if name in event.handler_results)
-        plan.first.update(name for name in names if name not in event.handler_results)
-
-    def sentences(self, effect: Effect) -> Iterator[Sentence]:
-        return sentences_of_handlers(effect)
+    def sentences(self, changed: int, events: Collection[WebhookEvent]) -> Iterator[Sentence]:
+        return sentences_by_state(events)
 
 
 class RunAllAgain(RunAgain):
@@ -156,9 +131,6 @@ class RunAllAgain(RunAgain):
         "Handlers that already succeeded will run again. If they send, charge or cancel something, "
         "they will do so twice."
     )
-
-    def affects(self, event: WebhookEvent) -> bool:
-        return bool(self.handlers(event))
 
     def handlers(self, event: WebhookEvent) -> list[str]:
         return [each.name for each in repeatable_calls(event)]
@@ -179,33 +151,14 @@ class SkipHandler(EventAction):
         self.handler = handler
         self.log = f"Skipped the handler {handler}"
 
-    def names(self, event: WebhookEvent) -> list[str]:
-        """Return the handlers of an event that it may skip."""
-        names = unfinished_handlers(event)
-        return [name for name in names if self.handler in ("", name)]
-
-    def affects(self, event: WebhookEvent) -> bool:
-        return bool(self.names(event))
+    def handlers(self, event: WebhookEvent) -> list[str]:
+        return [name for name in unfinished_handlers(event) if self.handler in ("", name)]
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
-        if not self.handler or not handlers.skip(pk, self.handler, username=username):
+        if not handlers.skip(pk, self.handler, username=username):
             return []
         event = load(pk)
         return [event] if event else []
-
-    def include(self, event: WebhookEvent, plan: Plan) -> None:
-        super().include(event, plan)
-        plan.choices.update(self.names(event))
-
-    def sentences(self, effect: Effect) -> Iterator[Sentence]:
-        yield from super().sentences(effect)
-        if others := sum(event.is_unfinished for event in effect.events.values()):
-            unfinished = ngettext(
-                "%d of them is not done: another handler has not finished.",
-                "%d of them are not done: other handlers have not finished.",
-                others,
-            )
-            yield messages.INFO, unfinished % others
 
 
 class Reprocess(EventAction):
@@ -216,10 +169,7 @@ class Reprocess(EventAction):
     title = gettext_lazy("Read again")
     log = "Read again"
     command = "cellcast_reprocess"
-    calls = gettext_lazy(
-        "Events that can now be read are stored, and their handlers run. The connected handlers "
-        "are:"
-    )
+    consequence = gettext_lazy("Events that can now be read are stored, and their handlers run.")
 
     def affects(self, event: WebhookEvent) -> bool:
         return event.outcome == WebhookEvent.Outcome.INVALID
@@ -228,14 +178,9 @@ class Reprocess(EventAction):
         event = WebhookEvent.objects.fresh().invalid_or_dismissed().filter(pk=pk).first()
         return receiving.reprocess(event) if event else []
 
-    def plan(self, events: Iterable[WebhookEvent]) -> Plan:
-        plan = super().plan(events)
-        plan.first.update(dict.fromkeys(connected_handlers(), 0))
-        return plan
-
-    def sentences(self, effect: Effect) -> Iterator[Sentence]:
-        invalid = [event for event in effect.events.values() if self.affects(event)]
-        if count := len(effect.events) - len(invalid):
+    def sentences(self, changed: int, events: Collection[WebhookEvent]) -> Iterator[Sentence]:
+        invalid = [event for event in events if self.affects(event)]
+        if count := len(events) - len(invalid):
             read = ngettext("%d event has been read.", "%d events have been read.", count)
             yield messages.SUCCESS, read % count
         if invalid:
@@ -245,7 +190,7 @@ class Reprocess(EventAction):
                 len(invalid),
             )
             yield messages.WARNING, still % {"count": len(invalid), "reason": invalid[0].error}
-        yield from sentences_of_handlers(effect)
+        yield from sentences_by_state(events)
 
 
 class Dismiss(EventAction):
@@ -315,24 +260,12 @@ SENTENCES = {
 }
 
 
-def sentences_of_handlers(effect: Effect) -> Iterator[Sentence]:
-    """Say of the events how far they are, which handlers failed now, and which could not run."""
-    states = Counter(event.state for event in effect.events.values())
+def sentences_by_state(events: Iterable[WebhookEvent]) -> Iterator[Sentence]:
+    """Say how far the handlers of events are; which failed, and why, stands beside each event."""
+    states = Counter(event.state for event in events)
     for state, (level, words) in SENTENCES.items():
         if count := states[state]:
             yield level, words % count
-    errors: dict[str, str] = {}
-    missing: set[str] = set()
-    for event in effect.events.values():
-        missing |= _missing(event)
-        for name, result in event.handler_results.items():
-            if result["error"] and time_of(result["at"]) >= effect.started_at:
-                errors[name] = beginning(result["error"], MAX_ERROR)
-    for name, error in sorted(errors.items())[:MAX_ERRORS]:
-        yield messages.ERROR, _("%(name)s failed: %(error)s") % {"name": name, "error": error}
-    for name in sorted(missing):
-        did_not_run = _("%(name)s did not run: it is not connected in this process.")
-        yield messages.WARNING, did_not_run % {"name": name}
 
 
 def unfinished_handlers(event: WebhookEvent) -> list[str]:
@@ -341,8 +274,3 @@ def unfinished_handlers(event: WebhookEvent) -> list[str]:
         return []
     names = dict.fromkeys([*(each.name for each in calls_of(event)), *event.handler_results])
     return [name for name in names if not event.has_finished(name)]
-
-
-def _missing(event: WebhookEvent) -> set[str]:
-    """Return the handlers that failed for an event and are not connected in this process."""
-    return set(event.handler_errors()) - {each.name for each in calls_of(event)}

@@ -94,10 +94,6 @@ class WebhookEventRows(Rows):
         """Return the handlers' progress as a badge, or why no handler runs."""
         return self.event_state(event) or outcome_badge(event)
 
-    @admin.display(description=_("outcome"))
-    def outcome(self, event: WebhookEvent) -> SafeString:
-        return outcome_badge(event)
-
     @admin.display(description=_("contact"))
     def contact(self, event: WebhookEvent) -> str:
         return self.contact_html(event, is_brief=True)
@@ -172,7 +168,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     search_fields = ["contact", "cellcast_id"]
     search_help_text = _("Phone number (any format), Cellcast id, or event number.")
     fields = [
-        ("received_at", "endpoint", "kind", WebhookEventRows.outcome),
+        ("received_at", "endpoint", "kind", "outcome"),
         ("done_at", "attempts", "next_run_at"),
         ("message", "cellcast_id"),
         ("username", "content_type", "is_test"),

@@ -60,10 +60,6 @@ class StatusChangeRows(Rows):
         words = gettext("was") if change.applied else gettext("came late: it stays")
         return format_html("{} {}", words, status_badge(change.previous_status))
 
-    @admin.display(description=_("previous status"))
-    def previous_status(self, change: StatusChange) -> str:
-        return status_badge(change.previous_status) if change.previous_status else self.nothing
-
     @admin.display(description=_("reason"))
     def whole_reason(self, change: StatusChange) -> str:
         if not change.reason:
@@ -107,7 +103,7 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     )
     fields = [
         "recorded_at",
-        (StatusChangeRows.state, StatusChangeRows.previous_status, "applied"),
+        (StatusChangeRows.state, StatusChangeRows.effect),
         StatusChangeRows.whole_reason,
         ("message", "event"),
     ]

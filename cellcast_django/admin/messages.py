@@ -1,6 +1,5 @@
 """The pages of messages."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -142,20 +141,11 @@ class MessageSearch(Search):
             has_words &= Q(body__icontains=word)
         texts = newest(within, self.max_count).filter(has_words)
         named = self.named(term)
-        if may_be_name(term) and texts.filter(*(~each for each in named)).exists():
-            self.notes.append(_texts_only(any(within.filter(each).exists() for each in named)))
+        finds_name = any(within.filter(each).exists() for each in named)
+        if may_be_name(term) and not finds_name and texts.exists():
+            sentence = gettext("No customer here is called that. These texts contain the words.")
+            self.notes.append(Note("texts", sentence))
         return narrow_to_any(within, *map(self.rows.filter, named), texts)
-
-
-def _texts_only(has_named: bool) -> Note:
-    """Tell texts that merely contain the words from customers who are called that."""
-    if has_named:
-        sentence = gettext(
-            "Customers who are called that, and others whose texts contain the words."
-        )
-        return Note("both", sentence)
-    sentence = gettext("No customer here is called that. These texts contain the words.")
-    return Note("texts", sentence)
 
 
 class MessageExport(Export):
@@ -222,8 +212,23 @@ class MessageAdmin(ReadOnlyAdmin):
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
         # First what asks for more references: the page's own is among them.
         panels = extension_of(viewer.site).panels_of_message(viewer, obj)
-        page = MessagePage.of(viewer, obj)
-        return {"title": page.title, "subtitle": None, "page": page, "panels": panels}
+        rows = MessageRows(viewer, [obj])
+        customer = rows.customer(obj)
+        is_reply = obj.direction == Direction.INBOUND
+        page = MessagePage(
+            customer=customer,
+            state=message_state(obj, customer),
+            although_opted_out=although_opted_out_badge(obj.opted_out_at),
+            sentence="" if is_reply else description_of(obj.status),
+            references=list(references_of(viewer, [obj.reference]).values()),
+            why_empty=why_empty(obj),
+            answered=link_to_answered(viewer, obj),
+            timeline=timeline(viewer, obj),
+            events=EventsOfMessage.of(viewer, obj, rows),
+        )
+        words = gettext("From %(customer)s") if is_reply else gettext("To %(customer)s")
+        title = Unprinted(words % {"customer": customer.label or gettext("(no number)")})
+        return {"title": title, "subtitle": None, "page": page, "panels": panels}
 
 
 @shown
@@ -232,16 +237,39 @@ class EventOfMessage:
 
     event: WebhookEvent
     link: str
+    outcome: SafeString
     state: SafeString | str | None
 
-    @property
-    def outcome(self) -> SafeString:
-        return outcome_badge(self.event)
 
-    @property
-    def handlers(self) -> list[HandlerRow]:
-        rows = handler_rows(self.event, list(self.event.handler_results), self.link)
-        return [row for row in rows if row.at is not None]
+@shown
+class EventsOfMessage:
+    """The newest events on the page of their message, and what their handlers did."""
+
+    newest: list[EventOfMessage]
+    failed: list[HandlerRow]
+    finished: list[HandlerRow]
+
+    most = MAX_EVENTS
+
+    @classmethod
+    def of(cls, viewer: Viewer, message: Message, rows: MessageRows) -> "EventsOfMessage | None":
+        """Return them; ``None`` for those who may not view events."""
+        if not viewer.may_view(WebhookEvent):
+            return None
+        found = viewer.rows(WebhookEvent).filter(message=message).order_by("-pk")[:MAX_EVENTS]
+        events = [
+            EventOfMessage(
+                each, viewer.link(each, f"#{each.pk}"), outcome_badge(each), rows.event_state(each)
+            )
+            for each in found
+        ]
+        handlers = [
+            row
+            for each in events
+            for row in handler_rows(each.event, list(each.event.handler_results), each.link)
+        ]
+        failed = [row for row in handlers if row.error]
+        return cls(events, failed, [row for row in handlers if not row.error])
 
 
 @shown
@@ -262,87 +290,18 @@ class Step:
 class MessagePage:
     """What the page of a message shows, in the order of the reader's questions."""
 
-    message: Message
     customer: Customer
+    state: SafeString | str
+    although_opted_out: SafeString
+    sentence: str | Promise
     references: list[Named]
     """What the host project calls its reference, if there is one."""
+    why_empty: str
     answered: SafeString | str
     """The text that a reply answers, as a link to its message."""
-    events: list[EventOfMessage] | None
-    """The newest ones; ``None`` for those who may not view events."""
-    has_more_events: bool
-    all_events_url: str
     timeline: list[Step] | None
     """``None`` for those who may not view the history."""
-    history_url: str
-
-    max_events = MAX_EVENTS
-
-    @classmethod
-    def of(cls, viewer: Viewer, message: Any) -> "MessagePage":
-        rows = MessageRows(viewer, [message])
-        events = timeline = None
-        has_more_events, all_events_url, history_url = False, "", ""
-        of_message = f"?message__id__exact={message.pk}"
-        if viewer.may_view(WebhookEvent):
-            newest_first = viewer.rows(WebhookEvent).filter(message=message).order_by("-pk")
-            found = list(newest_first[: MAX_EVENTS + 1])
-            has_more_events = len(found) > MAX_EVENTS
-            events = [
-                EventOfMessage(each, viewer.link(each, f"#{each.pk}"), rows.event_state(each))
-                for each in found[:MAX_EVENTS]
-            ]
-            all_events_url = viewer.url(WebhookEvent, "changelist") + of_message
-        if viewer.may_view(StatusChange):
-            changes = viewer.rows(StatusChange).filter(message=message).order_by("pk")
-            timeline = steps(message, changes[:MAX_CHANGES])
-            history_url = viewer.url(StatusChange, "changelist") + of_message
-        return cls(
-            message=message,
-            customer=rows.customer(message),
-            references=list(references_of(viewer, [message.reference]).values()),
-            answered=link_to_answered(viewer, message),
-            events=events,
-            has_more_events=has_more_events,
-            all_events_url=all_events_url,
-            timeline=timeline,
-            history_url=history_url,
-        )
-
-    @property
-    def title(self) -> Unprinted:
-        is_reply = self.message.direction == Direction.INBOUND
-        words = gettext("From %(customer)s") if is_reply else gettext("To %(customer)s")
-        return Unprinted(words % {"customer": self.customer.label or gettext("(no number)")})
-
-    @property
-    def state(self) -> SafeString | str:
-        return message_state(self.message, self.customer)
-
-    @property
-    def although_opted_out(self) -> SafeString:
-        return although_opted_out_badge(self.message.opted_out_at)
-
-    @property
-    def sentence(self) -> str:
-        is_reply = self.message.direction == Direction.INBOUND
-        return "" if is_reply else str(description_of(self.message.status))
-
-    @property
-    def why_empty(self) -> str:
-        return why_empty(self.message)
-
-    @property
-    def failed(self) -> list[HandlerRow]:
-        return [row for row in self._handlers if row.error]
-
-    @property
-    def finished(self) -> list[HandlerRow]:
-        return [row for row in self._handlers if not row.error]
-
-    @property
-    def _handlers(self) -> list[HandlerRow]:
-        return [row for each in self.events or () for row in each.handlers]
+    events: EventsOfMessage | None
 
 
 def link_to_answered(viewer: Viewer, reply: Message) -> SafeString | str:
@@ -359,14 +318,17 @@ def link_to_answered(viewer: Viewer, reply: Message) -> SafeString | str:
     return format_html('<a href="{}" data-answered="{}"><bdi>{}</bdi></a>', url, found.pk, words)
 
 
-def steps(message: Message, changes: Iterable[StatusChange]) -> list[Step]:
+def timeline(viewer: Viewer, message: Message) -> list[Step] | None:
     """Return the submission and each reported status; nothing if nothing has been reported."""
+    if not viewer.may_view(StatusChange):
+        return None
+    changes = viewer.rows(StatusChange).filter(message=message).order_by("pk")[:MAX_CHANGES]
     is_reply = message.direction == Direction.INBOUND
     reported = [
         Step(
             change.recorded_at,
             status_badge(change.status),
-            str(description_of(change.status, is_reply=is_reply)),
+            description_of(change.status, is_reply=is_reply),
             reason=change.reason,
             stayed=None if change.applied else status_badge(change.previous_status),
         )

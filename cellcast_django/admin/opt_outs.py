@@ -1,6 +1,5 @@
 """The pages of opt-outs: who must not be texted, how that came, and how staff begin and end one."""
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +19,6 @@ from cellcast_django.admin.display.texts import (
     ago,
     beginning,
     counted,
-    exact_time,
     isolated,
     readable_number,
 )
@@ -134,8 +132,6 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         help_text=_("Any format, such as 0491 570 156."),
     )
     field_order = ["number", "reason"]
-    may_view = False
-    """Whether this person may know who has opted out."""
 
     class Meta:
         model = OptOut
@@ -146,7 +142,7 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         written = clean(str(self.cleaned_data["number"]))
         if not is_phone_number(written, conf.default_region):
             raise forms.ValidationError(_("This is not a valid phone number."), "invalid")
-        if self.may_view and is_opted_out(written):
+        if is_opted_out(written):
             raise forms.ValidationError(_("This contact has already opted out."), "opted_out")
         return written
 
@@ -171,23 +167,18 @@ def opt_out_url(viewer: Viewer, message: Message) -> str:
     return f"{viewer.url(OptOut, 'add')}?{MESSAGE}={message.pk}"
 
 
-def asked_in(viewer: Viewer) -> Message | None:
+def asked_in(viewer: Viewer, **of: str) -> Message | None:
     """Return the message from whose page a form was opened, if this person may see it."""
     key = viewer.request.GET.get(MESSAGE, "")
     if not is_key(key) or not viewer.may_view(Message):
         return None
-    found: Message | None = viewer.rows(Message).filter(pk=int(key)).first()
+    found: Message | None = viewer.rows(Message).filter(pk=int(key), **of).first()
     return found
 
 
-def asked_by(viewer: Viewer, contact: str) -> Message | None:
-    """Return the same message, if it is this contact's."""
-    message = asked_in(viewer)
-    return message if message is not None and message.contact == contact else None
-
-
-def url_to_go_back_to(viewer: Viewer, message: Message | None, opt_out: OptOut) -> str:
-    """Return where a form leads to that was opened from a message, or else from the list."""
+def url_to_go_back_to(viewer: Viewer, opt_out: OptOut) -> str:
+    """Return where a form leads to: to the contact's message that it was opened from, if any."""
+    message = asked_in(viewer, contact=opt_out.contact)
     if message is None:
         return viewer.url(OptOut, "change", opt_out.pk)
     return extension_of(viewer.site).url_after_opt_out(viewer, message)
@@ -235,11 +226,10 @@ class OptOutExport(Export):
 
 @shown
 class EndContent(ChosenRows):
-    """Whom the form opts back in, or how many and how each of them began."""
+    """Whom the form opts back in: one customer, or how many."""
 
     form: ReasonForm
     customer: Customer | None
-    sources: list[tuple[str, int]]
     seen: int
     """The last row of any history when the page was first shown."""
 
@@ -259,47 +249,40 @@ class EndPage(Page):
 
     def show(self, pk: int) -> HttpResponse:
         chosen = self.viewer.rows(OptOut).filter(pk=pk)
-        found = get_object_or_404(chosen)
-        url = url_to_go_back_to(self.viewer, asked_in(self.viewer), found)
-        return self.ask_or_end(chosen, url) or HttpResponseRedirect(url)
+        return self.ask_or_end(chosen, url_to_go_back_to(self.viewer, get_object_or_404(chosen)))
 
-    def ask_or_end(self, chosen: Any, back_url: str) -> HttpResponse | None:
-        """Ask, or end them; ``None`` leads back."""
+    def ask_or_end(self, chosen: Any, back_url: str) -> HttpResponse:
+        """Ask why; once that is known, end them."""
         posted = self.request.POST
         form = ReasonForm(posted if "reason" in posted else None)
         found = list(chosen.active().order_by("pk").defer("note")[: MAX_SELECTED + 1])
         seen = int(posted["seen"]) if is_key(posted.get("seen", "")) else newest_change()
-        if not found:
-            self.viewer.tell(gettext("This has already ended."), messages.INFO)
-        elif form.is_valid():
+        if found and not form.is_valid():
+            content = EndContent(
+                keys=[each.pk for each in found[:MAX_SELECTED]],
+                has_more=len(found) > MAX_SELECTED,
+                back_url=back_url,
+                form=form,
+                customer=customer_of(found[0].contact) if len(found) == 1 else None,
+                seen=seen,
+            )
+            return self.render(content)
+        if found:
             self.end(found, seen, form.cleaned_data["reason"])
         else:
-            return self.ask(found, seen, form, back_url)
-        return None
-
-    def ask(self, found: list[OptOut], seen: int, form: ReasonForm, back_url: str) -> HttpResponse:
-        chosen = found[:MAX_SELECTED]
-        content = EndContent(
-            keys=[each.pk for each in chosen],
-            has_more=len(found) > MAX_SELECTED,
-            back_url=back_url,
-            form=form,
-            customer=customer_of(chosen[0].contact) if len(chosen) == 1 else None,
-            sources=sorted(Counter(each.get_source_display() for each in chosen).items()),
-            seen=seen,
-        )
-        return self.render(content)
+            self.viewer.tell(gettext("This has already ended."), messages.INFO)
+        return HttpResponseRedirect(back_url)
 
     def end(self, found: list[OptOut], seen: int, reason: str) -> None:
         """End them until time is up, each by itself; leave alone what has begun again since."""
+        contacts = {each.pk: each.contact for each in found}
         tried = ended = 0
         try:
-            for pk in in_time([each.pk for each in found]):
+            for pk in in_time(list(contacts)):
                 tried += 1
                 later = OptOutChange.objects.fresh().filter(opt_out=pk, pk__gt=seen)
-                opt_out = OptOut.objects.fresh().filter(pk=pk).exclude(Exists(later)).first()
-                if opt_out and opt_in(opt_out.contact, note=reason, username=self.viewer.username):
-                    ended += 1
+                if not later.exists():
+                    ended += opt_in(contacts[pk], note=reason, username=self.viewer.username)
         finally:
             if ended and len(found) == 1:
                 self.viewer.log(found[0], "Ended the opt-out.")
@@ -326,9 +309,7 @@ def newest_change() -> int:
 
 
 @admin.action(permissions=["end"], description=_("Opt back in"))
-def end_selected(
-    model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]
-) -> HttpResponse | None:
+def end_selected(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse:
     """End the opt-outs that were selected."""
     viewer = Viewer(model_admin.admin_site, request)
     chosen = confirmed(viewer, OptOut) if "confirmed" in request.POST else queryset
@@ -364,7 +345,9 @@ class OptOutAdmin(ReadOnlyAdmin):
         return opt_outs
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return Viewer(self.admin_site, request).may("add_optout")
+        """Whoever may add one is told whether the contact has opted out, and who it is."""
+        may_add = Viewer(self.admin_site, request).may("add_optout")
+        return may_add and self.has_view_permission(request)
 
     def has_end_permission(self, request: HttpRequest) -> bool:
         return Viewer(self.admin_site, request).may("end_optout")
@@ -373,13 +356,6 @@ class OptOutAdmin(ReadOnlyAdmin):
         if obj is None:
             return [(None, {"fields": ["number", "reason"]})]
         return super().get_fieldsets(request, obj)
-
-    def get_form(
-        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
-    ) -> Any:
-        form: Any = super().get_form(request, obj, change, **kwargs)
-        form.may_view = Viewer(self.admin_site, request).may_view(OptOut)
-        return form
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Fill in the number, and the words of the reply that asks for it."""
@@ -393,7 +369,7 @@ class OptOutAdmin(ReadOnlyAdmin):
             "reason": gettext("Asked in a reply: “%(text)s”") % {"text": words} if is_reply else "",
         }
 
-    def save_form(self, request: HttpRequest, form: Any, change: Any) -> OptOut:
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
         """Opt the contact out, and let the desk mark the reply that asks for it as handled.
 
         The reply first: the inbox too locks messages before opt-outs.
@@ -401,32 +377,20 @@ class OptOutAdmin(ReadOnlyAdmin):
         viewer = Viewer(self.admin_site, request)
         number, reason = form.cleaned_data["number"], form.cleaned_data["reason"]
         reply = None
-        if message := asked_by(viewer, contact_of(number)):
+        if message := asked_in(viewer, contact=contact_of(number)):
             extension_of(viewer.site).has_opted_out(viewer, message)
             reply = message if message.direction == Direction.INBOUND else None
-        return opt_out(number, note=reason, username=viewer.username, asked_in=reply)
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
-        """Save nothing: ``opt_out`` has saved it under its lock."""
-
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: Any) -> None:
-        """Save nothing: an opt-out has no related rows."""
+        made = opt_out(number, note=reason, username=viewer.username, asked_in=reply)
+        obj.pk, obj.contact = made.pk, made.contact
 
     def response_add(
         self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
     ) -> HttpResponse:
-        """Say who has been opted out, and return to where it was asked for.
-
-        Whoever may add opt-outs, but view none, is not told who it is, nor whether that was new.
-        """
+        """Say who has been opted out, and return to where it was asked for."""
         viewer = Viewer(self.admin_site, request)
-        if not viewer.may_view(OptOut):
-            viewer.tell(gettext("Opted out."))
-            return HttpResponseRedirect(viewer.url(OptOut, "add"))
-        viewer.tell(
-            gettext("Opted out: %(customer)s") % {"customer": customer_of(obj.contact).label}
-        )
-        return HttpResponseRedirect(url_to_go_back_to(viewer, asked_by(viewer, obj.contact), obj))
+        told = gettext("Opted out: %(customer)s") % {"customer": customer_of(obj.contact).label}
+        viewer.tell(told)
+        return HttpResponseRedirect(url_to_go_back_to(viewer, obj))
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
         if obj is None:
@@ -438,7 +402,6 @@ class OptOutAdmin(ReadOnlyAdmin):
         may_end = obj.is_active and viewer.may("end_optout")
         page = OptOutPage(
             state=OptOutRows(viewer, [obj]).state(obj),
-            since=gettext("since %(when)s") % {"when": exact_time(obj.ended_at or obj.since)},
             decisions=list(_decisions(viewer, obj)),
             contact_link=_contact_link(viewer, obj),
             end_url=EndPage.url(viewer, obj.pk) if may_end else "",
@@ -454,8 +417,6 @@ class Decision:
     change: OptOutChange
     badge: SafeString
     event_link: str
-    is_raw: bool
-    """Whether its text is a payload's JSON rather than a customer's words."""
 
 
 @shown
@@ -463,7 +424,6 @@ class OptOutPage:
     """What the page of an opt-out shows."""
 
     state: SafeString
-    since: str
     decisions: list[Decision]
     contact_link: Link | None
     end_url: str
@@ -481,16 +441,14 @@ def _contact_link(viewer: Viewer, opt_out: OptOut) -> Link | None:
 def _decisions(viewer: Viewer, opt_out: OptOut) -> Iterator[Decision]:
     """Yield each change of the history."""
     history = list(OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out))
-    events: set[int] = set()
+    events = {}
     if viewer.may_view(WebhookEvent):
-        keys = [change.event_id for change in history if change.event_id is not None]
-        events = set(viewer.rows(WebhookEvent).in_bulk(keys))
+        events = viewer.rows(WebhookEvent).in_bulk([change.event_id for change in history])
     for change in history:
         tone = Tone.BAD if change.kind == OptOutChange.Kind.BEGUN else Tone.QUIET
-        key = change.event_id
+        event = events.get(change.event_id)
         yield Decision(
             change=change,
             badge=badge(tone, change.get_kind_display()),
-            event_link=viewer.link(WebhookEvent(pk=key), f"#{key}") if key in events else "",
-            is_raw=change.source in (OptOut.Source.WEBHOOK, OptOut.Source.LIST),
+            event_link=viewer.link(event, f"#{event.pk}") if event else "",
         )

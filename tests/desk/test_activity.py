@@ -374,7 +374,7 @@ def test_username_of_any_type_and_length_is_recorded(
     assert handled_by("message", "changelist", action) == stored
 
     url = url_of("webhookevent", "act", event.pk, SkipHandler.name)
-    admin_client.post(url, {"handler": "handler", "ticket": token_urlsafe(16)})
+    admin_client.post(url, {"handler": "handler", "confirmed": "yes", "keys": event.pk})
     event.refresh_from_db()
     assert event.handler_results["handler"]["by"] == stored
 

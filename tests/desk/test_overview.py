@@ -261,7 +261,7 @@ def test_handler_renamed_after_a_failure_can_be_run_for_the_first_time(
     assert row.get("data-handler") == "new_name"
     assert changelist_at(operator, count.get("href", "")).result_count == 3
     form = operator.get(links["run_again"]).context["page"]
-    assert form.calls == [("new_name", 0, 3)]
+    assert form.plan.handlers == [("new_name", 0, 3)]
     operator.post(links["run_again"], {"confirmed": "1", "keys": form.joined_keys})
     assert len(renamed) == 3
     assert not failing(html_of(operator))
