@@ -132,6 +132,8 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         help_text=_("Any format, such as 0491 570 156."),
     )
     field_order = ["number", "reason"]
+    may_view = False
+    """Whether this person may know who has opted out."""
 
     class Meta:
         model = OptOut
@@ -142,7 +144,7 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         written = clean(str(self.cleaned_data["number"]))
         if not is_phone_number(written, conf.default_region):
             raise forms.ValidationError(_("This is not a valid phone number."), "invalid")
-        if is_opted_out(written):
+        if self.may_view and is_opted_out(written):
             raise forms.ValidationError(_("This contact has already opted out."), "opted_out")
         return written
 
@@ -345,9 +347,7 @@ class OptOutAdmin(ReadOnlyAdmin):
         return opt_outs
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Whoever may add one is told whether the contact has opted out, and who it is."""
-        may_add = Viewer(self.admin_site, request).may("add_optout")
-        return may_add and self.has_view_permission(request)
+        return Viewer(self.admin_site, request).may("add_optout")
 
     def has_end_permission(self, request: HttpRequest) -> bool:
         return Viewer(self.admin_site, request).may("end_optout")
@@ -356,6 +356,13 @@ class OptOutAdmin(ReadOnlyAdmin):
         if obj is None:
             return [(None, {"fields": ["number", "reason"]})]
         return super().get_fieldsets(request, obj)
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.may_view = self.has_view_permission(request)
+        return form
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Fill in the number, and the words of the reply that asks for it."""
@@ -386,8 +393,14 @@ class OptOutAdmin(ReadOnlyAdmin):
     def response_add(
         self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
     ) -> HttpResponse:
-        """Say who has been opted out, and return to where it was asked for."""
+        """Say who has been opted out, and return to where it was asked for.
+
+        Whoever may add opt-outs, but view none, is not told who it is, nor whether that was new.
+        """
         viewer = Viewer(self.admin_site, request)
+        if not viewer.may_view(OptOut):
+            viewer.tell(gettext("Opted out."))
+            return HttpResponseRedirect(viewer.url(OptOut, "add"))
         told = gettext("Opted out: %(customer)s") % {"customer": customer_of(obj.contact).label}
         viewer.tell(told)
         return HttpResponseRedirect(url_to_go_back_to(viewer, obj))
