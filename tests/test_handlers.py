@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -252,16 +251,6 @@ def test_call_that_has_not_returned_has_no_seconds(first: Calls) -> None:
     assert "seconds" not in WebhookEvent.objects.get(pk=event.pk).handler_results["first"]
 
 
-@pytest.mark.parametrize(("seconds", "warnings"), [(149, 0), (151, 1)])
-def test_call_of_more_than_half_a_lease_is_a_warning(
-    first: Calls, clock: Clock, seconds: int, warnings: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    first.during = lambda **kwargs: clock.sleep(seconds)
-    event = reply()
-    found = [each for each in logged(caplog) if each[0] == "WARNING"]
-    assert found == [("WARNING", ("first", 151, event.pk))][:warnings]
-
-
 def test_same_handler_of_two_facts_has_two_results() -> None:
     facts = [
         Fact(message_received, Message, {}),
@@ -306,13 +295,6 @@ def test_pauses_double_from_a_minute_to_six_hours() -> None:
     minutes = [pause_after(attempts).total_seconds() / 60 for attempts in range(1, 13)]
     assert minutes == [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360, 360]
     assert pause_after(30_000) == timedelta(hours=6)
-
-
-def test_pauses_differ_between_events_and_are_never_longer() -> None:
-    pauses = sorted(pause_after(1, spread_by=pk).total_seconds() for pk in range(5_000, 6_000))
-    assert 60 * 0.92 <= pauses[0] < pauses[-1] <= 60
-    gaps = [after - before for before, after in pairwise(pauses)]
-    assert max(gaps) < 3 * (pauses[-1] - pauses[0]) / len(pauses)
 
 
 def test_failing_event_waits_for_its_pause(first: Calls) -> None:

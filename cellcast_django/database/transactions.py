@@ -202,20 +202,23 @@ def outside_atomic_requests(view: V) -> V:
     return view
 
 
-def own_transaction(using: str, *, is_one_statement: bool = False) -> AbstractContextManager[Any]:
-    """Run the block in a transaction that is not inside another one.
+def own_transaction(
+    using: str, *, durable: bool = True, is_one_statement: bool = False
+) -> AbstractContextManager[Any]:
+    """Run the block in a transaction; a ``durable`` one is not inside another.
 
     It waits at most ``LOCK_SECONDS`` for a row or a table, and ``BUDGET_SECONDS`` for SQLite's one
     lock. It reads what is committed, whatever the host project's isolation level is: so it sees
-    what it has waited for. The session's limits and level are as before afterwards. A block of one
-    statement is its own transaction where the limits hold without.
+    what it has waited for. The session's limits and level are as before afterwards. Inside another
+    transaction those of that hold. A block of one statement is its own transaction where the limits
+    hold without.
     """
     connection = connections[using]
-    limits = Limits()  # in a test's transaction
+    limits = Limits()
     if not connection.in_atomic_block:
         limits = vendor_of(connection).limit(connection, LOCK_SECONDS, BUDGET_SECONDS)
     is_alone = is_one_statement and not limits.needs_transaction
-    block = nullcontext() if is_alone else transaction.atomic(using=using, durable=True)
+    block = nullcontext() if is_alone else transaction.atomic(using=using, durable=durable)
     return block if limits == Limits() else _limited(connection, limits, block)
 
 
