@@ -209,22 +209,12 @@ def check_https(**_: Any) -> Messages:
 @check(_("Redirects"), deploy=True)
 def check_redirects(**_: Any) -> Messages:
     """A redirect drops the body of a POST, so the URL in the dashboard must be the final one."""
-    url = urlsplit(conf.public_url)
-    if url.scheme == "http" and _redirects_to_https():
+    if urlsplit(conf.public_url).scheme == "http" and _redirects_to_https():
         yield Notice(
             "SECURE_SSL_REDIRECT redirects webhooks to https://, and a redirect loses them.",
             hint='Set CELLCAST_PUBLIC_URL = "https://…" and paste the https:// URLs into '
             "Cellcast's dashboard.",
             id="cellcast_django.W008",
-        )
-    common = "django.middleware.common.CommonMiddleware"
-    redirects_to_www = settings.PREPEND_WWW and common in settings.MIDDLEWARE
-    if redirects_to_www and not (url.hostname or "").startswith("www."):
-        yield Notice(
-            "PREPEND_WWW redirects webhooks to www., and a redirect loses them.",
-            hint='Set CELLCAST_PUBLIC_URL = "https://www.…" and paste the URLs with www. '
-            "into Cellcast's dashboard.",
-            id="cellcast_django.W009",
         )
 
 
