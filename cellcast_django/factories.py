@@ -72,13 +72,15 @@ class MessageFactory(DjangoModelFactory[Message]):
         undelivered = factory.Trait(status=Status.EXPIRED.value)
         # Has the key, the numbers and the time of submission that the parts imply.
         derived = factory.LazyAttribute(
-            lambda message: Message.from_parts(
-                Direction(message.direction),
-                cellcast_id=message.cellcast_id,
-                sender=message.sender,
-                receiver=message.receiver,
-                body=message.body,
-                media=message.media,
+            lambda message: Message(
+                **Message.values_from_parts(
+                    Direction(message.direction),
+                    cellcast_id=message.cellcast_id,
+                    sender=message.sender,
+                    receiver=message.receiver,
+                    body=message.body,
+                    media=message.media,
+                )
             )
         )
 

@@ -44,12 +44,13 @@ CUSTOMER = "+61400000001"
 
 def outbound(cellcast_id: str = ID, **changes: Any) -> Message:
     parts = {"cellcast_id": cellcast_id, "sender": "cellcast", "receiver": CUSTOMER}
-    return Message.from_parts(Direction.OUTBOUND, **(parts | changes))
+    return Message(**Message.values_from_parts(Direction.OUTBOUND, **(parts | changes)))
 
 
 def inbound(cellcast_id: str = ID, **changes: Any) -> Message:
     parts = {"cellcast_id": cellcast_id, "sender": CUSTOMER, "receiver": "+61400000009"}
-    return Message.from_parts(Direction.INBOUND, **(parts | {"body": "YES"} | changes))
+    parts |= {"body": "YES"} | changes
+    return Message(**Message.values_from_parts(Direction.INBOUND, **parts))
 
 
 def saved(message: Message, **changes: Any) -> Message:

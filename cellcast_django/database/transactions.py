@@ -70,26 +70,19 @@ def is_idle(connection: BaseDatabaseWrapper) -> bool:
     A closed connection is idle. MariaDB is not asked: our own ``BEGIN`` commits whatever
     was left open there.
     """
-    if connection.in_atomic_block:
-        return False
-    session = connection.connection
-    if session is None:
-        return True
-    if not connection.autocommit:
-        return False
-    return _transaction_status(session) == PSYCOPG_IDLE
+    return _transaction_status(connection) == PSYCOPG_IDLE
 
 
 def has_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Whether a transaction is open. A session closed by the driver has none."""
-    if connection.in_atomic_block or connection.connection is None:
-        return connection.in_atomic_block
-    status = _transaction_status(connection.connection)
-    return not connection.autocommit or status not in {PSYCOPG_IDLE, PSYCOPG_CLOSED}
+    return _transaction_status(connection) not in {PSYCOPG_IDLE, PSYCOPG_CLOSED}
 
 
-def _transaction_status(session: Any) -> int:
-    """Return the state of the session's transaction, as psycopg numbers it."""
+def _transaction_status(connection: BaseDatabaseWrapper) -> int:
+    """Return the state of the connection's transaction, as psycopg numbers it."""
+    session = connection.connection
+    if connection.in_atomic_block or (session is not None and not connection.autocommit):
+        return PSYCOPG_ACTIVE
     status = getattr(getattr(session, "info", None), "transaction_status", PSYCOPG_IDLE)
     try:
         return PSYCOPG_ACTIVE if getattr(session, "in_transaction", False) else int(status)

@@ -75,8 +75,7 @@ def store(
 
     def write(using: str) -> list[WebhookEvent]:
         connection = connections[using]
-        if connection.in_atomic_block:  # otherwise with_retries has done so
-            ensure_autocommit(connection)
+        ensure_autocommit(connection)  # with_retries leaves an atomic block alone
         write_fast = FAST_WAYS.get(connection.vendor)
         # SQLite has RETURNING from 3.35.
         has_returning = connection.features.can_return_columns_from_insert

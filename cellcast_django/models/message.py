@@ -186,7 +186,7 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         using = self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]
 
         def record() -> Message:
-            sent = self.model.from_parts(Direction.OUTBOUND, **parts)
+            sent = self.model(**self.model.values_from_parts(Direction.OUTBOUND, **parts))
             sent.sent_by = username_of(username)
             with transaction.atomic(using=using):
                 messages = self.model.objects.using(using)
@@ -400,11 +400,6 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"{self.direction} {self.cellcast_id}"
-
-    @classmethod
-    def from_parts(cls, direction: Direction, **parts: Any) -> Self:
-        """Build an unsaved message, as ``values_from_parts`` says."""
-        return cls(**cls.values_from_parts(direction, **parts))
 
     @staticmethod
     def values_from_parts(
