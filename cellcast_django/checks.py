@@ -209,22 +209,19 @@ def check_https(**_: Any) -> Messages:
 @check(_("Redirects"), deploy=True)
 def check_redirects(**_: Any) -> Messages:
     """A redirect drops the body of a POST, so the URL in the dashboard must be the final one."""
-    if urlsplit(conf.public_url).scheme == "http" and _redirects_to_https():
+    path = _path_of(WEBHOOKS[0]).lstrip("/")
+    if (
+        urlsplit(conf.public_url).scheme == "http"
+        and settings.SECURE_SSL_REDIRECT
+        and "django.middleware.security.SecurityMiddleware" in settings.MIDDLEWARE
+        and not any(re.search(pattern, path) for pattern in settings.SECURE_REDIRECT_EXEMPT)
+    ):
         yield Notice(
             "SECURE_SSL_REDIRECT redirects webhooks to https://, and a redirect loses them.",
             hint='Set CELLCAST_PUBLIC_URL = "https://…" and paste the https:// URLs into '
             "Cellcast's dashboard.",
             id="cellcast_django.W008",
         )
-
-
-def _redirects_to_https() -> bool:
-    path = _path_of(WEBHOOKS[0]).lstrip("/")
-    return (
-        settings.SECURE_SSL_REDIRECT
-        and "django.middleware.security.SecurityMiddleware" in settings.MIDDLEWARE
-        and not any(re.search(pattern, path) for pattern in settings.SECURE_REDIRECT_EXEMPT)
-    )
 
 
 @check(_("Public URL"))
