@@ -14,11 +14,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django import inbox
-from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.handlers import run_again, run_due, schedule, skip
 from cellcast_django.handlers.attempts import DELETED
 from cellcast_django.handlers.calls import MAX_ERROR_LENGTH, OPT_OUT_SUFFIX, Fact
-from cellcast_django.handlers.schedule import due_ids, pause_after
+from cellcast_django.handlers.schedule import pause_after
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import Endpoint, read
 from cellcast_django.signals import (
@@ -45,7 +44,6 @@ from tests.handlers import (
     reply,
 )
 from tests.logs import logged
-from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
@@ -471,22 +469,6 @@ def test_due_events_query_uses_its_index() -> None:
         cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
         plan = [row[-1] for row in cursor.fetchall()]
     assert "cellcast_event_state (done_at=? AND next_run_at" in plan[0]
-
-
-@pytest.mark.parametrize("left_over", [0, 1])
-def test_due_ids_are_fetched_in_batches(left_over: int) -> None:
-    number = 2 * schedule.BATCH_SIZE + left_over
-    since = timezone.now() - timedelta(minutes=5)
-    event = WebhookEventFactory.create(pending=True, next_run_at=since)
-    earlier = {"next_run_at": since - timedelta(minutes=1)}
-    add_copies(event, number - 1, lambda each: earlier if each == number - 2 else {})
-    in_order = list(WebhookEvent.objects.order_by("pk").values_list("pk", flat=True))
-
-    with CaptureQueriesContext(connection) as captured:
-        found = list(due_ids())
-
-    assert found == [in_order[-1], *in_order[:-1]]
-    assert len(captured) == 3
 
 
 def test_event_claimed_by_another_process_is_skipped(first: Calls) -> None:

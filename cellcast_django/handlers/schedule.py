@@ -3,7 +3,7 @@
 A run changes the event only here, and only while it is the event's latest run.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -11,7 +11,6 @@ from functools import cache, partial
 from typing import Any
 
 from django.db import connections
-from django.db.models import Q
 from django.utils import timezone
 
 from cellcast_django.conf import conf
@@ -32,7 +31,6 @@ from cellcast_django.signals import GiveUp
 
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=6)
-BATCH_SIZE = 1_000  # how many ids of due events are read at a time
 
 NOT_RETURNED = "NotReturned: it was called and has not returned; perhaps its process has ended."
 """The error of a handler while it is called again, and for good if its process dies."""
@@ -515,21 +513,15 @@ class Schedule:
 # Reading events
 
 
-def due_ids(since: datetime | None = None, until: datetime | None = None) -> Iterator[int]:
-    """Yield the ids of due events, longest waiting first; after an outage there are many.
+def due_ids(since: datetime | None = None, until: datetime | None = None) -> Iterable[int]:
+    """Return the ids of due events, longest waiting first.
 
     With ``since`` and ``until``, of those that became due after the one and by the other.
     """
-    due = WebhookEvent.objects.fresh().due(until or timezone.now()).order_by("next_run_at", "pk")
-    rest = due if since is None else due.filter(next_run_at__gt=since)
-    while True:
-        batch = list(rest.values_list("next_run_at", "pk")[:BATCH_SIZE])
-        yield from (pk for _, pk in batch)
-        if len(batch) < BATCH_SIZE:
-            return
-        at, last = batch[-1]
-        is_later = Q(next_run_at__gt=at) | Q(pk__gt=last)
-        rest = due.filter(is_later, next_run_at__gte=at)  # for the index
+    due = WebhookEvent.objects.fresh().due(until or timezone.now())
+    if since is not None:
+        due = due.filter(next_run_at__gt=since)
+    return due.order_by("next_run_at", "pk").values_list("pk", flat=True)
 
 
 def load(pk: int) -> WebhookEvent | None:

@@ -19,9 +19,9 @@ from cellcast_django.inbox.drafts import Arrival, Draft, StatusDraft, draft
 from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
-    MAX_USERNAME_LENGTH,
     WebhookEvent,
     database_alias,
+    username_of,
 )
 from cellcast_django.payloads import Endpoint, OptOut, Payload, clean, read
 from cellcast_django.statuses import PRECEDENCE
@@ -63,8 +63,7 @@ def store(
     arrival = Arrival(
         endpoint=endpoint.value,
         content_type=clean(content_type)[:MAX_CONTENT_TYPE_LENGTH],
-        # Some user models have numbers for usernames.
-        username=clean(str(username or ""))[:MAX_USERNAME_LENGTH],
+        username=username_of(username),
         is_test=is_test,
         received_at=now,
         now=now,
