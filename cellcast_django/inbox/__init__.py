@@ -19,9 +19,9 @@ from cellcast_django.inbox.drafts import Arrival, Draft, StatusDraft, draft
 from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
+    MAX_USERNAME_LENGTH,
     WebhookEvent,
     database_alias,
-    username_of,
 )
 from cellcast_django.payloads import Endpoint, OptOut, Payload, clean, read
 from cellcast_django.statuses import PRECEDENCE
@@ -63,7 +63,8 @@ def store(
     arrival = Arrival(
         endpoint=endpoint.value,
         content_type=clean(content_type)[:MAX_CONTENT_TYPE_LENGTH],
-        username=username_of(username),
+        # Some user models have numbers for usernames.
+        username=clean(str(username or ""))[:MAX_USERNAME_LENGTH],
         is_test=is_test,
         received_at=now,
         now=now,
@@ -74,7 +75,8 @@ def store(
 
     def write(using: str) -> list[WebhookEvent]:
         connection = connections[using]
-        ensure_autocommit(connection)  # with_retries leaves an atomic block alone
+        if connection.in_atomic_block:  # otherwise with_retries has done so
+            ensure_autocommit(connection)
         write_fast = FAST_WAYS.get(connection.vendor)
         # SQLite has RETURNING from 3.35.
         has_returning = connection.features.can_return_columns_from_insert
