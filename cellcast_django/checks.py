@@ -1,14 +1,13 @@
 """System checks: what may be wrong with the settings or the deployment, and what to do.
 
-Only those with Django's tag ``database``, which ``migrate`` runs, open a database. The others are
-run by ``manage.py check --tag cellcast_django --deploy``, and shown on the setup page by subject.
-They say so in English, like Django's own. No message shows a password.
+``manage.py check --tag cellcast_django --deploy`` runs them, and the setup page shows them by
+subject. They are in English, like Django's own. None opens a database or shows a password.
 """
 
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from functools import cached_property
 from inspect import iscoroutinefunction, signature
@@ -18,9 +17,9 @@ from urllib.parse import urlsplit
 import phonenumbers
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Info, Tags, Warning as Notice, register
+from django.core.checks import CheckMessage, Error, Info, Warning as Notice, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections, router
+from django.db import connections
 from django.http.request import split_domain_port, validate_host
 from django.urls import NoReverseMatch, Resolver404, get_script_prefix, resolve
 from django.utils.functional import Promise
@@ -31,7 +30,7 @@ from cellcast_django.api import why_not
 from cellcast_django.conf import DEFAULT_API_URL, Settings, conf, is_secret
 from cellcast_django.database.transactions import BUDGET_SECONDS
 from cellcast_django.database.vendors import vendor_of
-from cellcast_django.models import Message, database_alias
+from cellcast_django.models import database_alias
 from cellcast_django.payloads import letters_and_digits
 from cellcast_django.receiving import tasks_package
 from cellcast_django.webhooks import WEBHOOKS, Webhook
@@ -50,21 +49,17 @@ class Check(NamedTuple):
     subject: Promise
     deploy: bool
     """Whether it runs with ``--deploy`` alone."""
-    opens_database: bool
 
 
 CHECKS: list[Check] = []
 
 
-def check(
-    subject: Promise, *, deploy: bool = False, opens_database: bool = False
-) -> Callable[[Function], Function]:
+def check(subject: Promise, *, deploy: bool = False) -> Callable[[Function], Function]:
     """Register a check with Django and for the setup page, which shows a subject once."""
 
     def decorate(function: Function) -> Function:
-        CHECKS.append(Check(function, subject, deploy, opens_database))
-        # Not TAG for what opens a database: that must also run without one.
-        register(function, Tags.database if opens_database else TAG, deploy=deploy)
+        CHECKS.append(Check(function, subject, deploy))
+        register(function, TAG, deploy=deploy)
         return function
 
     return decorate
@@ -80,11 +75,8 @@ SAMPLES = {
     "user:password",
     "username:password",  # Cellcast's page and this app's documentation
 }
-GLUED = re.compile(r"[,;\s][^\s,;:]+:[^\s,;:]")
-"""In a password: a separator, and then what may be the next username and password."""
-
-PASTED = re.compile(r"""(["'`]).*\1|\[.*\]|CELLCAST_\w+\s*=.*""")
-"""A secret with more of the file that it stands in."""
+PASTED = re.compile(r"""(["'`]).*\1|\[.*\]|CELLCAST_\w+\s*=.*|.*:.*[,;\s][^\s,;:]+:[^\s,;:].*""")
+"""A secret with more of the file that it stands in: quotes, its setting's name, the next secret."""
 
 
 @check(_("Username and password"))
@@ -122,8 +114,9 @@ def _check_well_formed_secret(where: str, entry: str) -> Messages:
     username, _, password = entry.partition(":")
     if PASTED.fullmatch(entry):
         yield Notice(
-            f"{where} has quotes, brackets or its own name as a part of it, so it is wrong.",
-            hint="Write username:password alone. Docker's --env-file keeps quotes.",
+            f"{where} has quotes, brackets, its own name or another secret in it, so it is wrong.",
+            hint="Write username:password alone: Docker's --env-file keeps quotes, and .split() "
+            "wants white space between secrets.",
             id="cellcast_django.W021",
         )
     elif entry.lower() in SAMPLES or re.fullmatch(r"<.*>", password):
@@ -131,12 +124,6 @@ def _check_well_formed_secret(where: str, entry: str) -> Messages:
             f"{where} is a sample from the documentation, which anybody can read.",
             hint="Use your own, such as the one that cellcast_setup prints.",
             id="cellcast_django.E003",
-        )
-    elif GLUED.search(password):
-        yield Notice(
-            f"{where} looks like two secrets in one, so that neither is accepted.",
-            hint="Separate them with white space in an environment variable, and use .split().",
-            id="cellcast_django.W018",
         )
     elif (
         len(password) < MIN_PASSWORD_LENGTH
@@ -148,12 +135,6 @@ def _check_well_formed_secret(where: str, entry: str) -> Messages:
             hint=f"Use at least {MIN_PASSWORD_LENGTH} random characters, not the username; "
             "cellcast_setup generates such a password.",
             id="cellcast_django.W002",
-        )
-    if not entry.isascii():
-        yield Notice(
-            f"{where} has non-ASCII characters, which senders encode in different ways.",
-            hint="Use letters and digits, or make sure that Cellcast's own Test Send works.",
-            id="cellcast_django.W003",
         )
 
 
@@ -228,32 +209,19 @@ def check_https(**_: Any) -> Messages:
 @check(_("Redirects"), deploy=True)
 def check_redirects(**_: Any) -> Messages:
     """A redirect drops the body of a POST, so the URL in the dashboard must be the final one."""
-    url = urlsplit(conf.public_url)
-    if url.scheme == "http" and _redirects_to_https():
+    path = _path_of(WEBHOOKS[0]).lstrip("/")
+    if (
+        urlsplit(conf.public_url).scheme == "http"
+        and settings.SECURE_SSL_REDIRECT
+        and "django.middleware.security.SecurityMiddleware" in settings.MIDDLEWARE
+        and not any(re.search(pattern, path) for pattern in settings.SECURE_REDIRECT_EXEMPT)
+    ):
         yield Notice(
             "SECURE_SSL_REDIRECT redirects webhooks to https://, and a redirect loses them.",
             hint='Set CELLCAST_PUBLIC_URL = "https://…" and paste the https:// URLs into '
             "Cellcast's dashboard.",
             id="cellcast_django.W008",
         )
-    common = "django.middleware.common.CommonMiddleware"
-    redirects_to_www = settings.PREPEND_WWW and common in settings.MIDDLEWARE
-    if redirects_to_www and not (url.hostname or "").startswith("www."):
-        yield Notice(
-            "PREPEND_WWW redirects webhooks to www., and a redirect loses them.",
-            hint='Set CELLCAST_PUBLIC_URL = "https://www.…" and paste the URLs with www. '
-            "into Cellcast's dashboard.",
-            id="cellcast_django.W009",
-        )
-
-
-def _redirects_to_https() -> bool:
-    path = _path_of(WEBHOOKS[0]).lstrip("/")
-    return (
-        settings.SECURE_SSL_REDIRECT
-        and "django.middleware.security.SecurityMiddleware" in settings.MIDDLEWARE
-        and not any(re.search(pattern, path) for pattern in settings.SECURE_REDIRECT_EXEMPT)
-    )
 
 
 @check(_("Public URL"))
@@ -271,13 +239,6 @@ def check_public_url(**_: Any) -> Messages:
         )
         return
     host, _port = split_domain_port(urlsplit(conf.public_url).netloc.lower())
-    if re.fullmatch(r"(www\.)?example\.(com|net|org)", host):  # they exist
-        yield Notice(
-            "CELLCAST_PUBLIC_URL is a sample from the documentation: Test Send would send your "
-            f"password to {host}.",
-            hint="Write the URL of your own site, or remove the setting.",
-            id="cellcast_django.W011",
-        )
     allowed_hosts = settings.ALLOWED_HOSTS
     if settings.DEBUG and not allowed_hosts:  # what HttpRequest.get_host() allows then
         allowed_hosts = [".localhost", "127.0.0.1", "[::1]"]
@@ -292,31 +253,24 @@ def check_public_url(**_: Any) -> Messages:
 @check(_("Handlers"))
 def check_task_backend(**_: Any) -> Messages:
     """Running handlers through tasks needs a Tasks backend that accepts them."""
-    alias: Any = conf.task_backend
     if conf.run_handlers != "task":
         return
-    package = tasks_package()
+    alias, package = conf.task_backend, tasks_package()
     if package is None:
         yield Error(
             'CELLCAST_RUN_HANDLERS is "task", but this version of Django has no Tasks.',
             hint='Install "cellcast-django[tasks]", or upgrade to Django 6.0.',
             id="cellcast_django.E011",
         )
-    elif not isinstance(alias, str) or alias not in package.task_backends.settings:
-        yield Error(
-            f"CELLCAST_TASK_BACKEND is {alias!r}, which is not in TASKS.",
-            hint=f"Add it, or use one of these: {', '.join(package.task_backends.settings)}.",
-            id="cellcast_django.E012",
-        )
     elif problem := _problem_of_backend(package.task_backends, alias):
         yield Error(
-            f"The Tasks backend {alias!r} cannot be used: {problem}.",
-            hint="Fix it in TASKS, or name another in CELLCAST_TASK_BACKEND.",
-            id="cellcast_django.E013",
+            f"The Tasks backend {alias!r} of CELLCAST_TASK_BACKEND cannot be used: {problem}.",
+            hint="Fix it in TASKS, or name another.",
+            id="cellcast_django.E012",
         )
 
 
-def _problem_of_backend(backends: Any, alias: str) -> str:
+def _problem_of_backend(backends: Any, alias: Any) -> str:
     try:
         queues = backends[alias].queues
     except (ImproperlyConfigured, KeyError, TypeError) as error:
@@ -413,26 +367,6 @@ SQLITE_OPTIONS = {
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=8000;"
     ),
 }
-
-
-@check(_("Database"), opens_database=True)
-def check_encoding(databases: Sequence[str] | None = None, **_: Any) -> Messages:
-    """The databases that ``migrate`` or ``check --database`` names must hold every character."""
-    for alias in databases or ():
-        known = vendor_of(connections[alias]).encoding
-        if known is None or not router.allow_migrate_model(alias, Message):
-            continue
-        query, wanted = known
-        with connections[alias].cursor() as cursor:
-            cursor.execute(query)
-            [encoding] = cursor.fetchone()
-        if encoding.lower() != wanted.lower():
-            yield Notice(
-                f'The encoding of the database "{alias}" is {encoding}, which rejects or '
-                "changes some of what customers write.",
-                hint=f"Use {wanted}, Django's default.",
-                id="cellcast_django.W012",
-            )
 
 
 Kind = tuple[Callable[[Any], bool], str]
@@ -606,24 +540,13 @@ def check_names(**_: Any) -> Messages:
 @check(_("Caches"))
 def check_cacheops(**_: Any) -> Messages:
     """django-cacheops forgets a row when the ORM saves it, and the inbox writes SQL of its own."""
-    models = apps.get_app_config(TAG).get_models()
-    names = ", ".join(each.__name__ for each in models if _caches_reads_of(each))
-    if apps.is_installed("cacheops") and names:
+    profiles = getattr(settings, "CACHEOPS", {})
+    profile = profiles.get(f"{TAG}.*", profiles.get("*.*"))
+    if not apps.is_installed("cacheops") or profile is None:
+        return
+    if {**getattr(settings, "CACHEOPS_DEFAULTS", {}), **profile}.get("ops"):
         yield Notice(
-            f"django-cacheops caches this app's models, so that pages show old rows: {names}.",
+            "django-cacheops caches this app's models, so that pages show old rows.",
             hint='Write CACHEOPS = {"cellcast_django.*": None, …} in your settings.',
             id="cellcast_django.W024",
         )
-
-
-def _caches_reads_of(model: type[Any]) -> bool:
-    """Whether the most specific of its profiles in ``CACHEOPS`` names operations to cache."""
-    profiles = {
-        name.lower(): profile for name, profile in getattr(settings, "CACHEOPS", {}).items()
-    }
-    for name in (model._meta.label_lower, f"{TAG}.*", "*.*"):
-        if name in profiles:
-            defaults = getattr(settings, "CACHEOPS_DEFAULTS", {})
-            profile = profiles[name]
-            return profile is not None and bool({**defaults, **profile}.get("ops"))
-    return False

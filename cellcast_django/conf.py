@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -60,14 +59,7 @@ def is_api_url(url: object) -> bool:
     if not isinstance(url, str) or not is_base_url(url):
         return False
     parts = urlsplit(url)
-    return parts.scheme == "https" or _is_this_machine(parts.hostname or "")
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def _texts(name: str, default: Sequence[str] = ()) -> tuple[str, ...]:

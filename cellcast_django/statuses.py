@@ -144,22 +144,6 @@ def _rank(status: str) -> tuple[int, str]:
     return UNKNOWN_PRECEDENCE, status
 
 
-def recompute(apps: Any, using: str, word: str) -> None:
-    """Give each message whose history holds ``word`` the status that is the highest of it now.
-
-    For the migration of a release that makes the word known: ``RunPython`` passes its ``apps``.
-    Idempotent. No handler is called, and the history stays as it was reported.
-    """
-    messages = apps.get_model("cellcast_django", "Message").objects.using(using)
-    for message in messages.filter(status_history__status=word).iterator():
-        changed_at = dict(message.status_history.values_list("status", "recorded_at"))
-        status = highest(changed_at)
-        if status != message.status:
-            messages.filter(pk=message.pk).update(
-                status=status, status_changed_at=changed_at[status]
-            )
-
-
 # For people
 
 

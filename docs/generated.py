@@ -125,17 +125,11 @@ ENTRY = "Entry … of CELLCAST_WEBHOOK_SECRETS"
 
 def checks_table() -> str:
     rows = sorted(
-        (code(identity), _when(check), message)
+        (code(identity), "with `--deploy`" if check.deploy else "always", message)
         for check in checks.CHECKS
         for identity, message in _messages_of(check.function)
     )
     return table("id|when|says", rows)
-
-
-def _when(check: checks.Check) -> str:
-    if check.opens_database:
-        return "with a database"
-    return "with `--deploy`" if check.deploy else "always"
 
 
 def _messages_of(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:

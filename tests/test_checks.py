@@ -3,7 +3,6 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +11,7 @@ from unittest.mock import patch
 import pytest
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Tags, run_checks
+from django.core.checks import CheckMessage, run_checks
 from django.db import connection
 from django.http import HttpResponse
 from django.test.utils import override_script_prefix
@@ -25,7 +24,6 @@ from cellcast_django.checks import (
     check_cacheops,
     check_callables,
     check_connections,
-    check_encoding,
     check_https,
     check_names,
     check_public_url,
@@ -39,7 +37,6 @@ from cellcast_django.checks import (
     check_urls,
     check_values,
 )
-from cellcast_django.database.vendors import VENDORS, Vendor
 from cellcast_django.payloads import Endpoint
 from cellcast_django.receiving import tasks_package
 from cellcast_django.views import WebhookView
@@ -123,11 +120,6 @@ def test_weak_password_warns(settings: Any, entry: str) -> None:
     assert ids(check_secrets) == ["W002"]
 
 
-def test_password_outside_ascii_warns(settings: Any) -> None:
-    settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}é"]
-    assert ids(check_secrets) == ["W003"]
-
-
 def test_each_wrong_secret_gets_its_own_message(settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = ["cellcast:short", STRONG, "username:password"]
     assert ids(check_secrets) == ["W002", "E002", "E003"]
@@ -143,7 +135,7 @@ def test_good_secrets_pass(settings: Any, kind: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("separator", [",", ", ", ";", " ", "\t", "\n"])
 def test_two_secrets_glued_into_one_warn(settings: Any, separator: str) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [f"old:{STRONG}{separator}new:{STRONG}"]
-    assert ids(check_secrets) == (["E002"] if separator in "\t\n" else ["W018"])
+    assert ids(check_secrets) == (["E002"] if separator in "\t\n" else ["W021"])
 
 
 @pytest.mark.parametrize("password", ["with,comma", "with:colon", "ends,", "a, b", "a,:b", "a,b:"])
@@ -294,15 +286,6 @@ def test_base_url_passes(settings: Any, url: str) -> None:
     assert ids(check_public_url) == []
 
 
-@pytest.mark.parametrize("host", ["www.example.com", "example.com", "WWW.example.org:443"])
-def test_sample_public_url_warns(settings: Any, host: str) -> None:
-    settings.CELLCAST_PUBLIC_URL = f"https://{host}"
-    settings.ALLOWED_HOSTS = [".example.com", ".example.org"]
-    assert ids(check_public_url) == ["W011"]
-    settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"  # does not exist
-    assert ids(check_public_url) == []
-
-
 def test_public_url_with_disallowed_host_warns(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
     settings.ALLOWED_HOSTS = ["www.example.com"]
@@ -345,7 +328,6 @@ def test_unsendable_api_key_is_an_error(settings: Any, key: object) -> None:
         "HTTPS://api.example.com:8443/",
         "http://localhost:8000",
         "http://127.0.0.1:8000",
-        "http://127.8.8.8",
         "http://[::1]:8000",
     ],
 )
@@ -459,7 +441,7 @@ def test_unknown_task_backend_is_an_error(task_mode: Any, alias: object) -> None
 )
 def test_unusable_task_backend_is_an_error(task_mode: Any, backend: dict[str, Any]) -> None:
     task_mode.TASKS = {"default": backend}
-    assert ids(check_task_backend) == ["E013"]
+    assert ids(check_task_backend) == ["E012"]
     assert ids(check_task_worker) == []
 
 
@@ -600,30 +582,6 @@ def test_redirect_to_https_that_misses_webhooks_passes(
     assert ids(check_redirects) == []
 
 
-@pytest.mark.parametrize("url", ["", "https://example.com", "https://wwwexample.com"])
-def test_redirect_to_www_warns(settings: Any, url: str) -> None:
-    settings.PREPEND_WWW = True
-    settings.CELLCAST_PUBLIC_URL = url
-    assert ids(check_redirects) == ["W009"]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"CELLCAST_PUBLIC_URL": "https://www.example.com"},
-        {"PREPEND_WWW": False},
-        {"MIDDLEWARE": []},
-    ],
-)
-def test_redirect_to_www_that_misses_webhooks_passes(
-    settings: Any, changes: dict[str, Any]
-) -> None:
-    wrong = {"PREPEND_WWW": True, "CELLCAST_PUBLIC_URL": "https://example.com"}
-    for name, value in (wrong | changes).items():
-        setattr(settings, name, value)
-    assert ids(check_redirects) == []
-
-
 @pytest.mark.parametrize(
     ("options", "expected"),
     [({}, []), ({"ATOMIC_REQUESTS": False}, []), ({"ATOMIC_REQUESTS": True}, ["I001"])],
@@ -686,35 +644,6 @@ def test_risky_database_options_warn(
     assert ids(check_connections) == expected
 
 
-@pytest.mark.django_db
-@pytest.mark.parametrize(
-    ("encoding", "expected"), [("LATIN1", ["W012"]), ("utf8mb3", ["W012"]), ("utf8mb4", [])]
-)
-def test_narrow_database_encoding_warns(
-    encoding: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer = Vendor(encoding=(f"SELECT '{encoding}'", "utf8mb4"))
-    monkeypatch.setitem(VENDORS, connection.vendor, answer)
-    assert ids(partial(check_encoding, databases=["default"])) == expected
-
-
-@pytest.mark.django_db
-def test_encoding_of_the_test_database_passes() -> None:
-    assert ids(partial(check_encoding, databases=["default"])) == []
-
-
-@pytest.mark.parametrize("databases", [None, []])
-def test_encoding_check_queries_only_given_databases(
-    databases: list[str] | None,
-) -> None:
-    assert ids(partial(check_encoding, databases=databases)) == []
-
-
-def test_encoding_check_skips_databases_without_messages(settings: Any) -> None:
-    settings.DATABASE_ROUTERS = [SimpleNamespace(allow_migrate=lambda *args, **hints: False)]
-    assert ids(partial(check_encoding, databases=["default"])) == []
-
-
 # Registration
 
 
@@ -755,14 +684,6 @@ def test_django_runs_the_checks(settings: Any) -> None:
 def test_recommended_settings_pass_all_checks(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
     assert registered_ids(deploy=True) == []
-
-
-@pytest.mark.django_db
-def test_migrate_runs_encoding_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = Vendor(encoding=("SELECT 'LATIN1'", "utf8mb4"))
-    monkeypatch.setitem(VENDORS, connection.vendor, answer)
-    messages = run_checks(tags=[Tags.database], databases=["default"])
-    assert "cellcast_django.W012" in {message.id for message in messages}
 
 
 # Stop words
@@ -905,7 +826,6 @@ def test_setting_of_the_hosts_own_passes(settings: Any) -> None:
         ({"*.*": {}}, {"ops": {"get"}}, ["W024"]),
         ({"*.*": {"ops": "all"}, "cellcast_django.*": None}, {}, []),
         ({"cellcast_django.*": {"ops": {"fetch"}}}, {}, ["W024"]),
-        ({"Cellcast_Django.Message": {"ops": "get"}, "cellcast_django.*": None}, {}, ["W024"]),
         ({"shop.*": {"ops": "all"}}, {}, []),
     ],
 )

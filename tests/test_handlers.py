@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,11 +14,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django import inbox
-from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.handlers import run_again, run_due, schedule, skip
 from cellcast_django.handlers.attempts import DELETED
 from cellcast_django.handlers.calls import MAX_ERROR_LENGTH, OPT_OUT_SUFFIX, Fact
-from cellcast_django.handlers.schedule import due_ids, pause_after
+from cellcast_django.handlers.schedule import pause_after
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import Endpoint, read
 from cellcast_django.signals import (
@@ -46,7 +44,6 @@ from tests.handlers import (
     reply,
 )
 from tests.logs import logged
-from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
@@ -252,16 +249,6 @@ def test_call_that_has_not_returned_has_no_seconds(first: Calls) -> None:
     assert "seconds" not in WebhookEvent.objects.get(pk=event.pk).handler_results["first"]
 
 
-@pytest.mark.parametrize(("seconds", "warnings"), [(149, 0), (151, 1)])
-def test_call_of_more_than_half_a_lease_is_a_warning(
-    first: Calls, clock: Clock, seconds: int, warnings: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    first.during = lambda **kwargs: clock.sleep(seconds)
-    event = reply()
-    found = [each for each in logged(caplog) if each[0] == "WARNING"]
-    assert found == [("WARNING", ("first", 151, event.pk))][:warnings]
-
-
 def test_same_handler_of_two_facts_has_two_results() -> None:
     facts = [
         Fact(message_received, Message, {}),
@@ -306,13 +293,6 @@ def test_pauses_double_from_a_minute_to_six_hours() -> None:
     minutes = [pause_after(attempts).total_seconds() / 60 for attempts in range(1, 13)]
     assert minutes == [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360, 360]
     assert pause_after(30_000) == timedelta(hours=6)
-
-
-def test_pauses_differ_between_events_and_are_never_longer() -> None:
-    pauses = sorted(pause_after(1, spread_by=pk).total_seconds() for pk in range(5_000, 6_000))
-    assert 60 * 0.92 <= pauses[0] < pauses[-1] <= 60
-    gaps = [after - before for before, after in pairwise(pauses)]
-    assert max(gaps) < 3 * (pauses[-1] - pauses[0]) / len(pauses)
 
 
 def test_failing_event_waits_for_its_pause(first: Calls) -> None:
@@ -489,22 +469,6 @@ def test_due_events_query_uses_its_index() -> None:
         cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
         plan = [row[-1] for row in cursor.fetchall()]
     assert "cellcast_event_state (done_at=? AND next_run_at" in plan[0]
-
-
-@pytest.mark.parametrize("left_over", [0, 1])
-def test_due_ids_are_fetched_in_batches(left_over: int) -> None:
-    number = 2 * schedule.BATCH_SIZE + left_over
-    since = timezone.now() - timedelta(minutes=5)
-    event = WebhookEventFactory.create(pending=True, next_run_at=since)
-    earlier = {"next_run_at": since - timedelta(minutes=1)}
-    add_copies(event, number - 1, lambda each: earlier if each == number - 2 else {})
-    in_order = list(WebhookEvent.objects.order_by("pk").values_list("pk", flat=True))
-
-    with CaptureQueriesContext(connection) as captured:
-        found = list(due_ids())
-
-    assert found == [in_order[-1], *in_order[:-1]]
-    assert len(captured) == 3
 
 
 def test_event_claimed_by_another_process_is_skipped(first: Calls) -> None:

@@ -3,10 +3,7 @@
 from itertools import pairwise, product
 
 import pytest
-from django.apps import apps
 
-from cellcast_django.factories import MessageFactory, StatusChangeFactory
-from cellcast_django.models import Message
 from cellcast_django.statuses import (
     FINAL,
     PRECEDENCE,
@@ -16,7 +13,6 @@ from cellcast_django.statuses import (
     description_of,
     explain_reason,
     highest,
-    recompute,
     supersedes,
 )
 
@@ -75,33 +71,6 @@ def test_every_status_above_unknown_words_is_final() -> None:
 def test_highest_status_of_a_history_wins() -> None:
     assert highest([]) == ""
     assert highest(reversed(LOWEST_FIRST)) == highest(LOWEST_FIRST) == LOWEST_FIRST[-1]
-
-
-# A word becomes known
-
-
-@pytest.mark.django_db
-def test_recompute_moves_messages_with_the_word_in_their_history() -> None:
-    moved = MessageFactory.create(status="paused")  # as an older version saw "expired", say
-    expired = StatusChangeFactory.create(message=moved, status="expired")
-    Message.objects.filter(pk=moved.pk).update(status="paused")
-    others = [MessageFactory.create(delivered=True), MessageFactory.create(status="paused")]
-    before = list(Message.objects.exclude(pk=moved.pk).order_by("pk").values())
-
-    for _ in range(2):
-        recompute(apps, "default", "expired")
-        moved.refresh_from_db()
-        assert (moved.status, moved.status_changed_at) == ("expired", expired.recorded_at)
-        assert list(Message.objects.filter(pk__in=[each.pk for each in others]).values()) == before
-
-
-@pytest.mark.django_db
-def test_recompute_keeps_a_higher_status() -> None:
-    message = MessageFactory.create(status="expired")
-    StatusChangeFactory.create(message=message, status="delivered")
-    recompute(apps, "default", "expired")
-    message.refresh_from_db()
-    assert message.status == "delivered"
 
 
 # For people

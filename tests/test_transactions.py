@@ -131,7 +131,7 @@ def test_record_of_a_command_is_committed_without_autocommit(other: BaseDatabase
         assert cursor.fetchone() == (1,)
 
 
-def test_own_transaction_cannot_be_nested() -> None:
+def test_durable_transaction_cannot_be_nested() -> None:
     inside = transactions.own_transaction("default")
     with transaction.atomic(), pytest.raises(RuntimeError, match="durable"), inside:
         pass

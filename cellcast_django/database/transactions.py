@@ -70,26 +70,19 @@ def is_idle(connection: BaseDatabaseWrapper) -> bool:
     A closed connection is idle. MariaDB is not asked: our own ``BEGIN`` commits whatever
     was left open there.
     """
-    if connection.in_atomic_block:
-        return False
-    session = connection.connection
-    if session is None:
-        return True
-    if not connection.autocommit:
-        return False
-    return _transaction_status(session) == PSYCOPG_IDLE
+    return _transaction_status(connection) == PSYCOPG_IDLE
 
 
 def has_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Whether a transaction is open. A session closed by the driver has none."""
-    if connection.in_atomic_block or connection.connection is None:
-        return connection.in_atomic_block
-    status = _transaction_status(connection.connection)
-    return not connection.autocommit or status not in {PSYCOPG_IDLE, PSYCOPG_CLOSED}
+    return _transaction_status(connection) not in {PSYCOPG_IDLE, PSYCOPG_CLOSED}
 
 
-def _transaction_status(session: Any) -> int:
-    """Return the state of the session's transaction, as psycopg numbers it."""
+def _transaction_status(connection: BaseDatabaseWrapper) -> int:
+    """Return the state of the connection's transaction, as psycopg numbers it."""
+    session = connection.connection
+    if connection.in_atomic_block or (session is not None and not connection.autocommit):
+        return PSYCOPG_ACTIVE
     status = getattr(getattr(session, "info", None), "transaction_status", PSYCOPG_IDLE)
     try:
         return PSYCOPG_ACTIVE if getattr(session, "in_transaction", False) else int(status)
@@ -202,20 +195,23 @@ def outside_atomic_requests(view: V) -> V:
     return view
 
 
-def own_transaction(using: str, *, is_one_statement: bool = False) -> AbstractContextManager[Any]:
-    """Run the block in a transaction that is not inside another one.
+def own_transaction(
+    using: str, *, durable: bool = True, is_one_statement: bool = False
+) -> AbstractContextManager[Any]:
+    """Run the block in a transaction; a ``durable`` one is not inside another.
 
     It waits at most ``LOCK_SECONDS`` for a row or a table, and ``BUDGET_SECONDS`` for SQLite's one
     lock. It reads what is committed, whatever the host project's isolation level is: so it sees
-    what it has waited for. The session's limits and level are as before afterwards. A block of one
-    statement is its own transaction where the limits hold without.
+    what it has waited for. The session's limits and level are as before afterwards. Inside another
+    transaction those of that hold. A block of one statement is its own transaction where the limits
+    hold without.
     """
     connection = connections[using]
-    limits = Limits()  # in a test's transaction
+    limits = Limits()
     if not connection.in_atomic_block:
         limits = vendor_of(connection).limit(connection, LOCK_SECONDS, BUDGET_SECONDS)
     is_alone = is_one_statement and not limits.needs_transaction
-    block = nullcontext() if is_alone else transaction.atomic(using=using, durable=True)
+    block = nullcontext() if is_alone else transaction.atomic(using=using, durable=durable)
     return block if limits == Limits() else _limited(connection, limits, block)
 
 

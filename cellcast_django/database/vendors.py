@@ -74,8 +74,6 @@ class Vendor:
     """There is no server. An in-memory database would end with its session."""
     lock_limit: tuple[str, str] | None = None
     """The recommended option that limits lock waits, and its value."""
-    encoding: tuple[str, str] | None = None
-    """The query for a database's encoding, and the one that holds every character."""
 
 
 POSTGRESQL = Dialect(
@@ -94,7 +92,6 @@ VENDORS = {
         # Waits for the present writers, and makes later ones wait.
         lock_for_insert=("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",),
         lock_limit=("options", "-c lock_timeout=2s"),
-        encoding=("SHOW server_encoding", "UTF8"),
     ),
     "mysql": Vendor(  # MariaDB, that is: MySQL lacks its collations
         dialect=Dialect(
@@ -114,7 +111,6 @@ VENDORS = {
             "init_command",
             "SET innodb_lock_wait_timeout = 2, lock_wait_timeout = 2",
         ),
-        encoding=("SELECT @@character_set_client", "utf8mb4"),
     ),
     "sqlite": Vendor(
         dialect=POSTGRESQL._replace(is_one_of="instr(%(named)s, 'X' || {} || 'X') > 0"),

@@ -48,9 +48,8 @@ class CheckResult(NamedTuple):
 
 def check_results() -> Iterator[CheckResult]:
     """Yield the result of each subject, including the checks for deployed sites."""
-    checks = [each for each in CHECKS if not each.opens_database]
-    for subject in dict.fromkeys(each.subject for each in checks):
-        found = (each.function() for each in checks if each.subject == subject)
+    for subject in dict.fromkeys(each.subject for each in CHECKS):
+        found = (each.function() for each in CHECKS if each.subject == subject)
         messages = [each for each in chain.from_iterable(found) if not each.is_silenced()]
         yield CheckResult(_badge(messages), subject, messages)
 

@@ -3,16 +3,14 @@
 A run changes the event only here, and only while it is the event's latest run.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from functools import cache, partial
 from typing import Any
 
-from django.db import connections, transaction
-from django.db.models import Q
+from django.db import connections
 from django.utils import timezone
 
 from cellcast_django.conf import conf
@@ -33,9 +31,6 @@ from cellcast_django.signals import GiveUp
 
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=6)
-SPREAD = 0.08  # the fraction of a pause by which it may be shortened
-GOLDEN_RATIO = (5**0.5 - 1) / 2
-BATCH_SIZE = 1_000  # how many ids of due events are read at a time
 
 NOT_RETURNED = "NotReturned: it was called and has not returned; perhaps its process has ended."
 """The error of a handler while it is called again, and for good if its process dies."""
@@ -44,16 +39,10 @@ NOT_RETURNED = "NotReturned: it was called and has not returned; perhaps its pro
 # When a handler is called again
 
 
-def pause_after(attempts: int, *, spread_by: int = 0) -> timedelta:
-    """Return the pause after this many attempts: a minute, two, four … and at most six hours.
-
-    It is up to 8 % shorter, depending on the event's id in ``spread_by``, so that everything that
-    failed in one outage is not retried in the same second. Multiples of the golden ratio spread
-    consecutive ids evenly.
-    """
+def pause_after(attempts: int) -> timedelta:
+    """Return the pause after this many attempts: a minute, two, four … and at most six hours."""
     doublings = min(attempts - 1, 16)  # more would overflow, and the longest is reached by 9
-    pause = min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
-    return pause * (1 - SPREAD * (spread_by * GOLDEN_RATIO % 1))
+    return min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
 
 
 def usual_time() -> timedelta:
@@ -303,7 +292,7 @@ class Schedule:
         """
         now = timezone.now()
         if attempts < conf.handler_max_attempts:
-            return now + (pause_after(attempts, spread_by=self.pk) if after is None else after)
+            return now + (pause_after(attempts) if after is None else after)
         if after is not None and now < self.event.received_at + usual_time():
             return now + after
         return None
@@ -366,7 +355,7 @@ class Schedule:
         def save(using: str) -> bool:
             if then is None:
                 return self._update(using, values)
-            with _transaction(using):
+            with own_transaction(using, durable=False):
                 if is_saved := self._update(using, values):
                     then()
             return is_saved
@@ -407,7 +396,8 @@ class Schedule:
         """
 
         def read(using: str) -> WebhookEvent | None:
-            with _transaction(using):  # so that a snapshot of exactly_once does not hide it
+            # Locked, so that a snapshot of exactly_once does not hide it.
+            with own_transaction(using, durable=False):
                 return WebhookEvent.objects.fresh().select_for_update().filter(pk=self.pk).first()
 
         event, known = with_retries(read, using=database_alias()), self._interventions
@@ -442,7 +432,7 @@ class Schedule:
         """
 
         def write(using: str) -> list[Call] | None:
-            with _transaction(using):
+            with own_transaction(using, durable=False):
                 values = self._when_waiting(earlier)
                 if values and self._update(using, values):
                     self.is_waiting = True
@@ -523,21 +513,15 @@ class Schedule:
 # Reading events
 
 
-def due_ids(since: datetime | None = None, until: datetime | None = None) -> Iterator[int]:
-    """Yield the ids of due events, longest waiting first; after an outage there are many.
+def due_ids(since: datetime | None = None, until: datetime | None = None) -> Iterable[int]:
+    """Return the ids of due events, longest waiting first.
 
     With ``since`` and ``until``, of those that became due after the one and by the other.
     """
-    due = WebhookEvent.objects.fresh().due(until or timezone.now()).order_by("next_run_at", "pk")
-    rest = due if since is None else due.filter(next_run_at__gt=since)
-    while True:
-        batch = list(rest.values_list("next_run_at", "pk")[:BATCH_SIZE])
-        yield from (pk for _, pk in batch)
-        if len(batch) < BATCH_SIZE:
-            return
-        at, last = batch[-1]
-        is_later = Q(next_run_at__gt=at) | Q(pk__gt=last)
-        rest = due.filter(is_later, next_run_at__gte=at)  # for the index
+    due = WebhookEvent.objects.fresh().due(until or timezone.now())
+    if since is not None:
+        due = due.filter(next_run_at__gt=since)
+    return due.order_by("next_run_at", "pk").values_list("pk", flat=True)
 
 
 def load(pk: int) -> WebhookEvent | None:
@@ -561,11 +545,6 @@ def renew_leases(pks: Iterable[int]) -> None:
     pending = WebhookEvent.objects.fresh().pending()
     events = pending.filter(pk__in=pks, attempts=1, waiting_for__isnull=True)
     events.update(next_run_at=timezone.now() + lease())
-
-
-def _transaction(using: str) -> AbstractContextManager[None]:
-    is_inside = connections[using].in_atomic_block
-    return transaction.atomic(using=using) if is_inside else own_transaction(using)
 
 
 @cache

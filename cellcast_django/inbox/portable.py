@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from django.db import connections
 
-from cellcast_django.database.transactions import own_transaction
+from cellcast_django.database.transactions import insert_and_lock, own_transaction
 from cellcast_django.inbox import same_message
 from cellcast_django.inbox.drafts import (
     Draft,
@@ -95,7 +95,7 @@ def _insert_and_lock_messages(using: str, drafts: Sequence[StatusDraft]) -> dict
     }
     if not first:
         return {}
-    messages = Message.objects.using(using).insert_and_lock(first.values())
+    messages = insert_and_lock(Message.objects.using(using), first.values(), unique="key")
     reported = defaultdict(set)
     history = StatusChange.objects.using(using).filter(message__in=messages.values())
     for message_id, status in history.values_list("message_id", "status"):

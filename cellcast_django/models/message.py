@@ -137,9 +137,6 @@ class MessageQuerySet(FreshQuerySet["Message"]):
 
     def silent(self, older_than: timedelta) -> Self:
         """Messages you recorded longer ago than this, with no report so far."""
-        if not isinstance(older_than, timedelta):
-            kind = type(older_than).__name__
-            raise TypeError(f"older_than must be a timedelta, not {kind}.")
         unreported = self.outbound().filter(status="", recorded_at__isnull=False)
         return unreported.filter(created_at__lte=timezone.now() - older_than)
 
@@ -189,10 +186,11 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         using = self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]
 
         def record() -> Message:
-            sent = self.model.from_parts(Direction.OUTBOUND, **parts)
+            sent = self.model(**self.model.values_from_parts(Direction.OUTBOUND, **parts))
             sent.sent_by = username_of(username)
             with transaction.atomic(using=using):
-                [message] = self.model.objects.using(using).insert_and_lock([sent]).values()
+                messages = self.model.objects.using(using)
+                [message] = insert_and_lock(messages, [sent], unique="key").values()
                 changed = message.record(sent)
                 message.save(using=using, update_fields=changed)
                 if answers is not None:
@@ -200,13 +198,6 @@ class MessageQuerySet(FreshQuerySet["Message"]):
             return message
 
         return again_if_refused(record, using=using)  # the SMS has gone
-
-    def insert_and_lock(self, messages: Iterable["Message"]) -> dict[str, "Message"]:
-        """Lock the messages, and return them by key; those that have no row yet are inserted.
-
-        Must be the first statement of a transaction, which makes it safe on SQLite.
-        """
-        return insert_and_lock(self, messages, unique="key")
 
 
 def outgoing_parts(
@@ -409,11 +400,6 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"{self.direction} {self.cellcast_id}"
-
-    @classmethod
-    def from_parts(cls, direction: Direction, **parts: Any) -> Self:
-        """Build an unsaved message, as ``values_from_parts`` says."""
-        return cls(**cls.values_from_parts(direction, **parts))
 
     @staticmethod
     def values_from_parts(
