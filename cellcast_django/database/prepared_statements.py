@@ -3,8 +3,7 @@
 psycopg's own cursor does both; Django's writes the values into each statement. With the recommended
 settings this saves a quarter of a webhook's CPU time.
 
-Call it within ``with_retries``, which repeats in a new session what a lost connection, or a lost
-prepared statement, has failed.
+Call it within ``with_retries``, which repeats what a lost connection has failed.
 """
 
 from functools import cache, partialmethod
@@ -12,6 +11,7 @@ from importlib import import_module
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
@@ -20,6 +20,8 @@ PREPARE_AFTER = 5
 
 ONLY_ON_DEMAND = 2**31
 """A threshold for psycopg at which it never prepares the host project's statements."""
+
+_NOT_PREPARED = {"26000", "42P05"}  # a pooler gave us another connection's session
 
 _DJANGOS = "django.db.backends."
 
@@ -46,9 +48,16 @@ def execute(
     is_safe = len(connection.atomic_blocks) <= int(in_own_transaction)
     if is_safe and _can_prepare(connection):
         # Not connection.cursor(), which makes another one first: that costs as much as planning.
-        cursor = connection.make_cursor(_preparing_cursor()(connection.connection))
-    else:
-        cursor = connection.cursor()
+        prepared = connection.make_cursor(_preparing_cursor()(connection.connection))
+        try:
+            prepared.execute(statement, values)
+            return prepared
+        except DatabaseError as error:
+            sqlstate = getattr(error.__cause__, "sqlstate", None)
+            if sqlstate not in _NOT_PREPARED or connection.in_atomic_block:
+                raise
+            connection.connection.prepare_threshold = None
+    cursor = connection.cursor()
     cursor.execute(statement, values)
     return cursor
 
