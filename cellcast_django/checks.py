@@ -210,8 +210,9 @@ def check_https(**_: Any) -> Messages:
 def check_redirects(**_: Any) -> Messages:
     """A redirect drops the body of a POST, so the URL in the dashboard must be the final one."""
     path = _path_of(WEBHOOKS[0]).lstrip("/")
+    url = urlsplit(conf.public_url)
     if (
-        urlsplit(conf.public_url).scheme == "http"
+        url.scheme == "http"
         and settings.SECURE_SSL_REDIRECT
         and "django.middleware.security.SecurityMiddleware" in settings.MIDDLEWARE
         and not any(re.search(pattern, path) for pattern in settings.SECURE_REDIRECT_EXEMPT)
@@ -221,6 +222,15 @@ def check_redirects(**_: Any) -> Messages:
             hint='Set CELLCAST_PUBLIC_URL = "https://…" and paste the https:// URLs into '
             "Cellcast's dashboard.",
             id="cellcast_django.W008",
+        )
+    common = "django.middleware.common.CommonMiddleware"
+    redirects_to_www = settings.PREPEND_WWW and common in settings.MIDDLEWARE
+    if redirects_to_www and not (url.hostname or "").startswith("www."):
+        yield Notice(
+            "PREPEND_WWW redirects webhooks to www., and a redirect loses them.",
+            hint='Set CELLCAST_PUBLIC_URL = "https://www.…" and paste the URLs with www. '
+            "into Cellcast's dashboard.",
+            id="cellcast_django.W009",
         )
 
 

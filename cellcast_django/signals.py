@@ -7,8 +7,9 @@ result is saved under its name.
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from inspect import iscoroutinefunction
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.dispatch import Signal
 
@@ -57,10 +58,13 @@ def exactly_once(handler: H) -> H:
     back. What it does elsewhere, on another database or over HTTP, is repeated after a crash.
     Raises ``TypeError`` for a coroutine function.
     """
-    if iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004  # we ask for its kind
+    function: Any = handler
+    while isinstance(function, partial):
+        function = function.func
+    if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  # we ask for its kind
         raise TypeError(
-            f"{handler!r} is asynchronous: exactly_once needs a plain function, as Django's "
-            "transactions do."
+            f"{getattr(function, '__qualname__', function)} is asynchronous: exactly_once needs a "
+            "plain function, as Django's transactions do."
         )
     return _mark(handler, EXACTLY_ONCE)
 

@@ -582,6 +582,30 @@ def test_redirect_to_https_that_misses_webhooks_passes(
     assert ids(check_redirects) == []
 
 
+@pytest.mark.parametrize("url", ["", "https://example.com", "https://wwwexample.com"])
+def test_redirect_to_www_warns(settings: Any, url: str) -> None:
+    settings.PREPEND_WWW = True
+    settings.CELLCAST_PUBLIC_URL = url
+    assert ids(check_redirects) == ["W009"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"CELLCAST_PUBLIC_URL": "https://www.example.com"},
+        {"PREPEND_WWW": False},
+        {"MIDDLEWARE": []},
+    ],
+)
+def test_redirect_to_www_that_misses_webhooks_passes(
+    settings: Any, changes: dict[str, Any]
+) -> None:
+    wrong = {"PREPEND_WWW": True, "CELLCAST_PUBLIC_URL": "https://example.com"}
+    for name, value in (wrong | changes).items():
+        setattr(settings, name, value)
+    assert ids(check_redirects) == []
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [({}, []), ({"ATOMIC_REQUESTS": False}, []), ({"ATOMIC_REQUESTS": True}, ["I001"])],

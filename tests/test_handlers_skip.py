@@ -116,6 +116,20 @@ def test_skipping_one_of_two_that_failed_does_not_tell_it_again(
     assert len(told) == 1
 
 
+@pytest.mark.parametrize("wrong", [None, "7", 7.0, True])
+def test_skip_names_the_wrong_event(event: WebhookEvent, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="event_id"):
+        skip(wrong, "first")
+    with pytest.raises(TypeError, match="event_id"):
+        skip(event, "first")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [None, 7, b"first"])
+def test_skip_names_the_wrong_handler(event: WebhookEvent, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="handler_name"):
+        skip(event.pk, wrong)
+
+
 def test_unconnected_handler_can_be_skipped(event: WebhookEvent) -> None:
     message_received.disconnect(dispatch_uid="first")
     assert skip(event.pk, "first")

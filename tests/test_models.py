@@ -704,6 +704,11 @@ def test_only_recorded_messages_are_silent() -> None:
     assert not Message.objects.silent(timedelta(hours=6)).exists()
 
 
+def test_silent_says_what_it_takes() -> None:
+    with pytest.raises(TypeError, match="older_than must be a timedelta, not int"):
+        Message.objects.silent(6)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_fresh_rows_come_from_the_writing_database(
     model: type[models.Model], settings: Any

@@ -162,8 +162,12 @@ def skip(event_id: int, handler_name: str, *, username: str = "") -> bool:
     If no other handler is unfinished, the event is done. Returns false if there is nothing to
     decide: the event is not stored or is done, or the handler has finished or is not known, by its
     connection or by a result. A process that is running it right now stops after its current
-    handler.
+    handler. Raises ``TypeError`` for an event or a function in place of its id or name.
     """
+    if type(event_id) is not int:  # nor a bool
+        raise TypeError(f"event_id is an event's id, not {type(event_id).__name__}.")
+    if not isinstance(handler_name, str):
+        raise TypeError(f"handler_name is a handler's name, not {type(handler_name).__name__}.")
     event = load(event_id)
     if event is None or not event.is_unfinished or event.has_finished(handler_name):
         return False

@@ -137,6 +137,9 @@ class MessageQuerySet(FreshQuerySet["Message"]):
 
     def silent(self, older_than: timedelta) -> Self:
         """Messages you recorded longer ago than this, with no report so far."""
+        if not isinstance(older_than, timedelta):
+            kind = type(older_than).__name__
+            raise TypeError(f"older_than must be a timedelta, not {kind}.")
         unreported = self.outbound().filter(status="", recorded_at__isnull=False)
         return unreported.filter(created_at__lte=timezone.now() - older_than)
 
