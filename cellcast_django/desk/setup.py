@@ -13,7 +13,6 @@ from django.core.checks import ERROR, WARNING, CheckMessage
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch
-from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext, override
@@ -196,7 +195,7 @@ class Setup(DeskPage):
             sent_to = webhook_of(self.request)
             tested = self.send_test(site, sent_to)
         checks = list(check_results())
-        webhooks = measure_webhooks(timezone.now())
+        webhooks = measure_webhooks()
         usernames = [entry.partition(":")[0] for entry in conf.webhook_secrets]
         content = SetupContent(
             obstacle=site.obstacle,
