@@ -139,7 +139,7 @@ class Tested:
 
     endpoint: Endpoint
     response: Response
-    findings: Sequence[Diagnosis]
+    diagnosis: Diagnosis | None
     events: Sequence[TestedEvent]
     would_opt_out: bool
     """Whether a real one would have opted somebody out, which no test does."""
@@ -234,7 +234,7 @@ class Setup(DeskPage):
         return Tested(
             endpoint=webhook.endpoint,
             response=response,
-            findings=findings(response),
+            diagnosis=diagnose(response),
             events=[
                 TestedEvent(
                     id=event.get("id"),
@@ -296,21 +296,6 @@ def handlers_that_ran(pk: Any) -> list[HandlerRow]:
     """Return each handler that ran for a test, and its result."""
     event = WebhookEvent.objects.fresh().filter(pk=pk, is_test=True).first()
     return handler_rows(event, list(event.handler_results)) if event else []
-
-
-def findings(response: Response) -> list[Diagnosis]:
-    """Return what is wrong, first of all whether the server was too busy to respond to itself."""
-    diagnosis = diagnose(response)
-    found = [] if diagnosis is None else [diagnosis]
-    if isinstance(response.error, TimeoutError):
-        problem = _("This site did not respond to itself within %(seconds)d seconds.")
-        remedy = _(
-            "A server with a single worker and thread cannot respond while it is busy with this "
-            "page (it may store the webhook afterwards). Give it two, or run "
-            "“manage.py cellcast_test_send” in a shell."
-        )
-        found.insert(0, Diagnosis("too-busy", problem % {"seconds": TIMEOUT_SECONDS}, remedy))
-    return found
 
 
 def progress(
