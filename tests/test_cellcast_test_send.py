@@ -85,7 +85,7 @@ def test_command_sends_the_example_to_its_url(site: str, webhook: Webhook) -> No
     event = WebhookEvent.objects.get()
     assert (event.endpoint, event.outcome) == (webhook.endpoint, "stored")
     assert event.username == "cellcast"
-    assert event.body.encode() == webhook.examples[0].body
+    assert event.body.encode() == webhook.body
     assert f"POST {webhook.url(site)}\n" in output
     assert "as cellcast\n" in output
     assert event.body in output

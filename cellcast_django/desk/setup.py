@@ -120,7 +120,6 @@ class Place(NamedTuple):
     url: str | None
     body: str
     handlers: Sequence[str]
-    samples: Sequence[tuple[str, Any]]
 
 
 class TestedEvent(NamedTuple):
@@ -211,9 +210,8 @@ class Setup(DeskPage):
                     url=site.urls.get(webhook.slug),
                     body=self.request.POST.get("body", "")
                     if webhook is sent_to
-                    else chosen_example(webhook, self.request),
+                    else json.dumps(webhook.example, indent=2),
                     handlers=webhook.handlers(),
-                    samples=samples(webhook),
                 )
                 for webhook in WEBHOOKS
             ],
@@ -275,21 +273,6 @@ def webhook_of(request: HttpRequest) -> Webhook:
         if webhook.endpoint == request.POST.get("endpoint"):
             return webhook
     raise BadRequest("There is no such webhook URL.")
-
-
-def chosen_example(webhook: Webhook, request: HttpRequest) -> str:
-    """Return the example that the query string names, easy to read and edit."""
-    documented, *others = webhook.examples
-    name = request.GET.get("example")
-    example = next((each for each in others if each.name == name), documented)
-    return json.dumps(example.payload, indent=2)
-
-
-def samples(webhook: Webhook) -> list[tuple[str, Any]]:
-    """Return the links to the examples, if there are several to choose from."""
-    place = f"#cellcast-send-{webhook.endpoint}-heading"
-    links = [(f"?example={each.name}{place}", each.label) for each in webhook.examples]
-    return links if len(links) > 1 else []
 
 
 def handlers_that_ran(pk: Any) -> list[HandlerRow]:

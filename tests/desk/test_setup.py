@@ -4,7 +4,6 @@ import json
 import re
 import tomllib
 from datetime import timedelta
-from html import unescape
 from operator import attrgetter
 from typing import Any
 from unittest.mock import MagicMock
@@ -242,7 +241,7 @@ def confirm(**arguments: Any) -> None:
 def test_forms_hold_the_documented_examples(operator: Client, send: MagicMock) -> None:
     bodies = every(page_of(operator), "textarea")
     sent = [json.loads(body.text or "") for body in bodies]
-    assert sent == [webhook.examples[0].payload for webhook in WEBHOOKS]
+    assert sent == [webhook.example for webhook in WEBHOOKS]
 
 
 @pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("slug"))
@@ -511,7 +510,7 @@ def test_test_send_stores_a_real_webhook(
     live_server: Any, admin_client: Client, settings: Any
 ) -> None:
     settings.CELLCAST_PUBLIC_URL = live_server.url
-    example = WEBHOOKS[0].examples[0].body.decode()
+    example = WEBHOOKS[0].body.decode()
     assert "✓ stored Event" in text_of(post(admin_client, "receive", example))
     assert Message.objects.get().body == "This is reply message"
     assert "✓ duplicate Event" in text_of(post(admin_client, "receive", example))
@@ -519,26 +518,6 @@ def test_test_send_stores_a_real_webhook(
     assert diagnosis.get("data-diagnosis") == "invalid"
     outcomes = WebhookEvent.objects.order_by("pk").values_list("outcome", flat=True)
     assert list(outcomes) == ["stored", "duplicate", "invalid"]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_mms_and_failure_examples_can_be_sent(
-    live_server: Any, admin_client: Client, settings: Any
-) -> None:
-    settings.CELLCAST_PUBLIC_URL = live_server.url
-    for word, endpoint in [("mms", "receive"), ("failed", "status")]:
-        page = admin_client.get(reverse(SETUP), {"example": word}).content.decode()
-        assert f"?example={word}#cellcast-send-{endpoint}-heading" in page
-        [body] = re.findall(
-            rf'<textarea id="cellcast-body-{endpoint}"[^>]*>(.*?)<', page, re.DOTALL
-        )
-        assert "✓ stored Event" in text_of(post(admin_client, endpoint, unescape(body)))
-
-    [picture] = Message.objects.inbound()
-    assert picture.media == ["https://media.example.com/1.jpg"]
-    assert picture.body == "Here is the form"
-    [failed] = Message.objects.outbound()
-    assert (failed.status, failed.status_history.get().reason) == ("failed", "Absent subscriber")
 
 
 def test_page_carries_no_inline_script_or_style(operator: Client, send: MagicMock) -> None:

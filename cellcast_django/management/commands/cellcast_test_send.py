@@ -115,8 +115,7 @@ def find_secret() -> str:
 
 def make_body(webhook: Webhook, data: str | None, changes: list[str]) -> bytes:
     """Return the bytes to send: the example or ``data``, with these keys changed."""
-    example = webhook.examples[0].body
-    body = example if data is None else data.encode("utf-8", "surrogateescape")
+    body = webhook.body if data is None else data.encode("utf-8", "surrogateescape")
     if not changes:
         return body
     payload = read_object(body)
