@@ -238,28 +238,15 @@ class ToAnswerPart:
 
 
 @shown
-class LastRecovery:
-    """When recovery last ran, what it found, and whether it has a key."""
-
-    has_key: bool
-    at: datetime | None
-    lists: list[tuple[str | Promise, str | Promise, bool]]
-    """Of each of Cellcast's lists: its name, what was found, and whether it was not read whole."""
-
-    @classmethod
-    def of_now(cls) -> "LastRecovery":
-        run = CommandRun.objects.filter(command=CommandRun.Command.RECOVER).first()
-        found = [] if run is None else list(lists(run.summary))
-        return cls(bool(conf.api_key), run.ran_at if run else None, found)
-
-
-@shown
 class RecoveryPart:
     """How many messages are silent, what recovery last found, and the credit it has read."""
 
     silent: LinkedCount
     badge: SafeString
-    last: LastRecovery
+    has_key: bool
+    ran_at: datetime | None
+    lists: list[tuple[str | Promise, str | Promise, bool]]
+    """Of each of Cellcast's lists: its name, what was found, and whether it was not read whole."""
     credit: Credit | None
 
     @classmethod
@@ -267,9 +254,14 @@ class RecoveryPart:
         if not viewer.views_all_of(Message):
             return None
         count = count_silent(StatusFilter.SILENT_AFTER)
-        silent = LinkedCount(count, f"{viewer.url(Message, 'changelist')}?status=silent")
-        shown = badge(Tone.OPEN if count else Tone.QUIET, _("no report"))
-        return cls(silent, shown, LastRecovery.of_now(), last_credit())
+        return cls(
+            silent=LinkedCount(count, f"{viewer.url(Message, 'changelist')}?status=silent"),
+            badge=badge(Tone.OPEN if count else Tone.QUIET, _("no report")),
+            has_key=bool(conf.api_key),
+            ran_at=CommandRun.last(CommandRun.Command.RECOVER),
+            lists=list(lists(CommandRun.last_summary(CommandRun.Command.RECOVER))),
+            credit=last_credit(),
+        )
 
 
 def lists(

@@ -22,7 +22,6 @@ from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted
 from cellcast_django.checks import CHECKS
 from cellcast_django.conf import conf, is_base_url
-from cellcast_django.desk.overview import LastRecovery
 from cellcast_django.desk.page import DeskPage, url_of_page
 from cellcast_django.diagnostics.diagnosis import Diagnosis, diagnose
 from cellcast_django.diagnostics.test_send import (
@@ -158,7 +157,6 @@ class SetupContent:
 
     obstacle: Promise | None
     username: str
-    usernames: Sequence[str]
     secrets: Sequence[tuple[str, datetime | None, int]]
     """The usernames, when each was last used, and how many passwords each has now."""
     checks: Sequence[CheckResult]
@@ -166,7 +164,6 @@ class SetupContent:
     """The steps: whether each is done, its name, and when it was."""
     has_tests: bool
     places: Sequence[Place]
-    recovery: LastRecovery
     tested: Tested | None
     overview_url: str
 
@@ -195,11 +192,9 @@ class Setup(DeskPage):
             tested = self.send_test(site, sent_to)
         checks = list(check_results())
         webhooks = measure_webhooks()
-        usernames = [entry.partition(":")[0] for entry in conf.webhook_secrets]
         content = SetupContent(
             obstacle=site.obstacle,
             username=site.secret.partition(":")[0],
-            usernames=list(dict.fromkeys(usernames)),
             secrets=list(secrets_in_use(webhooks)),
             checks=checks,
             progress=list(progress(checks, webhooks)),
@@ -215,7 +210,6 @@ class Setup(DeskPage):
                 )
                 for webhook in WEBHOOKS
             ],
-            recovery=LastRecovery.of_now(),
             tested=tested,
             overview_url=url_of_page(self.viewer, "overview"),
         )
