@@ -92,8 +92,8 @@ REASONS = {
         "hours",
     ),
     Light.QUIET: _(
-        "Silence is usual: in the same %(hours)d hours, in at least one of the last weeks, fewer "
-        "than %(events)d events came."
+        "Silence is usual: in at least one of the last weeks, fewer than %(events)d events came "
+        "in the same %(hours)d hours."
     ),
     Light.TOO_EARLY: _("There is no week of webhooks to compare with yet."),
     Light.SILENT: ngettext_lazy(
