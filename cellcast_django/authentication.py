@@ -7,9 +7,6 @@ import logging
 import time
 from dataclasses import dataclass
 from hashlib import sha256
-from ipaddress import ip_address
-from math import inf
-from threading import Lock
 
 from django.utils.translation import gettext_lazy as _
 from rest_framework.authentication import BaseAuthentication
@@ -19,6 +16,9 @@ from rest_framework.request import Request
 from cellcast_django.conf import conf
 
 logger = logging.getLogger("cellcast_django")
+
+SECONDS_BETWEEN_LINES = 5  # of the log, about refused webhooks
+_next_line_at = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class WebhookAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[WebhookSender, None]:
         username = matching_username(request.META.get("HTTP_AUTHORIZATION", ""))
         if username is None:
-            _refusals.log(request.META.get("REMOTE_ADDR", ""))
+            _log_refusal()
             raise AuthenticationFailed(_("Wrong or missing username and password."))
         return WebhookSender(username), None
 
@@ -51,48 +51,15 @@ class WebhookAuthentication(BaseAuthentication):
         return 'Basic realm="Cellcast webhook", charset="UTF-8"'
 
 
-class RefusalLog:
-    """Logs refused webhooks with their remote address, and nothing of what was sent.
+def _log_refusal() -> None:
+    """Log a refused webhook, and nothing of what was sent.
 
-    At most ``MAX_LINES`` per ``WINDOW_SECONDS`` in each process, so that a stranger cannot fill a
-    disk; the first line after that says how many were left out.
+    One line in ``SECONDS_BETWEEN_LINES`` in each process: a stranger must not fill a disk.
     """
-
-    MAX_LINES = 10
-    WINDOW_SECONDS = 60
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._since = -inf
-        self._refused = 0
-
-    def log(self, remote_address: str) -> None:
-        now = time.monotonic()
-        with self._lock:
-            left_out = 0
-            if now - self._since >= self.WINDOW_SECONDS:
-                left_out = max(0, self._refused - self.MAX_LINES)
-                self._since, self._refused = now, 0
-            self._refused += 1
-            is_too_many = self._refused > self.MAX_LINES
-        if left_out:
-            logger.warning("%d more webhooks were refused before this one.", left_out)
-        if not is_too_many:
-            logger.warning(
-                "A webhook from %s was refused: wrong or missing username and password.",
-                _ip_address(remote_address),
-            )
-
-
-def _ip_address(text: str) -> str:
-    """Return the address, or "unknown": some servers take it from what a stranger sent."""
-    try:
-        return str(ip_address(text.partition("%")[0]))  # a zone of any length follows the "%"
-    except ValueError:
-        return "unknown"
-
-
-_refusals = RefusalLog()
+    global _next_line_at
+    if time.monotonic() >= _next_line_at:
+        _next_line_at = time.monotonic() + SECONDS_BETWEEN_LINES
+        logger.warning("A webhook was refused: wrong or missing username and password.")
 
 
 def matching_username(header: str) -> str | None:

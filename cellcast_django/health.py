@@ -1,8 +1,8 @@
 """Webhook health: whether webhooks arrive as usual, what is unfinished, and what was delivered."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from django.db import connections, models
 from django.db.models import Count, Min
 from django.db.models.functions import Left
 from django.utils import timezone
-from django.utils.translation import gettext, gettext_lazy as _, ngettext
+from django.utils.translation import gettext_lazy as _, ngettext_lazy
 
 from cellcast_django.conf import conf
 from cellcast_django.diagnostics.test_send import of_tests
@@ -84,6 +84,32 @@ class Light(models.TextChoices):
         return self in (Light.SILENT, Light.UNREPORTED)
 
 
+REASONS = {
+    Light.NEVER: _("No webhook has arrived."),
+    Light.RECEIVING: ngettext_lazy(
+        "A webhook came in the last hour.",
+        "A webhook came in the last %(hours)d hours.",
+        "hours",
+    ),
+    Light.QUIET: _(
+        "Silence is usual: in at least one of the last weeks, fewer than %(events)d events came "
+        "in the same %(hours)d hours."
+    ),
+    Light.TOO_EARLY: _("There is no week of webhooks to compare with yet."),
+    Light.SILENT: ngettext_lazy(
+        "Nothing came in the last hour. In the same hour of the last weeks, at least %(events)d "
+        "events came each time.",
+        "Nothing came in the last %(hours)d hours. In the same hours of the last weeks, at least "
+        "%(events)d events came each time.",
+        "hours",
+    ),
+    Light.UNREPORTED: _(
+        "At least %(unreported)d messages were sent over an hour ago, and no report has come since."
+    ),
+}
+"""What each light compares, in words."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookHealth:
     """How webhooks arrive on one URL."""
@@ -91,13 +117,9 @@ class WebhookHealth:
     endpoint: Endpoint
     last_at: datetime | None
     """``None`` if none of the newest 10,000 events of each kind came to it."""
-    received: int
-    """How many events it has received since the given time, among the same events."""
-    received_more: bool
-    """Whether it may have received more, because all 10,000 of a kind are that recent."""
     light: Light
     reason: str
-    """What the light compares, in words."""
+    """One of ``REASONS``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,7 +277,7 @@ def measure_health() -> Health:
     events, tests = _events_since(start)
     return Health(
         measured_at=now,
-        webhooks=measure_webhooks(start),
+        webhooks=measure_webhooks(),
         handlers=measure_handlers(),
         replies=measure_replies(),
         deliveries=_deliveries_since(start),
@@ -280,7 +302,7 @@ def last_credit() -> Credit | None:
     return Credit(sms=read["sms"], mms=read["mms"], read_at=time_of(read["read_at"]))
 
 
-def _real_events() -> WebhookEventQuerySet:
+def real_events() -> WebhookEventQuerySet:
     """Return all events but our own tests. Needs no rows: the indexes have the keys."""
     return WebhookEvent.objects.fresh().exclude(
         pk__in=WebhookEvent.objects.fresh().filter(is_test=True).values("pk")
@@ -289,80 +311,49 @@ def _real_events() -> WebhookEventQuerySet:
 
 def count_invalid() -> int:
     """Count the events that could not be understood and need attention, without Test Sends."""
-    return _real_events().invalid().count()
+    return real_events().invalid().count()
 
 
 # Webhooks, and whether they arrive as usual
 
 
-def measure_webhooks(start: datetime) -> Webhooks:
-    """Measure what has arrived, since ``start`` too, on each URL.
+def measure_webhooks() -> Webhooks:
+    """Measure what has arrived on each URL.
 
     The cost does not grow with the traffic. May raise ``django.db.Error``.
     """
     now = timezone.now()
-    uses = _last_uses(start)
-    by_kind: Counter[str] = Counter()
-    for use in uses:
-        by_kind[use.kind] += use.events_since
+    uses = _last_uses()
     weeks = _usual_hours(now)
     reports = [use.received_at for use in uses if use.kind == WebhookEvent.Kind.STATUS]
     is_unreported = _is_unreported(now, max(reports, default=None))
     urls = {}
     for endpoint in (each.endpoint for each in WEBHOOKS):
-        own = [use for use in uses if use.endpoint == endpoint]
-        last_at = max((use.received_at for use in own), default=None)
-        light, reason = _light(last_at, now, [hours.get(endpoint) for hours in weeks])
+        last_at = max((use.received_at for use in uses if use.endpoint == endpoint), default=None)
+        light, hours = _light(last_at, now, [hours.get(endpoint) for hours in weeks])
         if endpoint == Endpoint.STATUS and is_unreported:
             light = Light.UNREPORTED
-            reason = gettext(
-                "At least %(count)d messages were sent over an hour ago, and no report has come "
-                "since."
-            ) % {"count": MIN_UNREPORTED}
+        values = {"hours": hours, "events": MIN_EVENTS, "unreported": MIN_UNREPORTED}
         urls[endpoint] = WebhookHealth(
-            endpoint=endpoint,
-            last_at=last_at,
-            received=sum(use.events_since for use in own),
-            received_more=any(by_kind[use.kind] >= MAX_EVENTS_PER_KIND for use in own),
-            light=light,
-            reason=reason,
+            endpoint=endpoint, last_at=last_at, light=light, reason=REASONS[light] % values
         )
-    last_use_of = {use.username: use.received_at for use in uses}
-    return Webhooks(urls=urls, last_use_of=last_use_of)
+    return Webhooks(urls=urls, last_use_of={use.username: use.received_at for use in uses})
 
 
 def _light(
     last_at: datetime | None, now: datetime, weeks: Sequence[int | None]
-) -> tuple[Light, str]:
+) -> tuple[Light, int]:
     """Compare the last webhook with the hours within which enough came in each past week."""
     if last_at is None:
-        return Light.NEVER, gettext("No webhook has arrived.")
+        return Light.NEVER, 0
     known = [hours for hours in weeks if hours is not None]
-    hours = max(known) if weeks and len(known) == len(weeks) else None
-    if now - last_at <= timedelta(hours=hours or HOURS[0]):
-        reason = ngettext(
-            "A webhook came in the last hour.",
-            "A webhook came in the last %(hours)d hours.",
-            hours or HOURS[0],
-        )
-        return Light.RECEIVING, reason % {"hours": hours or HOURS[0]}
+    is_usual = bool(weeks) and len(known) == len(weeks)
+    hours = max(known) if is_usual else HOURS[0]
+    if now - last_at <= timedelta(hours=hours):
+        return Light.RECEIVING, hours
     if not weeks:
-        return Light.TOO_EARLY, gettext("There is no week of webhooks to compare with yet.")
-    values = {"hours": hours or HOURS[-1], "count": MIN_EVENTS}
-    if hours is None:
-        reason = gettext(
-            "Silence is usual: in the same %(hours)d hours, in at least one of the last weeks, "
-            "fewer than %(count)d events came."
-        )
-        return Light.QUIET, reason % values
-    reason = ngettext(
-        "Nothing came in the last hour. In the same hour of the last weeks, at least %(count)d "
-        "events came each time.",
-        "Nothing came in the last %(hours)d hours. In the same hours of the last weeks, at least "
-        "%(count)d events came each time.",
-        hours,
-    )
-    return Light.SILENT, reason % values
+        return Light.TOO_EARLY, 0
+    return (Light.SILENT, hours) if is_usual else (Light.QUIET, HOURS[-1])
 
 
 def _usual_hours(now: datetime) -> list[dict[Endpoint, int]]:
@@ -423,21 +414,17 @@ def _newest_between(begin: datetime, end: datetime) -> list[Any]:
     return list(WebhookEvent.objects.fresh().raw(sql, values))
 
 
-def _last_uses(start: datetime) -> list[Any]:
-    """Return the last use of each kind, URL and username, oldest first; count since ``start``.
+def _last_uses() -> list[Any]:
+    """Return the last use of each kind, URL and username, oldest first.
 
     Scans the newest events of each kind, so that a quiet kind reaches further back.
     """
     sql = (
-        "SELECT MAX(id) AS id, kind, endpoint, username, MAX(received_at) AS received_at,"  # noqa: S608
-        " COUNT(CASE WHEN received_at >= %(start)s THEN 1 END) AS events_since"
+        "SELECT MAX(id) AS id, kind, endpoint, username, MAX(received_at) AS received_at"  # noqa: S608
         f" FROM ({_newest_of_each_kind()}) AS newest WHERE {_IS_WEBHOOK}"
         " GROUP BY kind, endpoint, username ORDER BY 5"
     )
-    adapt = connections[database_alias()].ops.adapt_datetimefield_value
-    return list(
-        WebhookEvent.objects.fresh().raw(sql, {"limit": MAX_EVENTS_PER_KIND, "start": adapt(start)})
-    )
+    return list(WebhookEvent.objects.fresh().raw(sql, {"limit": MAX_EVENTS_PER_KIND}))
 
 
 def _newest_of_each_kind(condition: str = "") -> str:
@@ -460,57 +447,17 @@ def _newest_of_each_kind(condition: str = "") -> str:
 
 def measure_handlers() -> Handlers:
     """Measure what handlers have not finished. May raise ``django.db.Error``."""
-    pending = _real_events().pending().aggregate(n=Count("pk"), due=Min("next_run_at"))
-    retrying = _real_events().retrying().count() if pending["n"] else 0
+    pending = real_events().pending().aggregate(n=Count("pk"), due=Min("next_run_at"))
+    retrying = real_events().retrying().count() if pending["n"] else 0
     due_at = pending["due"]
     return Handlers(
         retrying=retrying,
         waiting=max(0, pending["n"] - retrying),
-        failed=_real_events().failed().count(),
+        failed=real_events().failed().count(),
         overdue=age(due_at) if due_at else timedelta(),
         oldest_due_at=due_at,
         ran_at=CommandRun.last(CommandRun.Command.RUN_HANDLERS),
     )
-
-
-@dataclass(repr=False)
-class FailingHandler:
-    """The events that one handler keeps from being done."""
-
-    name: str
-    """Empty for failed events without a handler that is connected in this process."""
-    failed: int = 0
-    """Those that no attempt is planned for; it may never have run for them."""
-    retrying: int = 0
-    error: str = ""
-    """The newest one; empty if it has not run yet."""
-    last_at: datetime | None = None
-    """When it was raised."""
-    first_at: datetime | None = None
-    """When the oldest of these events arrived."""
-    errors: Counter[str] = field(default_factory=Counter)
-    """How many events each error was raised for, by its text."""
-
-
-def failing_handlers() -> list[FailingHandler]:
-    """Return the handlers that have failed, or that nothing calls for an event, by name.
-
-    Scans up to ``MAX_UNFINISHED`` events of each state, the newest.
-    """
-    found: dict[str, FailingHandler] = {}
-    for event in held_up(_real_events()):
-        for name, error in event.errors.items():
-            handler = found.setdefault(name, FailingHandler(name))
-            handler.failed += event.has_ended
-            handler.retrying += not event.has_ended
-            handler.first_at = min(handler.first_at or event.received_at, event.received_at)
-            if not error:
-                continue
-            handler.errors[error] += 1
-            at = time_of(event.results[name]["at"])
-            if handler.last_at is None or handler.last_at < at:
-                handler.error, handler.last_at = error, at
-    return sorted(found.values(), key=lambda handler: (not handler.name, handler.name))
 
 
 class HeldUp(NamedTuple):
@@ -533,10 +480,13 @@ def held_up(events: WebhookEventQuerySet) -> Iterator[HeldUp]:
     ``MAX_NOT_RUN`` are looked at.
     """
     not_run = []
+    states = [
+        events.failed().order_by("-pk"),
+        events.pending().order_by("-next_run_at", "-outcome", "-pk"),  # as the index has it
+    ]
     columns = "pk", "received_at", "next_run_at", "handler_results"
-    for pk, received_at, next_run_at, results in newest_unfinished(
-        events, MAX_UNFINISHED, *columns
-    ):
+    newest = (state.values_list(*columns)[:MAX_UNFINISHED] for state in states)
+    for pk, received_at, next_run_at, results in chain.from_iterable(newest):
         if errors := errors_of(results):
             yield HeldUp(pk, received_at, next_run_at is None, results, errors)
         elif next_run_at is None:
@@ -558,17 +508,6 @@ def slowest_handlers() -> list[SlowHandler]:
             longest[name] = max(seconds, longest.get(name, 0))
     found = [SlowHandler(handler=name, seconds=seconds) for name, seconds in longest.items()]
     return sorted(found, key=lambda each: (-each.seconds, each.handler))[:MAX_SLOWEST]
-
-
-def newest_unfinished(
-    events: WebhookEventQuerySet, count: int, *columns: str
-) -> Iterable[tuple[Any, ...]]:
-    """Return these columns of the newest failed events, then of the newest pending ones."""
-    states = [
-        events.failed().order_by("-pk"),
-        events.pending().order_by("-next_run_at", "-outcome", "-pk"),  # as the index has it
-    ]
-    return chain.from_iterable(state.values_list(*columns)[:count] for state in states)
 
 
 # Messages

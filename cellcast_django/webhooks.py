@@ -21,26 +21,12 @@ from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import (
     UNREAD_KEYS,
     Endpoint,
-    mms_payload,
     opt_out_payload,
     read_element,
     reply_payload,
     status_payload,
 )
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """A payload to try, by its name in the setup page's query string."""
-
-    name: str
-    label: Promise
-    payload: Mapping[str, Any]
-
-    @property
-    def body(self) -> bytes:
-        return json.dumps(self.payload).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +38,12 @@ class Webhook:
     url_name: str
     """Its name in the namespace ``cellcast_django``, and its path below the host's prefix."""
     takes: Promise
-    examples: tuple[Example, ...]
-    """The first is the documented one."""
+    example: Mapping[str, Any]
+    """The documented payload."""
     news: str
-    """The key of the documented example that has to change for it to be no duplicate."""
+    """The key of the example that has to change for it to be no duplicate."""
     signal: FactSignal | None
-    """Sent for the documented example; ``None`` if events are only kept."""
+    """Sent for the example; ``None`` if events are only kept."""
     sender: type[models.Model]
 
     @property
@@ -70,6 +56,11 @@ class Webhook:
         """How Cellcast's dashboard names it."""
         return str(self.endpoint.label)
 
+    @property
+    def body(self) -> bytes:
+        """The example, as it is sent."""
+        return json.dumps(self.example).encode()
+
     def path(self) -> str:
         """Return its path in the project's URLs. Raises ``NoReverseMatch``."""
         return reverse(f"cellcast_django:{self.url_name}")
@@ -79,7 +70,7 @@ class Webhook:
         return base_url.rstrip("/") + self.path()
 
     def handlers(self) -> list[str]:
-        """Return the names of the handlers that are called for the documented example."""
+        """Return the names of the handlers that are called for the example."""
         return list(handlers_by_name(self.signal, self.sender)) if self.signal else []
 
 
@@ -88,10 +79,7 @@ WEBHOOKS = (
         endpoint=Endpoint.RECEIVE,
         url_name="webhook-receiver",
         takes=_("replies"),
-        examples=(
-            Example(name="reply", label=_("reply"), payload=reply_payload()),
-            Example(name="mms", label=_("reply with a picture (MMS)"), payload=mms_payload()),
-        ),
+        example=reply_payload(),
         news="message",
         signal=message_received,
         sender=Message,
@@ -100,16 +88,7 @@ WEBHOOKS = (
         endpoint=Endpoint.STATUS,
         url_name="webhook-status",
         takes=_("delivery reports"),
-        examples=(
-            Example(name="delivered", label=_("delivered"), payload=status_payload()),
-            Example(
-                name="failed",
-                label=_("failed, with a reason"),
-                payload=status_payload(
-                    _id="66b5b93b1e2c012dfe964001", status="failed", reason="Absent subscriber"
-                ),
-            ),
-        ),
+        example=status_payload(),
         news="_id",
         signal=status_changed,
         sender=Message,
@@ -118,7 +97,7 @@ WEBHOOKS = (
         endpoint=Endpoint.OPT_OUT,
         url_name="webhook-opt-out",
         takes=_("opt-outs"),
-        examples=(Example(name="opt-out", label=_("opt-out"), payload=opt_out_payload()),),
+        example=opt_out_payload(),
         news="contact",
         signal=opt_out_received,
         sender=WebhookEvent,
@@ -141,10 +120,9 @@ def known_keys() -> frozenset[str]:
             return super().get(key, default)
 
     for webhook in WEBHOOKS:
-        for payload in (example.payload for example in webhook.examples):
-            for left_out in ("", *payload):
-                element = Asked({k: v for k, v in payload.items() if k != left_out})
-                read_element(element, "", webhook.endpoint)
+        for left_out in ("", *webhook.example):
+            element = Asked({k: v for k, v in webhook.example.items() if k != left_out})
+            read_element(element, "", webhook.endpoint)
     return frozenset(known)
 
 

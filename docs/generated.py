@@ -183,7 +183,7 @@ def options_table(name: str) -> str:
         for option in parser._actions
         if option.dest not in inherited
     ]
-    return index("command", [name]) + table("option|meaning", rows)
+    return index("command", [name]) + (table("option|meaning", rows) if rows else "No options.\n")
 
 
 def _usage(option: Any) -> str:

@@ -18,7 +18,7 @@ from cellcast_django.management.terminal import parse_duration
         ("12w", timedelta(weeks=12)),
         ("007d", timedelta(days=7)),
         (" 1d\n", timedelta(days=1)),
-        ("5000w", timedelta(weeks=5_000)),
+        ("9999w", timedelta(weeks=9_999)),
     ],
 )
 def test_duration_is_a_number_and_a_unit(text: str, duration: timedelta) -> None:
@@ -27,21 +27,15 @@ def test_duration_is_a_number_and_a_unit(text: str, duration: timedelta) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["", "d", "90", "90 d", "90D", "0d", "000h", "-1d", "1.5h", "90days", "1d1h", "٣d", "1000000w"],
+    ["", "d", "90", "90 d", "90D", "0d", "000h", "-1d", "1.5h", "90days", "1d1h", "٣d", "10000w"],
 )
 def test_malformed_duration_is_refused_naming_the_units(text: str) -> None:
     with pytest.raises(ArgumentTypeError) as raised:
         parse_duration(text)
     assert str(raised.value) == (
-        f'"{text}" is not a duration: write a whole number above zero and a unit, one of m '
-        "(minutes), h (hours), d (days), w (weeks)."
+        f'"{text}" is not a duration: write a whole number from 1 to 9999 and a unit, one of '
+        "m (minutes), h (hours), d (days), w (weeks)."
     )
-
-
-@pytest.mark.parametrize("text", ["6000w", "999999w", "999999d"])
-def test_duration_over_a_century_is_refused(text: str) -> None:
-    with pytest.raises(ArgumentTypeError, match="a hundred years"):
-        parse_duration(text)
 
 
 def test_caller_chooses_the_units() -> None:

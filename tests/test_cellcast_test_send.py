@@ -5,7 +5,6 @@ import json
 import socket
 from io import StringIO
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,7 +85,7 @@ def test_command_sends_the_example_to_its_url(site: str, webhook: Webhook) -> No
     event = WebhookEvent.objects.get()
     assert (event.endpoint, event.outcome) == (webhook.endpoint, "stored")
     assert event.username == "cellcast"
-    assert event.body.encode() == webhook.examples[0].body
+    assert event.body.encode() == webhook.body
     assert f"POST {webhook.url(site)}\n" in output
     assert "as cellcast\n" in output
     assert event.body in output
@@ -155,15 +154,6 @@ def test_data_option_replaces_the_example(site: str) -> None:
     assert Message.objects.get().body == "ja"
 
 
-def test_set_option_takes_json_values(site: str) -> None:
-    run("receive", "--set", "message=", "--set", 'media:=["https://media.example.com/1.jpg"]')
-    run("status", "--set", "status=failed", "--set", "reason=no such number", "--set", "mms:=false")
-    reply, report = Message.objects.order_by("pk")
-    assert (reply.body, reply.media) == ("", ["https://media.example.com/1.jpg"])
-    assert report.status_history.get().reason == "no such number"
-    assert json.loads(WebhookEvent.objects.latest("pk").body)["mms"] is False
-
-
 def test_set_option_changes_data(site: str) -> None:
     run("receive", "--data", '{"_id": 1, "reply": "?"}', "--set", "reply=ja")
     assert WebhookEvent.objects.get().body == '{"_id": 1, "reply": "ja"}'
@@ -176,25 +166,14 @@ def test_data_option_need_not_be_json(site: str) -> None:
     assert WebhookEvent.objects.get().error in output
 
 
-def test_data_option_reads_a_file(site: str, tmp_path: Path) -> None:
-    file = tmp_path / "payload"
-    file.write_bytes(b"\xff\x1b[31m")
-    output = run_and_fail("receive", "--data", f"@{file}")
-    assert WebhookEvent.objects.get().body == "\\xff\x1b[31m"
-    assert "\\xff [31m" in output
-
-
 @pytest.mark.usefixtures("site")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--data", "@/no/such/file"], "/no/such/file"),
         (["--data", "hello", "--set", "source=b"], "JSON object"),
         (["--data", "[]", "--set", "source=b"], "JSON object"),
         (["--data", "[" * 100_000, "--set", "source=b"], "JSON object"),
         (["--set", "status"], "write KEY=VALUE"),
-        (["--set", "media:=[1"], "not JSON"),
-        (["--set", "media:=" + "[" * 100_000], "not JSON"),
     ],
 )
 def test_unusable_options_are_refused(arguments: list[str], words: str) -> None:
@@ -249,19 +228,6 @@ def test_command_uses_the_first_secret(site: str, settings: Any) -> None:
     assert WebhookEvent.objects.get().username == "new"
 
 
-def test_secret_option_is_used(site: str) -> None:
-    output = run_and_fail("receive", "--secret", f"other:{PASSWORD}")
-    assert "as other\n" in output
-    assert PROBLEMS["secret-refused"] in output
-    assert not WebhookEvent.objects.exists()
-
-
-def test_malformed_secret_option_is_refused(settings: Any) -> None:
-    settings.CELLCAST_PUBLIC_URL = "http://127.0.0.1"
-    with pytest.raises(CommandError, match="must be USERNAME:PASSWORD"):
-        run("receive", "--secret", "word")
-
-
 def test_missing_secret_is_reported(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "http://127.0.0.1"
     settings.CELLCAST_WEBHOOK_SECRETS = ["secret"]
@@ -281,7 +247,7 @@ def test_redirect_is_diagnosed(site: str, settings: Any) -> None:
 
 def test_missing_response_is_diagnosed(closed_port: int) -> None:
     output = run_and_fail("receive", "--url", f"http://127.0.0.1:{closed_port}")
-    assert PROBLEMS["nothing-listens"] in output
+    assert PROBLEMS["no-response"] in output
     assert " after " not in output
 
 

@@ -48,22 +48,20 @@ JSON = "Content-Type: application/json"
 
 
 [STATUS] = [each for each in WEBHOOKS if each.slug == "status"]
-REPORT = STATUS.examples[0].body
+REPORT = STATUS.body
 
 
 @pytest.mark.parametrize(
     "webhook", [each for each in WEBHOOKS if each.endpoint.reader], ids=attrgetter("slug")
 )
-@pytest.mark.parametrize("position", [0, -1])
-def test_app_stores_each_example(live_server: Any, webhook: Webhook, position: int) -> None:
-    example = webhook.examples[position].body
-    response = post_as_cellcast(webhook.url(live_server.url), example, SECRET, timeout=5)
+def test_app_stores_each_example(live_server: Any, webhook: Webhook) -> None:
+    response = post_as_cellcast(webhook.url(live_server.url), webhook.body, SECRET, timeout=5)
     assert response.is_accepted
     assert diagnose(response) is None
     event = WebhookEvent.objects.get()
     assert response.events == [{"id": event.pk, "outcome": "stored"}]
     assert event.endpoint == webhook.endpoint
-    assert event.body.encode() == example
+    assert event.body.encode() == webhook.body
     assert event.is_test
 
 
@@ -182,10 +180,6 @@ def test_redirect_has_a_cause(ask: Ask, location: str, identity: str) -> None:
 
 LOGIN_PAGE = "<html><form><input name=p type='password'></form></html>"
 PROXY = "nginx/1.26"
-APACHE = (
-    "Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />\n"
-    "Instead use the HTTPS scheme to access this URL, please."
-)
 
 
 @pytest.mark.parametrize(
@@ -200,27 +194,18 @@ APACHE = (
         ("200 OK", JSON, "[" * 10_000, "another-app"),
         ("204 No Content", "X-Nothing: 1", "", "another-app"),
         ("200 OK", "Content-Type: text/plain", "OK", "another-app"),
-        (
-            "400 Bad Request",
-            HTML,
-            "The plain HTTP request was sent to HTTPS port",
-            "https-expected",
-        ),
-        ("400 Bad Request", HTML, APACHE, "https-expected"),
         ("400 Bad Request", JSON, "{}", "unknown"),
         ("401 Unauthorized", 'WWW-Authenticate: Basic realm="Staging"', "", "refused-in-front"),
         ("403 Forbidden", "Server: cloudflare", "Attention required", "refused-in-front"),
         ("405 Method Not Allowed", "Allow: GET", "", "wrong-path"),
-        ("411 Length Required", HTML, PROXY, "length-required"),
         ("413 Content Too Large", HTML, PROXY, "body-too-large"),
         ("429 Too Many Requests", HTML, PROXY, "refused-in-front"),
-        ("500 Internal Server Error", HTML, "<h1>Server Error (500)</h1>", "server-failed"),
+        ("500 Internal Server Error", HTML, "<h1>Server Error (500)</h1>", "unknown"),
         ("502 Bad Gateway", HTML, PROXY, "app-down"),
         ("503 Service Unavailable", HTML, PROXY, "app-down"),
         ("504 Gateway Timeout", HTML, PROXY, "app-down"),
         ("521 Web server is down", "Server: cloudflare", "", "app-down"),
         ("526 Invalid SSL certificate", "Server: cloudflare", "", "app-down"),
-        ("507 Insufficient Storage", HTML, "", "server-failed"),
         ("418 I'm a teapot", HTML, "", "unknown"),
         ("304 Not Modified", HTML, "", "unknown"),
     ],
@@ -240,7 +225,6 @@ def test_response_of_another_server_is_diagnosed(
         (200, {}, b"<title>" * 9_000),
         (200, {}, b"<input" * 10_000),
         (200, {}, b"<input type=" * 5_000),
-        (400, {}, b"HTTP request" * 5_000),
         (503, {}, b"retry-after: " * 5_000),
         (503, {f"x-{n}": "retry-after: " * 75 for n in range(90)}, b""),
         (302, {"location": "/?next" * 150}, b""),
@@ -286,7 +270,7 @@ def test_closed_port_is_diagnosed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     found = diagnosed(post_as_cellcast(f"http://127.0.0.1:{port}/sms", b"{}", SECRET, timeout=5))
-    assert found.id == "nothing-listens"
+    assert found.id == "no-response"
 
 
 def test_missing_tls_is_diagnosed() -> None:
@@ -311,7 +295,7 @@ def test_missing_tls_is_diagnosed() -> None:
         (socket.gaierror(-2, "Name or service not known"), "host-not-in-dns"),
         (ssl.SSLCertVerificationError("self-signed certificate"), "certificate-invalid"),
         (ConnectionResetError(104, "Connection reset by peer"), "no-response"),
-        (OSError(101, "Network is unreachable"), "unreachable"),
+        (OSError(101, "Network is unreachable"), "no-response"),
     ],
 )
 def test_failed_connection_is_diagnosed(

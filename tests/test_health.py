@@ -18,11 +18,12 @@ from cellcast_django.health import (
     Light,
     SlowHandler,
     count_silent,
-    failing_handlers,
+    held_up,
     measure_handlers,
     measure_health,
     measure_replies,
     measure_webhooks,
+    real_events,
     slowest_handlers,
 )
 from cellcast_django.models import Message, WebhookEvent
@@ -59,7 +60,7 @@ def test_health_has_the_last_webhook_of_each_url(client: WebhookClient) -> None:
     client.status()
     client.status()
     receive, _, status = WebhookEvent.objects.order_by("pk").values_list("received_at", flat=True)
-    webhooks = measure_webhooks(ago(days=1))
+    webhooks = measure_webhooks()
     last = dict.fromkeys((webhook.endpoint for webhook in WEBHOOKS), None)
     last |= {Endpoint.RECEIVE: receive, Endpoint.STATUS: status}
     assert {endpoint: url.last_at for endpoint, url in webhooks.urls.items()} == last
@@ -71,41 +72,32 @@ def test_event_of_any_kind_counts_for_its_url(kind: WebhookEvent.Kind) -> None:
     """An opt-out may come to the Receive URL, and rubbish to any."""
     WebhookEventFactory.create(endpoint="opt_out", kind=kind, received_at=ago(days=2))
     event = WebhookEventFactory.create(endpoint="opt_out", kind=kind, received_at=ago(days=1))
-    urls = measure_webhooks(ago(days=1)).urls
+    urls = measure_webhooks().urls
     assert urls[Endpoint.OPT_OUT].last_at == event.received_at
 
 
 def test_health_has_the_last_use_of_each_username() -> None:
     for username, hours in (("old", 50), ("new", 2), ("old", 9)):
         WebhookEventFactory.create(username=username, received_at=ago(hours=hours))
-    uses = measure_webhooks(ago(days=1)).last_use_of
+    uses = measure_webhooks().last_use_of
     since = {name: round((timezone.now() - used) / HOUR) for name, used in uses.items()}
     assert since == {"old": 9, "new": 2}
 
 
-def test_events_are_counted_by_url_since_a_time() -> None:
-    WebhookEventFactory.create_batch(2, received_at=ago(hours=1))
-    WebhookEventFactory.create(invalid=True, endpoint="receive", received_at=ago(hours=1))
-    WebhookEventFactory.create(opt_out=True, received_at=ago(hours=3))
-    urls = measure_webhooks(ago(hours=2)).urls
-    received = {each: url.received for each, url in urls.items() if url.received}
-    assert received == {Endpoint.RECEIVE: 1, Endpoint.STATUS: 2}
-    assert not any(url.received_more for url in urls.values())
-
-
-def test_events_of_a_url_are_counted_up_to_a_limit_for_each_kind() -> None:
-    add_copies(WebhookEventFactory.create(received_at=ago(hours=1)), health.MAX_EVENTS_PER_KIND)
-    WebhookEventFactory.create(reply=True, received_at=ago(hours=1))
-    urls = measure_webhooks(ago(hours=2)).urls
-    received = {each: url.received for each, url in urls.items() if url.received}
-    assert received == {Endpoint.RECEIVE: 1, Endpoint.STATUS: health.MAX_EVENTS_PER_KIND}
-    assert [each for each, url in urls.items() if url.received_more] == [Endpoint.STATUS]
+def test_last_webhook_is_looked_for_among_the_newest_of_each_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "MAX_EVENTS_PER_KIND", 2)
+    WebhookEventFactory.create(endpoint="receive", received_at=ago(days=3))
+    reply = WebhookEventFactory.create(reply=True, endpoint="receive", received_at=ago(days=4))
+    WebhookEventFactory.create_batch(2, received_at=ago(days=1))
+    assert measure_webhooks().urls[Endpoint.RECEIVE].last_at == reply.received_at
 
 
 @pytest.mark.parametrize("changes", [{"is_test": True}, {"endpoint": Endpoint.API.value}])
 def test_recovery_and_test_sends_do_not_count_as_webhooks(changes: dict[str, Any]) -> None:
     WebhookEventFactory.create(**changes)
-    webhooks = measure_webhooks(ago(days=1))
+    webhooks = measure_webhooks()
     assert webhooks.last_at is None
     assert webhooks.last_use_of == {}
 
@@ -148,7 +140,7 @@ def every(
 
 
 def light() -> Light:
-    return measure_webhooks(ago(days=1)).urls[Endpoint.STATUS].light
+    return measure_webhooks().urls[Endpoint.STATUS].light
 
 
 def is_office_hour(time: datetime) -> bool:
@@ -163,7 +155,7 @@ def test_busy_site_is_silent_after_an_hour(at: At) -> None:
     at(NOW + timedelta(minutes=55))
     assert light() == Light.SILENT
     at(NOW + 20 * HOUR)
-    measured = measure_webhooks(ago(days=1))
+    measured = measure_webhooks()
     assert [url.endpoint for url in measured.alarms] == [Endpoint.STATUS]
 
 
@@ -173,6 +165,11 @@ def test_busier_hours_are_compared_sooner(at: At) -> None:
     assert light() == Light.RECEIVING  # an hour had two, three hours had six
     at(NOW + 3 * HOUR)
     assert light() == Light.SILENT
+    assert "3 hours" in measure_webhooks().urls[Endpoint.STATUS].reason
+
+
+def test_each_light_has_a_reason() -> None:
+    assert set(health.REASONS) == set(Light)
 
 
 def test_office_hours_site_is_not_silent_at_night_or_on_weekends(at: At) -> None:
@@ -289,7 +286,7 @@ def test_twenty_unreported_messages_without_a_webhook_since_alarm(at: At) -> Non
     assert light() == Light.NEVER
     add_copies(message, 1)
     assert light() == Light.UNREPORTED
-    assert measure_webhooks(ago(days=1)).alarms
+    assert measure_webhooks().alarms
     reports([NOW - HOUR / 2])
     assert light() == Light.RECEIVING
 
@@ -346,21 +343,27 @@ def test_counts_exclude_test_sends(trait: str) -> None:
     handlers = measured.handlers
     assert (measured.invalid, handlers.pending, handlers.failed) == (0, 0, 0)
     assert not any(measured.events.values())
-    assert failing_handlers() == []
+    assert holding_up() == []
 
 
 def results(at: str = "2026-11-01T09:00:00", **errors: str) -> dict[str, Any]:
     return {name: {"at": at, "error": error} for name, error in errors.items()}
 
 
-def test_failing_handlers_are_counted_by_name() -> None:
+def holding_up() -> list[tuple[str, bool]]:
+    """Return the name of each handler that keeps an event from being done; and has it failed?"""
+    found = held_up(real_events())
+    return sorted((name, event.has_ended) for event in found for name in event.errors)
+
+
+def test_event_is_held_up_by_each_handler_that_has_failed() -> None:
     WebhookEventFactory.create(pending=True, handler_results=results(confirm="Bad: luck", log=""))
     WebhookEventFactory.create(pending=True, handler_results={})
     WebhookEventFactory.create_batch(2, failed=True, handler_results=results(confirm="Bad: day"))
     WebhookEventFactory.create(failed=True, handler_results=results(a="Bad: luck", b="Odd: luck"))
     WebhookEventFactory.create(handler_results=results(log=""))
-    found = [(each.name, each.failed, each.retrying) for each in failing_handlers()]
-    assert found == [("a", 1, 0), ("b", 1, 0), ("confirm", 2, 1)]
+    failed = [("a", True), ("b", True), ("confirm", True), ("confirm", True)]
+    assert holding_up() == sorted([*failed, ("confirm", False)])
 
 
 def test_event_is_waiting_until_a_handler_has_failed() -> None:
@@ -369,7 +372,7 @@ def test_event_is_waiting_until_a_handler_has_failed() -> None:
     WebhookEventFactory.create(pending=True, handler_results=results(confirm='Bad: "", ', log=""))
     handlers = measure_handlers()
     assert (handlers.pending, handlers.waiting, handlers.retrying) == (4, 3, 1)
-    assert [each.name for each in failing_handlers()] == ["confirm"]
+    assert holding_up() == [("confirm", False)]
 
 
 def test_handler_that_never_ran_holds_failed_events_up(first: Calls, second: Calls) -> None:
@@ -377,44 +380,28 @@ def test_handler_that_never_ran_holds_failed_events_up(first: Calls, second: Cal
     WebhookEventFactory.create(reply=True, failed=True, handler_results=renamed)
     WebhookEventFactory.create(reply=True, failed=True, handler_results=results(second="Bad: luck"))
     WebhookEventFactory.create(reply=True, pending=True, handler_results=renamed)
-    [handler] = failing_handlers()
-    assert (handler.name, handler.failed, handler.retrying) == ("second", 2, 0)
-    assert (handler.error, handler.errors) == ("Bad: luck", {"Bad: luck": 1})
+    assert holding_up() == [("second", True), ("second", True)]
+    errors = [event.errors["second"] for event in held_up(real_events())]
+    assert errors == ["Bad: luck", ""]
 
 
 def test_failed_event_without_a_connected_handler_is_counted() -> None:
     WebhookEventFactory.create(failed=True, handler_results=results(log=""))
-    assert [(each.name, each.failed, each.error) for each in failing_handlers()] == [("", 1, "")]
-
-
-def test_failing_handler_has_its_newest_error_and_counts_each_text() -> None:
-    times = ["2026-11-01T09:00:00+00:00", "2026-11-03T09:00:00+00:00", "2026-11-02T09:00:00+00:00"]
-    for at, error in zip(times, ["KeyError: 'a'", "ValueError: b", "KeyError: 'a'"], strict=True):
-        WebhookEventFactory.create(failed=True, handler_results=results(at, confirm=error))
-    newest = WebhookEvent.objects.latest("pk").pk
-    WebhookEvent.objects.filter(pk=newest).update(received_at=ago(days=40))
-    [handler] = failing_handlers()
-    assert handler.error == "ValueError: b"
-    assert handler.last_at == datetime.fromisoformat(times[1])
-    assert handler.first_at is not None
-    assert handler.first_at < ago(days=39)
-    assert handler.errors == {"KeyError: 'a'": 2, "ValueError: b": 1}
+    [event] = held_up(real_events())
+    assert (event.has_ended, event.errors) == (True, {"": ""})
 
 
 def test_many_failures_of_one_handler_do_not_hide_another() -> None:
     WebhookEventFactory.create(failed=True, handler_results=results(rare="KeyError: 'id'"))
     common = WebhookEventFactory.create(failed=True, handler_results=results(common="Bad: luck"))
     add_copies(common, 2_000)
-    assert [(each.name, each.error) for each in failing_handlers()] == [
-        ("common", "Bad: luck"),
-        ("rare", "KeyError: 'id'"),
-    ]
+    assert set(holding_up()) == {("common", True), ("rare", True)}
 
 
 def test_unfinished_events_query_matches_its_partial_index() -> None:
     """In other words, PostgreSQL walks the whole table when there are few of them."""
     with CaptureQueriesContext(connection) as queries:
-        failing_handlers()
+        holding_up()
     assert len(queries) == 2
     ordered_by = re.findall(r"[`\"](\w+)[`\"](?: (?:ASC|DESC))", queries[1]["sql"])
     assert ordered_by[-1] == "outcome"  # "next_run_at" and "id" are named by their places

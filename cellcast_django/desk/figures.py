@@ -120,7 +120,6 @@ class FiguresContent:
     csv_url: str
     columns: Sequence[Column]
     """This month's figures, and those of the month before."""
-    standing_opt_outs: LinkedCount | None
     times: DeliveryTimes
 
     @property
@@ -221,7 +220,6 @@ class Figures(DeskPage):
             ),
             csv_url=self.url_of(month, own_number),
             columns=[self.column(month), self.column(month.before)],
-            standing_opt_outs=self.standing_opt_outs(),
             times=measure_delivery_times(month, own_number),
         )
         is_file = self.request.method == "POST"
@@ -269,17 +267,12 @@ class Figures(DeskPage):
             self.new_opt_outs(month),
         )
 
-    @property
-    def shows_opt_outs(self) -> bool:
-        """Whether this person may view them, of all numbers: who opts out does so from all."""
-        return not self.own_number and self.viewer.may_view(OptOut)
-
     def new_opt_outs(self, month: Month) -> LinkedCount | None:
-        """Return how many contacts opted out.
+        """Return how many contacts opted out: from all numbers, so there are none of one number.
 
         By the history: whoever opts out again later has opted out in this month all the same.
         """
-        if not self.shows_opt_outs:
+        if self.own_number or not self.viewer.may_view(OptOut):
             return None
         rows = self.viewer.rows(OptOut)
         begun = OptOutChange.objects.using(rows.db).filter(
@@ -288,10 +281,3 @@ class Figures(DeskPage):
         count = rows.filter(pk__in=begun.values("opt_out")).count()
         url = self.viewer.url(OptOut, "changelist")
         return LinkedCount.of(count, f"{url}?{days_of(month.first, month.last)}")
-
-    def standing_opt_outs(self) -> LinkedCount | None:
-        if not self.shows_opt_outs:
-            return None
-        rows: Any = self.viewer.rows(OptOut)
-        url = f"{self.viewer.url(OptOut, 'changelist')}?state=active"
-        return LinkedCount.of(rows.active().count(), url)

@@ -3,6 +3,7 @@
 Each person sees the parts about the models that they may view.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -40,20 +41,21 @@ from cellcast_django.handlers.calls import OPT_OUT_SUFFIX
 from cellcast_django.health import (
     MAX_UNFINISHED,
     Credit,
-    FailingHandler,
+    HeldUp,
     Light,
     SlowHandler,
     StopWishes,
     WebhookHealth,
     count_invalid,
     count_silent,
-    failing_handlers,
+    held_up,
     last_credit,
     measure_handlers,
     measure_webhooks,
+    real_events,
     slowest_handlers,
 )
-from cellcast_django.models import CommandRun, Message, WebhookEvent
+from cellcast_django.models import CommandRun, Message, WebhookEvent, time_of
 from cellcast_django.recovery.client import Kind
 
 MAX_OVERDUE = timedelta(minutes=15)
@@ -76,31 +78,29 @@ LIGHT_TONES = {
 
 
 @shown
-class ShownHandler:
-    """A failing handler, and what can be done about it by this person."""
+class FailingHandler:
+    """The events that one handler keeps from being done, and what this person can do about it."""
 
-    handler: FailingHandler
+    name: str
+    """Empty for failed events without a handler that is connected in this process."""
+    is_missing: bool
+    """Whether it is not connected in this process."""
+    failed: int
+    """Those that no attempt is planned for; it may never have run for them."""
+    retrying: int
+    first_at: datetime
+    """When the oldest of these events arrived."""
+    error: str
+    """The newest one; empty if it has not run yet."""
+    last_at: datetime | None
+    """When it was raised."""
+    errors: list[tuple[str, int]]
+    """The most frequent errors with their counts; none for one, which stands above."""
+    other_errors: int
+    """How many events any other error was raised for."""
     list_url: str
     retry_url: str
     skip_url: str
-    is_missing: bool
-    """Whether it is not connected in this process."""
-
-    @property
-    def error(self) -> str:
-        return beginning(self.handler.error, MAX_ERROR_LENGTH)
-
-    @property
-    def errors(self) -> list[tuple[str, int]]:
-        """The most frequent errors with their counts; none for one, which stands above."""
-        texts = self.handler.errors.most_common(MAX_ERRORS)
-        shown = [(beginning(each, MAX_ERROR_LENGTH), count) for each, count in texts]
-        return shown if len(shown) > 1 else []
-
-    @property
-    def other_errors(self) -> int:
-        """How many events any other error was raised for."""
-        return sum(count for _error, count in self.handler.errors.most_common()[MAX_ERRORS:])
 
 
 @shown
@@ -116,7 +116,7 @@ class EventsPart:
     is_new: bool = False
     overdue: str | None = None
     handlers_ran_at: datetime | None = None
-    failing_handlers: tuple[ShownHandler, ...] = ()
+    failing_handlers: tuple[FailingHandler, ...] = ()
     max_counted: str | None = None
 
     @classmethod
@@ -130,7 +130,7 @@ class EventsPart:
             states = ("invalid", "failed", "retrying", "waiting")
             counts = {state: getattr(events, state)().count() for state in states}
             return cls(list(_not_done(viewer, counts)), comes_first)
-        webhooks = measure_webhooks(midnight(today()))
+        webhooks = measure_webhooks()
         handlers = measure_handlers()
         counts = {
             "invalid": count_invalid(),
@@ -162,7 +162,8 @@ def _not_done(viewer: Viewer, counts: dict[str, int]) -> Iterator[tuple[LinkedCo
         yield LinkedCount(count, url), badge(tone if count else Tone.QUIET, word)
 
 
-def _failing_handlers(viewer: Viewer) -> Iterator[ShownHandler]:
+def _failing_handlers(viewer: Viewer) -> Iterator[FailingHandler]:
+    """Yield the handlers that have failed, or that nothing calls for an event, by name."""
     list_url = viewer.url(WebhookEvent, "changelist")
     connected = set(connected_handlers())
 
@@ -170,16 +171,40 @@ def _failing_handlers(viewer: Viewer) -> Iterator[ShownHandler]:
         is_here = is_ours(viewer.site, WebhookEvent)
         return url_for_handler(viewer, action, name) if is_here else ""
 
-    for handler in failing_handlers():
-        name = handler.name
+    for name, events in _held_up_by_handler():
         is_missing = bool(name) and name.removesuffix(OPT_OUT_SUFFIX) not in connected
-        yield ShownHandler(
-            handler=handler,
+        failed = sum(event.has_ended for event in events)
+        raised = [
+            (time_of(event.results[name]["at"]), event.errors[name])
+            for event in events
+            if event.errors[name]
+        ]
+        last_at, error = max(raised, default=(None, ""))
+        errors = Counter(text for _at, text in raised).most_common()
+        shown = [(beginning(text, MAX_ERROR_LENGTH), count) for text, count in errors[:MAX_ERRORS]]
+        yield FailingHandler(
+            name=name,
+            is_missing=is_missing,
+            failed=failed,
+            retrying=len(events) - failed,
+            first_at=min(event.received_at for event in events),
+            error=beginning(error, MAX_ERROR_LENGTH),
+            last_at=last_at,
+            errors=shown if len(shown) > 1 else [],
+            other_errors=sum(count for _text, count in errors[MAX_ERRORS:]),
             list_url=f"{list_url}?{urlencode({'handler': name, 'test': TestFilter.WITHOUT})}",
             retry_url="" if is_missing else url_of(RunAgain, name),
             skip_url=url_of(SkipHandler, name),
-            is_missing=is_missing,
         )
+
+
+def _held_up_by_handler() -> list[tuple[str, list[HeldUp]]]:
+    """Return the events that each handler keeps from being done; those without a name come last."""
+    found: dict[str, list[HeldUp]] = {}
+    for event in held_up(real_events()):
+        for name in event.errors:
+            found.setdefault(name, []).append(event)
+    return sorted(found.items(), key=lambda each: (not each[0], each[0]))
 
 
 @shown
@@ -213,28 +238,15 @@ class ToAnswerPart:
 
 
 @shown
-class LastRecovery:
-    """When recovery last ran, what it found, and whether it has a key."""
-
-    has_key: bool
-    at: datetime | None
-    lists: list[tuple[str | Promise, str | Promise, bool]]
-    """Of each of Cellcast's lists: its name, what was found, and whether it was not read whole."""
-
-    @classmethod
-    def of_now(cls) -> "LastRecovery":
-        run = CommandRun.objects.filter(command=CommandRun.Command.RECOVER).first()
-        found = [] if run is None else list(lists(run.summary))
-        return cls(bool(conf.api_key), run.ran_at if run else None, found)
-
-
-@shown
 class RecoveryPart:
     """How many messages are silent, what recovery last found, and the credit it has read."""
 
     silent: LinkedCount
     badge: SafeString
-    last: LastRecovery
+    has_key: bool
+    ran_at: datetime | None
+    lists: list[tuple[str | Promise, str | Promise, bool]]
+    """Of each of Cellcast's lists: its name, what was found, and whether it was not read whole."""
     credit: Credit | None
 
     @classmethod
@@ -242,9 +254,14 @@ class RecoveryPart:
         if not viewer.views_all_of(Message):
             return None
         count = count_silent(StatusFilter.SILENT_AFTER)
-        silent = LinkedCount(count, f"{viewer.url(Message, 'changelist')}?status=silent")
-        shown = badge(Tone.OPEN if count else Tone.QUIET, _("no report"))
-        return cls(silent, shown, LastRecovery.of_now(), last_credit())
+        return cls(
+            silent=LinkedCount(count, f"{viewer.url(Message, 'changelist')}?status=silent"),
+            badge=badge(Tone.OPEN if count else Tone.QUIET, _("no report")),
+            has_key=bool(conf.api_key),
+            ran_at=CommandRun.last(CommandRun.Command.RECOVER),
+            lists=list(lists(CommandRun.last_summary(CommandRun.Command.RECOVER))),
+            credit=last_credit(),
+        )
 
 
 def lists(

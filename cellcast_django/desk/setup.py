@@ -13,7 +13,6 @@ from django.core.checks import ERROR, WARNING, CheckMessage
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch
-from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext, override
@@ -23,7 +22,6 @@ from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted
 from cellcast_django.checks import CHECKS
 from cellcast_django.conf import conf, is_base_url
-from cellcast_django.desk.overview import LastRecovery
 from cellcast_django.desk.page import DeskPage, url_of_page
 from cellcast_django.diagnostics.diagnosis import Diagnosis, diagnose
 from cellcast_django.diagnostics.test_send import (
@@ -120,7 +118,6 @@ class Place(NamedTuple):
     url: str | None
     body: str
     handlers: Sequence[str]
-    samples: Sequence[tuple[str, Any]]
 
 
 class TestedEvent(NamedTuple):
@@ -139,7 +136,7 @@ class Tested:
 
     endpoint: Endpoint
     response: Response
-    findings: Sequence[Diagnosis]
+    diagnosis: Diagnosis | None
     events: Sequence[TestedEvent]
     would_opt_out: bool
     """Whether a real one would have opted somebody out, which no test does."""
@@ -159,7 +156,6 @@ class SetupContent:
 
     obstacle: Promise | None
     username: str
-    usernames: Sequence[str]
     secrets: Sequence[tuple[str, datetime | None, int]]
     """The usernames, when each was last used, and how many passwords each has now."""
     checks: Sequence[CheckResult]
@@ -167,7 +163,6 @@ class SetupContent:
     """The steps: whether each is done, its name, and when it was."""
     has_tests: bool
     places: Sequence[Place]
-    recovery: LastRecovery
     tested: Tested | None
     overview_url: str
 
@@ -195,12 +190,10 @@ class Setup(DeskPage):
             sent_to = webhook_of(self.request)
             tested = self.send_test(site, sent_to)
         checks = list(check_results())
-        webhooks = measure_webhooks(timezone.now())
-        usernames = [entry.partition(":")[0] for entry in conf.webhook_secrets]
+        webhooks = measure_webhooks()
         content = SetupContent(
             obstacle=site.obstacle,
             username=site.secret.partition(":")[0],
-            usernames=list(dict.fromkeys(usernames)),
             secrets=list(secrets_in_use(webhooks)),
             checks=checks,
             progress=list(progress(checks, webhooks)),
@@ -211,13 +204,11 @@ class Setup(DeskPage):
                     url=site.urls.get(webhook.slug),
                     body=self.request.POST.get("body", "")
                     if webhook is sent_to
-                    else chosen_example(webhook, self.request),
+                    else json.dumps(webhook.example, indent=2),
                     handlers=webhook.handlers(),
-                    samples=samples(webhook),
                 )
                 for webhook in WEBHOOKS
             ],
-            recovery=LastRecovery.of_now(),
             tested=tested,
             overview_url=url_of_page(self.viewer, "overview"),
         )
@@ -234,7 +225,7 @@ class Setup(DeskPage):
         return Tested(
             endpoint=webhook.endpoint,
             response=response,
-            findings=findings(response),
+            diagnosis=diagnose(response),
             events=[
                 TestedEvent(
                     id=event.get("id"),
@@ -277,40 +268,10 @@ def webhook_of(request: HttpRequest) -> Webhook:
     raise BadRequest("There is no such webhook URL.")
 
 
-def chosen_example(webhook: Webhook, request: HttpRequest) -> str:
-    """Return the example that the query string names, easy to read and edit."""
-    documented, *others = webhook.examples
-    name = request.GET.get("example")
-    example = next((each for each in others if each.name == name), documented)
-    return json.dumps(example.payload, indent=2)
-
-
-def samples(webhook: Webhook) -> list[tuple[str, Any]]:
-    """Return the links to the examples, if there are several to choose from."""
-    place = f"#cellcast-send-{webhook.endpoint}-heading"
-    links = [(f"?example={each.name}{place}", each.label) for each in webhook.examples]
-    return links if len(links) > 1 else []
-
-
 def handlers_that_ran(pk: Any) -> list[HandlerRow]:
     """Return each handler that ran for a test, and its result."""
     event = WebhookEvent.objects.fresh().filter(pk=pk, is_test=True).first()
     return handler_rows(event, list(event.handler_results)) if event else []
-
-
-def findings(response: Response) -> list[Diagnosis]:
-    """Return what is wrong, first of all whether the server was too busy to respond to itself."""
-    diagnosis = diagnose(response)
-    found = [] if diagnosis is None else [diagnosis]
-    if isinstance(response.error, TimeoutError):
-        problem = _("This site did not respond to itself within %(seconds)d seconds.")
-        remedy = _(
-            "A server with a single worker and thread cannot respond while it is busy with this "
-            "page (it may store the webhook afterwards). Give it two, or run "
-            "“manage.py cellcast_test_send” in a shell."
-        )
-        found.insert(0, Diagnosis("too-busy", problem % {"seconds": TIMEOUT_SECONDS}, remedy))
-    return found
 
 
 def progress(

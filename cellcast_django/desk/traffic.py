@@ -13,9 +13,8 @@ from typing import Any, Self
 from django.db.models import Count, F, Min, Value
 from django.db.models.functions import MD5
 from django.utils.formats import date_format
-from django.utils.translation import gettext
 
-from cellcast_django.admin.display.texts import DAY, duration, today
+from cellcast_django.admin.display.texts import duration, today
 from cellcast_django.admin.lists.filters import keys_of_tests, midnight, on_the_way_since
 from cellcast_django.models import Direction, Message
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
@@ -190,15 +189,13 @@ def count_reasons(month: Month, own_number: str = "") -> Reasons:
 
 SAMPLE_SIZE = 2_000  # the newest delivered messages of a month, whose times are read
 
-MAX_DELIVERY_SECONDS = DAY  # a delivery that took longer counts as one of this length
-
 
 @dataclass(frozen=True, slots=True)
 class DeliveryTimes:
     """How long messages took to be delivered."""
 
     seconds: Sequence[int]
-    """In ascending order, from 0 to ``MAX_DELIVERY_SECONDS``."""
+    """In ascending order; 0 if the server's clock was behind Cellcast's."""
     is_sample: bool = False
     """Whether there are more messages than these."""
 
@@ -215,9 +212,8 @@ class DeliveryTimes:
     def _within(self, percent: int) -> str:
         if not self.seconds:
             return ""
-        seconds = self.seconds[ceil(len(self.seconds) * percent / 100) - 1]
-        is_long = seconds >= MAX_DELIVERY_SECONDS
-        return gettext("a day or more") if is_long else duration(timedelta(seconds=seconds))
+        place = ceil(len(self.seconds) * percent / 100) - 1
+        return duration(timedelta(seconds=self.seconds[place]))
 
 
 def measure_delivery_times(month: Month, own_number: str = "") -> DeliveryTimes:
@@ -233,6 +229,5 @@ def measure_delivery_times(month: Month, own_number: str = "") -> DeliveryTimes:
     )
     times = timed.order_by("-created_at").values_list("submitted_at", "status_changed_at")
     found = list(times[: SAMPLE_SIZE + 1])
-    seconds = (int((end - start).total_seconds()) for start, end in found[:SAMPLE_SIZE])
-    bounded = sorted(min(max(each, 0), MAX_DELIVERY_SECONDS) for each in seconds)
-    return DeliveryTimes(bounded, is_sample=len(found) > SAMPLE_SIZE)
+    seconds = sorted(max(0, int((end - at).total_seconds())) for at, end in found[:SAMPLE_SIZE])
+    return DeliveryTimes(seconds, is_sample=len(found) > SAMPLE_SIZE)

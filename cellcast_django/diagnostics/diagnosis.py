@@ -5,7 +5,7 @@ import socket
 import ssl
 from contextlib import suppress
 from http import HTTPStatus
-from http.client import HTTPException, InvalidURL
+from http.client import InvalidURL
 from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
@@ -48,32 +48,23 @@ ERRORS: dict[type[Exception] | tuple[type[Exception], ...], Diagnosis] = {
         "timed-out",
         _("The request timed out"),
         _(
-            "A firewall may be dropping the connection, or a handler may be slow (the webhook may "
-            "have been stored)."
+            "A firewall may be dropping the connection, or a handler may be slow: the webhook may "
+            "have been stored. A server with one worker and thread cannot respond while it shows "
+            "the setup page: give it two, or use “manage.py cellcast_test_send”."
         ),
-    ),
-    ConnectionRefusedError: Diagnosis(
-        "nothing-listens",
-        _("Nothing is listening on this host and port"),
-        _("Start the server, and check the port."),
     ),
     (InvalidURL, ValueError): Diagnosis(
         "url-invalid",
         _("The URL is not valid"),
         _("Check its spelling."),
     ),
-    (ConnectionError, HTTPException): Diagnosis(
+    Exception: Diagnosis(
         "no-response",
         _("The server gave no HTTP response"),
         _(
-            "The port may expect https://, or not be a web server's. Else a firewall, or a limit "
-            "on the body's size, may have closed the connection."
+            "Check that it runs, the port, and whether that expects https://. A firewall, or a "
+            "limit on the body's size, may have closed the connection."
         ),
-    ),
-    Exception: Diagnosis(
-        "unreachable",
-        _("The host cannot be reached"),
-        _("Check the network and the firewall."),
     ),
 }
 """What each exception means. The first match counts: subclasses come first."""
@@ -93,11 +84,6 @@ RESPONSES: dict[tuple[str, str], Diagnosis] = {
         "host-refused",
         _("Django refused the host, or took the request for an attack."),
         _("Add the host to ALLOWED_HOSTS. A proxy must pass the Host header on."),
-    ),
-    ("400", r"HTTP request.{0,100}HTTPS|plain HTTP to an SSL-enabled"): Diagnosis(
-        "https-expected",
-        _("The port expects HTTPS."),
-        _("Use the https:// URL, here and in Cellcast's dashboard."),
     ),
     ("401", r'realm="Cellcast webhook"'): Diagnosis(
         "secret-refused",
@@ -129,11 +115,6 @@ RESPONSES: dict[tuple[str, str], Diagnosis] = {
         _("The app is not at this path."),
         _('Check the host and path; "manage.py cellcast_setup" on that server prints the URLs.'),
     ),
-    ("411", ""): Diagnosis(
-        "length-required",
-        _("The server needs the body's length, and something on the way removes it."),
-        _("Let the proxy buffer requests, or use a server that accepts chunked bodies."),
-    ),
     ("413", ""): Diagnosis(
         "body-too-large",
         _("The body is too large."),
@@ -149,15 +130,10 @@ RESPONSES: dict[tuple[str, str], Diagnosis] = {
         _("The proxy responded, but the app behind it does not."),
         _("Check that the app's server is running, and look at its log."),
     ),
-    ("5..", ""): Diagnosis(
-        "server-failed",
-        _("The server failed."),
-        _("Look for the exception in the server's log."),
-    ),
     ("...", ""): Diagnosis(
         "unknown",
-        _("The response does not show the cause."),
-        _("Look at the server's log."),
+        _("The server did not accept it."),
+        _("See what it responded, and look for an exception in its log."),
     ),
 }
 """By the status, and a pattern in the headers ("name: value") or body. The first match counts."""

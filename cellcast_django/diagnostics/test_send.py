@@ -162,18 +162,13 @@ def would_opt_out(webhook: Webhook, body: bytes, response: Response) -> bool:
     return response.is_accepted and any(map(opts_out, read))
 
 
-def describe_handlers(webhook: Webhook) -> str:
-    """Return a line about the handlers of its example, for a terminal."""
+def describe_calls(webhook: Webhook, response: Response) -> str:
+    """Return a line about who is called for what has just been sent, for a terminal."""
+    if all(event["outcome"] == "duplicate" for event in response.events):
+        return f"A duplicate: no handler is called. Change a key: --set {webhook.news}=…"
     if names := webhook.handlers():
         return f"Handlers: {', '.join(names)}."
     return (
         "No handler is connected, so it is only stored. Import your handlers in ready() of an app "
         "in INSTALLED_APPS."
     )
-
-
-def describe_calls(webhook: Webhook, response: Response) -> str:
-    """Return a line about who is called for what has just been sent."""
-    if any(event["outcome"] != "duplicate" for event in response.events):
-        return describe_handlers(webhook)
-    return f"A duplicate: no handler is called. Change a key: --set {webhook.news}=…"

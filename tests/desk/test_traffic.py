@@ -11,7 +11,6 @@ from django.utils import timezone
 
 from cellcast_django.desk import traffic
 from cellcast_django.desk.traffic import (
-    MAX_DELIVERY_SECONDS,
     NOT_FINAL,
     DeliveryTimes,
     Month,
@@ -152,12 +151,11 @@ def test_delivery_times_of_the_period_are_counted_in_whole_seconds(noon: datetim
 
 
 @pytest.mark.django_db
-def test_delivery_times_are_bounded_whatever_the_clocks_say(noon: datetime) -> None:
-    """The server's clock may be behind Cellcast's, and a report may come weeks late."""
-    for seconds in (-5, 200_000, 300_000):
-        delivered_at = noon + timedelta(seconds=seconds)
-        sent("delivered", noon, submitted_at=noon, status_changed_at=delivered_at)
-    assert times().seconds == [0, MAX_DELIVERY_SECONDS, MAX_DELIVERY_SECONDS]
+def test_delivery_time_is_never_negative(noon: datetime) -> None:
+    """The server's clock may be behind Cellcast's."""
+    delivered_at = noon - timedelta(seconds=5)
+    sent("delivered", noon, submitted_at=noon, status_changed_at=delivered_at)
+    assert times().seconds == [0]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +168,7 @@ def test_delivery_times_are_bounded_whatever_the_clocks_say(noon: datetime) -> N
         ([1] * 50 + [2] * 44 + [9] * 6, "1 s", "9 s"),
         ([59, 60], "59 s", "1 min"),
         ([3_661, 86_399], "1 h 1 min", "23 h 59 min"),
-        ([MAX_DELIVERY_SECONDS], "a day or more", "a day or more"),
+        ([200_000], "2 d 7 h", "2 d 7 h"),
     ],
 )
 def test_percentiles_are_observed_times(seconds: list[int], half: str, nearly_all: str) -> None:

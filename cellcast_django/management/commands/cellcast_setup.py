@@ -8,14 +8,13 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import run_checks
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand
 from django.db import Error as DatabaseError, connections
 from django.db.migrations.loader import MigrationLoader
 from django.urls import NoReverseMatch
 
 from cellcast_django.checks import TAG
-from cellcast_django.conf import conf, is_base_url
-from cellcast_django.diagnostics.test_send import describe_handlers
+from cellcast_django.conf import conf
 from cellcast_django.models import database_alias
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 
@@ -23,7 +22,6 @@ ALPHABET = string.ascii_letters + string.digits  # nothing special to a shell or
 PASSWORD_LENGTH = 32
 
 SETTING = "CELLCAST_WEBHOOK_SECRETS"
-LINES = {SETTING: '{} = ["{}"]', "CELLCAST_PUBLIC_URL": '{} = "{}"'}
 
 
 class Command(BaseCommand):
@@ -34,32 +32,22 @@ class Command(BaseCommand):
     )
     requires_system_checks = []
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--public-url",
-            metavar="URL",
-            help="public URL of your site, such as https://sms.example.com "
-            "(default: CELLCAST_PUBLIC_URL)",
-        )
-
     def handle(self, **options: Any) -> None:
-        base_url = find_base_url(options["public_url"])
         username, password = new_secret()
-        is_configured = bool(conf.webhook_secrets)
-        self._print_dashboard(base_url, None if is_configured else (username, password))
-        if is_configured:
+        if conf.webhook_secrets:
+            self._print_dashboard("(one you have configured)", "(its password)")
             self._print_rotation(username, password)
-        self._print_settings(base_url, None if is_configured else f"{username}:{password}")
-        self._print_handlers()
-        self._print_missing(base_url)
+        else:
+            self._print_dashboard(username, password)
+            self._print_settings(f"{username}:{password}")
+        self._print_missing()
 
-    def _print_dashboard(self, base_url: str, secret: tuple[str, str] | None) -> None:
-        username, password = secret or ("(one you have configured)", "(its password)")
+    def _print_dashboard(self, username: str, password: str) -> None:
         self._section(
             "Paste into Cellcast's dashboard",
             "Top right: API menu, tab API KEYS, section Webhook.",
             "",
-            *(self._field(each.label, _url(each, base_url)) for each in WEBHOOKS),
+            *(self._field(each.label, _url(each)) for each in WEBHOOKS),
             self._field("Username", username),
             self._field("Password", password),
             "",
@@ -67,11 +55,8 @@ class Command(BaseCommand):
         )
 
     def _print_rotation(self, username: str, password: str) -> None:
-        count = len(conf.webhook_secrets)
-        noun = "secret is" if count == 1 else "secrets are"
         self._section(
             "To change the password without a gap",
-            f"{count} {noun} configured. To switch to a new one:",
             f"1. Add it to {SETTING} beside the old one, and restart:",
             f'   {SETTING} = [THE_OLD_ONE, "{username}:{password}"]',
             "   or in the environment, with a space between them:",
@@ -82,38 +67,24 @@ class Command(BaseCommand):
             "3. Once webhooks arrive with the new username, remove the old one.",
         )
 
-    def _print_settings(self, base_url: str, secret: str | None) -> None:
-        values = {SETTING: secret}
-        if base_url != conf.public_url:
-            values["CELLCAST_PUBLIC_URL"] = base_url
-        given = {name: value for name, value in values.items() if value}
-        if not given:
-            return
+    def _print_settings(self, secret: str) -> None:
         self._section(
             "Put into your site's environment, or its .env file",
-            *(f"{name}={value}" for name, value in given.items()),
+            f"{SETTING}={secret}",
             "",
             "Or, if your settings do not read the environment, into them:",
-            *(line.format(name, given[name]) for name, line in LINES.items() if name in given),
+            f'{SETTING} = ["{secret}"]',
+            "",
+            "The password is shown only this once. Keep it out of version control.",
         )
-        if secret:
-            self._lines("", "The password is shown only this once. Keep it out of version control.")
 
-    def _print_handlers(self) -> None:
-        lines = [(each.label, f"  {describe_handlers(each)}") for each in WEBHOOKS]
-        self._section("Handlers called for each URL", *chain.from_iterable(lines))
-
-    def _print_missing(self, base_url: str) -> None:
-        missing = missing_parts(base_url)
-        lines = [(self.style.WARNING(what), f"  {remedy}") for what, remedy in missing]
+    def _print_missing(self) -> None:
+        lines = [(self.style.WARNING(what), f"  {remedy}") for what, remedy in missing_parts()]
         nothing = self.style.SUCCESS("Nothing."), "Try it: manage.py cellcast_test_send receive"
         self._section("Still missing", *chain.from_iterable(lines or [nothing]))
 
-    def _section(self, heading: str, *lines: Any) -> None:
+    def _section(self, heading: str, *lines: str) -> None:
         self.stdout.write(f"\n{self.style.MIGRATE_HEADING(heading)}")
-        self._lines(*lines)
-
-    def _lines(self, *lines: Any) -> None:
         for line in lines:
             self.stdout.write(f"  {line}" if line else "")
 
@@ -121,22 +92,11 @@ class Command(BaseCommand):
         return f"{name:<12} {self.style.SUCCESS(value)}"
 
 
-def _url(webhook: Webhook, base_url: str) -> str:
+def _url(webhook: Webhook) -> str:
     try:
-        return webhook.url(base_url or "https://your-site.example")
+        return webhook.url(conf.public_url or "https://your-site.example")
     except NoReverseMatch:
         return "(not in your URLs yet, see below)"
-
-
-def find_base_url(given: str | None) -> str:
-    """Return the site's base URL; empty if it is not known. Raises ``CommandError``."""
-    if given is None:
-        return conf.public_url
-    if not is_base_url(given):
-        raise CommandError(
-            "--public-url must be only a scheme and a host, such as https://sms.example.com."
-        )
-    return given.rstrip("/")
 
 
 def new_secret() -> tuple[str, str]:
@@ -145,13 +105,10 @@ def new_secret() -> tuple[str, str]:
     return username, "".join(secrets.choice(ALPHABET) for _ in range(PASSWORD_LENGTH))
 
 
-def missing_parts(base_url: str) -> Iterator[tuple[str, str]]:
+def missing_parts() -> Iterator[tuple[str, str]]:
     """Yield what is still missing, each with what to do."""
-    if not base_url and not getattr(settings, "CELLCAST_PUBLIC_URL", ""):
-        yield (
-            "The public URL of your site is not known.",
-            'Set CELLCAST_PUBLIC_URL = "https://…", or use --public-url.',
-        )
+    if not getattr(settings, "CELLCAST_PUBLIC_URL", ""):
+        yield "The public URL of your site is not known.", 'Set CELLCAST_PUBLIC_URL = "https://…".'
     try:
         loader = MigrationLoader(connections[database_alias()])
         if set(loader.graph.leaf_nodes(TAG)) - set(loader.applied_migrations):

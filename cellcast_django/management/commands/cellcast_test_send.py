@@ -2,13 +2,12 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import NoReverseMatch
 
-from cellcast_django.conf import conf, is_base_url, is_secret
+from cellcast_django.conf import conf, is_base_url
 from cellcast_django.diagnostics.diagnosis import diagnose
 from cellcast_django.diagnostics.test_send import (
     Response,
@@ -19,6 +18,7 @@ from cellcast_django.diagnostics.test_send import (
 )
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.management.terminal import plural, printable, says_if_refused
+from cellcast_django.payloads import read_object
 from cellcast_django.webhooks import WEBHOOKS, Webhook, problem_of_keys
 
 TIMEOUT_SECONDS = 15
@@ -42,21 +42,13 @@ class Command(BaseCommand):
             help="where to send it; without a path, the project's own path is used "
             "(default: CELLCAST_PUBLIC_URL)",
         )
-        parser.add_argument(
-            "--data", metavar="TEXT", help="send this text, JSON or not; @FILE sends a file"
-        )
+        parser.add_argument("--data", metavar="TEXT", help="send this text, JSON or not")
         parser.add_argument(
             "--set",
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help="set a key of the payload to this string; may be repeated. KEY:=JSON sets it to "
-            "a JSON value, such as media:='[\"https://example.com/1.jpg\"]'",
-        )
-        parser.add_argument(
-            "--secret",
-            metavar="USERNAME:PASSWORD",
-            help="default: the first of CELLCAST_WEBHOOK_SECRETS",
+            help="set a key of the payload to this string; may be repeated",
         )
         parser.add_argument(
             "--delete",
@@ -75,7 +67,7 @@ class Command(BaseCommand):
             raise CommandError(f"Say which URL: {', '.join(BY_SLUG)}.")
         webhook = BY_SLUG[options["endpoint"]]
         url = find_url(webhook, options["url"])
-        secret = find_secret(options["secret"])
+        secret = find_secret()
         body = make_body(webhook, options["data"], options["set"])
         self.stdout.write(self.style.MIGRATE_HEADING(f"POST {url}"))
         self.stdout.write(f"  as {secret.partition(':')[0]}")
@@ -114,57 +106,29 @@ def find_url(webhook: Webhook, given: str | None) -> str:
         ) from None
 
 
-def find_secret(given: str | None) -> str:
+def find_secret() -> str:
     """Return the ``"username:password"`` to send. Raises ``CommandError`` if there is none."""
-    if given is not None:
-        if not is_secret(given):
-            raise CommandError("--secret must be USERNAME:PASSWORD.")
-        return given
     if not conf.webhook_secrets:
-        raise CommandError(
-            "CELLCAST_WEBHOOK_SECRETS has no usable entry: run cellcast_setup, or pass "
-            "--secret USERNAME:PASSWORD."
-        )
+        raise CommandError("CELLCAST_WEBHOOK_SECRETS has no usable entry: run cellcast_setup.")
     return conf.webhook_secrets[0]
 
 
 def make_body(webhook: Webhook, data: str | None, changes: list[str]) -> bytes:
     """Return the bytes to send: the example or ``data``, with these keys changed."""
-    body = webhook.examples[0].body if data is None else _read_data(data)
+    body = webhook.body if data is None else data.encode("utf-8", "surrogateescape")
     if not changes:
         return body
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
-        payload = None
-    if not isinstance(payload, dict):
+    payload = read_object(body)
+    if not payload:
         raise CommandError("--set works only on a JSON object.")
     for change in changes:
         key, separator, value = change.partition("=")
         if not separator:
             raise CommandError(f"--set {change}: write KEY=VALUE.")
-        is_json = key.endswith(":")
-        key = key.removesuffix(":")
         if key not in payload and (problem := problem_of_keys([key])):
             raise CommandError(f"--set {change}: {problem}")
-        payload[key] = _parse_value(change, value) if is_json else value
+        payload[key] = value
     return json.dumps(payload).encode()
-
-
-def _parse_value(change: str, value: str) -> Any:
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        raise CommandError(f"--set {change}: the value after := is not JSON.") from None
-
-
-def _read_data(data: str) -> bytes:
-    if not data.startswith("@"):
-        return data.encode("utf-8", "surrogateescape")
-    try:
-        return Path(data[1:]).read_bytes()
-    except OSError as error:
-        raise CommandError(f"--data {data}: {error.strerror}.") from None
 
 
 def describe_response(response: Response) -> str:
