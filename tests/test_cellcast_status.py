@@ -103,7 +103,7 @@ def test_status_counts_texts_to_opted_out_contacts() -> None:
     MessageFactory.create(opted_out_at=ago(days=3))
     MessageFactory.create(opted_out_at=ago(days=3), created_at=ago(days=2))
     assert rows()["opted out"].startswith("1,")
-    assert json.loads(run("--json"))["deliveries"]["although_opted_out"] == 1
+    assert json.loads(run("--json"))["messages"]["although_opted_out"] == 1
 
 
 def test_event_not_yet_due_is_not_late() -> None:
@@ -116,27 +116,35 @@ def test_event_not_yet_due_is_not_late() -> None:
 def test_json_has_every_figure(traffic: None) -> None:
     MessageFactory.create(inbound=True, created_at=ago(hours=1))
     document = json.loads(run("--json"))
-    receive, status, opt_out, *_ = document["webhooks"].pop("urls").values()
-    assert datetime.fromisoformat(receive["last_at"]) < ago(hours=3)
-    assert datetime.fromisoformat(status["last_at"]) > ago(seconds=100)
-    assert opt_out["last_at"] is None
+    receive, status, opt_out, *_ = document.pop("last_webhooks").values()
+    assert datetime.fromisoformat(receive["at"]) < ago(hours=3)
+    assert 10_800 <= receive["age_seconds"] < 10_900
+    assert status["age_seconds"] < 100
+    assert (opt_out["at"], opt_out["age_seconds"]) == (None, None)
     lights = [receive["light"], status["light"], opt_out["light"]]
     assert lights == [Light.TOO_EARLY, Light.RECEIVING, Light.NEVER]
     assert all(each["reason"] for each in (receive, status, opt_out))
-    assert list(document["webhooks"].pop("last_use_of")) == ["cellcast"]
-    assert 720 <= document["handlers"].pop("overdue") < 800
+    assert 720 <= document["handlers"].pop("overdue_seconds") < 800
+    assert document["handlers"].pop("last_run_at") is None
     assert datetime.fromisoformat(document["handlers"].pop("oldest_due_at")) < ago(minutes=12)
     assert datetime.fromisoformat(document.pop("measured_at")) <= timezone.now()
+    assert 0 <= document["usernames"].pop("cellcast")["age_seconds"] < 100
     assert datetime.fromisoformat(document["replies"].pop("oldest_at")) < ago(minutes=59)
-    assert 3_600 <= document["replies"].pop("longest_wait") < 3_700
+    assert 3_600 <= document["replies"].pop("longest_wait_seconds") < 3_700
     assert document == {
-        "webhooks": {},
+        "usernames": {},
         "events": {"stored": 1, "duplicate": 2, "invalid": 0},
         "tests": 0,
-        "invalid": 1,
-        "handlers": {"waiting": 2, "retrying": 0, "failed": 1, "ran_at": None},
+        "invalid_of_any_age": 1,
+        "handlers": {"pending": 2, "waiting": 2, "retrying": 0, "failed": 1},
         "replies": {"waiting": 2, "stop_wishes": {"count": 0, "oldest_at": None}},
-        "deliveries": {"sent": 5, "delivered": 2, "undelivered": 1, "although_opted_out": 0},
+        "messages": {
+            "sent": 5,
+            "delivered": 2,
+            "undelivered": 1,
+            "although_opted_out": 0,
+            "delivery_rate": 2 / 3,
+        },
         "credit": None,
         "slowest_handlers": [],
         "problems": [],
@@ -156,7 +164,7 @@ def test_command_reports_when_handlers_were_last_run() -> None:
     ran_at = CommandRun.objects.get().ran_at
     assert rows()["last run"] == "0 s ago"
     document = json.loads(run("--json"))
-    found = datetime.fromisoformat(document["handlers"]["ran_at"])
+    found = datetime.fromisoformat(document["handlers"]["last_run_at"])
     assert abs(found - ran_at) < timedelta(milliseconds=1)
 
 
@@ -243,7 +251,7 @@ def test_alarming_light_fails_without_any_limit() -> None:
     with pytest.raises(CommandError) as raised:
         call_command("cellcast_status", "--json", stdout=stdout)
     document = json.loads(stdout.getvalue())
-    status = document["webhooks"]["urls"]["status"]
+    status = document["last_webhooks"]["status"]
     assert status["light"] == Light.UNREPORTED
     assert document["problems"] == [f"Status URL: {status['reason']}"] == [str(raised.value)]
 

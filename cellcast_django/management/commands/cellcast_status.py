@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 from django.utils.timesince import timesince
 
@@ -17,14 +18,6 @@ from cellcast_django.payloads import Endpoint
 from cellcast_django.webhooks import WEBHOOKS
 
 ENDPOINTS = {each.slug: each.endpoint for each in WEBHOOKS}
-
-MAX_AGES = {
-    "silent": "a message of the last week was sent longer ago than this, such as 6h, and has no "
-    "report yet; needs record_sent",
-    "unanswered": "a reply has been waiting for an answer for longer, such as 2h",
-    "stop-wish": "a waiting reply that may ask for no more messages came longer ago, such as 3d",
-}
-"""What is a problem if it is older."""
 
 
 def max_age(text: str) -> tuple[Endpoint | None, timedelta]:
@@ -52,7 +45,7 @@ class Command(BaseCommand):
     requires_system_checks = []  # a warning about the settings says nothing about webhooks
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print JSON: the fields of Health")
+        parser.add_argument("--json", action="store_true", help="print JSON")
         # Django gives it to commands that run the checks, such as this one's neighbours in cron.
         parser.add_argument("--skip-checks", action="store_true", help="no checks are run anyway")
         parser.add_argument(
@@ -71,10 +64,26 @@ class Command(BaseCommand):
                 metavar="N",
                 help=f"exit 1 if more events than this {verb}",
             )
-        for name, problem in MAX_AGES.items():
-            parser.add_argument(
-                f"--max-{name}", type=parse_duration, metavar="AGE", help=f"exit 1 if {problem}"
-            )
+        parser.add_argument(
+            "--max-silent",
+            type=parse_duration,
+            metavar="AGE",
+            help="exit 1 if a message of the last week was sent longer ago than this, such as 6h, "
+            "and has no report yet; needs record_sent",
+        )
+        parser.add_argument(
+            "--max-unanswered",
+            type=parse_duration,
+            metavar="AGE",
+            help="exit 1 if a reply has been waiting for an answer for longer, such as 2h",
+        )
+        parser.add_argument(
+            "--max-stop-wish",
+            type=parse_duration,
+            metavar="AGE",
+            help="exit 1 if a waiting reply that may ask for no more messages came longer ago, "
+            "such as 3d",
+        )
         parser.add_argument(
             "--min-credit",
             type=max_count,
@@ -90,8 +99,8 @@ class Command(BaseCommand):
         health = measure_health()
         found = list(problems(health, options))
         if options["json"]:
-            document = asdict(health) | {"problems": found}
-            self.stdout.write(json.dumps(document, default=plain, indent=2))
+            document = as_dict(health) | {"problems": found}
+            self.stdout.write(json.dumps(document, cls=DjangoJSONEncoder, indent=2))
         else:
             self._print(health)
         if found:
@@ -197,6 +206,40 @@ def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
             yield f"SMS credits: {credit.sms:,} (limit: {least:,})."
 
 
-def plain(value: timedelta | datetime) -> float | str:
-    """Return what JSON has no type for."""
-    return value.total_seconds() if isinstance(value, timedelta) else value.isoformat()
+def as_dict(health: Health) -> dict[str, Any]:
+    """Return the health for JSON: ages in seconds, the delivery rate from 0 to 1."""
+
+    def webhook(at: datetime | None) -> dict[str, Any]:
+        return {"at": at, "age_seconds": age(at).total_seconds() if at else None}
+
+    handlers, replies, deliveries = health.handlers, health.replies, health.deliveries
+    return {
+        "measured_at": health.measured_at,
+        "last_webhooks": {
+            url.endpoint.value: webhook(url.last_at)
+            | {"light": url.light.value, "reason": url.reason}
+            for url in health.webhooks.urls.values()
+        },
+        "usernames": {name: webhook(at) for name, at in health.webhooks.last_use_of.items()},
+        "events": {outcome.value: count for outcome, count in health.events.items()},
+        "tests": health.tests,
+        "invalid_of_any_age": health.invalid,
+        "handlers": {
+            "pending": handlers.pending,
+            "waiting": handlers.waiting,
+            "retrying": handlers.retrying,
+            "failed": handlers.failed,
+            "oldest_due_at": handlers.oldest_due_at,
+            "overdue_seconds": handlers.overdue.total_seconds(),
+            "last_run_at": handlers.ran_at,
+        },
+        "replies": {
+            "waiting": replies.waiting,
+            "oldest_at": replies.oldest_at,
+            "longest_wait_seconds": replies.longest_wait.total_seconds(),
+            "stop_wishes": asdict(replies.stop_wishes),
+        },
+        "messages": asdict(deliveries) | {"delivery_rate": deliveries.rate},
+        "credit": asdict(health.credit) if health.credit else None,
+        "slowest_handlers": [asdict(each) for each in health.slowest_handlers],
+    }
