@@ -247,7 +247,7 @@ def test_redirect_is_diagnosed(site: str, settings: Any) -> None:
 
 def test_missing_response_is_diagnosed(closed_port: int) -> None:
     output = run_and_fail("receive", "--url", f"http://127.0.0.1:{closed_port}")
-    assert PROBLEMS["no-response"] in output
+    assert PROBLEMS["nothing-listens"] in output
     assert " after " not in output
 
 

@@ -180,6 +180,10 @@ def test_redirect_has_a_cause(ask: Ask, location: str, identity: str) -> None:
 
 LOGIN_PAGE = "<html><form><input name=p type='password'></form></html>"
 PROXY = "nginx/1.26"
+APACHE = (
+    "Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />\n"
+    "Instead use the HTTPS scheme to access this URL, please."
+)
 
 
 @pytest.mark.parametrize(
@@ -194,18 +198,26 @@ PROXY = "nginx/1.26"
         ("200 OK", JSON, "[" * 10_000, "another-app"),
         ("204 No Content", "X-Nothing: 1", "", "another-app"),
         ("200 OK", "Content-Type: text/plain", "OK", "another-app"),
+        (
+            "400 Bad Request",
+            HTML,
+            "The plain HTTP request was sent to HTTPS port",
+            "https-expected",
+        ),
+        ("400 Bad Request", HTML, APACHE, "https-expected"),
         ("400 Bad Request", JSON, "{}", "unknown"),
         ("401 Unauthorized", 'WWW-Authenticate: Basic realm="Staging"', "", "refused-in-front"),
         ("403 Forbidden", "Server: cloudflare", "Attention required", "refused-in-front"),
         ("405 Method Not Allowed", "Allow: GET", "", "wrong-path"),
         ("413 Content Too Large", HTML, PROXY, "body-too-large"),
         ("429 Too Many Requests", HTML, PROXY, "refused-in-front"),
-        ("500 Internal Server Error", HTML, "<h1>Server Error (500)</h1>", "unknown"),
+        ("500 Internal Server Error", HTML, "<h1>Server Error (500)</h1>", "server-failed"),
         ("502 Bad Gateway", HTML, PROXY, "app-down"),
         ("503 Service Unavailable", HTML, PROXY, "app-down"),
         ("504 Gateway Timeout", HTML, PROXY, "app-down"),
         ("521 Web server is down", "Server: cloudflare", "", "app-down"),
         ("526 Invalid SSL certificate", "Server: cloudflare", "", "app-down"),
+        ("507 Insufficient Storage", HTML, "", "server-failed"),
         ("418 I'm a teapot", HTML, "", "unknown"),
         ("304 Not Modified", HTML, "", "unknown"),
     ],
@@ -225,6 +237,7 @@ def test_response_of_another_server_is_diagnosed(
         (200, {}, b"<title>" * 9_000),
         (200, {}, b"<input" * 10_000),
         (200, {}, b"<input type=" * 5_000),
+        (400, {}, b"HTTP request" * 5_000),
         (503, {}, b"retry-after: " * 5_000),
         (503, {f"x-{n}": "retry-after: " * 75 for n in range(90)}, b""),
         (302, {"location": "/?next" * 150}, b""),
@@ -270,7 +283,7 @@ def test_closed_port_is_diagnosed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     found = diagnosed(post_as_cellcast(f"http://127.0.0.1:{port}/sms", b"{}", SECRET, timeout=5))
-    assert found.id == "no-response"
+    assert found.id == "nothing-listens"
 
 
 def test_missing_tls_is_diagnosed() -> None:

@@ -53,6 +53,11 @@ ERRORS: dict[type[Exception] | tuple[type[Exception], ...], Diagnosis] = {
             "the setup page: give it two, or use “manage.py cellcast_test_send”."
         ),
     ),
+    ConnectionRefusedError: Diagnosis(
+        "nothing-listens",
+        _("Nothing is listening on this host and port"),
+        _("Start the server, and check the port."),
+    ),
     (InvalidURL, ValueError): Diagnosis(
         "url-invalid",
         _("The URL is not valid"),
@@ -62,8 +67,8 @@ ERRORS: dict[type[Exception] | tuple[type[Exception], ...], Diagnosis] = {
         "no-response",
         _("The server gave no HTTP response"),
         _(
-            "Check that it runs, the port, and whether that expects https://. A firewall, or a "
-            "limit on the body's size, may have closed the connection."
+            "Check the port, and whether that expects https://. A firewall, or a limit on the "
+            "body's size, may have closed the connection."
         ),
     ),
 }
@@ -84,6 +89,11 @@ RESPONSES: dict[tuple[str, str], Diagnosis] = {
         "host-refused",
         _("Django refused the host, or took the request for an attack."),
         _("Add the host to ALLOWED_HOSTS. A proxy must pass the Host header on."),
+    ),
+    ("400", r"HTTP request.{0,100}HTTPS|plain HTTP to an SSL-enabled"): Diagnosis(
+        "https-expected",
+        _("The port expects HTTPS."),
+        _("Use the https:// URL, here and in Cellcast's dashboard."),
     ),
     ("401", r'realm="Cellcast webhook"'): Diagnosis(
         "secret-refused",
@@ -130,10 +140,15 @@ RESPONSES: dict[tuple[str, str], Diagnosis] = {
         _("The proxy responded, but the app behind it does not."),
         _("Check that the app's server is running, and look at its log."),
     ),
+    ("5..", ""): Diagnosis(
+        "server-failed",
+        _("The server failed."),
+        _("Look for the exception in the server's log."),
+    ),
     ("...", ""): Diagnosis(
         "unknown",
-        _("The server did not accept it."),
-        _("See what it responded, and look for an exception in its log."),
+        _("The response does not show the cause."),
+        _("Look at the server's log."),
     ),
 }
 """By the status, and a pattern in the headers ("name: value") or body. The first match counts."""
