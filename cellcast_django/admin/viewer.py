@@ -51,10 +51,6 @@ class Viewer:
         """Whether the host project's own class hides some rows of a model."""
         return bool(self.rows(model).query.where)
 
-    def views_all_of(self, model: type[Model]) -> bool:
-        """Whether this person may view all rows of a model: then figures may count them."""
-        return self.may_view(model) and not self.is_restricted(model)
-
     def hidden_messages(self, keys: Iterable[int | None]) -> set[int]:
         """Return those of the messages with these keys that the host's own class leaves out."""
         found = {key for key in keys if key is not None}

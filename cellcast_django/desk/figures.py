@@ -13,10 +13,10 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import LinkedCount, today
+from cellcast_django.admin.display.texts import today
 from cellcast_django.admin.lists.export import csv_of
 from cellcast_django.admin.lists.filters import MessageTestFilter, ReasonFilter, own_numbers
-from cellcast_django.desk.page import DeskPage, Switch, number_switches
+from cellcast_django.desk.page import DeskPage, LinkedCount, Switch, number_switches, views_all_of
 from cellcast_django.desk.traffic import (
     NOT_FINAL,
     DeliveryTimes,
@@ -210,7 +210,7 @@ class Figures(DeskPage):
 
     @property
     def is_allowed(self) -> bool:
-        return self.viewer.views_all_of(Message)
+        return views_all_of(self.viewer, Message)
 
     def show(self) -> HttpResponseBase:
         month, own_number = self.month, self.own_number

@@ -16,13 +16,7 @@ from django.utils.translation import gettext_lazy as _, ngettext
 from cellcast_django.admin.confirmation import url_for_handler
 from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import (
-    LinkedCount,
-    beginning,
-    duration,
-    grouped,
-    today,
-)
+from cellcast_django.admin.display.texts import beginning, duration, grouped, today
 from cellcast_django.admin.event_actions import EventAction, RunAgain, SkipHandler
 from cellcast_django.admin.lists.filters import (
     StatusFilter,
@@ -34,7 +28,7 @@ from cellcast_django.admin.lists.filters import (
 from cellcast_django.admin.lists.read_only import HOMES, is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
-from cellcast_django.desk.page import DeskPage, url_of_page
+from cellcast_django.desk.page import DeskPage, LinkedCount, url_of_page, views_all_of
 from cellcast_django.desk.to_answer import News, Replies, ToAnswer, Waiting, stop_wish_badge
 from cellcast_django.handlers.calls import OPT_OUT_SUFFIX
 from cellcast_django.health import (
@@ -239,7 +233,7 @@ class RecoveryPart:
 
     @classmethod
     def of(cls, viewer: Viewer) -> "RecoveryPart | None":
-        if not viewer.views_all_of(Message):
+        if not views_all_of(viewer, Message):
             return None
         count = count_silent(StatusFilter.SILENT_AFTER)
         silent = LinkedCount(count, f"{viewer.url(Message, 'changelist')}?status=silent")
@@ -290,7 +284,7 @@ class Overview(DeskPage):
             to_answer=ToAnswerPart.of(self.viewer),
             although_opted_out=self.although_opted_out(),
             events=EventsPart.of(self.viewer),
-            slowest=slowest_handlers() if self.viewer.views_all_of(WebhookEvent) else [],
+            slowest=slowest_handlers() if views_all_of(self.viewer, WebhookEvent) else [],
             recovery=RecoveryPart.of(self.viewer),
             setup_url=url_of_page(self.viewer, "setup"),
         )

@@ -16,7 +16,8 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext
 
 from cellcast_django.admin.display.texts import DAY, duration, today
-from cellcast_django.admin.lists.filters import keys_of_tests, midnight, on_the_way_since
+from cellcast_django.admin.lists.filters import midnight, on_the_way_since
+from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.models import Direction, Message
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
@@ -125,12 +126,16 @@ class Traffic:
         return self.delivered / ended if ended else None
 
 
+MAX_TESTS = 1_000  # messages of Test Sends that are left out
+
+
 def messages_of(month: Month, own_number: str) -> Any:
     """Return the messages that count: of one of your numbers if it is given, without Test Sends."""
     found = Message.objects.fresh().filter(created_at__gte=month.start, created_at__lt=month.end)
     if own_number:
         found = found.filter(own_number=own_number)
-    return found.exclude(pk__in=keys_of_tests(found))
+    tests = of_tests(found).values_list("pk", flat=True)
+    return found.exclude(pk__in=list(tests[:MAX_TESTS]))
 
 
 def count_messages(month: Month, own_number: str = "") -> Traffic:

@@ -59,29 +59,6 @@ def grouped(count: int) -> str:
     return number_format(count, force_grouping=True)
 
 
-@dataclass(frozen=True, slots=True)
-class LinkedCount:
-    """A count, and the list of exactly what it counts."""
-
-    count: int
-    url: str = ""
-
-    @classmethod
-    def of(cls, count: int, url: str, query: str = "") -> "LinkedCount":
-        """Return the figure with its link; there is none to nothing, or without a ``url``."""
-        if not url or not count:
-            return cls(count)
-        return cls(count, f"{url}&{query}" if query else url)
-
-    @property
-    def html(self) -> str:
-        """The count with grouped digits, as a link if there is one."""
-        if not self.url:
-            return grouped(self.count)
-        link = '<a href="{}" data-count="{}">{}</a>'
-        return format_html(link, self.url, str(self.count), grouped(self.count))
-
-
 def counted(count: int, one: str, several: str) -> str:
     """Return a count and what is counted, in the English of the admin's log."""
     shown = f"{count:,}" if type(count) is int else str(count)  # a capped one says that itself
@@ -120,22 +97,6 @@ def machine_time(time: datetime) -> str:
 def day(time: datetime) -> str:
     """Return the day of a time in the reader's zone: ``26 Nov 2026``."""
     return isolated(date_format(timezone.localtime(time), "j M Y"))
-
-
-def clock(time: datetime) -> str:
-    """Return the time of day in the reader's zone: ``21:27``."""
-    return date_format(timezone.localtime(time), "H:i")
-
-
-def day_words(day: date) -> str:
-    """Return a day as a heading: ``Today, 26 Nov 2026``."""
-    written = isolated(date_format(day, "j M Y"))
-    match (today() - day).days:
-        case 0:
-            return _("Today, %(day)s") % {"day": written}
-        case 1:
-            return _("Yesterday, %(day)s") % {"day": written}
-    return written
 
 
 class Unprinted:

@@ -214,25 +214,9 @@ def own_numbers(messages: Any) -> list[str]:
     return found if len(found) > 1 else []  # a single one need not be named
 
 
-def is_own_number(number: str) -> bool:
-    """Whether a number or name is known to be yours, by more than a webhook's word."""
-    if found := configured_own_numbers():
-        return number in found
-    recorded = Message.objects.fresh().filter(own_number=number, recorded_at__isnull=False)
-    return bool(number) and recorded.exists()
-
-
 def configured_own_numbers() -> list[str]:
     """Return ``CELLCAST_OWN_NUMBERS`` as the column ``own_number`` holds them, each once."""
     return list(dict.fromkeys(filter(None, map(contact_of, conf.own_numbers))))
-
-
-MAX_TESTS = 1_000  # messages of Test Sends that are left out
-
-
-def keys_of_tests(messages: Any) -> list[int]:
-    """Return the keys of the messages that exist only because of our own Test Sends."""
-    return list(of_tests(messages).values_list("pk", flat=True)[:MAX_TESTS])
 
 
 def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:

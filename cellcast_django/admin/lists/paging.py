@@ -121,12 +121,6 @@ def older_than(queryset: QuerySet[Any], field: str, time: datetime, pk: int) -> 
     return queryset.filter(is_older, **{f"{field}__lte": time})  # lets an index find the start
 
 
-def newer_than(queryset: QuerySet[Any], field: str, time: datetime, pk: int) -> QuerySet[Any]:
-    """Narrow to the rows that precede this one when the newest come first."""
-    is_newer = Q(**{f"{field}__gt": time}) | Q(pk__gt=pk)
-    return queryset.filter(is_newer, **{f"{field}__gte": time})
-
-
 def chunks(queryset: QuerySet[Any], order: str, size: int) -> Iterator[list[Any]]:
     """Yield all rows in lists of this size, ordered by ``"-pk"`` or by a time and the key.
 
