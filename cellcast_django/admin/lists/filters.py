@@ -6,8 +6,7 @@ from datetime import date, datetime, time, timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import Exists, Min, OuterRef, QuerySet
-from django.db.models.functions import MD5
+from django.db.models import Min, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_date
@@ -25,11 +24,9 @@ from cellcast_django.health import held_up, silent_lately, wishes_to_stop
 from cellcast_django.models import (
     Direction,
     Message,
-    StatusChange,
     WebhookEvent,
     contact_of,
 )
-from cellcast_django.payloads import clean
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 from cellcast_django.webhooks import WEBHOOKS
 
@@ -365,36 +362,6 @@ class MessageTestFilter(TestFilter):
             return of_tests(rows)
         tests = list(of_tests(rows).order_by().values_list("pk", flat=True))
         return rows.exclude(pk__in=tests) if tests else rows
-
-
-class ReasonFilter(admin.SimpleListFilter):
-    """Messages whose present status has one reason, or none of several, as *Figures* counts them.
-
-    The address has digests: a reason may quote a number. Hidden unless it is in use.
-    """
-
-    title = _("reason")
-    parameter_name = "reason"
-    NONE = "-"
-    OTHER = "other:"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        chosen = request.GET.get(self.parameter_name)
-        return [(chosen, _("as counted in Figures"))] if chosen else []
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        chosen = clean(str(self.value()))  # a hidden filter is not asked
-        reasons = StatusChange.objects.using(queryset.db).filter(
-            message=OuterRef("pk"), status=OuterRef("status")
-        )
-        given = reasons.exclude(reason="")
-        if chosen == self.NONE:
-            return queryset.exclude(Exists(given))
-        digests = given.annotate(digest=MD5("reason"))
-        if chosen.startswith(self.OTHER):
-            named = chosen.removeprefix(self.OTHER).split(",")
-            return queryset.filter(Exists(digests.exclude(digest__in=named)))
-        return queryset.filter(Exists(digests.filter(digest=chosen)))
 
 
 class HandlerFilter(admin.SimpleListFilter):

@@ -118,6 +118,11 @@ class ReadOnlyAdmin(ModelAdmin):
         viewer = Viewer(self.admin_site, request)
         return [*shown, *extension_of(self.admin_site).columns(viewer, self.model)]
 
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        """Add those of another app, which its pages lead to."""
+        own = super().get_list_filter(request)
+        return [*own, *extension_of(self.admin_site).filters(self.model)]
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return CappedChangeList
 
