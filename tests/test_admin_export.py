@@ -131,7 +131,7 @@ def test_export_link_keeps_filters_and_search_but_not_the_page(exporter: Client)
     [
         ("message", {}),
         ("message", {"direction": "inbound"}),
-        ("message", {"status": "failed", "period": 7}),
+        ("message", {"status": "failed", "from": "2026-01-01"}),
         ("message", {"q": "0400 000 007"}),
         ("webhookevent", {}),
         ("webhookevent", {"outcome": "duplicate"}),

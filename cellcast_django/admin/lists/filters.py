@@ -236,56 +236,47 @@ def on_the_way_since() -> datetime:
     return midnight(today() - timedelta(days=ON_THE_WAY_DAYS - 1))
 
 
-class PeriodFilter(admin.SimpleListFilter):
-    """The last day, week or month; or a range.
+class PeriodFilter(admin.ListFilter):
+    """The rows of a range of days.
 
     That is ``?from=2026-11-01&to=2026-11-26``: both days are included, and one may be missing.
     """
 
     template = "admin/cellcast_django/period_filter.html"
-    parameter_name = "period"
     RANGE = ("from", "to")
     time_field: ClassVar[str]
     """Not ``field``: skins such as Grappelli expect a model field under that name."""
-    DAYS = {"1": _("last 24 hours"), "7": _("last 7 days"), "30": _("last 30 days")}
+    DAYS = {2: _("since yesterday"), 7: _("last 7 days"), 30: _("last 30 days")}
 
     def __init__(
         self, request: HttpRequest, params: dict[str, list[str]], model: Any, model_admin: Any
     ) -> None:
-        for name in self.RANGE:
-            params.pop(name, None)
-        self.first, self.last = range_of(request.GET)
         super().__init__(request, params, model, model_admin)
+        self.first, self.last = range_of(request.GET)
+        for name in self.expected_parameters():
+            params.pop(str(name), None)
 
-    def expected_parameters(self) -> list[Any]:
-        return [self.parameter_name, *self.RANGE]
+    def has_output(self) -> bool:
+        return True
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        return self.DAYS.items()
+    def expected_parameters(self) -> list[str | None]:
+        return [*self.RANGE]
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        """Yield the periods; their links drop the range."""
-        own = self.expected_parameters()
+        """Yield all days, and the last few, counting today."""
         self.other_parameters = {
-            name: value for name, value in changelist.params.items() if name not in own
+            name: value for name, value in changelist.params.items() if name not in self.RANGE
         }
-        is_range = bool(self.first or self.last)
-        for value, title in [(None, _("All")), *self.lookup_choices]:
-            period = {} if value is None else {self.parameter_name: value}
+        starts = {today() - timedelta(days=count - 1): title for count, title in self.DAYS.items()}
+        for start, title in [(None, _("All")), *starts.items()]:
             yield {
-                "selected": value == self.value() and not is_range,
-                "query_string": changelist.get_query_string(period, own),
+                "selected": (self.first, self.last) == (start, None),
+                "query_string": changelist.get_query_string({"from": start, "to": None}),
                 "display": title,
             }
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        days = self.value() or ""
-        if self.first or self.last:
-            return between(queryset, self.time_field, self.first, self.last)  # type: ignore[no-any-return]
-        if days not in self.DAYS:
-            return queryset
-        start = timezone.now() - timedelta(days=int(days))
-        return queryset.filter(**{f"{self.time_field}__gte": start})
+        return between(queryset, self.time_field, self.first, self.last)  # type: ignore[no-any-return]
 
 
 def range_of(query: Mapping[str, str]) -> tuple[date | None, date | None]:
