@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -163,34 +162,23 @@ def duration(time: timedelta) -> str:
 MAX_ROWS = 200  # fields of a form that are shown; Cellcast sends a handful
 
 
-@dataclass(frozen=True, repr=False)
-class FormattedBody:
-    """``text`` of JSON, ``rows`` of a form, or the ``reason`` why there is neither."""
-
-    text: str = ""
-    rows: tuple[tuple[str, str], ...] = ()
-    reason: str = ""
-
-
-def format_body(body: str, content_type: str) -> FormattedBody:
-    """Return the body as people read it: one value per line, escapes decoded.
+def format_body(body: str, content_type: str) -> str:
+    """Return the body as people read it: one value per line, escapes decoded; empty if it cannot.
 
     It stands beside the raw body, which alone has each digit and each repeated key.
     """
     text = body.removeprefix("\ufeff").strip()
-    if not text:
-        return FormattedBody(reason=_("The body is empty."))
     if holds_form(text, content_type):
         rows = parse_qsl(text, keep_blank_values=True)[:MAX_ROWS]
-        return FormattedBody(rows=tuple((clean(name), clean(value)) for name, value in rows))
+        return clean("\n".join(f"{name} = {value}" for name, value in rows))
     if is_too_deep(text):
-        return FormattedBody(reason=_("The JSON is nested too deeply."))
+        return ""
     try:
         value = json.loads(text, strict=False)
-    except ValueError as error:
-        return FormattedBody(reason=_("Not JSON: %(problem)s.") % {"problem": error})
+    except ValueError:
+        return ""
     # Tabs: a deeply nested body would consist of spaces above all.
-    return FormattedBody(text=clean(json.dumps(value, indent="\t", ensure_ascii=False)))
+    return clean(json.dumps(value, indent="\t", ensure_ascii=False))
 
 
 def media_links(media: Sequence[str], limit: int = MAX_MEDIA) -> SafeString | str:
