@@ -25,7 +25,7 @@ from django.utils import timezone, translation
 import cellcast_django
 from cellcast_django.admin import MessageAdmin, WebhookEventAdmin
 from cellcast_django.admin.display.badges import Tone, handled_badge, outcome_badge, status_badge
-from cellcast_django.admin.lists.filters import DirectionFilter, StatusFilter
+from cellcast_django.admin.lists.filters import MAX_VALUES, DirectionFilter, StatusFilter
 from cellcast_django.admin.lists.search import MAX_KEYS
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
@@ -874,7 +874,7 @@ def test_status_filter_offers_the_statuses_in_use(reader: Client, client: Webhoo
         return [word for word in words if word not in own]
 
     assert choices() == ["undelivered", "delivered", "paused", "zombie", "silent"]
-    others = [f"other {number:02}" for number in range(StatusFilter.MAX_STATUSES)]
+    others = [f"other {number:02}" for number in range(MAX_VALUES + 1)]
     for status in others:
         client.status(_id=status, status=status)
     # "delivered" is one of the words too, and so is none.

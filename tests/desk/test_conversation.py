@@ -364,7 +364,7 @@ def test_claimed_own_numbers_are_not_named(reader: Client) -> None:
 
 
 def test_own_numbers_are_capped(reader: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filters, "MAX_OWN_NUMBERS", 2)
+    monkeypatch.setattr(filters, "MAX_VALUES", 2)
     for number in (*NUMBERS, "+61480000003"):
         Message.objects.record_sent(number, receiver=CUSTOMER, sender=number)
     write_to(NUMBERS[0])

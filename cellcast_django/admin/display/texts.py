@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -30,16 +29,11 @@ def number_html(contact: str) -> SafeString | str:
 
 def readable_number(contact: str) -> str:
     """Return a phone number as people of the default region write it: ``0491 570 156``."""
-    return _format_number(contact, conf.default_region)
-
-
-@lru_cache(maxsize=10_000)
-def _format_number(contact: str, region: str) -> str:
     try:
         parsed = phonenumbers.parse(contact)
     except phonenumbers.NumberParseException:
         return contact
-    is_ours = parsed.country_code == phonenumbers.country_code_for_region(region)
+    is_ours = parsed.country_code == phonenumbers.country_code_for_region(conf.default_region)
     form = phonenumbers.PhoneNumberFormat
     return str(phonenumbers.format_number(parsed, form.NATIONAL if is_ours else form.INTERNATIONAL))
 

@@ -81,7 +81,6 @@ class StatusFilter(ChoiceFilter):
     title = _("delivery status")
     parameter_name = "status"
     hidden_among = Direction.INBOUND
-    MAX_STATUSES = 30
     SILENT_AFTER = timedelta(hours=6)
     BY_OUTCOME = {
         "undelivered": _("not delivered"),
@@ -93,7 +92,7 @@ class StatusFilter(ChoiceFilter):
 
     def offered(self, request: HttpRequest, model_admin: Any) -> Choices:
         sent = model_admin.get_queryset(request).outbound()
-        in_use = values_in_use(sent, "status", self.MAX_STATUSES - 1)
+        in_use = values_in_use(sent, "status")
         known = [(each.value, each.label) for each in reversed(Status) if each.value in in_use]
         others = [(word, word) for word in in_use if word not in Status.values]
         return [*self.BY_OUTCOME.items(), *known, *others, self.SILENT]
@@ -118,14 +117,17 @@ class StatusFilter(ChoiceFilter):
         return sent.filter(status=choice)
 
 
-def values_in_use(rows: QuerySet[Any], column: str, most: int) -> list[str]:
-    """Return the texts in a column, in their order, up to this many.
+MAX_VALUES = 30  # of a column, in a filter
+
+
+def values_in_use(rows: QuerySet[Any], column: str) -> list[str]:
+    """Return the first texts in a column, in their order.
 
     Hops through its index from one to the next: ``DISTINCT`` would read the whole table.
     """
     found = [""]
     texts = rows.order_by(column).values_list(column, flat=True)
-    while len(found) <= most:
+    while len(found) <= MAX_VALUES:
         text = texts.filter(**{f"{column}__gt": found[-1]}).first()
         if text is None:
             break
@@ -158,11 +160,9 @@ class StopFilter(ChoiceFilter):
     parameter_name = "stop"
     hidden_among = Direction.OUTBOUND
     options = [("possibly", _("possibly (latest 5,000 new replies)"))]
-    MAX_FOUND = 1_000
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
-        keys = [wish.pk for wish in wishes_to_stop(rows.unhandled())]
-        return rows.filter(pk__in=keys[: self.MAX_FOUND])
+        return rows.filter(pk__in=[wish.pk for wish in wishes_to_stop(rows.unhandled())])
 
 
 class HandledFilter(ChoiceFilter):
@@ -195,9 +195,6 @@ class OwnNumberFilter(ChoiceFilter):
         return [(number, isolated(readable_number(number))) for number in numbers]
 
 
-MAX_OWN_NUMBERS = 30
-
-
 def own_numbers(messages: Any) -> list[str]:
     """Return your numbers to choose from, if there are several.
 
@@ -206,7 +203,7 @@ def own_numbers(messages: Any) -> list[str]:
     """
     if not (found := configured_own_numbers()):
         recorded = messages.filter(recorded_at__isnull=False)
-        numbers = values_in_use(recorded, "own_number", MAX_OWN_NUMBERS)
+        numbers = values_in_use(recorded, "own_number")
         found = [each for each in numbers if is_phone_number(each, conf.default_region)]
     return found if len(found) > 1 else []  # a single one need not be named
 
