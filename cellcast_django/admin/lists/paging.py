@@ -97,7 +97,7 @@ class CappedChangeList(ChangeList):
         """Leads to all these rows as a file; empty if this person may not export."""
         for page in self.model_admin.pages:
             if page.name == "export" and page(self.viewer).is_allowed:
-                return str(page.url(self.viewer)) + self.get_query_string(remove=["p", "all"])
+                return str(page.url(self.viewer)) + self.get_query_string({"all": None})
         return ""
 
     @cached_property
