@@ -13,8 +13,7 @@ from django.utils.translation import gettext as _, gettext_lazy, ngettext, ngett
 
 from cellcast_django import handlers, receiving
 from cellcast_django.admin.display.texts import beginning
-from cellcast_django.admin.lists.filters import connected_handlers
-from cellcast_django.handlers.calls import calls_of, repeatable_calls
+from cellcast_django.handlers.calls import calls_of, connected_handlers, repeatable_calls
 from cellcast_django.handlers.schedule import load
 from cellcast_django.models import WebhookEvent, time_of
 

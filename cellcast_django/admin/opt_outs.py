@@ -81,7 +81,7 @@ class SecretFilter(ChoiceFilter):
     title = _("received as")
     parameter_name = "received_as"
 
-    def offered(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         if not Viewer(model_admin.admin_site, request).may("end_optout"):
             return []
         changes = OptOutChange.objects.all()

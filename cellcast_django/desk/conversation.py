@@ -28,7 +28,6 @@ from cellcast_django.admin.display.texts import (
     exact_time,
     isolated,
     own_number_html,
-    today,
 )
 from cellcast_django.admin.lists.filters import configured_own_numbers, own_numbers
 from cellcast_django.admin.lists.paging import is_key, older_than
@@ -115,7 +114,7 @@ class Bubble:
 def day_words(day: date) -> str:
     """Return a day as a heading: ``Today, 26 Nov 2026``."""
     written = isolated(date_format(day, "j M Y"))
-    match (today() - day).days:
+    match (timezone.localdate() - day).days:
         case 0:
             return _("Today, %(day)s") % {"day": written}
         case 1:

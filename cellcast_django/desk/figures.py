@@ -10,13 +10,13 @@ from django.contrib import admin
 from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import MD5
 from django.http import HttpRequest, HttpResponseBase
+from django.utils import timezone
 from django.utils.formats import date_format, number_format
 from django.utils.functional import Promise
 from django.utils.http import urlencode
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import today
 from cellcast_django.admin.lists.export import csv_of
 from cellcast_django.admin.lists.filters import Choices, MessageTestFilter, own_numbers
 from cellcast_django.desk.page import DeskPage, LinkedCount, Switch, number_switches, views_all_of
@@ -212,7 +212,7 @@ class FiguresContent:
         counted.append((_("replies"), column.traffic.replies, "direction=inbound"))
         used = [each for each in counted if any(each[1])]
         rows = []
-        past = [day for day in column.month.days if day <= today()]
+        past = [day for day in column.month.days if day <= timezone.localdate()]
         for place, day in enumerate(past):
             url = f"{column.list_url}&{days_of(day, day)}"
             counts = [LinkedCount.of(counts[place], url, query) for _label, counts, query in used]

@@ -12,10 +12,11 @@ from typing import Any, Self
 
 from django.db.models import Count, F, Min, Value
 from django.db.models.functions import MD5
+from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext
 
-from cellcast_django.admin.display.texts import DAY, duration, today
+from cellcast_django.admin.display.texts import DAY, duration
 from cellcast_django.admin.lists.filters import midnight, on_the_way_since
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.models import Direction, Message
@@ -33,7 +34,7 @@ class Month:
     @classmethod
     def of(cls, key: str = "") -> Self:
         """Return the month that a query string names; this one if there is none, or to come."""
-        first = today().replace(day=1)
+        first = timezone.localdate().replace(day=1)
         if MONTH.fullmatch(key):
             first = min(first, date.fromisoformat(f"{key}-01"))
         return cls(first)
@@ -53,7 +54,7 @@ class Month:
     @property
     def is_unfinished(self) -> bool:
         """Whether it goes on after today."""
-        return self.last > today()
+        return self.last > timezone.localdate()
 
     @property
     def before(self) -> Self:
@@ -63,7 +64,7 @@ class Month:
     def after(self) -> Self | None:
         """The next month, if it has begun."""
         first = self.last + timedelta(days=1)
-        return type(self)(first) if first <= today() else None
+        return type(self)(first) if first <= timezone.localdate() else None
 
     @property
     def days(self) -> list[date]:

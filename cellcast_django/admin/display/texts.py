@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -132,11 +132,6 @@ def _ago_in_words(time: datetime) -> str:
         if age >= unit:
             return str(words % {"count": age // unit})
     return _("just now")
-
-
-def today() -> date:
-    """Return today's date in the reader's time zone."""
-    return timezone.localdate()
 
 
 def duration(time: timedelta) -> str:

@@ -13,13 +13,14 @@ from django.utils.dateparse import parse_date
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.display.badges import EVENT_STATES
-from cellcast_django.admin.display.texts import isolated, readable_number, today
+from cellcast_django.admin.display.texts import isolated, readable_number
 from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.search import narrow_to_any
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.diagnostics.test_send import of_tests
+from cellcast_django.handlers.calls import connected_handlers
 from cellcast_django.health import held_up, silent_lately, wishes_to_stop
 from cellcast_django.models import (
     Direction,
@@ -28,7 +29,6 @@ from cellcast_django.models import (
     contact_of,
 )
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
-from cellcast_django.webhooks import WEBHOOKS
 
 Choices = Iterable[tuple[str, Any]]
 
@@ -42,14 +42,11 @@ class ChoiceFilter(admin.SimpleListFilter):
     """Not offered in a list of messages of this direction."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        direction = request.GET.get(DirectionFilter.parameter_name)
-        if self.hidden_among is not None and direction == self.hidden_among:
-            return []
-        return self.offered(request, model_admin)
-
-    def offered(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the choices of a list in which the filter is not hidden."""
         return self.options
+
+    def has_output(self) -> bool:
+        direction = self.request.GET.get(DirectionFilter.parameter_name, "")
+        return direction != self.hidden_among and super().has_output()
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Narrow to the choice; ignore anything else in the query string."""
@@ -90,7 +87,7 @@ class StatusFilter(ChoiceFilter):
     }
     SILENT = ("silent", _("no status for 6 hours (last week)"))
 
-    def offered(self, request: HttpRequest, model_admin: Any) -> Choices:
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         sent = model_admin.get_queryset(request).outbound()
         in_use = values_in_use(sent, "status")
         known = [(each.value, each.label) for each in reversed(Status) if each.value in in_use]
@@ -189,7 +186,7 @@ class OwnNumberFilter(ChoiceFilter):
     title = _("your number")
     parameter_name = "own_number"
 
-    def offered(self, request: HttpRequest, model_admin: Any) -> Choices:
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         viewer = Viewer(model_admin.admin_site, request)
         numbers = own_numbers(viewer.rows(Message)) if viewer.may_view(Message) else []
         return [(number, isolated(readable_number(number))) for number in numbers]
@@ -225,12 +222,12 @@ def midnight(day: date) -> datetime:
     return timezone.make_aware(datetime.combine(day, time.min))
 
 
-ON_THE_WAY_DAYS = 3  # with today; a report that takes longer is hardly to be expected any more
+ON_THE_WAY_DAYS = 3  # with today; a later report is unlikely
 
 
 def on_the_way_since() -> datetime:
     """Return since when a message without a final status counts as on the way."""
-    return midnight(today() - timedelta(days=ON_THE_WAY_DAYS - 1))
+    return midnight(timezone.localdate() - timedelta(days=ON_THE_WAY_DAYS - 1))
 
 
 class PeriodFilter(admin.ListFilter):
@@ -264,7 +261,8 @@ class PeriodFilter(admin.ListFilter):
         self.other_parameters = {
             name: value for name, value in changelist.params.items() if name not in self.RANGE
         }
-        starts = {today() - timedelta(days=count - 1): title for count, title in self.DAYS.items()}
+        today = timezone.localdate()
+        starts = {today - timedelta(days=days - 1): title for days, title in self.DAYS.items()}
         for start, title in [(None, _("All")), *starts.items()]:
             yield {
                 "selected": (self.first, self.last) == (start, None),
@@ -376,11 +374,6 @@ def failing(events: QuerySet[Any], handler: str | None) -> QuerySet[Any]:
     """Narrow to the events that the handler keeps from being done."""
     every = WebhookEvent.objects.using(events.db)
     return events.filter(pk__in=[each.pk for each in held_up(every) if handler in each.errors])
-
-
-def connected_handlers() -> list[str]:
-    """Return the names of all handlers, in the order of the URLs."""
-    return [name for webhook in WEBHOOKS for name in webhook.handlers()]
 
 
 class ReceivedFilter(PeriodFilter):
