@@ -61,12 +61,6 @@ class Customer:
         return f"{written} ({self.name})" if self.name else written
 
     @property
-    def linked_label(self) -> SafeString | str:
-        """The number and name for a heading, the name as a link; empty without a number."""
-        written = isolated(readable_number(self.contact))
-        return format_html("{} ({})", written, self.named.html) if self.name else written
-
-    @property
     def html(self) -> SafeString | str:
         """The name and number, each in its own direction; empty without a number."""
         if not self.name:

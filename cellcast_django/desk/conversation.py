@@ -16,6 +16,7 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
@@ -28,6 +29,7 @@ from cellcast_django.admin.display.texts import (
     exact_time,
     isolated,
     own_number_html,
+    readable_number,
 )
 from cellcast_django.admin.lists.filters import configured_own_numbers, own_numbers
 from cellcast_django.admin.lists.paging import is_key, older_than
@@ -350,6 +352,12 @@ class ConversationContent:
     numbers: Sequence[Switch]
     undo: Sequence[int]
     tools: CustomerTools
+
+    @property
+    def linked_label(self) -> SafeString:
+        """The number and name for the heading, the name as a link."""
+        number = isolated(readable_number(self.customer.contact))
+        return format_html("{} ({})", number, self.customer.named.html)
 
     @classmethod
     def of(

@@ -148,9 +148,6 @@ def duration(time: timedelta) -> str:
     return " ".join(words) or units[-1][1] % {"count": 0}
 
 
-MAX_ROWS = 200  # fields of a form that are shown; Cellcast sends a handful
-
-
 def format_body(body: str, content_type: str) -> str:
     """Return the body as people read it: one value per line, escapes decoded; empty if it cannot.
 
@@ -158,8 +155,8 @@ def format_body(body: str, content_type: str) -> str:
     """
     text = body.removeprefix("\ufeff").strip()
     if holds_form(text, content_type):
-        rows = parse_qsl(text, keep_blank_values=True)[:MAX_ROWS]
-        return clean("\n".join(f"{name} = {value}" for name, value in rows))
+        fields = parse_qsl(text, keep_blank_values=True)
+        return clean("\n".join(f"{name} = {value}" for name, value in fields))
     if is_too_deep(text):
         return ""
     try:
