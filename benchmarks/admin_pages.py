@@ -33,6 +33,10 @@ def pages() -> list[Page]:
     return [page for page in found if has_many_pages or "page 100" not in page.name]
 
 
+def _since(days: int) -> dict[str, Any]:
+    return {"from": timezone.localdate() - timedelta(days=days - 1)}
+
+
 def _list(model: str, name: str, query: dict[str, Any], plain: dict[str, Any] | None) -> Page:
     words = {
         "message": "messages",
@@ -65,8 +69,8 @@ def _of_messages() -> list[Page]:
         ("not delivered", {"status": "undelivered"}, None),
         ("silent", {"status": "silent"}, None),
         ("may want to stop", {"stop": "perhaps"}, None),
-        *((f"last {days} days", {"period": days}, None) for days in (1, 7, 30)),
-        ("failed of 7 days", {"status": "failed", "period": 7}, None),
+        *((f"last {days} days", _since(days), None) for days in (2, 7, 30)),
+        ("failed of 7 days", {"status": "failed"} | _since(7), None),
         ("find a number", {"q": contact}, {"q": contact}),
         ("find 0400 …", {"q": f"0{digits[:3]} {digits[3:6]} {digits[6:]}"}, None),
         ("find 61400…", {"q": f"61{digits}"}, None),
@@ -149,7 +153,7 @@ def _of_events() -> list[Page]:
             for kind in ("reply", "status", "opt_out", "unknown")
         ),
         ("a failing handler", {"handler": "shop.handlers.mark"}, None),
-        *((f"last {days} days", {"period": days}, None) for days in (1, 7, 30)),
+        *((f"last {days} days", _since(days), None) for days in (2, 7, 30)),
         ("find a number", {"q": contact}, {"q": contact}),
         ("find the busy contact", {"q": BUSY_CONTACT}, {"q": BUSY_CONTACT}),
         ("find an id", {"q": cellcast_id}, {"q": cellcast_id}),

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection
@@ -17,6 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django.admin.lists.export import CHUNK_SIZE, harmless
+from cellcast_django.admin.lists.filters import DirectionFilter
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient
@@ -126,12 +128,28 @@ def test_export_link_keeps_filters_and_search_but_not_the_page(exporter: Client)
     assert "Export CSV" not in page_of(exporter, "statuschange")
 
 
+class PaidFilter(DirectionFilter):
+    """A host project's, whose name begins like that of the page."""
+
+    parameter_name = "paid"
+
+
+def test_export_link_keeps_filters_of_any_name(
+    exporter: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site.get_model_admin(Message), "list_filter", [PaidFilter])
+
+    [form] = every(page_of(exporter, "message", paid="yes"), "form[@id='cellcast-export']")
+
+    assert form.get("action") == url_of("message", "export", paid="yes")
+
+
 @pytest.mark.parametrize(
     ("model", "query"),
     [
         ("message", {}),
         ("message", {"direction": "inbound"}),
-        ("message", {"status": "failed", "period": 7}),
+        ("message", {"status": "failed", "from": "2026-01-01"}),
         ("message", {"q": "0400 000 007"}),
         ("webhookevent", {}),
         ("webhookevent", {"outcome": "duplicate"}),

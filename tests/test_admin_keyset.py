@@ -5,7 +5,7 @@ from itertools import chain
 
 import pytest
 
-from cellcast_django.admin.lists.paging import chunks, is_key, newer_than, older_than
+from cellcast_django.admin.lists.paging import chunks, is_key
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 
@@ -29,16 +29,6 @@ def test_chunks_yield_every_row_once_newest_first(
     lists = list(chunks(Message.objects.all(), order, size))
     assert list(chain(*lists)) == messages
     assert all(len(rows) == size for rows in lists[:-1])
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize("place", range(7))
-def test_newer_and_older_rows_are_all_the_others(messages: list[Message], place: int) -> None:
-    row = messages[place]
-    newest_first = Message.objects.order_by("-created_at", "-pk")
-    newer = newer_than(newest_first, "created_at", row.created_at, row.pk)
-    older = older_than(newest_first, "created_at", row.created_at, row.pk)
-    assert [*newer, row, *older] == messages
 
 
 @pytest.mark.parametrize("text", ["1", "007", "9" * 18])

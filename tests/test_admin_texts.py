@@ -1,21 +1,18 @@
 """Texts, numbers and times as the pages show them."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.utils import timezone, translation
-from django.utils.formats import date_format
 
 from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.texts import (
     ago,
     beginning,
     day,
-    day_words,
     duration,
     exact_seconds,
     exact_time,
-    today,
 )
 from tests.admin_pages import text_of
 
@@ -47,15 +44,6 @@ def test_ago_has_the_exact_time_in_datetime_title_and_hidden_text() -> None:
     assert text_of(html).endswith(", 9 Aug 2024, 16:37 AEST")
 
 
-def test_headings_mark_today_and_yesterday() -> None:
-    plain = [date_format(today() - timedelta(days=age), "j M Y") for age in range(3)]
-    headings = [day_words(today() - timedelta(days=age)) for age in range(3)]
-
-    beginnings = [heading.removesuffix(day) for heading, day in zip(headings, plain, strict=True)]
-    assert len(set(beginnings)) == 3
-    assert beginnings[2] == ""
-
-
 @pytest.mark.parametrize(("language", "is_isolated"), [("ar", True), ("de", False)])
 def test_days_and_numbers_are_isolated_in_right_to_left_text(
     language: str, is_isolated: bool
@@ -65,7 +53,6 @@ def test_days_and_numbers_are_isolated_in_right_to_left_text(
         texts = [
             exact_time(timezone.now()),
             day(timezone.now()),
-            day_words(date(2024, 8, 9)),
             Customer("+61491570156").label,
         ]
 

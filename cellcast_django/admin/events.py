@@ -27,7 +27,6 @@ from cellcast_django.admin.display.badges import (
 )
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
-    FormattedBody,
     Unprinted,
     ago,
     beginning,
@@ -216,4 +215,5 @@ class EventPage:
     actions: list[tuple[EventAction, str]]
     """What this person can do with the event, and where."""
     handlers: list[HandlerRow]
-    formatted_body: FormattedBody
+    formatted_body: str
+    """Empty if only the raw one can be shown."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
-from django.contrib.admin import AdminSite
+from django.contrib.admin import AdminSite, ListFilter
 from django.db.models import Model
 from django.utils.functional import Promise
 from django.utils.translation import gettext
@@ -44,6 +44,10 @@ class Extension:
 
     def actions(self, viewer: Viewer, model: type[Model]) -> Sequence[Callable[..., Any]]:
         """Return what this person can do with the rows of a model's list."""
+        return ()
+
+    def filters(self, model: type[Model]) -> Sequence[type[ListFilter]]:
+        """Return what a model's list can be narrowed by besides."""
         return ()
 
     def columns(self, viewer: Viewer, model: type[Model]) -> Sequence[Callable[[Any], Any]]:

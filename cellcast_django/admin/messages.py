@@ -46,7 +46,6 @@ from cellcast_django.admin.lists.filters import (
     MessageTestFilter,
     OptedOutFilter,
     OwnNumberFilter,
-    ReasonFilter,
     StatusFilter,
     StopFilter,
     newest,
@@ -179,7 +178,6 @@ class MessageAdmin(ReadOnlyAdmin):
         StatusFilter,
         OptedOutFilter,
         MessageTestFilter,
-        ReasonFilter,
     ]
     ordering = ["-created_at", "-pk"]
     search_fields = ["contact", "cellcast_id", "body"]

@@ -48,7 +48,6 @@ from cellcast_django.payloads import clean
 MESSAGE = "message"
 """Names the message from whose page a form was opened."""
 MAX_NOTE_LENGTH = 1_000
-MAX_USERNAMES = 30  # of secrets, in the filter
 MAX_QUOTE_LENGTH = 500  # characters of a reply that the suggested reason quotes
 
 
@@ -80,11 +79,11 @@ class SecretFilter(ChoiceFilter):
     title = _("received as")
     parameter_name = "received_as"
 
-    def offered(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         if not Viewer(model_admin.admin_site, request).may("end_optout"):
             return []
         changes = OptOutChange.objects.all()
-        usernames = values_in_use(changes, self.parameter_name, MAX_USERNAMES)
+        usernames = values_in_use(changes, self.parameter_name)
         return [(username, isolated(username)) for username in usernames]
 
     def narrow(self, rows: Any, choice: str | None) -> Any:

@@ -1,6 +1,5 @@
 """One person on one admin site: what they may see and do there, and what the log says of it."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import messages
@@ -11,9 +10,8 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.translation import override
 
-from cellcast_django.models import Message, username_of
+from cellcast_django.models import username_of
 
 
 class Viewer:
@@ -22,7 +20,6 @@ class Viewer:
     def __init__(self, site: AdminSite, request: HttpRequest) -> None:
         self.site = site
         self.request = request
-        self._viewable: dict[type[Model], bool] = {}
         self.references: dict[str, Any] = {}
         """What the host project has said of references on this page."""
 
@@ -37,11 +34,8 @@ class Viewer:
 
     def may_view(self, model: type[Model]) -> bool:
         """Whether the site has pages of this model, and this person may open them."""
-        if model not in self._viewable:
-            self._viewable[model] = self.site.is_registered(model) and self.site.get_model_admin(
-                model
-            ).has_view_permission(self.request)
-        return self._viewable[model]
+        is_registered = self.site.is_registered(model)
+        return is_registered and self.site.get_model_admin(model).has_view_permission(self.request)
 
     def rows(self, model: type[Model]) -> QuerySet[Any]:
         """Return the rows of a model that this site shows to this person."""
@@ -50,19 +44,6 @@ class Viewer:
     def is_restricted(self, model: type[Model]) -> bool:
         """Whether the host project's own class hides some rows of a model."""
         return bool(self.rows(model).query.where)
-
-    def views_all_of(self, model: type[Model]) -> bool:
-        """Whether this person may view all rows of a model: then figures may count them."""
-        return self.may_view(model) and not self.is_restricted(model)
-
-    def hidden_messages(self, keys: Iterable[int | None]) -> set[int]:
-        """Return those of the messages with these keys that the host's own class leaves out."""
-        found = {key for key in keys if key is not None}
-        if not found or not self.site.is_registered(Message) or not self.is_restricted(Message):
-            return set()
-        return found.difference(
-            self.rows(Message).filter(pk__in=found).values_list("pk", flat=True)
-        )
 
     def url(self, model: type[Model], page: str, *arguments: Any) -> str:
         options = self.site.get_model_admin(model).opts
@@ -85,13 +66,11 @@ class Viewer:
 
     def log_list(self, model: type[Model], message: str) -> None:
         """Record in the admin's log what was done with too many rows to name each."""
-        with override("en"):  # people of any language read the log
-            name = str(model._meta.verbose_name_plural)
         user: Any = self.request.user
         LogEntry.objects.create(
             user=user,
             content_type=ContentType.objects.get_for_model(model, for_concrete_model=False),
             action_flag=CHANGE,
             change_message=message,
-            object_repr=name,
+            object_repr=str(model._meta.verbose_name_plural),
         )

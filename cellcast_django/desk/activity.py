@@ -12,12 +12,13 @@ from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponseBase
+from django.utils import timezone
 from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.contacts import Customer, customers
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import counted, today
+from cellcast_django.admin.display.texts import counted
 from cellcast_django.admin.lists.export import csv_of, values_of
 from cellcast_django.admin.lists.filters import between, range_of
 from cellcast_django.admin.lists.paging import is_key
@@ -148,7 +149,7 @@ class ActivityPage(DeskPage):
             "object": name_of,
         }
         parts = values_of(entries.filter(pk__lte=newest), "-pk", columns)
-        return csv_of(self.request, f"activity-{today():%Y-%m-%d}.csv", columns, parts)
+        return csv_of(self.request, f"activity-{timezone.localdate():%Y-%m-%d}.csv", columns, parts)
 
     def activities(self, entries: list[LogEntry]) -> list[Activity]:
         """Return the entries with their customers, for those who may view the object."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin import AdminSite
+from django.contrib.admin import AdminSite, ListFilter
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.db.models import Model
 from django.utils import timezone
@@ -18,7 +18,7 @@ from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.activity import ActivityPage
 from cellcast_django.desk.conversation import AroundMessage, ConversationPage
 from cellcast_django.desk.customer import CustomerData
-from cellcast_django.desk.figures import Figures
+from cellcast_django.desk.figures import Figures, ReasonFilter
 from cellcast_django.desk.marking import mark_done, mark_new, reopen_column
 from cellcast_django.desk.new_conversation import NewConversation
 from cellcast_django.desk.overview import Overview
@@ -48,6 +48,9 @@ class Desk(Extension):
     def actions(self, viewer: Viewer, model: type[Model]) -> Sequence[Callable[..., Any]]:
         may_mark = model is Message and viewer.may("handle_message")
         return [mark_done, mark_new] if may_mark else []
+
+    def filters(self, model: type[Model]) -> Sequence[type[ListFilter]]:
+        return [ReasonFilter] if model is Message else []
 
     def columns(self, viewer: Viewer, model: type[Model]) -> Sequence[Callable[[Any], Any]]:
         """Let what is done be reopened where somebody looks for it."""

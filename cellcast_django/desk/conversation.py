@@ -15,6 +15,8 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
@@ -24,12 +26,13 @@ from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     Unprinted,
     beginning,
-    clock,
     exact_time,
+    isolated,
     own_number_html,
+    readable_number,
 )
-from cellcast_django.admin.lists.filters import is_own_number, own_numbers
-from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
+from cellcast_django.admin.lists.filters import configured_own_numbers, own_numbers
+from cellcast_django.admin.lists.paging import is_key, older_than
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.answering import (
@@ -45,6 +48,7 @@ from cellcast_django.desk.to_answer import (
     Choice,
     Replies,
     ToAnswer,
+    newer_than,
     not_handled,
     pop_undo,
 )
@@ -106,7 +110,18 @@ class Bubble:
         if at is None:
             return ""
         same_day = timezone.localtime(at).date() == timezone.localtime(self.at).date()
-        return clock(at) if same_day else exact_time(at)
+        return date_format(timezone.localtime(at), "H:i") if same_day else exact_time(at)
+
+
+def day_words(day: date) -> str:
+    """Return a day as a heading: ``Today, 26 Nov 2026``."""
+    written = isolated(date_format(day, "j M Y"))
+    match (timezone.localdate() - day).days:
+        case 0:
+            return _("Today, %(day)s") % {"day": written}
+        case 1:
+            return _("Yesterday, %(day)s") % {"day": written}
+    return written
 
 
 @shown
@@ -121,12 +136,12 @@ class Thread:
     newest_url: str = ""
 
     @property
-    def days(self) -> list[tuple[date, list[Bubble | OptOutChange]]]:
-        """What happened, by the days of the reader's time zone."""
+    def days(self) -> list[tuple[date, str, list[Bubble | OptOutChange]]]:
+        """What happened, by the days of the reader's time zone, with their headings."""
         items: list[Bubble | OptOutChange] = [*self.bubbles, *self.dividers]
         items.sort(key=attrgetter("at"))
         by_day = groupby(items, key=lambda item: timezone.localtime(item.at).date())
-        return [(day, list(each)) for day, each in by_day]
+        return [(day, day_words(day), list(each)) for day, each in by_day]
 
     @property
     def shown(self) -> int:
@@ -302,6 +317,14 @@ class Answering(Sending):
             )
 
 
+def is_own_number(number: str) -> bool:
+    """Whether a number or name is known to be yours, by more than a webhook's word."""
+    if found := configured_own_numbers():
+        return number in found
+    recorded = Message.objects.fresh().filter(own_number=number, recorded_at__isnull=False)
+    return bool(number) and recorded.exists()
+
+
 @shown
 class ConversationContent:
     """What the page shows."""
@@ -329,6 +352,12 @@ class ConversationContent:
     numbers: Sequence[Switch]
     undo: Sequence[int]
     tools: CustomerTools
+
+    @property
+    def linked_label(self) -> SafeString:
+        """The number and name for the heading, the name as a link."""
+        number = isolated(readable_number(self.customer.contact))
+        return format_html("{} ({})", number, self.customer.named.html)
 
     @classmethod
     def of(

@@ -5,10 +5,10 @@ from typing import Any
 
 from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404
+from django.utils import timezone
 
 from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import today
 from cellcast_django.admin.lists.export import streamed
 from cellcast_django.admin.lists.read_only import is_ours
 from cellcast_django.admin.opt_outs import MESSAGE, EndPage, may_opt_out, opt_out_url
@@ -77,7 +77,7 @@ class CustomerData(Page):
             AboutContact(message.contact), self._rows, has_log_entries=has_log_entries
         )
         self.viewer.log(message, "Exported everything stored about the customer.")
-        name = f"customer-{today():%Y-%m-%d}.json"
+        name = f"customer-{timezone.localdate():%Y-%m-%d}.json"
         return streamed(self.request, lines(data), name=name, content_type="application/json")
 
     def _rows(self, model: Any) -> Any:

@@ -6,17 +6,20 @@ from datetime import date
 from functools import cached_property
 from typing import Any
 
-from django.http import HttpResponseBase
+from django.contrib import admin
+from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models.functions import MD5
+from django.http import HttpRequest, HttpResponseBase
+from django.utils import timezone
 from django.utils.formats import date_format, number_format
 from django.utils.functional import Promise
 from django.utils.http import urlencode
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import LinkedCount, today
 from cellcast_django.admin.lists.export import csv_of
-from cellcast_django.admin.lists.filters import MessageTestFilter, ReasonFilter, own_numbers
-from cellcast_django.desk.page import DeskPage, Switch, number_switches
+from cellcast_django.admin.lists.filters import Choices, MessageTestFilter, own_numbers
+from cellcast_django.desk.page import DeskPage, LinkedCount, Switch, number_switches, views_all_of
 from cellcast_django.desk.traffic import (
     NOT_FINAL,
     DeliveryTimes,
@@ -27,12 +30,43 @@ from cellcast_django.desk.traffic import (
     count_reasons,
     measure_delivery_times,
 )
-from cellcast_django.models import Message, OptOut, OptOutChange
+from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange
+from cellcast_django.payloads import clean
 from cellcast_django.statuses import UNDELIVERED, Status
 
 MAX_REASONS = 20
 
 MIN_FALL = 0.05  # a delivered share that has fallen by five points since last month is marked
+
+
+class ReasonFilter(admin.SimpleListFilter):
+    """Messages whose present status has one reason, or none of several, as *Figures* counts them.
+
+    The address has digests: a reason may quote a number. Hidden unless it is in use.
+    """
+
+    title = _("reason")
+    parameter_name = "reason"
+    NONE = "-"
+    OTHER = "other:"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        chosen = request.GET.get(self.parameter_name)
+        return [(chosen, _("as counted in Figures"))] if chosen else []
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = clean(str(self.value()))  # a hidden filter is not asked
+        reasons = StatusChange.objects.using(queryset.db).filter(
+            message=OuterRef("pk"), status=OuterRef("status")
+        )
+        given = reasons.exclude(reason="")
+        if chosen == self.NONE:
+            return queryset.exclude(Exists(given))
+        digests = given.annotate(digest=MD5("reason"))
+        if chosen.startswith(self.OTHER):
+            named = chosen.removeprefix(self.OTHER).split(",")
+            return queryset.filter(Exists(digests.exclude(digest__in=named)))
+        return queryset.filter(Exists(digests.filter(digest=chosen)))
 
 
 @shown
@@ -177,7 +211,7 @@ class FiguresContent:
         counted.append((_("replies"), column.traffic.replies, "direction=inbound"))
         used = [each for each in counted if any(each[1])]
         rows = []
-        past = [day for day in column.month.days if day <= today()]
+        past = [day for day in column.month.days if day <= timezone.localdate()]
         for place, day in enumerate(past):
             url = f"{column.list_url}&{days_of(day, day)}"
             counts = [LinkedCount.of(counts[place], url, query) for _label, counts, query in used]
@@ -209,7 +243,7 @@ class Figures(DeskPage):
 
     @property
     def is_allowed(self) -> bool:
-        return self.viewer.views_all_of(Message)
+        return views_all_of(self.viewer, Message)
 
     def show(self) -> HttpResponseBase:
         month, own_number = self.month, self.own_number

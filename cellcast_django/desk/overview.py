@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.http import HttpResponse
+from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
@@ -17,27 +18,20 @@ from django.utils.translation import gettext_lazy as _, ngettext
 from cellcast_django.admin.confirmation import url_for_handler
 from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import (
-    LinkedCount,
-    beginning,
-    duration,
-    grouped,
-    today,
-)
+from cellcast_django.admin.display.texts import beginning, duration, grouped
 from cellcast_django.admin.event_actions import EventAction, RunAgain, SkipHandler
 from cellcast_django.admin.lists.filters import (
     StatusFilter,
     StopFilter,
     TestFilter,
-    connected_handlers,
     midnight,
 )
 from cellcast_django.admin.lists.read_only import HOMES, is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
-from cellcast_django.desk.page import DeskPage, url_of_page
+from cellcast_django.desk.page import DeskPage, LinkedCount, url_of_page, views_all_of
 from cellcast_django.desk.to_answer import News, Replies, ToAnswer, Waiting, stop_wish_badge
-from cellcast_django.handlers.calls import OPT_OUT_SUFFIX
+from cellcast_django.handlers.calls import OPT_OUT_SUFFIX, connected_handlers
 from cellcast_django.health import (
     MAX_UNFINISHED,
     Credit,
@@ -251,7 +245,7 @@ class RecoveryPart:
 
     @classmethod
     def of(cls, viewer: Viewer) -> "RecoveryPart | None":
-        if not viewer.views_all_of(Message):
+        if not views_all_of(viewer, Message):
             return None
         count = count_silent(StatusFilter.SILENT_AFTER)
         return cls(
@@ -307,7 +301,7 @@ class Overview(DeskPage):
             to_answer=ToAnswerPart.of(self.viewer),
             although_opted_out=self.although_opted_out(),
             events=EventsPart.of(self.viewer),
-            slowest=slowest_handlers() if self.viewer.views_all_of(WebhookEvent) else [],
+            slowest=slowest_handlers() if views_all_of(self.viewer, WebhookEvent) else [],
             recovery=RecoveryPart.of(self.viewer),
             setup_url=url_of_page(self.viewer, "setup"),
         )
@@ -317,7 +311,7 @@ class Overview(DeskPage):
         """Return the messages of the last week that went to somebody who had opted out."""
         if not self.viewer.may_view(Message):
             return None
-        first = today() - timedelta(days=OPTED_OUT_DAYS - 1)
+        first = timezone.localdate() - timedelta(days=OPTED_OUT_DAYS - 1)
         rows = self.viewer.rows(Message)
         count = rows.filter(opted_out_at__isnull=False, created_at__gte=midnight(first)).count()
         list_url = self.viewer.url(Message, "changelist")

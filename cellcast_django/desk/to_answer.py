@@ -37,7 +37,7 @@ from cellcast_django.admin.display.texts import (
     own_number_html,
 )
 from cellcast_django.admin.lists.filters import between, own_numbers, range_of
-from cellcast_django.admin.lists.paging import CappedPaginator, is_key, newer_than, older_than
+from cellcast_django.admin.lists.paging import CappedPaginator, is_key, older_than
 from cellcast_django.admin.lists.search import Note, nothing_found
 from cellcast_django.admin.messages import MessageSearch
 from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
@@ -659,6 +659,12 @@ def _decides(row: Place, spans: dict[str, tuple[int, int]], choice: Choice) -> b
     """Whether a customer stands at this row, and not at one of theirs before it."""
     oldest, newest = spans.get(row.contact, (row.pk, row.pk))
     return row.pk == (oldest if choice.longest_first else newest)
+
+
+def newer_than(queryset: QuerySet[Any], field: str, time: datetime, pk: int) -> QuerySet[Any]:
+    """Narrow to the rows that precede this one when the newest come first."""
+    is_newer = Q(**{f"{field}__gt": time}) | Q(pk__gt=pk)
+    return queryset.filter(is_newer, **{f"{field}__gte": time})
 
 
 def not_handled(messages: Any) -> MessageQuerySet:

@@ -12,10 +12,12 @@ from typing import Any, Self
 
 from django.db.models import Count, F, Min, Value
 from django.db.models.functions import MD5
+from django.utils import timezone
 from django.utils.formats import date_format
 
-from cellcast_django.admin.display.texts import duration, today
-from cellcast_django.admin.lists.filters import keys_of_tests, midnight, on_the_way_since
+from cellcast_django.admin.display.texts import duration
+from cellcast_django.admin.lists.filters import midnight, on_the_way_since
+from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.models import Direction, Message
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
@@ -31,7 +33,7 @@ class Month:
     @classmethod
     def of(cls, key: str = "") -> Self:
         """Return the month that a query string names; this one if there is none, or to come."""
-        first = today().replace(day=1)
+        first = timezone.localdate().replace(day=1)
         if MONTH.fullmatch(key):
             first = min(first, date.fromisoformat(f"{key}-01"))
         return cls(first)
@@ -51,7 +53,7 @@ class Month:
     @property
     def is_unfinished(self) -> bool:
         """Whether it goes on after today."""
-        return self.last > today()
+        return self.last > timezone.localdate()
 
     @property
     def before(self) -> Self:
@@ -61,7 +63,7 @@ class Month:
     def after(self) -> Self | None:
         """The next month, if it has begun."""
         first = self.last + timedelta(days=1)
-        return type(self)(first) if first <= today() else None
+        return type(self)(first) if first <= timezone.localdate() else None
 
     @property
     def days(self) -> list[date]:
@@ -124,12 +126,16 @@ class Traffic:
         return self.delivered / ended if ended else None
 
 
+MAX_TESTS = 1_000  # messages of Test Sends that are left out
+
+
 def messages_of(month: Month, own_number: str) -> Any:
     """Return the messages that count: of one of your numbers if it is given, without Test Sends."""
     found = Message.objects.fresh().filter(created_at__gte=month.start, created_at__lt=month.end)
     if own_number:
         found = found.filter(own_number=own_number)
-    return found.exclude(pk__in=keys_of_tests(found))
+    tests = of_tests(found).values_list("pk", flat=True)
+    return found.exclude(pk__in=list(tests[:MAX_TESTS]))
 
 
 def count_messages(month: Month, own_number: str = "") -> Traffic:

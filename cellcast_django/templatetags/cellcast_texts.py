@@ -9,7 +9,6 @@ from django.utils.translation import get_language, gettext
 from cellcast_django.admin.display.badges import reason_html
 from cellcast_django.admin.display.texts import (
     ago,
-    day_words,
     exact_seconds,
     exact_time,
     grouped,
@@ -20,7 +19,7 @@ from cellcast_django.admin.display.texts import (
 
 register = Library()
 FILTERS: list[Callable[..., str]] = [
-    *(ago, day_words, exact_seconds, exact_time, machine_time),
+    *(ago, exact_seconds, exact_time, machine_time),
     *(grouped, media_links, readable_number, reason_html),
 ]
 for each in FILTERS:

@@ -14,6 +14,7 @@ from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from django.utils import timezone
+from django.utils.formats import date_format
 
 from cellcast_django.admin import MessageAdmin
 from cellcast_django.admin.lists import filters
@@ -100,6 +101,16 @@ def test_each_day_has_a_heading(reader: Client) -> None:
     page = reader.get(address()).content.decode()
 
     assert page.count('class="cellcast-day"') == 2
+
+
+def test_headings_mark_today_and_yesterday() -> None:
+    days = [timezone.localdate() - timedelta(days=age) for age in range(3)]
+    headings = [conversation.day_words(day) for day in days]
+
+    plain = [date_format(day, "j M Y") for day in days]
+    beginnings = [heading.removesuffix(day) for heading, day in zip(headings, plain, strict=True)]
+    assert len(set(beginnings)) == 3
+    assert beginnings[2] == ""
 
 
 def test_days_follow_the_current_time_zone(reader: Client) -> None:
@@ -353,7 +364,7 @@ def test_claimed_own_numbers_are_not_named(reader: Client) -> None:
 
 
 def test_own_numbers_are_capped(reader: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filters, "MAX_OWN_NUMBERS", 2)
+    monkeypatch.setattr(filters, "MAX_VALUES", 2)
     for number in (*NUMBERS, "+61480000003"):
         Message.objects.record_sent(number, receiver=CUSTOMER, sender=number)
     write_to(NUMBERS[0])

@@ -2,9 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -31,16 +29,11 @@ def number_html(contact: str) -> SafeString | str:
 
 def readable_number(contact: str) -> str:
     """Return a phone number as people of the default region write it: ``0491 570 156``."""
-    return _format_number(contact, conf.default_region)
-
-
-@lru_cache(maxsize=10_000)
-def _format_number(contact: str, region: str) -> str:
     try:
         parsed = phonenumbers.parse(contact)
     except phonenumbers.NumberParseException:
         return contact
-    is_ours = parsed.country_code == phonenumbers.country_code_for_region(region)
+    is_ours = parsed.country_code == phonenumbers.country_code_for_region(conf.default_region)
     form = phonenumbers.PhoneNumberFormat
     return str(phonenumbers.format_number(parsed, form.NATIONAL if is_ours else form.INTERNATIONAL))
 
@@ -57,29 +50,6 @@ def own_number_html(message: Any) -> SafeString | str:
 def grouped(count: int) -> str:
     """Return a count as people write it: ``10,000``."""
     return number_format(count, force_grouping=True)
-
-
-@dataclass(frozen=True, slots=True)
-class LinkedCount:
-    """A count, and the list of exactly what it counts."""
-
-    count: int
-    url: str = ""
-
-    @classmethod
-    def of(cls, count: int, url: str, query: str = "") -> "LinkedCount":
-        """Return the figure with its link; there is none to nothing, or without a ``url``."""
-        if not url or not count:
-            return cls(count)
-        return cls(count, f"{url}&{query}" if query else url)
-
-    @property
-    def html(self) -> str:
-        """The count with grouped digits, as a link if there is one."""
-        if not self.url:
-            return grouped(self.count)
-        link = '<a href="{}" data-count="{}">{}</a>'
-        return format_html(link, self.url, str(self.count), grouped(self.count))
 
 
 def counted(count: int, one: str, several: str) -> str:
@@ -120,22 +90,6 @@ def machine_time(time: datetime) -> str:
 def day(time: datetime) -> str:
     """Return the day of a time in the reader's zone: ``26 Nov 2026``."""
     return isolated(date_format(timezone.localtime(time), "j M Y"))
-
-
-def clock(time: datetime) -> str:
-    """Return the time of day in the reader's zone: ``21:27``."""
-    return date_format(timezone.localtime(time), "H:i")
-
-
-def day_words(day: date) -> str:
-    """Return a day as a heading: ``Today, 26 Nov 2026``."""
-    written = isolated(date_format(day, "j M Y"))
-    match (today() - day).days:
-        case 0:
-            return _("Today, %(day)s") % {"day": written}
-        case 1:
-            return _("Yesterday, %(day)s") % {"day": written}
-    return written
 
 
 class Unprinted:
@@ -180,11 +134,6 @@ def _ago_in_words(time: datetime) -> str:
     return _("just now")
 
 
-def today() -> date:
-    """Return today's date in the reader's time zone."""
-    return timezone.localdate()
-
-
 def duration(time: timedelta) -> str:
     """Return how long something took, in its two largest units."""
     seconds = max(0, round(time.total_seconds()))
@@ -199,37 +148,23 @@ def duration(time: timedelta) -> str:
     return " ".join(words) or units[-1][1] % {"count": 0}
 
 
-MAX_ROWS = 200  # fields of a form that are shown; Cellcast sends a handful
-
-
-@dataclass(frozen=True, repr=False)
-class FormattedBody:
-    """``text`` of JSON, ``rows`` of a form, or the ``reason`` why there is neither."""
-
-    text: str = ""
-    rows: tuple[tuple[str, str], ...] = ()
-    reason: str = ""
-
-
-def format_body(body: str, content_type: str) -> FormattedBody:
-    """Return the body as people read it: one value per line, escapes decoded.
+def format_body(body: str, content_type: str) -> str:
+    """Return the body as people read it: one value per line, escapes decoded; empty if it cannot.
 
     It stands beside the raw body, which alone has each digit and each repeated key.
     """
     text = body.removeprefix("\ufeff").strip()
-    if not text:
-        return FormattedBody(reason=_("The body is empty."))
     if holds_form(text, content_type):
-        rows = parse_qsl(text, keep_blank_values=True)[:MAX_ROWS]
-        return FormattedBody(rows=tuple((clean(name), clean(value)) for name, value in rows))
+        fields = parse_qsl(text, keep_blank_values=True)
+        return clean("\n".join(f"{name} = {value}" for name, value in fields))
     if is_too_deep(text):
-        return FormattedBody(reason=_("The JSON is nested too deeply."))
+        return ""
     try:
         value = json.loads(text, strict=False)
-    except ValueError as error:
-        return FormattedBody(reason=_("Not JSON: %(problem)s.") % {"problem": error})
+    except ValueError:
+        return ""
     # Tabs: a deeply nested body would consist of spaces above all.
-    return FormattedBody(text=clean(json.dumps(value, indent="\t", ensure_ascii=False)))
+    return clean(json.dumps(value, indent="\t", ensure_ascii=False))
 
 
 def media_links(media: Sequence[str], limit: int = MAX_MEDIA) -> SafeString | str:

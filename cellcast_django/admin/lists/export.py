@@ -22,7 +22,7 @@ from django.http import (
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from cellcast_django.admin.display.texts import counted, today
+from cellcast_django.admin.display.texts import counted
 from cellcast_django.admin.lists.filters import ChoiceFilter, OwnNumberFilter
 from cellcast_django.admin.lists.paging import chunks
 from cellcast_django.admin.page import Page
@@ -50,7 +50,7 @@ class Export(Page):
         except IncorrectLookupParameters:
             return HttpResponseRedirect(f"{self.viewer.url(self.model, 'changelist')}?e=1")
         self.viewer.log_list(self.model, _export_summary(self.request, changelist))
-        name = f"{self.model._meta.model_name}s-{today():%Y-%m-%d}.csv"
+        name = f"{self.model._meta.model_name}s-{timezone.localdate():%Y-%m-%d}.csv"
         order = str(model_admin.get_ordering(self.request)[0])
         found = changelist.queryset.select_related(None).defer(None)
         return csv_of(self.request, name, self.columns, values_of(found, order, self.columns))

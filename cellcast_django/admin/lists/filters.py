@@ -6,32 +6,29 @@ from datetime import date, datetime, time, timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import Exists, Min, OuterRef, QuerySet
-from django.db.models.functions import MD5
+from django.db.models import Min, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_date
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.display.badges import EVENT_STATES
-from cellcast_django.admin.display.texts import isolated, readable_number, today
+from cellcast_django.admin.display.texts import isolated, readable_number
 from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.search import narrow_to_any
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.diagnostics.test_send import of_tests
+from cellcast_django.handlers.calls import connected_handlers
 from cellcast_django.health import held_up, silent_lately, wishes_to_stop
 from cellcast_django.models import (
     Direction,
     Message,
-    StatusChange,
     WebhookEvent,
     contact_of,
 )
-from cellcast_django.payloads import clean
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
-from cellcast_django.webhooks import WEBHOOKS
 
 Choices = Iterable[tuple[str, Any]]
 
@@ -45,14 +42,11 @@ class ChoiceFilter(admin.SimpleListFilter):
     """Not offered in a list of messages of this direction."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        direction = request.GET.get(DirectionFilter.parameter_name)
-        if self.hidden_among is not None and direction == self.hidden_among:
-            return []
-        return self.offered(request, model_admin)
-
-    def offered(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the choices of a list in which the filter is not hidden."""
         return self.options
+
+    def has_output(self) -> bool:
+        direction = self.request.GET.get(DirectionFilter.parameter_name, "")
+        return direction != self.hidden_among and super().has_output()
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Narrow to the choice; ignore anything else in the query string."""
@@ -84,7 +78,6 @@ class StatusFilter(ChoiceFilter):
     title = _("delivery status")
     parameter_name = "status"
     hidden_among = Direction.INBOUND
-    MAX_STATUSES = 30
     SILENT_AFTER = timedelta(hours=6)
     BY_OUTCOME = {
         "undelivered": _("not delivered"),
@@ -94,9 +87,9 @@ class StatusFilter(ChoiceFilter):
     }
     SILENT = ("silent", _("no status for 6 hours (last week)"))
 
-    def offered(self, request: HttpRequest, model_admin: Any) -> Choices:
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         sent = model_admin.get_queryset(request).outbound()
-        in_use = values_in_use(sent, "status", self.MAX_STATUSES - 1)
+        in_use = values_in_use(sent, "status")
         known = [(each.value, each.label) for each in reversed(Status) if each.value in in_use]
         others = [(word, word) for word in in_use if word not in Status.values]
         return [*self.BY_OUTCOME.items(), *known, *others, self.SILENT]
@@ -121,14 +114,17 @@ class StatusFilter(ChoiceFilter):
         return sent.filter(status=choice)
 
 
-def values_in_use(rows: QuerySet[Any], column: str, most: int) -> list[str]:
-    """Return the texts in a column, in their order, up to this many.
+MAX_VALUES = 30  # of a column, in a filter
+
+
+def values_in_use(rows: QuerySet[Any], column: str) -> list[str]:
+    """Return the first texts in a column, in their order.
 
     Hops through its index from one to the next: ``DISTINCT`` would read the whole table.
     """
     found = [""]
     texts = rows.order_by(column).values_list(column, flat=True)
-    while len(found) <= most:
+    while len(found) <= MAX_VALUES:
         text = texts.filter(**{f"{column}__gt": found[-1]}).first()
         if text is None:
             break
@@ -161,11 +157,9 @@ class StopFilter(ChoiceFilter):
     parameter_name = "stop"
     hidden_among = Direction.OUTBOUND
     options = [("possibly", _("possibly (latest 5,000 new replies)"))]
-    MAX_FOUND = 1_000
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
-        keys = [wish.pk for wish in wishes_to_stop(rows.unhandled())]
-        return rows.filter(pk__in=keys[: self.MAX_FOUND])
+        return rows.filter(pk__in=[wish.pk for wish in wishes_to_stop(rows.unhandled())])
 
 
 class HandledFilter(ChoiceFilter):
@@ -192,13 +186,10 @@ class OwnNumberFilter(ChoiceFilter):
     title = _("your number")
     parameter_name = "own_number"
 
-    def offered(self, request: HttpRequest, model_admin: Any) -> Choices:
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         viewer = Viewer(model_admin.admin_site, request)
         numbers = own_numbers(viewer.rows(Message)) if viewer.may_view(Message) else []
         return [(number, isolated(readable_number(number))) for number in numbers]
-
-
-MAX_OWN_NUMBERS = 30
 
 
 def own_numbers(messages: Any) -> list[str]:
@@ -209,30 +200,14 @@ def own_numbers(messages: Any) -> list[str]:
     """
     if not (found := configured_own_numbers()):
         recorded = messages.filter(recorded_at__isnull=False)
-        numbers = values_in_use(recorded, "own_number", MAX_OWN_NUMBERS)
+        numbers = values_in_use(recorded, "own_number")
         found = [each for each in numbers if is_phone_number(each, conf.default_region)]
     return found if len(found) > 1 else []  # a single one need not be named
-
-
-def is_own_number(number: str) -> bool:
-    """Whether a number or name is known to be yours, by more than a webhook's word."""
-    if found := configured_own_numbers():
-        return number in found
-    recorded = Message.objects.fresh().filter(own_number=number, recorded_at__isnull=False)
-    return bool(number) and recorded.exists()
 
 
 def configured_own_numbers() -> list[str]:
     """Return ``CELLCAST_OWN_NUMBERS`` as the column ``own_number`` holds them, each once."""
     return list(dict.fromkeys(filter(None, map(contact_of, conf.own_numbers))))
-
-
-MAX_TESTS = 1_000  # messages of Test Sends that are left out
-
-
-def keys_of_tests(messages: Any) -> list[int]:
-    """Return the keys of the messages that exist only because of our own Test Sends."""
-    return list(of_tests(messages).values_list("pk", flat=True)[:MAX_TESTS])
 
 
 def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
@@ -247,64 +222,56 @@ def midnight(day: date) -> datetime:
     return timezone.make_aware(datetime.combine(day, time.min))
 
 
-ON_THE_WAY_DAYS = 3  # with today; a report that takes longer is hardly to be expected any more
+ON_THE_WAY_DAYS = 3  # with today; a later report is unlikely
 
 
 def on_the_way_since() -> datetime:
     """Return since when a message without a final status counts as on the way."""
-    return midnight(today() - timedelta(days=ON_THE_WAY_DAYS - 1))
+    return midnight(timezone.localdate() - timedelta(days=ON_THE_WAY_DAYS - 1))
 
 
-class PeriodFilter(admin.SimpleListFilter):
-    """The last day, week or month; or a range.
+class PeriodFilter(admin.ListFilter):
+    """The rows of a range of days.
 
     That is ``?from=2026-11-01&to=2026-11-26``: both days are included, and one may be missing.
     """
 
     template = "admin/cellcast_django/period_filter.html"
-    parameter_name = "period"
     RANGE = ("from", "to")
     time_field: ClassVar[str]
     """Not ``field``: skins such as Grappelli expect a model field under that name."""
-    DAYS = {"1": _("last 24 hours"), "7": _("last 7 days"), "30": _("last 30 days")}
+    DAYS = {2: _("since yesterday"), 7: _("last 7 days"), 30: _("last 30 days")}
 
     def __init__(
         self, request: HttpRequest, params: dict[str, list[str]], model: Any, model_admin: Any
     ) -> None:
-        for name in self.RANGE:
-            params.pop(name, None)
-        self.first, self.last = range_of(request.GET)
         super().__init__(request, params, model, model_admin)
+        self.first, self.last = range_of(request.GET)
+        for name in self.expected_parameters():
+            params.pop(str(name), None)
 
-    def expected_parameters(self) -> list[Any]:
-        return [self.parameter_name, *self.RANGE]
+    def has_output(self) -> bool:
+        return True
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        return self.DAYS.items()
+    def expected_parameters(self) -> list[str | None]:
+        return [*self.RANGE]
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        """Yield the periods; their links drop the range."""
-        own = self.expected_parameters()
+        """Yield all days, and the last few, counting today."""
         self.other_parameters = {
-            name: value for name, value in changelist.params.items() if name not in own
+            name: value for name, value in changelist.params.items() if name not in self.RANGE
         }
-        is_range = bool(self.first or self.last)
-        for value, title in [(None, _("All")), *self.lookup_choices]:
-            period = {} if value is None else {self.parameter_name: value}
+        today = timezone.localdate()
+        starts = {today - timedelta(days=days - 1): title for days, title in self.DAYS.items()}
+        for start, title in [(None, _("All")), *starts.items()]:
             yield {
-                "selected": value == self.value() and not is_range,
-                "query_string": changelist.get_query_string(period, own),
+                "selected": (self.first, self.last) == (start, None),
+                "query_string": changelist.get_query_string({"from": start, "to": None}),
                 "display": title,
             }
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        days = self.value() or ""
-        if self.first or self.last:
-            return between(queryset, self.time_field, self.first, self.last)  # type: ignore[no-any-return]
-        if days not in self.DAYS:
-            return queryset
-        start = timezone.now() - timedelta(days=int(days))
-        return queryset.filter(**{f"{self.time_field}__gte": start})
+        return between(queryset, self.time_field, self.first, self.last)  # type: ignore[no-any-return]
 
 
 def range_of(query: Mapping[str, str]) -> tuple[date | None, date | None]:
@@ -383,36 +350,6 @@ class MessageTestFilter(TestFilter):
         return rows.exclude(pk__in=tests) if tests else rows
 
 
-class ReasonFilter(admin.SimpleListFilter):
-    """Messages whose present status has one reason, or none of several, as *Figures* counts them.
-
-    The address has digests: a reason may quote a number. Hidden unless it is in use.
-    """
-
-    title = _("reason")
-    parameter_name = "reason"
-    NONE = "-"
-    OTHER = "other:"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        chosen = request.GET.get(self.parameter_name)
-        return [(chosen, _("as counted in Figures"))] if chosen else []
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        chosen = clean(str(self.value()))  # a hidden filter is not asked
-        reasons = StatusChange.objects.using(queryset.db).filter(
-            message=OuterRef("pk"), status=OuterRef("status")
-        )
-        given = reasons.exclude(reason="")
-        if chosen == self.NONE:
-            return queryset.exclude(Exists(given))
-        digests = given.annotate(digest=MD5("reason"))
-        if chosen.startswith(self.OTHER):
-            named = chosen.removeprefix(self.OTHER).split(",")
-            return queryset.filter(Exists(digests.exclude(digest__in=named)))
-        return queryset.filter(Exists(digests.filter(digest=chosen)))
-
-
 class HandlerFilter(admin.SimpleListFilter):
     """Events that this handler keeps from being done: it raised, or nothing calls it.
 
@@ -437,11 +374,6 @@ def failing(events: QuerySet[Any], handler: str | None) -> QuerySet[Any]:
     """Narrow to the events that the handler keeps from being done."""
     every = WebhookEvent.objects.using(events.db)
     return events.filter(pk__in=[each.pk for each in held_up(every) if handler in each.errors])
-
-
-def connected_handlers() -> list[str]:
-    """Return the names of all handlers, in the order of the URLs."""
-    return [name for webhook in WEBHOOKS for name in webhook.handlers()]
 
 
 class ReceivedFilter(PeriodFilter):

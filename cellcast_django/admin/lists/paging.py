@@ -97,7 +97,7 @@ class CappedChangeList(ChangeList):
         """Leads to all these rows as a file; empty if this person may not export."""
         for page in self.model_admin.pages:
             if page.name == "export" and page(self.viewer).is_allowed:
-                return str(page.url(self.viewer)) + self.get_query_string(remove=["p", "all"])
+                return str(page.url(self.viewer)) + self.get_query_string({"all": None})
         return ""
 
     @cached_property
@@ -119,12 +119,6 @@ def older_than(queryset: QuerySet[Any], field: str, time: datetime, pk: int) -> 
     """Narrow to the rows that follow this one when the newest come first."""
     is_older = Q(**{f"{field}__lt": time}) | Q(pk__lt=pk)
     return queryset.filter(is_older, **{f"{field}__lte": time})  # lets an index find the start
-
-
-def newer_than(queryset: QuerySet[Any], field: str, time: datetime, pk: int) -> QuerySet[Any]:
-    """Narrow to the rows that precede this one when the newest come first."""
-    is_newer = Q(**{f"{field}__gt": time}) | Q(pk__gt=pk)
-    return queryset.filter(is_newer, **{f"{field}__gte": time})
 
 
 def chunks(queryset: QuerySet[Any], order: str, size: int) -> Iterator[list[Any]]:
