@@ -621,6 +621,8 @@ def test_empty_search_lists_what_can_be_found(
     settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.nobody"
     with_names = hint(q="570 156")
     assert with_names and with_names in without_names and with_names != without_names
+    settings.CELLCAST_DEFAULT_REGION = "NZ"
+    assert hint(q="570 156") not in with_names
 
 
 def nobody(words: str) -> list[str]:
@@ -722,6 +724,26 @@ def test_search_works_when_name_search_fails(
 
     assert listed(reader, "message", q="Lee") == [message.pk]
     assert logged(caplog) == [("ERROR", ("CELLCAST_CONTACT_SEARCH", "ConnectionError"))]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("term", ["570156", "570 156", "1570-156", "91570156"])
+def test_search_finds_a_number_by_its_last_digits(
+    reader: Client, client: WebhookClient, settings: Any, model: str, term: str
+) -> None:
+    client.status(_id="1", receiver="+61491570156")
+    client.status(_id="2", receiver="+61491570157")
+
+    assert len(listed(reader, model, q=term)) == 1
+    settings.CELLCAST_DEFAULT_REGION = "NZ"
+    assert listed(reader, model, q=term) == []
+
+
+@pytest.mark.parametrize("term", ["70156", "id 570156", "5701561234"])
+def test_search_ignores_other_terms_as_last_digits(reader: Client, term: str) -> None:
+    MessageFactory.create(inbound=True, sender="+61491570156", body="")
+
+    assert listed(reader, "message", q=term) == []
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -1182,6 +1204,7 @@ WALKS: list[tuple[str, Query]] = [  # in the order of an index, until the page i
 FINDS: list[tuple[str, Query]] = [  # the few rows that are meant, which are then sorted
     ("message", {"q": "0400 000 007"}),
     ("message", {"q": "id-7"}),
+    ("message", {"q": "000 007"}),
     ("message", {"q": "two words"}),
     ("statuschange", {"q": "0400 000 007"}),
     ("statuschange", {"q": "id-7"}),

@@ -1,10 +1,11 @@
-"""Who a contact is, and who may be meant: names of the host project, opt-outs."""
+"""Who a contact is, and who may be meant: names of the host project, opt-outs, last digits."""
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
 from django.db import connections, transaction
@@ -158,3 +159,26 @@ def _host_code(setting: str) -> Iterator[None]:
             yield
     except Exception as error:  # the host's code may raise anything
         logger.error("The function in %s failed: %s.", setting, type(error).__qualname__)
+
+
+AUSTRALIAN_PREFIXES = ("+614", "+612", "+613", "+617", "+618")
+"""Of mobiles and of the four areas; eight digits follow."""
+MIN_LAST_DIGITS = 6
+DIGITS_AFTER_PREFIX = 8
+_PART_OF_NUMBER = re.compile(r"[\d\s().-]+", re.ASCII)
+
+
+def contacts_ending_with(term: str) -> list[str]:
+    """Return every Australian number that ends with these six to eight digits, at most 500.
+
+    An index finds them all, while none finds the end of a number. Empty for anything else, and
+    where numbers belong to another region.
+    """
+    digits = re.sub(r"\D", "", term) if _PART_OF_NUMBER.fullmatch(term) else ""
+    is_enough = MIN_LAST_DIGITS <= len(digits) <= DIGITS_AFTER_PREFIX
+    if not is_enough or conf.default_region != "AU":
+        return []
+    missing = [
+        "".join(each) for each in product("0123456789", repeat=DIGITS_AFTER_PREFIX - len(digits))
+    ]
+    return [f"{prefix}{each}{digits}" for prefix in AUSTRALIAN_PREFIXES for each in missing]

@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext
 
-from cellcast_django.admin.contacts import MAX_NAMED, contacts_named
+from cellcast_django.admin.contacts import (
+    MAX_NAMED,
+    contacts_ending_with,
+    contacts_named,
+)
 from cellcast_django.admin.display.texts import grouped
 from cellcast_django.conf import conf
 from cellcast_django.models import contact_of
@@ -78,7 +82,9 @@ class Search:
         """Return the numbers and ids that ``term`` may be."""
         # As stored, perhaps with white space at an end; as people type it; as they copy it.
         terms = dict.fromkeys([term, term.strip(), as_meant(term)])
-        return [meaning for each in terms for meaning in self.meanings(each)]
+        meanings = [meaning for each in terms for meaning in self.meanings(each)]
+        ending = contacts_ending_with(as_meant(term))
+        return [*meanings, self.about(ending)] if ending else meanings
 
     def named(self, term: str) -> list[Q]:
         """Return what is about the customers whose name ``term`` may be."""
@@ -98,7 +104,11 @@ class Search:
 
 def nothing_found() -> str:
     """Return what a search that found nothing says."""
-    sentence = gettext("Nothing found. Phone numbers and ids must be complete.")
-    if conf.contact_search:
-        return sentence
-    return f"{sentence} {gettext('Names are not searched here: use the number.')}"
+    if conf.default_region == "AU":
+        numbers = gettext(
+            "Of a phone number, the last six digits are enough; ids must be complete."
+        )
+    else:
+        numbers = gettext("Phone numbers and ids must be complete.")
+    names = "" if conf.contact_search else gettext("Names are not searched here: use the number.")
+    return " ".join(filter(None, [gettext("Nothing found."), numbers, names]))
