@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
     path
-    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    for path in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob(".github/*.md"),
+        *ROOT.glob("benchmarks/*.md"),
+        *ROOT.glob("tests/stress/*.md"),
+        *ROOT.glob("docs/**/*.md"),
+    ]
     if "_build" not in path.parts
 )
 
