@@ -188,10 +188,12 @@ def test_python_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     there: dict[str, Any] = {"INSTALLED_APPS": [], "MIDDLEWARE": [], "urlpatterns": []}
     with isolate_apps():
         for block in blocks(name, "python"):
-            stand_in_for_foreign_modules(block, monkeypatch)
             file = block.first_line.partition(",")[0]
             # A model belongs to the app whose name its module's begins with.
-            block.run(files.setdefault(file, {"__name__": "cellcast_django.shop", **there}))
+            namespace = files.setdefault(file, {"__name__": "cellcast_django.shop", **there})
+            with monkeypatch.context() as patch:
+                stand_in_for_foreign_modules(block, patch)
+                block.run(namespace)
 
 
 def test_architecture_picture_is_well_formed_in_both_colour_schemes() -> None:
