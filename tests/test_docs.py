@@ -232,7 +232,7 @@ def test_commands_within_sentences_have_the_options_that_they_name() -> None:
         (name, code)
         for name in PAGE_NAMES
         for code in re.findall(r"`([^`]*)`", FENCE.sub("", text_of(name)).replace("\n", " "))
-        if re.match(r"(?:python )?(?:manage\.py )?cellcast_\w+ -", code)
+        if re.match(r"((python )?manage\.py [a-z_]+|cellcast_\w+) (.* )?-", code)
     }
     assert found
     for name, code in found:
@@ -299,6 +299,8 @@ def test_systemd_units_parse_and_run_a_command(page: str, schedule: str) -> None
             _, manage, command, *options = unit["Service"]["ExecStart"].split()
             assert manage == "manage.py"
             parser_of(command).parse_args(options)
+    started = set(re.findall(r"`systemctl enable --now ([^`]+)`", text_of(page)))
+    assert started == {name for name, unit in units.items() if "Install" in unit}
     [timer] = [unit for name, unit in units.items() if name.endswith(".timer")]
     assert timer["Timer"]["OnCalendar"] == schedule
 
