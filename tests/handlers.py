@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.dispatch import Signal
 from django.utils import timezone
 
+from cellcast_django import signals
 from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import FactSignal, exactly_once, in_order, message_received
 from cellcast_django.testing import WebhookClient
@@ -27,6 +29,17 @@ MARKS: dict[str, Callable[[Any], Any]] = {
 """What a handler may be marked with."""
 
 UPDATE_OF_EVENT = "^UPDATE .*webhookevent"
+
+
+@pytest.fixture
+def disconnected_afterwards() -> Iterator[None]:
+    """Disconnect what the test connects to any of our signals."""
+    ours = [value for value in vars(signals).values() if isinstance(value, Signal)]
+    before = [list(signal.receivers) for signal in ours]
+    yield
+    for signal, receivers in zip(ours, before, strict=True):
+        signal.receivers = receivers
+        signal.sender_receivers_cache.clear()
 
 
 class Calls:

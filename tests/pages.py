@@ -8,9 +8,16 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
     path
-    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    for path in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob(".github/*.md"),
+        *ROOT.glob("benchmarks/*.md"),
+        *ROOT.glob("tests/stress/*.md"),
+        *ROOT.glob("docs/**/*.md"),
+    ]
     if "_build" not in path.parts
 )
+PAGE_NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
 
 
 def text_of(name: str) -> str:
@@ -45,6 +52,15 @@ def all_blocks(name: str) -> list[Block]:
         Block(name, text.count("\n", 0, m.start()) + 1, m[2], textwrap.dedent(m[3]))
         for m in FENCE.finditer(text)
     ]
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """What the page's settings blocks set, the last one of a name."""
+    namespace: dict[str, Any] = {}
+    for block in blocks(name, "python"):
+        if block.first_line == "# settings.py":
+            block.run(namespace)
+    return {key: value for key, value in namespace.items() if key.isupper()}
 
 
 def table(name: str, *heading: str) -> list[list[str]]:

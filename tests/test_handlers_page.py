@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -21,7 +21,6 @@ from cellcast_django.signals import (
     GiveUp,
     RetryLater,
     exactly_once,
-    handlers_failed,
     message_received as received,
 )
 from cellcast_django.testing import reply_payload
@@ -151,10 +150,9 @@ def test_documented_table_has_no_other_rows() -> None:
 
 
 @pytest.fixture
-def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def recipe(monkeypatch: pytest.MonkeyPatch, disconnected_afterwards: None) -> dict[str, Any]:
     """The names of ``shop/alarms.py`` and ``shop/sentry.py``, connected."""
     cache.clear()
-    before = list(handlers_failed.receivers)
     sentry = MagicMock()
     monkeypatch.setitem(sys.modules, "sentry_sdk", sentry)
     names: dict[str, Any] = {}
@@ -162,9 +160,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         if block.first_line in {"# shop/alarms.py", "# shop/sentry.py"}:
             block.run(names)
     names |= {"sentry": sentry, "urlopen": MagicMock(), "mail_admins": MagicMock()}
-    yield names
-    handlers_failed.receivers = before
-    handlers_failed.sender_receivers_cache.clear()
+    return names
 
 
 @pytest.mark.django_db

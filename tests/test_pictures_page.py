@@ -12,7 +12,6 @@ from django.utils import timezone
 
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.retention import Selection, prune
-from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, mms_payload
 from tests.pages import blocks
 from tests.scripted_server import ScriptedServer, scripted_server
@@ -26,11 +25,14 @@ URL = "https://media.example.com/1.jpg"
 
 @pytest.fixture
 def page(
-    settings: Any, tmp_path: Path, scripted_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+    settings: Any,
+    tmp_path: Path,
+    scripted_server: ScriptedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    disconnected_afterwards: None,
 ) -> Iterator[dict[str, Any]]:
     """The page's names, its handler connected; its host of pictures is the scripted server."""
     settings.MEDIA_ROOT = tmp_path
-    before = list(message_received.receivers)
     namespace: dict[str, Any] = {"__name__": "shop.pictures"}
     [block] = blocks("docs/pictures.md", "python")
     block.run(namespace)
@@ -46,8 +48,6 @@ def page(
     monkeypatch.setattr(pool, "request", to_the_server)
     yield namespace | {"requests": requests}
     pool.clear()
-    message_received.receivers = before
-    message_received.sender_receivers_cache.clear()
 
 
 def response(status: str, body: bytes = b"", *headers: str) -> bytes:

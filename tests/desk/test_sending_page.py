@@ -1,7 +1,6 @@
 """The page about sending: its files run, against a fake of Cellcast's API and real webhooks."""
 
 import sys
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 from unittest.mock import MagicMock, call
@@ -11,7 +10,6 @@ import pytest
 from cellcast_django.models import Message
 from cellcast_django.opt_outs import opt_out
 from cellcast_django.sending import NotSentError, OptedOutError, send
-from cellcast_django.signals import message_received, status_changed
 from cellcast_django.testing import WebhookClient
 from tests.fake_cellcast import FakeCellcast, Fault
 from tests.pages import Block, blocks
@@ -28,8 +26,11 @@ def files(*names: str) -> list[Block]:
 
 @pytest.fixture
 def shop(
-    monkeypatch: pytest.MonkeyPatch, settings: Any, fake_cellcast: FakeCellcast
-) -> Iterator[dict[str, Any]]:
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+    fake_cellcast: FakeCellcast,
+    disconnected_afterwards: None,
+) -> dict[str, Any]:
     """The names of the page's files; ``Booking`` is a mock of a model with one row."""
     monkeypatch.setenv("CELLCAST_API_KEY", settings.CELLCAST_API_KEY)
     [block] = files("settings.py, at the end")
@@ -50,17 +51,13 @@ def shop(
         module = ModuleType(name)
         vars(module).update(values)
         monkeypatch.setitem(sys.modules, name, module)
-    before = [(signal, list(signal.receivers)) for signal in (message_received, status_changed)]
     for block in files("shop/bookings.py", "shop/tasks.py", "shop/campaigns.py"):
         name = block.first_line.removeprefix("# ").removesuffix(".py").replace("/", ".")
         module = ModuleType(name)
         monkeypatch.setitem(sys.modules, name, module)
         block.run(vars(module))
         names |= vars(module)
-    yield names
-    for signal, receivers in before:
-        signal.receivers = receivers
-        signal.sender_receivers_cache.clear()
+    return names
 
 
 def identity(function: Any) -> Any:

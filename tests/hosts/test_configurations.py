@@ -104,6 +104,14 @@ def test_systemd_reads_its_units(tmp_path: Path) -> None:
     read_by("systemd", "systemd-analyze", "verify", *units)
 
 
+def test_compose_reads_its_service(tmp_path: Path) -> None:
+    [block] = blocks("docs/deployment.md", "yaml")
+    database = "  db:\n    image: postgres\n"  # which the reader has
+    (tmp_path / "compose.yaml").write_text(block.code + database)
+    (tmp_path / "environment").write_text('ALLOWED_HOSTS="www.example.com"\n')
+    read_by("compose", "docker-compose", "--project-directory", str(tmp_path), "config", "--quiet")
+
+
 def test_gunicorn_reads_its_command_line(tmp_path: Path) -> None:
     [line] = [
         block.code

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import sqlite3
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +12,7 @@ import pytest
 from cellcast_django.payloads import reply_payload
 from tests.fake_cellcast import KEY, FakeCellcast, serving
 from tests.fresh_project import FreshProject
-from tests.newcomers.following import follow, set_up
-from tests.pages import ROOT
+from tests.newcomers.following import follow, set_up, use_postgresql
 
 pytestmark = pytest.mark.newcomers
 
@@ -25,13 +23,12 @@ BOOKINGS = (
     "print(*Booking.objects.order_by('pk').values_list('is_confirmed', 'needs_a_call'))"
 )
 
-SEND_WITH_THE_APP = """
-CELLCAST_API_KEY = os.environ.get("CELLCAST_API_KEY", "")
-CELLCAST_SEND_WITH = "cellcast_django.api.send_sms"
-"""
 ANSWER = (
     "from cellcast_django.models import *; from cellcast_django.sending import *; "
     "reply = Message.objects.get(); send(reply.contact, 'Until five', answers=reply)"
+)
+RENAME = (
+    "from django.db import connection; connection.cursor().execute('ALTER TABLE {} RENAME TO {}')"
 )
 WAITING = "print(Message.objects.unhandled().count())"
 
@@ -42,11 +39,21 @@ def cellcast() -> Iterator[FakeCellcast]:
         yield server
 
 
-@pytest.mark.parametrize("django", ["django>=5.2,<5.3", "django>=6.1,<6.2"])
+@pytest.fixture(params=["Django 5.2, PostgreSQL", "Django 6.1, SQLite"])
+def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FreshProject]:
+    """An empty project, on the oldest and on the newest Django."""
+    if "SQLite" in request.param:
+        yield FreshProject(tmp_path, "django>=6.1,<6.2")
+    else:
+        project = FreshProject(tmp_path, "django>=5.2,<5.3")
+        use_postgresql(project, request.getfixturevalue("port"))
+        yield project
+        assert not (project.folder / "db.sqlite3").exists()
+
+
 def test_newcomers_booking_is_cancelled_and_stop_respected(
-    django: str, cellcast: FakeCellcast, tmp_path: Path
+    project: FreshProject, cellcast: FakeCellcast
 ) -> None:
-    project = FreshProject(tmp_path, django)
     follow("docs/getting-started.md", project)
     follow("docs/sending.md", project)
     import_in_ready(project, "bookings")
@@ -73,12 +80,11 @@ def test_newcomers_booking_is_cancelled_and_stop_respected(
         assert shell(project, BOOKINGS) == "(False, False) (None, True)"
 
 
-def test_newcomer_answers_a_reply_without_code(cellcast: FakeCellcast, tmp_path: Path) -> None:
-    project = FreshProject(tmp_path, "django>=6.1,<6.2")
+def test_newcomer_answers_a_reply_without_code(
+    project: FreshProject, cellcast: FakeCellcast
+) -> None:
     follow("README.md", project)
-    project.write("shop/handlers.py", "")  # which nothing imports
-    project.install(f"{ROOT}[api]")
-    project.append("shop/settings.py", SEND_WITH_THE_APP)
+    follow("docs/sending.md", project, "settings.py")
     send_to(cellcast, project)
     set_up(project)
 
@@ -136,12 +142,6 @@ def pending(project: FreshProject) -> list[str]:
 @contextmanager
 def without_bookings(project: FreshProject) -> Iterator[None]:
     """Take the table away, so that the project's handler raises."""
-    rename(project, "shop_booking", "away")
+    shell(project, RENAME.format("shop_booking", "away"))
     yield
-    rename(project, "away", "shop_booking")
-
-
-def rename(project: FreshProject, old: str, new: str) -> None:
-    connection = sqlite3.connect(project.folder / "db.sqlite3")
-    connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
-    connection.close()
+    shell(project, RENAME.format("away", "shop_booking"))

@@ -1,0 +1,3 @@
+from tests.hosts.conftest import port
+
+__all__ = ["port"]

@@ -1,0 +1,681 @@
+"""What the code on the pages does, and the tables that say what ours does."""
+
+import ast
+import json
+import logging
+import operator
+import os
+import re
+import runpy
+import shlex
+import sys
+import unittest
+from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from inspect import signature
+from io import StringIO
+from pathlib import Path
+from threading import Thread
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock, call
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.core.cache import cache
+from django.core.checks import Error, run_checks
+from django.core.management import call_command
+from django.db.utils import ConnectionHandler
+from django.test import override_settings
+from django.utils import timezone
+from django.utils.module_loading import import_string
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import cellcast_django
+from cellcast_django import (
+    checks,
+    signals,
+    testing,
+)
+from cellcast_django.factories import MessageFactory
+from cellcast_django.models import Direction, Message, OptOut, WebhookEvent
+from cellcast_django.opt_outs import is_opted_out
+from cellcast_django.sending import send
+from cellcast_django.signals import message_received
+from cellcast_django.testing import WebhookClient
+from tests.handlers import connected
+from tests.pages import (
+    PAGE_NAMES,
+    Block,
+    blocks,
+    code_words,
+    settings_of,
+    table,
+)
+from tests.recommended import RECOMMENDED
+
+pytestmark = pytest.mark.usefixtures("disconnected_afterwards")
+
+PACKAGE = Path(cellcast_django.__file__).parent
+
+
+# Settings
+
+
+def test_settings_blocks_pass_the_checks() -> None:
+    for name in PAGE_NAMES:
+        if not name.startswith("docs/"):
+            continue
+        found = settings_of(name)
+        found.pop("INSTALLED_APPS", None)
+        found.pop("DATABASES", None)
+        found.pop("LOGGING", None)  # from Django 6.1 on it would stay configured
+        found.pop("CELLCAST_SEND_WITH", None)  # which is in the host project
+        found["CELLCAST_RUN_HANDLERS"] = "inline"  # its backend need not be installed here
+        with override_settings(**found):
+            messages = run_checks(tags=[checks.TAG])
+        assert not [message for message in messages if isinstance(message, Error)], name
+
+
+def test_documented_schedules_name_tasks_and_their_arguments() -> None:
+    schedules = []
+    for name in PAGE_NAMES:
+        for block in blocks(name, "python"):
+            if "SCHEDULE" in block.code:
+                namespace: dict[str, Any] = {}
+                block.run(namespace)
+                options = namespace.get("TASKS", {}).get("default", {}).get("OPTIONS", {})
+                schedules += options.get("SCHEDULES", {}).values()
+                schedules += namespace.get("CELERY_BEAT_SCHEDULE", {}).values()
+    assert len(schedules) > 4
+    for schedule in schedules:
+        if schedule["task"].startswith("cellcast_django."):
+            task = import_string(schedule["task"])
+            signature(task.func).bind(**schedule.get("kwargs", {}))
+
+
+def test_documented_installed_apps_are_complete() -> None:
+    needed = {config.name for config in apps.get_app_configs()} - {"django_tasks_db"}
+    assert set(settings_of("docs/getting-started.md")["INSTALLED_APPS"]) >= needed
+
+
+def sqlite_blocks() -> list[Block]:
+    found = blocks("docs/database.md", "python")
+    return [block for block in found if "backends.sqlite3" in block.code]
+
+
+@pytest.mark.django_db
+def test_documented_sqlite_options_work(tmp_path: Path) -> None:
+    [block] = sqlite_blocks()
+    namespace: dict[str, Any] = {}
+    block.run(namespace)
+    database = namespace["DATABASES"]["default"] | {"NAME": str(tmp_path / "db.sqlite3")}
+
+    sqlite = ConnectionHandler({"default": database})["default"]
+    with sqlite.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode")
+        assert cursor.fetchone() == ("wal",)
+        cursor.execute("PRAGMA synchronous")
+        assert cursor.fetchone() == (1,)
+        cursor.execute("PRAGMA wal_autocheckpoint")
+        assert cursor.fetchone() == (8_000,)
+        cursor.execute("PRAGMA busy_timeout")
+        assert cursor.fetchone() == (5_000,)
+    assert sqlite.transaction_mode == "IMMEDIATE"  # type: ignore[attr-defined]
+    sqlite.close()
+
+
+@pytest.mark.parametrize(
+    ("engine", "vendor"),
+    [("sqlite3", "sqlite"), ("postgresql", "postgresql"), ("mysql", "mariadb")],
+)
+def test_documented_database_settings_equal_measured_ones(engine: str, vendor: str) -> None:
+    namespace: dict[str, Any] = {"os": os}
+    for block in blocks("docs/database.md", "python"):
+        if f"backends.{engine}" in block.code:
+            block.run(namespace)
+            break
+    documented = namespace["DATABASES"]["default"]
+    measured = RECOMMENDED[vendor]
+    assert {name: documented.get(name) for name in measured} == measured
+    connections = {"CONN_MAX_AGE", "CONN_HEALTH_CHECKS", "OPTIONS"} & documented.keys()
+    assert connections == measured.keys()
+
+
+def test_example_projects_database_settings_equal_measured_ones() -> None:
+    example = runpy.run_path("example_project/settings.py")["DATABASES"]["default"]
+    vendor = {"sqlite3": "sqlite", "mysql": "mariadb"}
+    engine = example["ENGINE"].rpartition(".")[2]
+    measured = RECOMMENDED[vendor.get(engine, engine)]
+    assert {name: example.get(name) for name in measured} == measured
+
+
+# Architecture, and names for tests
+
+
+def test_walk_through_the_code_names_existing_files() -> None:
+    rows = table("docs/architecture.md", "step")
+    assert [int(row[0]) for row in rows] == list(range(1, len(rows) + 1))
+    for file in [name for row in rows for name in code_words(row[1])]:
+        assert (PACKAGE / file).exists(), file
+
+
+def test_documented_states_are_queryset_methods() -> None:
+    for state, *_, found_by in table("docs/architecture.md", "state"):
+        queryset = operator.attrgetter(state)(WebhookEvent.objects)()
+        assert found_by == f"`WebhookEvent.objects.{state}()`"
+        assert queryset.model is WebhookEvent
+
+
+# What the pages of the second day do
+
+
+def run_file(page: str, file: str, **namespace: Any) -> dict[str, Any]:
+    """Run the one block of a page that is this file, and return its names."""
+    [block] = [each for each in blocks(page, "python") if each.first_line == f"# {file}"]
+    block.run(namespace)
+    return namespace
+
+
+@pytest.mark.django_db
+def test_operations_page_code_finds_newest_username_and_skips(client: WebhookClient) -> None:
+    namespace: dict[str, Any] = {}
+    client.reply()
+    with connected(message_received, **{"shop.handlers.take_answer": lambda **kwargs: None}):
+        for block in blocks("docs/operations.md", "python"):
+            block.run(namespace)
+    assert namespace["newest"] == "cellcast"
+
+
+@pytest.mark.django_db
+def test_recovery_page_code_answers_nobody_late(client: WebhookClient) -> None:
+    answer = run_file("docs/recovery.md", "shop/handlers.py")["answer"]
+    client.reply()
+    assert answer(message=Message.objects.get(), event=WebhookEvent.objects.get()) is None
+
+
+@pytest.mark.django_db
+def test_reference_pages_code_counts_and_reads(client: WebhookClient) -> None:
+    client.reply()
+    namespace: dict[str, Any] = {}
+    for page in ("health", "models", "payloads"):
+        for block in blocks(f"docs/reference/{page}.md", "python"):
+            block.run(namespace)
+    assert namespace["health"].replies.waiting == 1
+    assert [found.count() for found in namespace["todays_questions"]().values()] == [1, 0, 0, 1]
+    assert namespace["report"].status == "delivered"
+
+
+@pytest.mark.django_db
+def test_prometheus_gets_figures(client: WebhookClient, rf: Any) -> None:
+    client.reply()
+    client.send("webhook-receiver", b"{")
+    metrics = run_file("docs/telemetry.md", "shop/metrics.py")["metrics"]
+    lines = metrics(rf.get("/metrics")).content.decode().splitlines()
+    assert all(re.fullmatch(r"[a-z_]+(\{[a-z]+=\"[a-z_]+\"\})? [0-9.]+", line) for line in lines)
+    assert "cellcast_handlers_pending 0" in lines
+    assert 'cellcast_events_last_day{outcome="invalid"} 1' in lines
+    assert sum(line.startswith("cellcast_last_webhook") for line in lines) == 1
+
+
+@pytest.mark.django_db
+def test_front_desk_gets_one_mail_until_somebody_answers(
+    mailoutbox: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace = run_file("docs/telemetry.md", "shop/front_desk.py")
+    cache.clear()
+    now = timezone.now()
+
+    def mails_after(minutes: int) -> int:
+        monkeypatch.setattr(timezone, "now", lambda: now + timedelta(minutes=minutes))
+        namespace["mail_front_desk"]()
+        return len(mailoutbox)
+
+    assert mails_after(0) == 0
+    first = MessageFactory.create(inbound=True, created_at=now)
+    second = MessageFactory.create(inbound=True, created_at=now + timedelta(minutes=3))
+    assert mails_after(5) == 0
+    assert mails_after(11) == 1
+    assert mails_after(60) == 1
+    first.mark_handled()
+    assert mails_after(70) == 1  # the second waited by then, too
+    MessageFactory.create(inbound=True, created_at=now + timedelta(minutes=75))
+    second.mark_handled()
+    assert mails_after(80) == 1
+    assert mails_after(90) == 2
+
+
+@pytest.mark.django_db
+def test_telemetry_counts_events_and_traces_handlers(
+    client: WebhookClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, spans = InMemoryMetricReader(), InMemorySpanExporter()
+    meters, tracers = MeterProvider([reader]), TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr(metrics, "get_meter", meters.get_meter)
+    monkeypatch.setattr(trace, "get_tracer", tracers.get_tracer)
+    namespace = run_file("docs/telemetry.md", "shop/telemetry.py", __name__="shop.telemetry")
+
+    def take_reply(message: Message, **kwargs: Any) -> None:
+        raise ConnectionError
+
+    handler = namespace["traced"](take_reply)
+    assert handler.__qualname__ == take_reply.__qualname__
+    logger = logging.getLogger("cellcast_django")
+    counter = namespace["CountEvents"]()
+    logger.addHandler(counter)
+    caplog.set_level("INFO", logger.name)
+    signals.message_received.connect(handler)
+    client.reply()
+    client.reply()
+    signals.message_received.disconnect(handler)
+    logger.removeHandler(counter)
+
+    assert measured(reader) == {
+        ("cellcast.events_unfinished", "pending"): 1,
+        ("cellcast.events_unfinished", "failed"): 0,
+        ("cellcast.events", "receive", "stored"): 1,
+        ("cellcast.events", "receive", "duplicate"): 1,
+    }
+    [span] = spans.get_finished_spans()
+    assert span.name == take_reply.__qualname__
+    assert not span.status.is_ok
+    assert span.attributes == {"event": WebhookEvent.objects.earliest("pk").pk}
+
+
+def measured(reader: InMemoryMetricReader) -> dict[tuple[str, ...], float]:
+    """Each value that the reader finds, by the metric's name and the values of its attributes."""
+    found = json.loads(reader.get_metrics_data().to_json())  # type: ignore[union-attr]
+    return {
+        (metric["name"], *point["attributes"].values()): point["value"]
+        for metric in found["resource_metrics"][0]["scope_metrics"][0]["metrics"]
+        for point in metric["data"]["data_points"]
+    }
+
+
+@pytest.mark.django_db
+def test_contact_is_erased_in_any_spelling(client: WebhookClient) -> None:
+    client.reply()
+    client.opt_out(contact="400000000")
+    client.send("webhook-receiver", b'{"sender": "+61400000000"')
+    client.status()
+    found = blocks("docs/operations.md", "sh")
+    [line] = [block.code for block in found if "cellcast_prune --contact" in block.code]
+    call_command(*shlex.split(line)[2:], stdout=StringIO())
+    assert Message.objects.get().direction == Direction.OUTBOUND
+    assert WebhookEvent.objects.get().kind == "status"
+
+
+def test_admin_page_names_every_page_and_action() -> None:
+    models = apps.get_app_config("cellcast_django").get_models()
+    titles = {
+        str(model._meta.verbose_name_plural) for model in models if model in admin.site._registry
+    }
+    assert {row[0].lower() for row in table("docs/admin.md", "page")} == titles
+    model_admin = admin.site.get_model_admin(WebhookEvent)
+    assert model_admin.actions
+    actions: list[Any] = list(model_admin.actions)
+    documented = {(row[0], row[1].strip("`")) for row in table("docs/admin.md", "action")}
+    assert documented == {
+        (str(each.short_description), f"cellcast_django.{each.allowed_permissions[0]}_webhookevent")
+        for each in actions
+    }
+
+
+# The handlers' page
+
+
+class Consumer(HTTPServer):
+    """The second consumer: keeps what it is sent, and answers ``status``."""
+
+    status = 200
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), ConsumerHandler)
+        self.received: list[tuple[str | None, bytes]] = []
+
+
+class ConsumerHandler(BaseHTTPRequestHandler):
+    server: Consumer
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.received.append((self.headers["Idempotency-Key"], body))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def consumer(settings: Any) -> Iterator[Consumer]:
+    with Consumer() as server:
+        thread = Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        settings.SHOP_FORWARD_URL = f"http://127.0.0.1:{server.server_address[1]}/"
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch, settings: Any, consumer: Consumer) -> Any:
+    """The names of handlers.md, its handlers connected; ``Order`` and others are mocks."""
+    package, models, sms = ModuleType("shop"), ModuleType("shop.models"), ModuleType("shop.sms")
+    monkeypatch.setitem(sys.modules, "sentry_sdk", MagicMock())
+    vars(sms).update({"book": MagicMock(), "BookingsAreClosedError": OSError})
+    for name in ("Answer", "AutoAnswer", "Customer", "Order"):
+        setattr(models, name, MagicMock())
+    vars(models)["AutoAnswer"].objects.get_or_create.return_value = (None, False)
+    vars(models)["Answer"].objects.get_or_create.side_effect = [(None, True), (None, False)]
+    vars(sms)["send_sms"] = MagicMock(return_value="66b5b93b1e2c012dfe964000")
+    settings.CELLCAST_SEND_WITH = "shop.sms.send_sms"
+    for module in (package, models, sms):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    names: dict[str, Any] = {}
+    for block in blocks("docs/handlers.md", "python"):
+        # Each file has its own names, so that an import that the page forgets fails here.
+        file = block.first_line.removeprefix("# ").removesuffix(".py").replace("/", ".")
+        if file not in sys.modules:
+            monkeypatch.setitem(sys.modules, file, ModuleType(file))
+        block.run(vars(sys.modules[file]))
+        names |= vars(sys.modules[file])
+    return SimpleNamespace(**names)
+
+
+@pytest.mark.django_db
+def test_handlers_have_the_documented_names(shop: Any, client: WebhookClient) -> None:
+    client.reply()
+    assert set(WebhookEvent.objects.get().handler_results) == {
+        "shop.bookings.book_what_was_asked_for",
+        "shop.bookings.count_replies",
+        "shop.handlers.tell_opening_hours",
+        "shop.handlers.answer_outside_hours",
+        "shop.forward",
+        "shop.handlers.take_answer",
+    }
+
+
+@pytest.mark.django_db
+def test_reply_is_answered_once(shop: Any, client: WebhookClient) -> None:
+    client.reply(message=" Hours")
+    event = WebhookEvent.objects.get()
+    shop.tell_opening_hours(message=event.message, event=event)
+    answer = Message.objects.outbound().get()
+    assert (answer.contact, answer.own_number) == ("+61400000000", "+61400000001")
+    assert not Message.objects.unhandled().exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("hour", "sent"), [(8, 1), (9, 0), (16, 0), (17, 1)])
+def test_reply_outside_hours_is_answered_once_a_day(
+    hour: int, sent: int, shop: Any, client: WebhookClient
+) -> None:
+    client.reply()
+    event = WebhookEvent.objects.get()
+    event.received_at = timezone.localtime().replace(hour=hour)
+    shop.AutoAnswer.objects.get_or_create.side_effect = [(None, True), (None, False)]
+    for _ in range(2):
+        shop.answer_outside_hours(message=event.message, event=event)
+    assert Message.objects.outbound().count() == sent
+    assert Message.objects.unhandled().count() == 1
+    client.reply(message="STOP", _id="2")
+    shop.AutoAnswer.objects.get_or_create.side_effect = [(None, True)]
+    shop.answer_outside_hours(message=event.message, event=event)
+    assert Message.objects.outbound().count() == sent, "never after a STOP"
+
+
+def order_to_notify() -> MagicMock:
+    return MagicMock(phone_number="+61400000001", code="A-7")
+
+
+@pytest.mark.django_db
+def test_report_updates_the_orders_notice(shop: Any, client: WebhookClient) -> None:
+    shop.send_notice(order_to_notify(), "Ready.")
+    shop.Order.objects.filter.return_value.update.assert_not_called()
+    client.status()
+    assert shop.Order.objects.filter.call_args == call(code="A-7")
+    assert shop.Order.objects.filter.return_value.update.call_args.kwargs["notice"] == "delivered"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("status", "notice"), [("delivered", "delivered"), ("dead", "failed")])
+def test_report_that_comes_first_updates_the_notice_later(
+    status: str, notice: str, shop: Any, client: WebhookClient
+) -> None:
+    client.status(status=status)
+    shop.Order.objects.filter.assert_not_called()
+    shop.send_notice(order_to_notify(), "Ready.")
+    assert shop.Order.objects.filter.call_args == call(code="A-7")
+    assert shop.Order.objects.filter.return_value.update.call_args.kwargs["notice"] == notice
+
+
+@pytest.mark.django_db
+def test_status_of_a_reply_updates_no_notice(shop: Any, client: WebhookClient) -> None:
+    shop.send_notice(order_to_notify(), "Ready.")
+    shop.Order.reset_mock()
+    client.reply(_id="66b5b93b1e2c012dfe964000", status="received")
+    client.reply(_id="66b5b93b1e2c012dfe964000", status="delivered")
+    assert WebhookEvent.objects.latest("pk").done_at
+    shop.Order.objects.filter.assert_not_called()
+
+
+@pytest.fixture
+def shop_that_asks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names of opt-outs.md, its handlers connected; ``Customer`` and others are mocks."""
+    names = {"shop.models": ("Customer", "Task"), "shop.sms": ("send_sms",)}
+    for module in ("shop", *names):
+        monkeypatch.setitem(sys.modules, module, ModuleType(module))
+        vars(sys.modules[module]).update({name: MagicMock() for name in names.get(module, ())})
+    namespace: dict[str, Any] = {"__name__": "shop.handlers"}
+    for block in blocks("docs/opt-outs.md", "python"):
+        block.run(namespace)
+    return namespace
+
+
+@pytest.mark.django_db
+def test_stop_words_do_what_the_table_says(
+    shop_that_asks: dict[str, Any], client: WebhookClient
+) -> None:
+    rows = table("docs/opt-outs.md", "the customer writes")
+    truth = {"yes": True, "no": False}
+    for number, (text, substring, opts_out, person) in enumerate(rows, start=400_000_000):
+        customer = text.strip("`")
+        assert ("stop" in customer.lower()) is truth[substring], customer
+        shop_that_asks["Task"].reset_mock()
+        client.reply(_id=str(number), sender=f"0{number}", message=customer)
+        assert is_opted_out(str(number)) is truth[opts_out], customer
+        assert shop_that_asks["Task"].objects.get_or_create.called is truth[person], customer
+        shop_that_asks["send_sms"].reset_mock()
+        shop_that_asks["text_customer"](f"0{number}", "Sale!")
+        shop_that_asks["text_everybody"]([f"+61{number}"], "Sale!")
+        assert shop_that_asks["send_sms"].call_count == (0 if truth[opts_out] else 2)
+    assert len(rows) == 11
+
+
+@pytest.mark.django_db
+def test_opt_out_ends_the_newsletter(shop_that_asks: dict[str, Any], client: WebhookClient) -> None:
+    client.opt_out()
+    customers = shop_that_asks["Customer"].objects.filter
+    assert customers.call_args == call(phone_number="+61404000000")
+    assert customers.return_value.update.call_args == call(
+        newsletter_ended_at=OptOut.objects.get().since
+    )
+
+
+@pytest.mark.django_db
+def test_events_are_forwarded_again_after_an_outage(
+    shop: Any, consumer: Consumer, client: WebhookClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumer.status = 503
+    client.reply()
+    consumer.status = 200
+    client.reply()  # a duplicate
+    client.send("webhook-status", b'[{"_id":"1","status":"sent"}, {"_id":"2","status":"sent"}]')
+    client.opt_out()
+    event = WebhookEvent.objects.pending().get()
+    assert event.handler_errors() == {
+        "shop.forward": "HTTPError: HTTP Error 503: Service Unavailable"
+    }
+    call_command("cellcast_run_handlers", "--event", str(event.pk), stdout=StringIO())
+    bodies = [body for _, body in consumer.received]
+    assert bodies[0] == bodies[-1] == json.dumps(testing.reply_payload()).encode()
+    assert bodies[1:3] == [b'{"_id":"1","status":"sent"}', b'{"_id":"2","status":"sent"}']
+    assert json.loads(bodies[3]) == testing.opt_out_payload()
+    assert consumer.received[0][0] == f"cellcast-{event.pk}-{event.received_at:%Y%m%d%H%M%S%f}"
+    assert len(bodies) == 5
+
+
+@pytest.mark.django_db
+def test_late_answer_counts_from_its_arrival(shop: Any, client: WebhookClient) -> None:
+    client.reply(message="Yes")
+    received_at = WebhookEvent.objects.get().received_at
+    orders = shop.Order.objects.filter
+    assert orders.call_args == call(phone_number="+61400000000")
+    assert orders.return_value.update.call_args == call(is_wanted=True, answered_at=received_at)
+
+
+@pytest.mark.django_db
+def test_queries_page_code_counts_what_is_stored(shop: Any, client: WebhookClient) -> None:
+    client.reply(message="Yes")
+    for number, status in enumerate(["delivered", "failed", "queued"]):
+        client.status(_id=str(number), status=status)
+    assert shop.what_is_stored() == {
+        "replies": ["Yes"],
+        "delivered": 1,
+        "ended otherwise": 1,
+        "no final status yet": 1,
+    }
+
+
+# The front page, the README, the tests' page, and getting started
+
+
+@pytest.mark.django_db
+def test_front_page_code_asks_takes_answer_and_respects_stop(
+    client: WebhookClient, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    orders, send_sms = MagicMock(), MagicMock(return_value="66b5b93b1e2c012dfe964000")
+    for name, values in {
+        "shop": {},
+        "shop.models": {"Order": orders},
+        "shop.sms": {"send_sms": send_sms},
+    }.items():
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        vars(sys.modules[name]).update(values)
+    settings.CELLCAST_SEND_WITH = "shop.sms.send_sms"
+    order = MagicMock(phone="0400 000 000", code="order 7")
+    namespace: dict[str, Any] = {"__name__": "shop.orders"}
+    blocks("docs/index.md", "python")[0].run(namespace)
+
+    client.reply(message="no")  # which answers nothing
+    namespace["ask"](order)
+    client.reply(message="perhaps")
+    orders.objects.filter.assert_not_called()
+    client.reply(message="yes ")
+    client.reply(message="STOP")
+    namespace["ask"](order)
+
+    orders.objects.filter.assert_called_once_with(code="order 7")
+    orders.objects.filter.return_value.update.assert_called_once_with(is_wanted=True)
+    send_sms.assert_called_once()
+    order.mark_for_a_call.assert_called_once()
+
+
+@pytest.mark.django_db
+def test_readme_handler_confirms_the_order_that_was_asked_about(
+    client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = MagicMock()
+    monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.models", SimpleNamespace(Order=order))
+    namespace: dict[str, Any] = {"__name__": "shop.handlers"}
+    blocks("README.md", "python")[-1].run(namespace)
+    client.reply(message="Yes", sender="+61400000009")  # who was not asked
+    Message.objects.record_sent("1", receiver="0400 000 000", reference="order 7")
+    client.reply(message="No")
+    order.objects.filter.assert_not_called()
+    client.reply(message="yes ")
+    assert order.objects.filter.mock_calls[:1] == [call(code="order 7")]
+
+
+def names_of_testing_page(*, with_factories: bool) -> dict[str, Any]:
+    namespace: dict[str, Any] = {"__name__": "shop.tests"}
+    for block in blocks("docs/testing.md", "python"):
+        if ("factories" in block.code) is with_factories:
+            block.run(namespace)
+    return namespace
+
+
+@pytest.mark.django_db(transaction=True)  # TestCase closes the connection of a transaction
+def test_documented_test_cases_pass() -> None:
+    cases = [
+        each
+        for each in names_of_testing_page(with_factories=False).values()
+        if isinstance(each, type) and each.__module__ == "shop.tests"
+    ]
+    loader = unittest.TestLoader()
+    suite = unittest.TestSuite(loader.loadTestsFromTestCase(case) for case in cases)
+    result = unittest.TestResult()
+    suite.run(result)
+    assert result.failures + result.errors == []
+    assert (len(cases), result.testsRun) == (2, 5)
+
+
+@pytest.mark.django_db
+def test_documented_pytest_test_passes(cellcast: WebhookClient) -> None:
+    names_of_testing_page(with_factories=False)["test_late_report_does_not_change_the_status"](
+        cellcast
+    )
+
+
+@pytest.mark.django_db
+def test_reply_answers_what_only_pretends_to_be_sent(
+    client: WebhookClient, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CELLCAST_SEND_WITH", raising=False)
+    namespace: dict[str, Any] = {"__name__": "settings"}
+    blocks("docs/local-development.md", "python")[-1].run(namespace)
+    settings.CELLCAST_SEND_WITH = namespace["CELLCAST_SEND_WITH"]
+    sent = send("0400000000", "See you at nine?")
+    client.reply(sender="0400000000", message="YES")
+    assert Message.objects.inbound().get().in_reply_to == sent
+
+
+@pytest.mark.django_db
+def test_documented_factories_work() -> None:
+    pytest.importorskip("factory")
+    names_of_testing_page(with_factories=True)["test_report_counts_todays_messages"]()
+
+
+def test_documented_factories_and_traits_are_complete() -> None:
+    tree = ast.parse((PACKAGE / "factories.py").read_text(encoding="utf-8"))
+    found: dict[str, set[str]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            found[node.name] = set(re.findall(r"(\w+) = factory\.Trait", ast.unparse(node)))
+    rows = table("docs/testing.md", "factory")
+    assert {row[0].strip("`"): set(code_words(row[2])) for row in rows} == found
+
+
+@pytest.mark.django_db
+def test_getting_started_handler_works(
+    client: WebhookClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [block] = [
+        each
+        for each in blocks("docs/getting-started.md", "python")
+        if each.first_line == "# shop/handlers.py"
+    ]
+    namespace: dict[str, Any] = {"__name__": "shop.handlers"}
+    block.run(namespace)
+    client.reply(message="Yes")
+    assert capsys.readouterr().out == f"Reply {Message.objects.get().pk} has 3 characters\n"
