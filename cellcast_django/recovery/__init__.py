@@ -20,11 +20,9 @@ from cellcast_django.recovery.client import (
     Kind,
     RecoveryError,
     Span,
-    WrongKeyError,
 )
 from cellcast_django.recovery.lists import (
     Progress,
-    is_known,
     missing_opt_outs,
     missing_replies,
     missing_statuses,
@@ -53,14 +51,13 @@ def recover(
     """Ask Cellcast's API for what never arrived, store it and run its handlers.
 
     ``age`` is how far back to look. A list that cannot be read to its end has an ``error`` in its
-    findings, and does not stop the others; a wrong key does. ``progress`` is called repeatedly with
-    the findings so far. The account's credit is read too, and kept with the run. Safe to interrupt,
-    to run again, and to run several times at once. Raises ``RecoveryError`` if the API cannot be
-    asked at all, and ``django.db.Error``.
+    findings, and does not stop the others. ``progress`` is called repeatedly with the findings so
+    far. The account's credit is read too, and kept with the run. Safe to interrupt, to run again,
+    and to run several times at once. Raises ``RecoveryError`` if the API cannot be asked at all,
+    and ``django.db.Error``.
     """
     now = timezone.now()
     found = []
-    credit = None
     with Client() as client:
         for kind in kinds:
             findings = Findings(kind)
@@ -69,10 +66,7 @@ def recover(
                 _recover(client, Span(now - age, now), findings, progress, dry_run=dry_run)
             except RecoveryError as error:
                 findings.error = str(error)
-                if isinstance(error, WrongKeyError):
-                    break
-        else:
-            credit = client.credit()
+        credit = client.credit()
     if not dry_run:
         command = CommandRun.Command.RECOVER
         summary: dict[str, Any] = {each.kind.value: each.summary() for each in found}
@@ -95,7 +89,6 @@ def _recover(
     for missing in MISSING[findings.kind](client, span, findings, progress):
         for start in range(0, len(missing), ITEMS_PER_TRANSACTION):
             payloads = missing[start : start + ITEMS_PER_TRANSACTION]
-            findings.missing += sum(not is_known(each) for each in payloads)
             if not dry_run:
                 events = receive(payloads, endpoint=Endpoint.API, content_type="application/json")
                 findings.stored += sum(event.is_stored for event in events)

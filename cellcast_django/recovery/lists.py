@@ -5,12 +5,12 @@ the list cannot be read to its end. Of opt-outs, other differences are counted f
 into, and left alone: only people end one.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import chain
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -38,7 +38,6 @@ from cellcast_django.payloads import (
     Endpoint,
     Listed,
     OptOut,
-    Payload,
     Reply,
     StatusReport,
     read,
@@ -109,13 +108,6 @@ class ListedReport(StatusReport):
     """A status report as the API lists it: with the text, which no webhook says."""
 
     body: str = field(default="", repr=False)
-    is_known: bool = False
-    """Its status is in the history already; only its text is missing."""
-
-
-def is_known(payload: Payload) -> bool:
-    """Whether all that a payload brings is the text of a message."""
-    return isinstance(payload, ListedReport) and payload.is_known
 
 
 def pages_of_reports(client: Client, since: datetime, until: datetime) -> Iterator[list[Any]]:
@@ -147,12 +139,12 @@ def missing_statuses(
         textless = _without_a_text(keys)
         missing = []
         for (key, status), report in reports.items():
+            is_missing = (key, status) not in known
             brings_text = report.body != "" and key in textless
+            findings.missing += is_missing
             findings.texts += brings_text
-            if (key, status) not in known:
+            if is_missing or brings_text:
                 missing.append(report)
-            elif brings_text:
-                missing.append(replace(report, is_known=True))
         yield missing
 
 
@@ -171,7 +163,7 @@ def report_of(item: Item) -> tuple[Identity, ListedReport]:
     [report] = read(as_body(item).encode(), "application/json", Endpoint.STATUS)
     if not isinstance(report, StatusReport):
         raise ItemError
-    said = {each.name: getattr(report, each.name) for each in fields(StatusReport)}
+    said = asdict(report)
     with suppress(ItemError):
         said["body"] = read_text(item, "message")
     if report.status == Status.DELIVERED:
@@ -202,7 +194,9 @@ def missing_opt_outs(
         begun = stored.exclude(source="").filter(contact__in=opt_outs)
         ended_at = dict(begun.values_list("contact", "ended_at"))
         findings.ended += sum(time is not None for time in ended_at.values())
-        yield [opt_outs[contact] for contact in sorted(opt_outs.keys() - ended_at.keys())]
+        missing = [opt_outs[contact] for contact in sorted(opt_outs.keys() - ended_at.keys())]
+        findings.missing += len(missing)
+        yield missing
     active = stored.active().values_list("contact", flat=True)
     findings.not_listed = sum(contact not in listed for contact in active.iterator())
 
@@ -224,33 +218,24 @@ def _contact_of(item: Item, name: str) -> tuple[str, str]:
 # Replies
 
 
-@dataclass(frozen=True, slots=True, order=True, repr=False)
-class ListedReply:
-    """A reply as the API lists it. If two pages list the same one, it counts once.
-
-    The ``text`` of an MMS is JSON, which holds its ``body`` and ``media``.
-    """
-
-    received_at: datetime
-    contact: str
-    sender: str
-    text: str
-    body: str
-    media: tuple[str, ...]
-    raw: str
+TimedReply = tuple[datetime, Reply]
+"""A reply as the API lists it, as a text, and when it was received."""
 
 
 def listed_replies(
     client: Client, since: datetime, findings: Findings, progress: Progress
-) -> set[ListedReply]:
-    """Read the list, which is newest first, back to this time; return what came since."""
-    listed: set[ListedReply] = set()
+) -> set[TimedReply]:
+    """Read the list, which is newest first, back to this time; return what came since.
+
+    If two pages list the same one, it counts once.
+    """
+    listed: set[TimedReply] = set()
     for page in client.pages("/api/v1/apiClient/getResponses"):
         replies = list(_understood(page, _reply_of, findings))
-        listed.update(reply for reply in replies if reply.received_at >= since)
+        listed.update((time, reply) for time, reply in replies if time >= since)
         findings.seen = len(listed)
         progress(findings)
-        if replies and all(reply.received_at < since for reply in replies):
+        if replies and all(time < since for time, _reply in replies):
             break
     return listed
 
@@ -268,7 +253,7 @@ def missing_replies(
     """
     horizon = span.since - LATEST
     listed = listed_replies(client, horizon, findings, progress)
-    findings.seen = sum(reply.received_at >= span.since for reply in listed)
+    findings.seen = sum(time >= span.since for time, _reply in listed)
     missing = []
     for replies, stored in with_stored(listed, horizon):
         matched, others = match(replies, stored), tuple(replies)
@@ -279,58 +264,52 @@ def missing_replies(
                 findings.waiting += 1
             elif place.received_at >= span.since:
                 missing.append((place, replace(reply, alike=others)))
+    findings.missing = len(missing)
     yield [reply for _, reply in sorted(missing, key=itemgetter(0))]
 
 
-def _reply_of(item: Item) -> ListedReply:
-    sender, contact = _contact_of(item, "from")
-    text = read_text(item, "body")
-    # The list may not mark an MMS as one. What holds no media is a text that looks like one.
-    body, media = unpack_mms(item | {"mms": True}, text)
-    return ListedReply(
-        received_at=read_time(item, "received_at"),
-        contact=contact,
-        sender=sender,
-        text=text,
-        body=body if media else text,
-        media=media,
+def _reply_of(item: Item) -> TimedReply:
+    sender, _contact = _contact_of(item, "from")
+    return read_time(item, "received_at"), Reply(
         raw=as_body(item),
+        cellcast_id="",
+        sender=sender,
+        receiver="",
+        status="received",
+        body=read_text(item, "body"),
+        original_body="",
     )
 
 
 def with_stored(
-    listed: Iterable[ListedReply], horizon: datetime
+    listed: Iterable[TimedReply], horizon: datetime
 ) -> Iterator[tuple[dict[Listed, Reply], list[Stored]]]:
     """Yield the listed replies by contact and text, with the stored ones they may match."""
-    by_contact: dict[str, list[ListedReply]] = defaultdict(list)
-    for each in sorted(listed):
-        by_contact[each.contact].append(each)
+    by_contact: dict[str, list[TimedReply]] = defaultdict(list)
+    for time, reply in sorted(listed, key=itemgetter(0)):
+        by_contact[contact_of(reply.sender)].append((time, reply))
     contacts = list(by_contact)
     messages = Message.objects.fresh()
     for start in range(0, len(contacts), CONTACTS_PER_QUERY):
         some = contacts[start : start + CONTACTS_PER_QUERY]
         stored = stored_replies(replies_since(messages, some, horizon + EARLIEST))
         groups: dict[Alike, dict[Listed, Reply]] = defaultdict(dict)
-        for each in chain.from_iterable(by_contact[contact] for contact in some):
-            # A customer may have typed what looks like an MMS: then it is stored as it is.
-            is_text = alike(each.contact, each.text) in stored
-            place, reply = _as_payload(each, is_text=is_text)
-            groups[alike(each.contact, reply.body)][place] = reply
+        for contact in some:
+            for time, reply in by_contact[contact]:
+                # A customer may have typed what looks like an MMS: then it is stored as it is.
+                is_text = alike(contact, reply.body) in stored
+                body, media = (reply.body, ()) if is_text else _unpacked(reply)
+                place = Listed(time, distinguishing_media(body, media))
+                unpacked = replace(reply, body=body, media=media, listed=place)
+                groups[alike(contact, body)][place] = unpacked
         for group, replies in groups.items():
             yield replies, stored.get(group, [])
 
 
-def _as_payload(each: ListedReply, *, is_text: bool) -> tuple[Listed, Reply]:
-    body, media = (each.text, ()) if is_text else (each.body, each.media)
-    place = Listed(each.received_at, distinguishing_media(body, media))
-    return place, Reply(
-        raw=each.raw,
-        cellcast_id="",
-        sender=each.sender,
-        receiver="",
-        status="received",
-        body=body,
-        original_body="",
-        media=media,
-        listed=place,
-    )
+def _unpacked(reply: Reply) -> tuple[str, tuple[str, ...]]:
+    """Return the text and the pictures of what may be an MMS; the list may not mark it as one.
+
+    What holds no pictures is a text that looks like one.
+    """
+    body, media = unpack_mms(json.loads(reply.raw) | {"mms": True}, reply.body)
+    return (body if media else reply.body), media

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from itertools import chain
 
 from django.db.models import Max, Min
-from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from cellcast_django.error_reports import hides_variables
@@ -37,19 +36,6 @@ LONGEST_WAY = timedelta(days=30)
 EVENTS_PER_QUERY = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Unconfirmed:
-    """An event that no list has."""
-
-    id: int
-    received_at: datetime
-    kind: str
-    username: str
-    """Of the secret that it came with."""
-    handlers: list[str]
-    """The names of those that have been told."""
-
-
 @dataclass(slots=True)
 class Comparison:
     """What the lists have, and how many events and items could not be compared with them."""
@@ -67,7 +53,7 @@ class Comparison:
     not_compared: int = 0
     """Events that could not be understood, or have been redacted or pruned in part."""
 
-    def __iter__(self) -> Iterator[Unconfirmed]:
+    def __iter__(self) -> Iterator[WebhookEvent]:
         ends = self.events.aggregate(first=Min("pk"), last=Max("pk"))
         last = (ends["first"] or 0) - 1
         # By keys at both ends: by the times, SQLite would sort all of them for each page.
@@ -78,9 +64,7 @@ class Comparison:
                 self.not_compared += is_confirmed is None
                 if is_confirmed is False:
                     self.count += 1
-                    results = event.handler_results.items()
-                    told = sorted(name for name, each in results if not each.get("skipped"))
-                    yield Unconfirmed(event.pk, event.received_at, event.kind, event.username, told)
+                    yield event
             last = events[-1].pk
 
     def _confirms(self, event: WebhookEvent) -> bool | None:
@@ -123,7 +107,7 @@ def find_unconfirmed(
         listed = listed_replies(client, since - LATEST, found[Kind.REPLIES], progress)
         matches = [match(*alike) for alike in with_stored(listed, since - LATEST)]
         replies = {each.pk for matched in matches for each in matched.values()}
-        statuses = _listed_statuses(client, events, since, found[Kind.STATUSES], progress)
+        statuses = _listed_statuses(client, since, found[Kind.STATUSES], progress)
         pages = pages_of_opt_outs(client)
         opt_outs = new_items(pages, opt_out_of, found[Kind.OPT_OUTS], progress)
         contacts = set(chain.from_iterable(opt_outs))
@@ -132,20 +116,11 @@ def find_unconfirmed(
 
 
 def _listed_statuses(
-    client: Client,
-    events: WebhookEventQuerySet,
-    since: datetime,
-    findings: Findings,
-    progress: Progress,
+    client: Client, since: datetime, findings: Findings, progress: Progress
 ) -> dict[str, str]:
     """Return the highest listed status of each message, by its key."""
-    sent_at = Coalesce("message__submitted_at", "message__created_at")
-    stored = events.filter(kind=WebhookEvent.Kind.STATUS)
-    first = stored.aggregate(first=Min(sent_at))["first"] or since
-    # A made up id may say that it is from 1970.
-    start = min(since, max(first, since - LONGEST_WAY))
     highest: dict[str, str] = {}
-    pages = pages_of_reports(client, start, timezone.now())
+    pages = pages_of_reports(client, since - LONGEST_WAY, timezone.now())
     for reports in new_items(pages, report_of, findings, progress):
         for key, status in reports:
             if supersedes(status, highest.get(key, "")):
