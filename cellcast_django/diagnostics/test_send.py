@@ -18,7 +18,7 @@ from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox.drafts import opts_out
 from cellcast_django.models import MessageQuerySet, WebhookEvent
 from cellcast_django.payloads import read_object
-from cellcast_django.retention import Removed, take_back
+from cellcast_django.retention import Pruned, take_back
 from cellcast_django.views import TEST_SEND_HEADER
 from cellcast_django.webhooks import Webhook
 
@@ -130,13 +130,13 @@ def _connection_to(url: SplitResult) -> HTTPConnection:
     return HTTPConnection(url.hostname, url.port or 80)
 
 
-def delete_tests() -> Removed:
+def delete_tests() -> Pruned:
     """Take back the events of all Test Sends, and what only they made.
 
     Opt-outs are kept, as always.
     """
     tests = WebhookEvent.objects.fresh().filter(is_test=True)
-    return take_back(tests.values_list("pk", flat=True)).removed
+    return take_back(tests.values_list("pk", flat=True))
 
 
 def of_tests(messages: MessageQuerySet) -> MessageQuerySet:
