@@ -14,15 +14,10 @@ from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import CommandRun
 from cellcast_django.payloads import Endpoint, Payload
 from cellcast_django.receiving import receive
-from cellcast_django.recovery.client import (
-    Client,
-    Findings,
-    Kind,
-    RecoveryError,
-    Span,
-)
+from cellcast_django.recovery.client import Client, Findings, Kind, RecoveryError
 from cellcast_django.recovery.lists import (
     Progress,
+    Reading,
     missing_opt_outs,
     missing_replies,
     missing_statuses,
@@ -34,7 +29,7 @@ DEFAULT_AGE = timedelta(days=2)
 
 ITEMS_PER_TRANSACTION = 20
 
-MISSING: dict[Kind, Callable[[Client, Span, Findings, Progress], Iterator[Sequence[Payload]]]] = {
+MISSING: dict[Kind, Callable[[Reading], Iterator[Sequence[Payload]]]] = {
     Kind.REPLIES: missing_replies,
     Kind.STATUSES: missing_statuses,
     Kind.OPT_OUTS: missing_opt_outs,
@@ -63,7 +58,7 @@ def recover(
             findings = Findings(kind)
             found.append(findings)
             try:
-                _recover(client, Span(now - age, now), findings, progress, dry_run=dry_run)
+                _recover(Reading(client, findings, now - age, now, progress), dry_run=dry_run)
             except RecoveryError as error:
                 findings.error = str(error)
         credit = client.credit()
@@ -77,22 +72,16 @@ def recover(
 
 
 @hides_variables
-def _recover(
-    client: Client,
-    span: Span,
-    findings: Findings,
-    progress: Progress,
-    *,
-    dry_run: bool,
-) -> None:
+def _recover(reading: Reading, *, dry_run: bool) -> None:
     """Read one list and store what is missing, as if webhooks had brought it."""
-    for missing in MISSING[findings.kind](client, span, findings, progress):
+    findings = reading.findings
+    for missing in MISSING[findings.kind](reading):
         for start in range(0, len(missing), ITEMS_PER_TRANSACTION):
             payloads = missing[start : start + ITEMS_PER_TRANSACTION]
             if not dry_run:
                 events = receive(payloads, endpoint=Endpoint.API, content_type="application/json")
                 findings.stored += sum(event.is_stored for event in events)
-            progress(findings)
+            reading.progress(findings)
 
 
 def problems_of(found: Iterable[Findings]) -> list[str]:

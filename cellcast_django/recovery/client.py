@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _
@@ -41,13 +41,6 @@ class Kind(TextChoices):
     REPLIES = "replies", _("Replies")
     STATUSES = "statuses", _("Delivery reports")
     OPT_OUTS = "opt-outs", _("Opt-outs")
-
-
-class Span(NamedTuple):
-    """How far back a recovery looks: nothing older is stored."""
-
-    since: datetime
-    now: datetime
 
 
 @dataclass(slots=True)

@@ -47,7 +47,6 @@ from cellcast_django.recovery.client import (
     Client,
     Findings,
     ItemError,
-    Span,
     as_body,
     read_text,
     read_time,
@@ -67,34 +66,38 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-def _understood(
-    page: Iterable[Any], read_item: Callable[[Item], V], findings: Findings
-) -> Iterator[V]:
-    """Yield what the items of a page say; count those that cannot be understood."""
-    for item in page:
-        try:
-            if not isinstance(item, dict):
-                raise ItemError
-            yield read_item(item)
-        except ItemError:
-            findings.invalid += 1
+@dataclass(frozen=True)
+class Reading:
+    """One list as it is read; nothing older than ``since`` is missing."""
 
+    client: Client
+    findings: Findings
+    since: datetime
+    now: datetime
+    progress: Progress
 
-def new_items(
-    pages: Iterable[Iterable[Any]],
-    read_item: Callable[[Item], tuple[K, V]],
-    findings: Findings,
-    progress: Progress,
-) -> Iterator[dict[K, V]]:
-    """Yield for each page what no page before it has listed, by the key that it is read with."""
-    seen: set[K] = set()
-    for page in pages:
-        items = dict(_understood(page, read_item, findings))
-        new = {key: item for key, item in items.items() if key not in seen}
-        seen |= new.keys()
-        findings.seen = len(seen)
-        progress(findings)
-        yield new
+    def understood(self, page: Iterable[Any], read_item: Callable[[Item], V]) -> Iterator[V]:
+        """Yield what the items of a page say; count those that cannot be understood."""
+        for item in page:
+            try:
+                if not isinstance(item, dict):
+                    raise ItemError
+                yield read_item(item)
+            except ItemError:
+                self.findings.invalid += 1
+
+    def new_items(
+        self, pages: Iterable[Iterable[Any]], read_item: Callable[[Item], tuple[K, V]]
+    ) -> Iterator[dict[K, V]]:
+        """Yield for each page what no page before it has listed, by the key it is read with."""
+        seen: set[K] = set()
+        for page in pages:
+            items = dict(self.understood(page, read_item))
+            new = {key: item for key, item in items.items() if key not in seen}
+            seen |= new.keys()
+            self.findings.seen = len(seen)
+            self.progress(self.findings)
+            yield new
 
 
 # Statuses
@@ -110,29 +113,28 @@ class ListedReport(StatusReport):
     body: str = field(default="", repr=False)
 
 
-def pages_of_reports(client: Client, since: datetime, until: datetime) -> Iterator[list[Any]]:
-    """Ask for the reports on what was sent in this time.
+def new_reports(reading: Reading, since: datetime) -> Iterator[dict[Identity, ListedReport]]:
+    """Yield the reports on what was sent since then.
 
     The list is by whole days in an undocumented time zone, hence one more day at each end.
     """
-    return client.pages(
+    pages = reading.client.pages(
         "/api/v2/report/message",
         fromDate=f"{since - ONE_DAY:%Y-%m-%d}",
-        toDate=f"{until + ONE_DAY:%Y-%m-%d}",
+        toDate=f"{reading.now + ONE_DAY:%Y-%m-%d}",
         limit=100,
         requestFrom="API",
     )
+    return reading.new_items(pages, report_of)
 
 
-def missing_statuses(
-    client: Client, span: Span, findings: Findings, progress: Progress
-) -> Iterator[Sequence[StatusReport]]:
+def missing_statuses(reading: Reading) -> Iterator[Sequence[StatusReport]]:
     """Yield, page by page, the listed statuses that are in no history, and missing texts.
 
     A text is missing of a message whose sending timed out: the code that sent it never recorded it.
     """
-    pages = pages_of_reports(client, span.since, span.now)
-    for reports in new_items(pages, report_of, findings, progress):
+    findings = reading.findings
+    for reports in new_reports(reading, reading.since):
         keys = {key for key, _status in reports}
         history = StatusChange.objects.fresh().filter(message__key__in=keys)
         known = set(history.values_list("message__key", "status"))
@@ -175,21 +177,21 @@ def report_of(item: Item) -> tuple[Identity, ListedReport]:
 # Opt-outs
 
 
-def pages_of_opt_outs(client: Client) -> Iterator[list[Any]]:
-    """Ask for the opt-outs that Cellcast knows."""
-    return client.pages("/api/v1/apiClient/getOptout", size=1_000)
+def new_opt_outs(reading: Reading) -> Iterator[dict[str, OptOut]]:
+    """Yield the opt-outs that Cellcast knows, by contact."""
+    pages = reading.client.pages("/api/v1/apiClient/getOptout", size=1_000)
+    return reading.new_items(pages, opt_out_of)
 
 
-def missing_opt_outs(
-    client: Client, _span: Span, findings: Findings, progress: Progress
-) -> Iterator[Sequence[OptOut]]:
+def missing_opt_outs(reading: Reading) -> Iterator[Sequence[OptOut]]:
     """Yield, page by page, the listed opt-outs of contacts who have none here.
 
     The list has no times, so it does not say how long a phone number has been on it.
     """
+    findings = reading.findings
     stored = StoredOptOut.objects.fresh()
     listed: set[str] = set()
-    for opt_outs in new_items(pages_of_opt_outs(client), opt_out_of, findings, progress):
+    for opt_outs in new_opt_outs(reading):
         listed |= opt_outs.keys()
         begun = stored.exclude(source="").filter(contact__in=opt_outs)
         ended_at = dict(begun.values_list("contact", "ended_at"))
@@ -222,47 +224,43 @@ TimedReply = tuple[datetime, Reply]
 """A reply as the API lists it, as a text, and when it was received."""
 
 
-def listed_replies(
-    client: Client, since: datetime, findings: Findings, progress: Progress
-) -> set[TimedReply]:
+def listed_replies(reading: Reading, since: datetime) -> set[TimedReply]:
     """Read the list, which is newest first, back to this time; return what came since.
 
     If two pages list the same one, it counts once.
     """
     listed: set[TimedReply] = set()
-    for page in client.pages("/api/v1/apiClient/getResponses"):
-        replies = list(_understood(page, _reply_of, findings))
+    for page in reading.client.pages("/api/v1/apiClient/getResponses"):
+        replies = list(reading.understood(page, _reply_of))
         listed.update((time, reply) for time, reply in replies if time >= since)
-        findings.seen = len(listed)
-        progress(findings)
+        reading.findings.seen = len(listed)
+        reading.progress(reading.findings)
         if replies and all(time < since for time, _reply in replies):
             break
     return listed
 
 
-def missing_replies(
-    client: Client, span: Span, findings: Findings, progress: Progress
-) -> Iterator[Sequence[Reply]]:
+def missing_replies(reading: Reading) -> Iterator[Sequence[Reply]]:
     """Yield all missing replies at once, the oldest first.
 
     The API gives them no id, so an item is matched with a stored message by contact, text and time:
-    all items of the span with all its messages in one go. The inbox matches those that it is given
+    all items of that time with all its messages in one go. The inbox matches those that it is given
     once more, since a webhook or another recovery may have brought one of them meanwhile. A day
-    before the span is read too: its replies are not stored, but their messages must not be matched
+    before it is read too: its replies are not stored, but their messages must not be matched
     with later ones.
     """
-    horizon = span.since - LATEST
-    listed = listed_replies(client, horizon, findings, progress)
-    findings.seen = sum(time >= span.since for time, _reply in listed)
+    findings, horizon = reading.findings, reading.since - LATEST
+    listed = listed_replies(reading, horizon)
+    findings.seen = sum(time >= reading.since for time, _reply in listed)
     missing = []
     for replies, stored in with_stored(listed, horizon):
         matched, others = match(replies, stored), tuple(replies)
         for place, reply in replies.items():
             if place in matched:
                 continue
-            if place.received_at > span.now - GRACE:
+            if place.received_at > reading.now - GRACE:
                 findings.waiting += 1
-            elif place.received_at >= span.since:
+            elif place.received_at >= reading.since:
                 missing.append((place, replace(reply, alike=others)))
     findings.missing = len(missing)
     yield [reply for _, reply in sorted(missing, key=itemgetter(0))]

@@ -20,12 +20,10 @@ from cellcast_django.payloads import Endpoint, StatusReport, read
 from cellcast_django.recovery.client import Client, Findings, Kind
 from cellcast_django.recovery.lists import (
     Progress,
+    Reading,
     listed_replies,
-    new_items,
-    opt_out_of,
-    pages_of_opt_outs,
-    pages_of_reports,
-    report_of,
+    new_opt_outs,
+    new_reports,
     with_stored,
 )
 from cellcast_django.statuses import supersedes
@@ -97,31 +95,28 @@ def find_unconfirmed(
     time, a report by its message with that or a higher status, an opt-out by its number. Raises
     ``RecoveryError`` unless every list can be read to its end, and ``django.db.Error``.
     """
-    until = until or timezone.now()
+    now = timezone.now()
     events = WebhookEvent.objects.fresh().exclude(endpoint=Endpoint.API)
-    events = events.filter(received_at__gte=since, received_at__lte=until)
+    events = events.filter(received_at__gte=since, received_at__lte=until or now)
     if username is not None:
         events = events.filter(username=username)
-    found = {kind: Findings(kind) for kind in Kind}
     with Client() as client:
-        listed = listed_replies(client, since - LATEST, found[Kind.REPLIES], progress)
+        replies, statuses, opt_outs = (
+            Reading(client, Findings(kind), since, now, progress) for kind in Kind
+        )
+        listed = listed_replies(replies, since - LATEST)
         matches = [match(*alike) for alike in with_stored(listed, since - LATEST)]
-        replies = {each.pk for matched in matches for each in matched.values()}
-        statuses = _listed_statuses(client, since, found[Kind.STATUSES], progress)
-        pages = pages_of_opt_outs(client)
-        opt_outs = new_items(pages, opt_out_of, found[Kind.OPT_OUTS], progress)
-        contacts = set(chain.from_iterable(opt_outs))
-    invalid = sum(each.invalid for each in found.values())
-    return Comparison(events, replies, statuses, contacts, invalid)
+        highest = _listed_statuses(statuses)
+        contacts = set(chain.from_iterable(new_opt_outs(opt_outs)))
+    confirmed = {each.pk for matched in matches for each in matched.values()}
+    invalid = sum(each.findings.invalid for each in (replies, statuses, opt_outs))
+    return Comparison(events, confirmed, highest, contacts, invalid)
 
 
-def _listed_statuses(
-    client: Client, since: datetime, findings: Findings, progress: Progress
-) -> dict[str, str]:
+def _listed_statuses(reading: Reading) -> dict[str, str]:
     """Return the highest listed status of each message, by its key."""
     highest: dict[str, str] = {}
-    pages = pages_of_reports(client, since - LONGEST_WAY, timezone.now())
-    for reports in new_items(pages, report_of, findings, progress):
+    for reports in new_reports(reading, reading.since - LONGEST_WAY):
         for key, status in reports:
             if supersedes(status, highest.get(key, "")):
                 highest[key] = status
