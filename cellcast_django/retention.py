@@ -34,7 +34,7 @@ from django.db.models import (
 from django.db.models.functions import Cast, Concat
 
 from cellcast_django.conf import conf
-from cellcast_django.contacts import is_phone_number, number_pattern, numbers_in
+from cellcast_django.contacts import number_pattern, numbers_in
 from cellcast_django.database.transactions import with_retries
 from cellcast_django.inbox.drafts import message_values
 from cellcast_django.models import (
@@ -59,9 +59,6 @@ from cellcast_django.payloads import (
 from cellcast_django.statuses import supersedes
 
 BATCH_SIZE = 500  # how many rows are locked, and in memory, at a time
-
-MIN_SEARCHED_LENGTH = 6
-"""Shorter phone numbers are not searched for in bodies: there they may be anything else."""
 
 WRITTEN_TO_US = (Endpoint.RECEIVE, Endpoint.OPT_OUT)
 """Where the receiver is a number of yours. Of a message that you sent, it is the customer's."""
@@ -164,13 +161,11 @@ class AboutContact:
     @cached_property
     def _found_by_body(self) -> list[_Found]:
         """The events without a contact whose body contains the number, with their messages."""
-        written = clean(self.number).strip()
-        region = conf.default_region
-        if len(written) < MIN_SEARCHED_LENGTH or not is_phone_number(written, region):
+        pattern = number_pattern(clean(self.number), conf.default_region)
+        if pattern is None:
             return []
         stored = WebhookEvent.objects.fresh()
-        events = stored.invalid() | stored.filter(contact="")
-        return list(self._find(events, number_pattern(written, region)))
+        return list(self._find(stored.invalid() | stored.filter(contact=""), pattern))
 
     def _find(
         self, events: QuerySet[Any], pattern: re.Pattern[str] = re.compile("")
