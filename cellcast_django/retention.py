@@ -239,12 +239,11 @@ class Selection:
         return [] if self._about is None else self._about.shared_among(self._candidates())
 
     def opt_out_rows(self) -> QuerySet[OptOut]:
-        """Return the opt-outs in question, whether or not ``opt_outs`` selects them."""
-        opt_outs: QuerySet[OptOut] = OptOut.objects.fresh()
+        """Return the opt-out of the contact, whether or not ``opt_outs`` selects it."""
         if self._about is None:
-            return opt_outs
+            return OptOut.objects.none()
         unfinished = WebhookEvent.objects.fresh().filter(self._unfinished, pk=OuterRef("event_id"))
-        return self._about.opt_outs(opt_outs).filter(~Exists(unfinished))
+        return self._about.opt_outs(OptOut.objects.fresh()).filter(~Exists(unfinished))
 
     def count(self) -> Pruned:
         return Pruned(

@@ -279,10 +279,8 @@ def opted_out() -> OptOut:
 
 
 @pytest.mark.parametrize("options", [["--dry-run"], ["--redact"], []])
-def test_pruning_by_age_keeps_opt_outs_and_says_so(opted_out: OptOut, options: list[str]) -> None:
-    said = run("--older-than", "90d", *options)
-    assert counts(said)[1:] == [1]
-    assert said.splitlines()[-1].startswith("Kept: 2 opt-outs")
+def test_pruning_by_age_keeps_opt_outs(opted_out: OptOut, options: list[str]) -> None:
+    assert counts(run("--older-than", "90d", *options))[1:] == [1]
     assert OptOut.objects.active().count() == 2
 
 

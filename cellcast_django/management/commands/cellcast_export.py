@@ -79,7 +79,11 @@ def output_file(name: str, newline: str | None = None) -> Iterator[TextIO]:
         with exiting_on_signals():
             try:
                 with open(
-                    unfinished, "x", encoding="utf-8", newline=newline, opener=for_owner
+                    unfinished,
+                    "x",
+                    encoding="utf-8",
+                    newline=newline,
+                    opener=lambda path, flags: os.open(path, flags, mode=0o600),
                 ) as file:
                     yield file
                     file.flush()
@@ -89,11 +93,6 @@ def output_file(name: str, newline: str | None = None) -> Iterator[TextIO]:
                 unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise CommandError(f"--output: {error.strerror}.") from None
-
-
-def for_owner(path: str, flags: int) -> int:
-    """Open a file that nobody else may read."""
-    return os.open(path, flags, mode=0o600)
 
 
 @contextmanager

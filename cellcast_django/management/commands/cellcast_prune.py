@@ -249,8 +249,5 @@ def reasons_to_keep(
             "people too, and may be all there is of what they wrote. Look at each in the admin, "
             f"and delete those that nobody needs: cellcast_prune --event {keys}"
         )
-    opt_outs = 0 if selection.opt_outs else selection.opt_out_rows().count()
-    if opt_outs and selection.number is None:
-        yield f"{plural(opt_outs, 'opt-out')}, which must outlive the messages."
-    elif opt_outs:
+    if not selection.opt_outs and selection.opt_out_rows().exists():
         yield "the opt-out of this contact. Use --opt-outs to delete it too."
