@@ -241,7 +241,7 @@ class Selection:
     def opt_out_rows(self) -> QuerySet[OptOut]:
         """Return the opt-out of the contact, whether or not ``opt_outs`` selects it."""
         if self._about is None:
-            return OptOut.objects.none()
+            return OptOut.objects.fresh().none()
         unfinished = WebhookEvent.objects.fresh().filter(self._unfinished, pk=OuterRef("event_id"))
         return self._about.opt_outs(OptOut.objects.fresh()).filter(~Exists(unfinished))
 
