@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from itertools import count
 from typing import Any
 
 from django.db.models import TextChoices
@@ -100,8 +99,9 @@ class Client(ApiClient):
         An item may be anything; one may come twice, as a list that grows while it is read shifts.
         Raises ``RecoveryError``.
         """
+        page = 1
         previous: list[Any] = []
-        for page in count(1):
+        while True:
             response = self._get(path, parameters | {"page": page})
             items = response.data.get("items")
             if not isinstance(items, list):
@@ -116,6 +116,7 @@ class Client(ApiClient):
             if isinstance(total, int) and 0 < total <= page:
                 return
             previous = items
+            page += 1
 
     def credit(self) -> Item | None:
         """Return the account's credit; ``None`` if it cannot be read. Asks once."""
