@@ -7,10 +7,8 @@ variables of every frame.
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from math import isfinite
 from typing import Any, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -18,7 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 from django.utils import timezone
 
 from cellcast_django.conf import conf, is_api_url
-from cellcast_django.deadline import Deadline, TimedSocket
+from cellcast_django.deadline import Deadline, TimedSocket, timed
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.payloads import MAX_ID_LENGTH, read_object
 
@@ -142,14 +140,11 @@ def read_credit(client: "ApiClient") -> Item | None:
     return {"sms": sms, "mms": mms, "read_at": timezone.now().isoformat()}
 
 
-def _credits(value: object) -> float | None:
+def _credits(value: object) -> int | None:
     try:
-        number = float(str(value))
-    except ValueError:
+        return int(float(str(value)))
+    except (ValueError, OverflowError):
         return None
-    if number.is_integer():
-        return int(number)
-    return number if isfinite(number) else None
 
 
 # The client
@@ -177,7 +172,11 @@ class ApiClient:
         self._seconds = seconds
         self._deadline = Deadline(seconds)
         self._has_connected = False
-        self._pool = _connections_to(conf.api_url, seconds, self._deadline, self._connected)
+        self._pool = _connections_to(conf.api_url, seconds)
+        self._pool.pool_classes_by_scheme = {
+            scheme: self._timed(pool_class)
+            for scheme, pool_class in self._pool.pool_classes_by_scheme.items()
+        }
 
     def __enter__(self) -> Self:
         return self
@@ -185,8 +184,19 @@ class ApiClient:
     def __exit__(self, *_error: object) -> None:
         self._pool.clear()
 
-    def _connected(self) -> None:
-        self._has_connected = True
+    def _timed(self, pool_class: Any) -> Any:
+        """Return a class of pools whose connections end by the deadline, and say that they are."""
+        client = self
+
+        class Connection(timed(pool_class.ConnectionCls, self._deadline)):  # type: ignore[misc]
+            def _new_conn(self) -> Any:  # to a proxy, which may be slow too
+                return TimedSocket(super()._new_conn(), client._deadline)
+
+            def connect(self) -> None:
+                super().connect()
+                client._has_connected = True
+
+        return type(pool_class.__name__, (pool_class,), {"ConnectionCls": Connection})
 
     @hides_variables
     def request(
@@ -206,7 +216,7 @@ class ApiClient:
             "Authorization": f"Bearer {conf.api_key}",
             "User-Agent": "cellcast-django",
         }
-        body: Item = {"fields": {name: str(value) for name, value in (parameters or {}).items()}}
+        body: Item = {"fields": parameters}
         if document is not None:
             headers["Content-Type"] = "application/json"
             body = {"body": json.dumps(document)}
@@ -225,30 +235,23 @@ class ApiClient:
             if self._has_connected:
                 raise ApiError(f"Cellcast's API gave no complete response ({kind}).") from None
             raise NoConnectionError(f"Cellcast's API could not be reached ({kind}).") from None
-        if content is None:
-            raise ApiError(f"Cellcast's API responded with more than {MAX_RESPONSE_BYTES:,} bytes.")
-        seconds = _seconds_to_wait(response.headers.get("Retry-After", ""))
+        seconds = _seconds_to_wait(response.headers.get("Retry-After", "").strip())
         return ApiResponse(response.status, read_object(content), seconds)
 
 
-def _read(response: "urllib3.BaseHTTPResponse") -> bytes | None:
-    """Return the body as it came, ``None`` if it is too large.
-
-    It is not decompressed: a few bytes could become gigabytes.
-    """
+def _read(response: "urllib3.BaseHTTPResponse") -> bytes:
+    """Return the body as it came, not decompressed: a few bytes could become gigabytes."""
     body = bytearray()
     while chunk := response.read1(CHUNK_BYTES, decode_content=False):
         body += chunk
         if len(body) > MAX_RESPONSE_BYTES:
             response.close()
-            return None
+            raise ApiError(f"Cellcast's API responded with more than {MAX_RESPONSE_BYTES:,} bytes.")
     response.release_conn()
     return bytes(body)
 
 
-def _connections_to(
-    url: str, seconds: float, deadline: Deadline, connected: Callable[[], None]
-) -> "urllib3.PoolManager":
+def _connections_to(url: str, seconds: float) -> "urllib3.PoolManager":
     """Return a pool of connections, through the proxy that ``HTTPS_PROXY`` names, if any.
 
     The proxy sees only the host's name. Plain HTTP, allowed to localhost only, needs no proxy.
@@ -256,32 +259,9 @@ def _connections_to(
     parts = urlsplit(url)
     proxy = getproxies().get("https") if parts.scheme == "https" else None
     timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=seconds)
-    pool = urllib3.PoolManager(timeout=timeout, retries=False)
     if proxy and not proxy_bypass(parts.netloc):
-        pool = urllib3.ProxyManager(proxy, timeout=timeout, retries=False)
-    pool.pool_classes_by_scheme = {
-        scheme: _timed(pool_class, deadline, connected)
-        for scheme, pool_class in pool.pool_classes_by_scheme.items()
-    }
-    return pool
-
-
-def _timed(pool_class: Any, deadline: Deadline, connected: Callable[[], None]) -> Any:
-    """Return a class of pools whose connections, and their TLS, all end by the deadline."""
-
-    class Connection(pool_class.ConnectionCls):  # type: ignore[misc]
-        sock: Any
-
-        def _new_conn(self) -> Any:
-            return TimedSocket(super()._new_conn(), deadline)
-
-        def connect(self) -> None:
-            super().connect()
-            if not isinstance(self.sock, TimedSocket):  # TLS makes a socket of its own
-                self.sock = TimedSocket(self.sock, deadline)
-            connected()
-
-    return type(pool_class.__name__, (pool_class,), {"ConnectionCls": Connection})
+        return urllib3.ProxyManager(proxy, timeout=timeout, retries=False)
+    return urllib3.PoolManager(timeout=timeout, retries=False)
 
 
 # Its responses
@@ -338,11 +318,8 @@ class ApiResponse:
 
 
 def _seconds_to_wait(header: str) -> float:
-    """Return the seconds that ``Retry-After``, a count or a date, asks for."""
-    try:
-        return min(urllib3.Retry().parse_retry_after(header), MAX_RETRY_AFTER_SECONDS)
-    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
-        return 0.0
+    """Return the seconds that ``Retry-After`` asks for, at most a minute; a date asks for none."""
+    return min(float(header), MAX_RETRY_AFTER_SECONDS) if header.isdecimal() else 0.0
 
 
 _LONG_NUMBER = re.compile(r"\+?\d[\d\W_]{4,}\d")  # whatever separates its digits

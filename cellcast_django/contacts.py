@@ -46,15 +46,15 @@ def is_phone_number(number: str, region: str) -> bool:
     return _parse(number, region) is not None
 
 
-def number_pattern(number: str, region: str) -> re.Pattern[str]:
+def number_pattern(number: str, region: str) -> re.Pattern[str] | None:
     """Return a pattern that finds a phone number in a webhook's body, in any spelling and grouping.
 
     The spellings are those of ``region``; digits may be escaped as in JSON, a form or UTF-16.
-    Raises ``ValueError`` for what is not a phone number.
+    ``None`` if it is not a phone number.
     """
     parsed = _parse(number, region)
     if parsed is None:
-        raise ValueError("Not a phone number.")
+        return None
     zero = _digits("0")
     code = f"{_digits(str(parsed.country_code))}{_GAP}(?:{zero}{_GAP})?"
     international = f"(?:{zero}{_GAP}{zero}(?:{_GAP}{_digits('11')})?{_GAP})?{code}"

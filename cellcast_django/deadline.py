@@ -4,14 +4,10 @@ A socket's timeout starts anew with every read: a server that sends a byte a sec
 thread for ever.
 """
 
-import socket
-import ssl
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPSConnection
+from http.client import HTTPConnection
 from io import BufferedReader, RawIOBase
-from typing import Any
+from typing import Any, TypeVar
 
 
 class Deadline:
@@ -31,35 +27,24 @@ class Deadline:
         return seconds
 
 
-@contextmanager
-def connect(connection: HTTPConnection, deadline: Deadline) -> Iterator[Any]:
-    """Yield a socket to use as ``connection.sock``; everything done with it may time out.
+C = TypeVar("C", bound=HTTPConnection)
 
-    Raises ``OSError`` when the host cannot be reached, or TLS fails.
+
+def timed(connection: type[C], deadline: Deadline) -> type[C]:
+    """Return a class of connections whose requests and responses end by the deadline.
+
+    Connecting and the handshake of TLS each have the ``timeout`` that a connection is given.
     """
-    with _open(connection.host, connection.port, deadline) as plain:
-        if not isinstance(connection, HTTPSConnection):
-            yield TimedSocket(plain, deadline)
-            return
-        context = ssl.create_default_context()
-        context.set_alpn_protocols(["http/1.1"])
-        plain.settimeout(deadline.seconds_left())
-        with context.wrap_socket(plain, server_hostname=connection.host) as encrypted:
-            yield TimedSocket(encrypted, deadline)
 
+    class Timed(connection):  # type: ignore[valid-type, misc]
+        sock: Any
 
-def _open(host: str, port: int, deadline: Deadline) -> socket.socket:
-    """Connect to the first address that accepts; each gets a share of the time left."""
-    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    error: OSError = OSError("no address")
-    for addresses_left, (*_, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
-        try:
-            return socket.create_connection(
-                (str(address[0]), port), timeout=deadline.seconds_left() / addresses_left
-            )
-        except OSError as failure:
-            error = failure
-    raise error
+        def connect(self) -> None:
+            super().connect()
+            if not isinstance(self.sock, TimedSocket):  # TLS makes a socket of its own
+                self.sock = TimedSocket(self.sock, deadline)
+
+    return Timed
 
 
 class TimedSocket:

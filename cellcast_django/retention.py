@@ -7,7 +7,7 @@ flat, and an interrupted run continues where it stopped.
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache, cached_property, partial
 from itertools import chain
@@ -34,7 +34,7 @@ from django.db.models import (
 from django.db.models.functions import Cast, Concat
 
 from cellcast_django.conf import conf
-from cellcast_django.contacts import is_phone_number, number_pattern, numbers_in
+from cellcast_django.contacts import number_pattern, numbers_in
 from cellcast_django.database.transactions import with_retries
 from cellcast_django.inbox.drafts import message_values
 from cellcast_django.models import (
@@ -60,9 +60,6 @@ from cellcast_django.statuses import supersedes
 
 BATCH_SIZE = 500  # how many rows are locked, and in memory, at a time
 
-MIN_SEARCHED_LENGTH = 6
-"""Shorter phone numbers are not searched for in bodies: there they may be anything else."""
-
 WRITTEN_TO_US = (Endpoint.RECEIVE, Endpoint.OPT_OUT)
 """Where the receiver is a number of yours. Of a message that you sent, it is the customer's."""
 
@@ -70,11 +67,27 @@ BATCH_SECONDS = 60
 """How long a failed batch is retried: longer than a webhook, as nobody waits for a response."""
 
 
-class Removed(NamedTuple):
-    """How many messages and events were deleted or redacted."""
+@dataclass(frozen=True)
+class Pruned:
+    """How many rows were deleted or redacted."""
 
-    messages: int
-    events: int
+    messages: int = 0
+    events: int = 0
+    opt_outs: int = 0
+    protected_by: str = ""
+    """Django's sentence about a row that one of your own models forbids deleting: it is kept."""
+
+    @property
+    def rows(self) -> int:
+        return self.messages + self.events + self.opt_outs
+
+    def plus(self, other: "Pruned") -> "Pruned":
+        return Pruned(
+            self.messages + other.messages,
+            self.events + other.events,
+            self.opt_outs + other.opt_outs,
+            self.protected_by or other.protected_by,
+        )
 
 
 class Kept(NamedTuple):
@@ -106,7 +119,7 @@ class AboutContact:
 
     def __post_init__(self) -> None:
         if not clean(self.number).strip():
-            raise ValueError("The phone number is empty.")
+            raise ValueError("The contact's number is empty.")
 
     def messages(self, messages: QuerySet[Any]) -> QuerySet[Any]:
         alone = {found.message for found in self._found_by_body if not found.names_others}
@@ -148,13 +161,11 @@ class AboutContact:
     @cached_property
     def _found_by_body(self) -> list[_Found]:
         """The events without a contact whose body contains the number, with their messages."""
-        written = clean(self.number).strip()
-        region = conf.default_region
-        if len(written) < MIN_SEARCHED_LENGTH or not is_phone_number(written, region):
+        pattern = number_pattern(clean(self.number), conf.default_region)
+        if pattern is None:
             return []
         stored = WebhookEvent.objects.fresh()
-        events = stored.invalid() | stored.filter(contact="")
-        return list(self._find(events, number_pattern(written, region)))
+        return list(self._find(stored.invalid() | stored.filter(contact=""), pattern))
 
     def _find(
         self, events: QuerySet[Any], pattern: re.Pattern[str] = re.compile("")
@@ -201,9 +212,9 @@ class Selection:
 
     def __post_init__(self) -> None:
         if self.number is None and self.before is None:
-            raise ValueError("Give a time, a phone number, or both.")
+            raise ValueError("Say what to prune: an age, a contact, or both.")
         if self.opt_outs and self.number is None:
-            raise ValueError("Opt-outs can be deleted only for one contact.")
+            raise ValueError("Opt-outs outlive messages: delete them only for one contact.")
         _ = self._about  # refuses an empty number
 
     def messages(self) -> QuerySet[Message]:
@@ -228,16 +239,18 @@ class Selection:
         return [] if self._about is None else self._about.shared_among(self._candidates())
 
     def opt_out_rows(self) -> QuerySet[OptOut]:
-        """Return the opt-outs in question, whether or not ``opt_outs`` selects them."""
-        opt_outs: QuerySet[OptOut] = OptOut.objects.fresh()
+        """Return the opt-out of the contact, whether or not ``opt_outs`` selects it."""
         if self._about is None:
-            return opt_outs
+            return OptOut.objects.fresh().none()
         unfinished = WebhookEvent.objects.fresh().filter(self._unfinished, pk=OuterRef("event_id"))
-        return self._about.opt_outs(opt_outs).filter(~Exists(unfinished))
+        return self._about.opt_outs(OptOut.objects.fresh()).filter(~Exists(unfinished))
 
-    def count(self) -> Removed:
-        events = sum(part.count() for part in self.events())
-        return Removed(messages=self.messages().count(), events=events)
+    def count(self) -> Pruned:
+        return Pruned(
+            messages=self.messages().count(),
+            events=sum(part.count() for part in self.events()),
+            opt_outs=self.opt_out_rows().count() if self.opt_outs else 0,
+        )
 
     def kept(self) -> Kept:
         """Return how many events are kept although they are old enough, or about the contact."""
@@ -271,85 +284,51 @@ class Selection:
         return events.exclude(**EMPTY_EVENT) if self.redact else events
 
 
-@dataclass(frozen=True)
-class Pruned:
-    """What became of the selected rows."""
-
-    messages: int = 0
-    events: int = 0
-    protected: int = 0
-    """How many rows were kept because one of your own models forbids deleting them."""
-    protected_by: str = ""
-    """Django's sentence about the first of these."""
-
-    @property
-    def removed(self) -> Removed:
-        return Removed(self.messages, self.events)
-
-    def plus(self, other: "Pruned") -> "Pruned":
-        return Pruned(
-            self.messages + other.messages,
-            self.events + other.events,
-            self.protected + other.protected,
-            self.protected_by or other.protected_by,
-        )
-
-
-Remove = Callable[[str, list[int]], Removed]
+Remove = Callable[[str, list[int]], Pruned]
 """Removes the rows with these primary keys from the database with this alias."""
 
+Part = tuple[QuerySet[Any], str, Remove]
+"""Rows to remove, and the field in whose order they are locked."""
 
-def prune(
-    selection: Selection, *, progress: Callable[[Removed], object] = lambda removed: None
-) -> Pruned:
+Progress = Callable[[Pruned], object]
+"""Called after each batch with what has been removed so far."""
+
+
+def prune(selection: Selection, *, progress: Progress = lambda pruned: None) -> Pruned:
     """Delete or redact what is selected, in batches that each commit; return what became of it.
 
-    ``progress`` is called after each batch with what has been removed so far.
-
     Deleting a message deletes its history and events too, and whatever ``on_delete`` takes of your
-    own models. A row that one of these protects is kept and counted. Redacting empties a message's
-    phone numbers, texts and media, the reasons in its history, and an event's body, contact, error
-    and the texts of its handlers' errors; counts, statuses, times and Cellcast's ids stay. An
-    outbound message keeps its ``key``, a digest of its id alone, so that a late report still finds
-    the row (what the report fills in is redacted once it is old enough). The ``key`` of a reply is
+    own models. A row that one of these protects is kept. Redacting empties a message's phone
+    numbers, texts and media, the reasons in its history, and an event's body, contact, error and
+    the texts of its handlers' errors; counts, statuses, times and Cellcast's ids stay. An outbound
+    message keeps its ``key``, a digest of its id alone, so that a late report still finds the row
+    (what the report fills in is redacted once it is old enough). The ``key`` of a reply is
     replaced: number and text could be guessed from it. If the same reply arrives once more, it
     therefore counts as new.
 
     Raises ``django.db.Error`` when the database refuses. The batches before that stay committed.
     """
-    pruned = Pruned()
     of_events = redact_events if selection.redact else delete_events
     of_messages = partial(
         redact_messages if selection.redact else delete_messages, kept=selection.shared_events()
     )
-    parts: list[tuple[QuerySet[Any], str, Remove]] = [
+    parts: list[Part] = [
         *((part, "pk", of_events) for part in selection.events()),
         # As webhooks lock them: in any other order, an array of late reports deadlocks.
         (selection.messages(), "key", of_messages),
     ]
+    if selection.opt_outs:
+        parts.append((selection.opt_out_rows(), "contact", delete_opt_outs))
+    return _remove(parts, progress)
+
+
+def _remove(parts: Iterable[Part], progress: Progress) -> Pruned:
+    pruned = Pruned()
     for rows, lock_order, remove in parts:
         for pks in _batches(rows, lock_order):
             pruned = pruned.plus(_remove_unless_protected(rows, pks, lock_order, remove))
-            progress(pruned.removed)
+            progress(pruned)
     return pruned
-
-
-def forget_opt_outs(selection: Selection) -> int:
-    """Delete the contact's opt-out and its history, if the selection says so; return how many.
-
-    Call it after ``prune``. Raises ``django.db.Error`` when the database refuses.
-    """
-    if not selection.opt_outs:
-        return 0
-
-    def forget(using: str) -> int:
-        with transaction.atomic(using=using):
-            rows = selection.opt_out_rows()
-            # Locks them: otherwise a STOP could add to the history that is just being deleted.
-            rows.update(note=F("note"))
-            return delete(rows)
-
-    return with_retries(forget, using=database_alias())
 
 
 def _remove_unless_protected(
@@ -357,16 +336,15 @@ def _remove_unless_protected(
 ) -> Pruned:
     """Remove these rows; if some are protected, halve them until only those are left."""
 
-    def lock_and_remove(using: str) -> Removed:
+    def lock_and_remove(using: str) -> Pruned:
         with transaction.atomic(using=using):
             return remove(using, _lock(rows, pks, lock_order))
 
     try:
-        removed = with_retries(lock_and_remove, using=database_alias(), for_seconds=BATCH_SECONDS)
-        return Pruned(*removed)
+        return with_retries(lock_and_remove, using=database_alias(), for_seconds=BATCH_SECONDS)
     except (ProtectedError, RestrictedError) as error:
         if len(pks) == 1:
-            return Pruned(protected=1, protected_by=str(error.args[0]))
+            return Pruned(protected_by=str(error.args[0]))
     middle = len(pks) // 2
     first = _remove_unless_protected(rows, pks[:middle], lock_order, remove)
     return first.plus(_remove_unless_protected(rows, pks[middle:], lock_order, remove))
@@ -393,7 +371,7 @@ def _lock(rows: QuerySet[Any], pks: list[int], lock_order: str) -> list[int]:
     """Lock these rows, and return those that are still selected."""
     candidates = rows.model.objects.using(rows.db).filter(pk__in=pks)
     # A write that changes nothing: on SQLite, a transaction that reads first may fail to write.
-    candidates.filter(pk=pks[0]).update(cellcast_id=F("cellcast_id"))
+    candidates.filter(pk=pks[0]).update(id=F("id"))
     list(candidates.order_by(lock_order).select_for_update().values_list("pk"))
     return list(rows.filter(pk__in=pks).values_list("pk", flat=True))
 
@@ -401,9 +379,7 @@ def _lock(rows: QuerySet[Any], pks: list[int], lock_order: str) -> list[int]:
 # Taking events back
 
 
-def take_back(
-    events: Iterable[int], *, progress: Callable[[Removed], object] = lambda removed: None
-) -> Pruned:
+def take_back(events: Iterable[int], *, progress: Progress = lambda pruned: None) -> Pruned:
     """Delete these events and what only they made, as if they had never come.
 
     Messages that nothing else speaks of go: no other event, and not ``record_sent``. A status that
@@ -411,37 +387,26 @@ def take_back(
     had filled in is read from the others; where those are redacted or pruned, it is kept. Opt-outs
     are left: only people end them.
 
-    In batches, a message and its events in the same; ``progress`` is called after each with what
-    has been removed so far. A message that one of your own models protects is kept and counted,
-    with its events. Calls no handler. Safe to interrupt and to repeat. Raises ``django.db.Error``
-    when the database refuses.
+    In batches, a message and its events in the same. A message that one of your own models protects
+    is kept, with its events. Calls no handler. Safe to interrupt and to repeat. Raises
+    ``django.db.Error`` when the database refuses.
     """
-    taken, pruned = set(events), Pruned()
-    settled: set[int | None] = {None}
+    return _remove(_parts_of(set(events)), progress)
+
+
+def _parts_of(taken: set[int]) -> Iterator[Part]:
     for some in _slices(sorted(taken)):
         named = WebhookEvent.objects.fresh().filter(pk__in=some)
-        alone = named.filter(message=None).values_list("pk", flat=True)
-        about = set(named.values_list("message_id", flat=True)) - settled
-        messages = Message.objects.fresh().filter(pk__in=about).order_by("key")
-        parts: list[tuple[QuerySet[Any], Iterable[int], str, Remove]] = [
-            (WebhookEvent.objects.fresh(), alone, "pk", delete_events),
-            (messages, messages.values_list("pk", flat=True), "key", partial(_undo, taken=taken)),
-        ]
-        for rows, of_rows, lock_order, remove in parts:
-            if pks := list(of_rows):
-                removed = _remove_unless_protected(rows, pks, lock_order, remove)
-                pruned = pruned.plus(removed)
-                progress(pruned.removed)
-        if pruned.protected:  # or they would be counted again with their other events
-            settled |= about
-    return pruned
+        about = named.exclude(message=None).values("message")
+        yield named.filter(message=None), "pk", delete_events
+        yield Message.objects.fresh().filter(pk__in=about), "key", partial(_undo, taken=taken)
 
 
 @dataclass(frozen=True)
 class Effects:
     """What events have done that ``take_back`` would undo, and what it would not."""
 
-    removed: Removed
+    pruned: Pruned
     handlers: set[str]
     """The names of the handlers that had been told of them."""
     opt_outs: int
@@ -462,7 +427,7 @@ def effects_of(events: Iterable[int]) -> Effects:
         opt_outs += OptOut.objects.fresh().active().filter(event__in=some).count()
     for pks in _slices([pk for pk in messages if pk is not None]):
         gone += len(set(pks) - _spoken_of(database_alias(), pks, taken))
-    return Effects(Removed(gone, len(taken)), handlers, opt_outs)
+    return Effects(Pruned(gone, len(taken)), handlers, opt_outs)
 
 
 def _spoken_of(using: str, pks: list[int], taken: set[int]) -> set[int]:
@@ -483,7 +448,7 @@ def _slices(pks: list[int]) -> Iterator[list[int]]:
         yield pks[start : start + BATCH_SIZE]
 
 
-def _undo(using: str, pks: list[int], *, taken: set[int]) -> Removed:
+def _undo(using: str, pks: list[int], *, taken: set[int]) -> Pruned:
     """Undo what the taken events did to these messages, which are locked."""
     messages = Message.objects.using(using).filter(pk__in=pks)
     events = WebhookEvent.objects.using(using).filter(message__in=pks)
@@ -496,7 +461,7 @@ def _undo(using: str, pks: list[int], *, taken: set[int]) -> Removed:
     _restore(using, rest, taken)
     gone = [pk for pk in events.values_list("pk", flat=True) if pk in taken]
     deleted = sum(delete_events(using, some).events for some in _slices(gone))
-    return Removed(delete(messages.exclude(pk__in=spoken_of)), deleted)
+    return Pruned(delete(messages.exclude(pk__in=spoken_of)), deleted)
 
 
 def _restore(using: str, rest: "dict[int, _Rest]", taken: set[int]) -> None:
@@ -596,10 +561,10 @@ _KEY_WITHOUT_PERSON = Case(
 )
 
 
-def delete_messages(using: str, pks: list[int], *, kept: Collection[int] = ()) -> Removed:
+def delete_messages(using: str, pks: list[int], *, kept: Collection[int] = ()) -> Pruned:
     """Delete these messages, with their history and their events except those to be kept."""
     events = delete(_events_of(using, pks, kept))
-    return Removed(delete(Message.objects.using(using).filter(pk__in=pks)), events)
+    return Pruned(delete(Message.objects.using(using).filter(pk__in=pks)), events)
 
 
 def _events_of(using: str, pks: list[int], kept: Collection[int]) -> QuerySet[WebhookEvent]:
@@ -607,9 +572,14 @@ def _events_of(using: str, pks: list[int], kept: Collection[int]) -> QuerySet[We
     return events.exclude(pk__in=kept)
 
 
-def delete_events(using: str, pks: list[int]) -> Removed:
+def delete_events(using: str, pks: list[int]) -> Pruned:
     """Delete these events."""
-    return Removed(0, delete(WebhookEvent.objects.using(using).filter(pk__in=pks)))
+    return Pruned(0, delete(WebhookEvent.objects.using(using).filter(pk__in=pks)))
+
+
+def delete_opt_outs(using: str, pks: list[int]) -> Pruned:
+    """Delete these opt-outs with their history."""
+    return Pruned(opt_outs=delete(OptOut.objects.using(using).filter(pk__in=pks)))
 
 
 def delete(rows: QuerySet[Any]) -> int:
@@ -618,16 +588,16 @@ def delete(rows: QuerySet[Any]) -> int:
     return deleted.get(rows.model._meta.label, 0)
 
 
-def redact_messages(using: str, pks: list[int], *, kept: Collection[int] = ()) -> Removed:
+def redact_messages(using: str, pks: list[int], *, kept: Collection[int] = ()) -> Pruned:
     """Redact these messages, with their history and their events except those to be kept."""
     events = _events_of(using, pks, kept).exclude(**EMPTY_EVENT)
     redacted = redact_events(using, list(events.values_list("pk", flat=True)))
     _redact_reasons(using, Q(message__in=pks))
     messages = Message.objects.using(using).filter(pk__in=pks)
-    return redacted._replace(messages=messages.update(**EMPTY_MESSAGE, key=_KEY_WITHOUT_PERSON))
+    return replace(redacted, messages=messages.update(**EMPTY_MESSAGE, key=_KEY_WITHOUT_PERSON))
 
 
-def redact_events(using: str, pks: list[int]) -> Removed:
+def redact_events(using: str, pks: list[int]) -> Pruned:
     """Redact these events, and the reasons that they reported."""
     events = WebhookEvent.objects.using(using).filter(pk__in=pks)
     for event in events.only("handler_results").iterator():
@@ -636,7 +606,7 @@ def redact_events(using: str, pks: list[int]) -> Removed:
                 result["error"] = error_type(result["error"])
             events.filter(pk=event.pk).update(handler_results=event.handler_results)
     _redact_reasons(using, Q(event__in=pks))
-    return Removed(0, events.update(**EMPTY_EVENT))
+    return Pruned(0, events.update(**EMPTY_EVENT))
 
 
 def _redact_reasons(using: str, which: Q) -> None:

@@ -71,5 +71,6 @@ def prune(older_than: str, redact: bool = False) -> None:
     except ArgumentTypeError as error:
         raise ValueError(str(error)) from None
     selection = retention.Selection(before=timezone.now() - age, redact=redact)
-    removed = retention.prune(selection).removed
-    CommandRun.record(CommandRun.Command.PRUNE, removed._asdict())
+    pruned = retention.prune(selection)
+    summary = {"messages": pruned.messages, "events": pruned.events}
+    CommandRun.record(CommandRun.Command.PRUNE, summary)

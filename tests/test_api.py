@@ -430,7 +430,7 @@ def test_credit_is_read_from_the_account(client: ApiClient, fake_cellcast: FakeC
 
 
 @pytest.mark.parametrize(
-    ("balance", "sms"), [(0, 0), ("12", 12), (12.0, 12), ("12.5", 12.5), (-3, -3), (1e9, 10**9)]
+    ("balance", "sms"), [(0, 0), ("12", 12), (12.0, 12), ("12.5", 12), (-3, -3), (1e9, 10**9)]
 )
 def test_credit_may_be_written_as_any_number(
     client: ApiClient, fake_cellcast: FakeCellcast, balance: object, sms: float

@@ -62,12 +62,12 @@ def old() -> list[WebhookEvent]:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "--older-than 90d, --contact NUMBER"),
-        (["--redact"], "--older-than 90d, --contact NUMBER"),
-        (["--opt-outs"], "--opt-outs needs --contact"),
-        (["--opt-outs", "--older-than", "1d"], "--opt-outs needs --contact"),
-        (["--contact", ""], "--contact: "),
-        (["--contact", " "], "--contact: "),
+        ([], "an age, a contact, or both"),
+        (["--redact"], "an age, a contact, or both"),
+        (["--opt-outs"], "an age, a contact, or both"),
+        (["--opt-outs", "--older-than", "1d"], "only for one contact"),
+        (["--contact", ""], "number is empty"),
+        (["--contact", " "], "number is empty"),
         (["--older-than", "90"], '"90"'),
         (["--older-than", "3m"], r"h \(hours\), d \(days\), w \(weeks\)"),
         (["--older-than", "0d"], '"0d"'),
@@ -150,21 +150,14 @@ def test_erasure_never_prints_the_contact() -> None:
     assert Message.objects.count() == WebhookEvent.objects.count() == 1
 
 
-@pytest.mark.parametrize("options", [[], ["--dry-run"], ["--redact"]])
-def test_mistyped_unknown_number_is_an_error(
-    options: list[str],
-) -> None:
-    with pytest.raises(CommandError, match="phone number"):
-        run("--contact", "hello", *options)
-
-
 def test_odd_contact_is_erased_if_it_exists() -> None:
     WebhookEventFactory.create(opt_out=True, contact="hello")
     assert counts(run("--contact", "hello")) == [0, 1]
 
 
-def test_valid_unknown_number_is_not_an_error() -> None:
-    assert counts(run("--contact", CONTACT)) == [0, 0]
+@pytest.mark.parametrize("contact", [CONTACT, "hello"])
+def test_unknown_contact_is_not_an_error(contact: str) -> None:
+    assert counts(run("--contact", contact)) == [0, 0]
 
 
 def test_contact_and_age_can_be_combined() -> None:
@@ -256,7 +249,7 @@ def _protected() -> Iterator[None]:
 def test_prune_keeps_and_names_protected_rows(old: list[WebhookEvent]) -> None:
     deleted, protected, *_ = run("--older-than", "90d").splitlines()
     assert counts(deleted) == [0, 1]
-    assert "1 row " in protected and "'Appointment.message'" in protected
+    assert protected.startswith("Kept: ") and "'Appointment.message'" in protected
     assert Message.objects.count() == 3
 
 
@@ -286,10 +279,8 @@ def opted_out() -> OptOut:
 
 
 @pytest.mark.parametrize("options", [["--dry-run"], ["--redact"], []])
-def test_pruning_by_age_keeps_opt_outs_and_says_so(opted_out: OptOut, options: list[str]) -> None:
-    said = run("--older-than", "90d", *options)
-    assert counts(said)[1:] == [1]
-    assert said.splitlines()[-1].startswith("Kept: 2 opt-outs")
+def test_pruning_by_age_keeps_opt_outs(opted_out: OptOut, options: list[str]) -> None:
+    assert counts(run("--older-than", "90d", *options))[1:] == [1]
     assert OptOut.objects.active().count() == 2
 
 

@@ -126,7 +126,7 @@ def test_wrong_key_is_reported_once(fake_cellcast: FakeCellcast, settings: Any) 
         run(stdout=stdout)
     assert "CELLCAST_API_KEY" in str(raised.value)
     assert "\n" not in str(raised.value)
-    assert stdout.getvalue() == "replies: not read\n"
+    assert stdout.getvalue().splitlines() == [f"{kind}: not read" for kind in Kind]
 
 
 def test_refusing_database_is_a_command_error(
@@ -170,23 +170,23 @@ def test_command_shows_no_progress_outside_a_terminal(
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
-        ({"seen": 1_340}, "replies: 1,340 seen, none missing"),
+        ({"seen": 1_340}, "replies: 1,340 seen, 0 missing"),
         (
             {"seen": 9, "missing": 3, "stored": 1},
-            "replies: 9 seen, 3 were missing and are now stored (2 arrived meanwhile)",
+            "replies: 9 seen, 3 missing, 1 stored",
         ),
         (
             {"waiting": 1, "invalid": 2, "not_listed": 3, "ended": 4},
             (
-                "replies: 0 seen, none missing, 1 too recent to tell, 2 could not be understood, "
+                "replies: 0 seen, 0 missing, 1 too recent to tell, 2 could not be understood, "
                 "3 stored here but not listed by Cellcast, 4 listed by Cellcast but ended here"
             ),
         ),
         ({"error": "…"}, "replies: not read"),
-        ({"seen": 50, "error": "…"}, "replies: 50 seen, not read to the end"),
+        ({"seen": 50, "error": "…"}, "replies: 50 seen, 0 missing, not read to the end"),
         (
             {"seen": 50, "missing": 2, "stored": 2, "error": "…"},
-            "replies: 50 seen, 2 were missing and are now stored, not read to the end",
+            "replies: 50 seen, 2 missing, 2 stored, not read to the end",
         ),
     ],
 )

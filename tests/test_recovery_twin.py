@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cellcast_django.inbox.same_message import text_key
+from cellcast_django.inbox.same_message import alike
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.recovery import Findings, recover
 from cellcast_django.signals import message_received, opt_out_received, status_changed
@@ -96,7 +96,7 @@ def heard() -> Iterator[Heard]:
     heard: Heard = Counter()
 
     def hear_reply(message: Message, **kwargs: Any) -> None:
-        heard["reply", message.contact, text_key(message.body)] += 1
+        heard["reply", *alike(message.contact, message.body)] += 1
 
     def hear_status(message: Message, status_change: StatusChange, **kwargs: Any) -> None:
         heard["status", message.cellcast_id, status_change.status] += 1
@@ -120,7 +120,7 @@ def state() -> dict[str, Counter[Any]]:
     """
     messages = Message.objects.all()
     return {
-        "replies": Counter((reply.contact, text_key(reply.body)) for reply in messages.inbound()),
+        "replies": Counter(alike(reply.contact, reply.body) for reply in messages.inbound()),
         "sent": Counter(
             (message.cellcast_id, message.contact, message.status)
             for message in messages.outbound()

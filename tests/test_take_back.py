@@ -15,7 +15,7 @@ from cellcast_django.diagnostics.test_send import delete_tests
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
-from cellcast_django.retention import Pruned, Removed, take_back
+from cellcast_django.retention import Pruned, take_back
 from cellcast_django.testing import WebhookClient, status_payload
 from tests.database_faults import just_before, refusing
 from tests.many import add_copies
@@ -224,7 +224,8 @@ def test_message_that_your_own_model_protects_stays(client: WebhookClient) -> No
         pruned = take_back(forged)
     finally:
         pre_delete.disconnect(protect, sender=Message)
-    assert (pruned.removed, pruned.protected) == ((1, 1), 1)
+    assert (pruned.messages, pruned.events) == (1, 1)
+    assert pruned.protected_by
     assert WebhookEvent.objects.get().message == protected
 
 
@@ -292,7 +293,7 @@ def test_many_are_taken_back_in_batches(
     forged = forged_copies(count, of_one_message=of_one_message)
     genuine = WebhookEventFactory.create(message__recorded_at=None)
     totals = []
-    take_back(forged, progress=lambda removed: totals.append(removed.events))
+    take_back(forged, progress=lambda pruned: totals.append(pruned.events))
     batches = [min(count, done) for done in range(7, count + 7, 7)]
     assert totals == ([count] if of_one_message else batches)
     assert WebhookEvent.objects.get() == genuine
@@ -303,7 +304,7 @@ def test_interrupted_taking_back_can_be_repeated(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(retention, "BATCH_SIZE", 7)
     forged = forged_copies(8, of_one_message=False)
 
-    def interrupt(removed: Removed) -> None:
+    def interrupt(pruned: Pruned) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -400,7 +401,7 @@ def test_deleting_tests_takes_back_their_status_of_a_recorded_message(
     forge(client, status="failed")
     tester.status(_id=ID, status="delivered")
     tester.reply(_id="test")
-    assert delete_tests() == (1, 3)
+    assert delete_tests() == Pruned(1, 3)
     message = Message.objects.get()
     assert (message.status, message.cellcast_id) == ("failed", ID)
     assert history() == [("failed", "", True)]

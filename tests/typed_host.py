@@ -40,7 +40,7 @@ from cellcast_django.opt_outs import (
     opted_out,
 )
 from cellcast_django.payloads import Endpoint, Invalid, OptOut, Reply, StatusReport
-from cellcast_django.retention import Kept, Removed, Selection, prune
+from cellcast_django.retention import Kept, Pruned, Selection, prune
 from cellcast_django.signals import (
     FactSignal,
     GiveUp,
@@ -225,9 +225,9 @@ def run_handlers_on_a_schedule() -> None:
 def erase(number: str) -> int:
     """Erase a customer."""
     selection = Selection(number=number, redact=True)
-    assert_type(selection.count(), Removed)
+    assert_type(selection.count(), Pruned)
     assert_type(selection.kept(), Kept)
-    return prune(selection, progress=lambda removed: None).messages
+    return prune(selection, progress=lambda pruned: None).messages
 
 
 # Tests

@@ -3,6 +3,7 @@
 import base64
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -13,12 +14,12 @@ from django.db.models import Exists, OuterRef
 from django.utils.encoding import iri_to_uri
 
 from cellcast_django import payloads
-from cellcast_django.deadline import Deadline, connect
+from cellcast_django.deadline import Deadline, timed
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox.drafts import opts_out
 from cellcast_django.models import MessageQuerySet, WebhookEvent
 from cellcast_django.payloads import read_object
-from cellcast_django.retention import Removed, take_back
+from cellcast_django.retention import Pruned, take_back
 from cellcast_django.views import TEST_SEND_HEADER
 from cellcast_django.webhooks import Webhook
 
@@ -87,15 +88,14 @@ def post_as_cellcast(url: str, body: bytes, secret: str, timeout: float) -> Resp
     or the server: see ``Response.error``.
     """
     started = time.monotonic()
-    deadline = Deadline(timeout)
     try:
-        response = _exchange(url, body, secret, deadline)
+        response = _exchange(url, body, secret, timeout)
     except (OSError, HTTPException, ValueError) as error:
         response = Response(url=url, error=error.with_traceback(None))
     return replace(response, seconds=time.monotonic() - started)
 
 
-def _exchange(url: str, body: bytes, secret: str, deadline: Deadline) -> Response:
+def _exchange(url: str, body: bytes, secret: str, timeout: float) -> Response:
     encoded = base64.b64encode(secret.encode("utf-8", "surrogateescape")).decode()
     headers = {
         "Authorization": f"Basic {encoded}",
@@ -106,9 +106,7 @@ def _exchange(url: str, body: bytes, secret: str, deadline: Deadline) -> Respons
     }
     parts = urlsplit(url)
     target = iri_to_uri(f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}")
-    connection = _connection_to(parts)
-    with connect(connection, deadline) as sock:
-        connection.sock = sock
+    with closing(_connection_to(parts, timeout)) as connection:
         connection.request("POST", target, body, headers)
         with connection.getresponse() as response:
             return Response(
@@ -122,21 +120,21 @@ def _exchange(url: str, body: bytes, secret: str, deadline: Deadline) -> Respons
             )
 
 
-def _connection_to(url: SplitResult) -> HTTPConnection:
+def _connection_to(url: SplitResult, timeout: float) -> HTTPConnection:
     if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
         raise ValueError("it must have http:// or https:// and a host, but no username")
-    if url.scheme == "https":
-        return HTTPSConnection(url.hostname, url.port or 443)
-    return HTTPConnection(url.hostname, url.port or 80)
+    kind = timed(HTTPSConnection if url.scheme == "https" else HTTPConnection, Deadline(timeout))
+    # A host may have two addresses, of which the first does not answer.
+    return kind(url.hostname, url.port or kind.default_port, timeout=timeout / 2)
 
 
-def delete_tests() -> Removed:
+def delete_tests() -> Pruned:
     """Take back the events of all Test Sends, and what only they made.
 
     Opt-outs are kept, as always.
     """
     tests = WebhookEvent.objects.fresh().filter(is_test=True)
-    return take_back(tests.values_list("pk", flat=True)).removed
+    return take_back(tests.values_list("pk", flat=True))
 
 
 def of_tests(messages: MessageQuerySet) -> MessageQuerySet:

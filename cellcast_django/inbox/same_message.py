@@ -5,11 +5,9 @@ comes, or come by webhook while the recovery looks: contact, text and time tell 
 message. The storing of a webhook knows of recovery only what it asks here.
 """
 
-from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import NamedTuple
 
 from cellcast_django.database.transactions import lock_for_insert
@@ -28,23 +26,18 @@ TOLERANCES = (*(timedelta(seconds=4**exponent) for exponent in range(9)), LATEST
 """Within how long of each other a reply and a message are paired, the nearest first."""
 
 
-def text_key(body: str) -> str:
-    """Return the text with its white space collapsed, for comparing a webhook with the API."""
-    return " ".join(body.split())
-
-
 def distinguishing_media(body: str, media: Iterable[str]) -> tuple[str, ...]:
     """Return the media of a reply without a text, which distinguish it; else none."""
-    return () if text_key(body) else tuple(media)
+    return () if body.strip() else tuple(media)
 
 
 Alike = tuple[str, str]
-"""Contact and text, which replies that may be the same have in common."""
+"""Contact, and text without its white space: what replies that may be the same have in common."""
 
 
 def alike(contact: str, body: str) -> Alike:
     """Return what a reply has in common with those that may be the same."""
-    return contact, text_key(body)
+    return contact, " ".join(body.split())
 
 
 def replies_since(
@@ -84,67 +77,56 @@ def match(listed: Iterable[Listed], stored: Sequence[Stored]) -> dict[Listed, St
     """Return the message of each listed reply that has one; all are of one contact and text.
 
     A recovered message has exactly the time of its item. Of the others as many as possible are
-    matched, so that nothing is stored twice, and the nearest first, so that the right item is left
-    over as missing. ``stored`` is in the order of time.
+    matched, so that nothing is stored twice, and the nearest first where that makes no fewer, so
+    that the right item is left over as missing. ``stored`` is in the order of time.
     """
     found: Pairs = {}
-    items, arrived = sorted(set(listed)), [each for each in stored if not each.is_recovered]
-    _pair_by_media(
-        found, items, stored, partial(pair_in_order, earliest=timedelta(), latest=timedelta())
-    )
-    _pair_by_media(found, items, arrived, _nearest)
+    items = sorted(set(listed))
+    for some, messages in _by_media(items, stored):
+        found = _pair(found, some, messages, timedelta(), timedelta())
+    arrived = [each for each in stored if not each.is_recovered]
+    for some, messages in _by_media(items, arrived):
+        most = _pair(found, some, messages, EARLIEST, LATEST)
+        for each in TOLERANCES if len(most) > len(found) else ():
+            found = _pair(found, some, messages, max(EARLIEST, -each), each)
+        if len(found) < len(most):
+            found = most
     return found
 
 
 Pairs = dict[Listed, Stored]
-Pair = Callable[[Sequence[Listed], Sequence[Stored]], Pairs]
 
 
-def _pair_by_media(
-    found: Pairs, items: Sequence[Listed], messages: Sequence[Stored], pair: Pair
-) -> None:
-    """Pair replies with the same media, then those where one side does not tell its media."""
+def _by_media(
+    items: Sequence[Listed], messages: Sequence[Stored]
+) -> Iterator[tuple[Sequence[Listed], Sequence[Stored]]]:
+    """Yield replies with the same media, then those where one side does not tell its media."""
     for media in {each.media for each in items}:
         same = [each for each in items if each.media == media]
-        _pair_rest(found, same, [each for each in messages if each.media == media], pair)
-    _pair_rest(found, [each for each in items if not each.media], messages, pair)
-    _pair_rest(found, items, [each for each in messages if not each.media], pair)
+        yield same, [each for each in messages if each.media == media]
+    yield [each for each in items if not each.media], messages
+    yield items, [each for each in messages if not each.media]
 
 
-def _pair_rest(
-    found: Pairs, items: Sequence[Listed], messages: Sequence[Stored], pair: Pair
-) -> None:
-    """Add the pairs of those that are in none yet."""
-    taken = set(found.values())
-    others = [each for each in messages if each not in taken]
-    found.update(pair([each for each in items if each not in found], others))
-
-
-def _nearest(items: Sequence[Listed], messages: Sequence[Stored]) -> Pairs:
-    """Pair as many as possible, and the nearest first where that makes no fewer."""
-    most = pair_in_order(items, messages, EARLIEST, LATEST)
-    nearest: Pairs = {}
-    for each in TOLERANCES if most else ():
-        pair = partial(pair_in_order, earliest=max(EARLIEST, -each), latest=each)
-        _pair_rest(nearest, items, messages, pair)
-    return nearest if len(nearest) == len(most) else most
-
-
-def pair_in_order(
-    items: Sequence[Listed], messages: Sequence[Stored], earliest: timedelta, latest: timedelta
+def _pair(
+    found: Pairs,
+    items: Sequence[Listed],
+    messages: Sequence[Stored],
+    earliest: timedelta,
+    latest: timedelta,
 ) -> Pairs:
-    """Pair each message with the first item that is left and not too far away.
+    """Return the pairs found, and one more for each message that is in none, the newest first.
 
-    No other way pairs more, as both are in the order of time and the limits are the same for all.
+    It gets the newest item that is left and not too far away. No other way pairs more, as both are
+    in the order of time and the limits are the same for all.
     """
-    times = [each.received_at for each in items]
-    pairs = {}
-    position = 0
-    for message in messages:
-        position = bisect_left(times, message.created_at - latest, lo=position)
-        if position < len(items) and times[position] <= message.created_at - earliest:
-            pairs[items[position]] = message
-            position += 1
+    pairs, taken = dict(found), set(found.values())
+    left = [each for each in items if each not in found]
+    for message in reversed([each for each in messages if each not in taken]):
+        while left and left[-1].received_at > message.created_at - earliest:
+            left.pop()
+        if left and left[-1].received_at >= message.created_at - latest:
+            pairs[left.pop()] = message
     return pairs
 
 

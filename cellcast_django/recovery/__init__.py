@@ -14,17 +14,10 @@ from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import CommandRun
 from cellcast_django.payloads import Endpoint, Payload
 from cellcast_django.receiving import receive
-from cellcast_django.recovery.client import (
-    Client,
-    Findings,
-    Kind,
-    RecoveryError,
-    Span,
-    WrongKeyError,
-)
+from cellcast_django.recovery.client import Client, Findings, Kind, RecoveryError
 from cellcast_django.recovery.lists import (
     Progress,
-    is_known,
+    Reading,
     missing_opt_outs,
     missing_replies,
     missing_statuses,
@@ -36,7 +29,7 @@ DEFAULT_AGE = timedelta(days=2)
 
 ITEMS_PER_TRANSACTION = 20
 
-MISSING: dict[Kind, Callable[[Client, Span, Findings, Progress], Iterator[Sequence[Payload]]]] = {
+MISSING: dict[Kind, Callable[[Reading], Iterator[Sequence[Payload]]]] = {
     Kind.REPLIES: missing_replies,
     Kind.STATUSES: missing_statuses,
     Kind.OPT_OUTS: missing_opt_outs,
@@ -53,26 +46,22 @@ def recover(
     """Ask Cellcast's API for what never arrived, store it and run its handlers.
 
     ``age`` is how far back to look. A list that cannot be read to its end has an ``error`` in its
-    findings, and does not stop the others; a wrong key does. ``progress`` is called repeatedly with
-    the findings so far. The account's credit is read too, and kept with the run. Safe to interrupt,
-    to run again, and to run several times at once. Raises ``RecoveryError`` if the API cannot be
-    asked at all, and ``django.db.Error``.
+    findings, and does not stop the others. ``progress`` is called repeatedly with the findings so
+    far. The account's credit is read too, and kept with the run. Safe to interrupt, to run again,
+    and to run several times at once. Raises ``RecoveryError`` if the API cannot be asked at all,
+    and ``django.db.Error``.
     """
     now = timezone.now()
     found = []
-    credit = None
     with Client() as client:
         for kind in kinds:
             findings = Findings(kind)
             found.append(findings)
             try:
-                _recover(client, Span(now - age, now), findings, progress, dry_run=dry_run)
+                _recover(Reading(client, findings, now - age, now, progress), dry_run=dry_run)
             except RecoveryError as error:
                 findings.error = str(error)
-                if isinstance(error, WrongKeyError):
-                    break
-        else:
-            credit = client.credit()
+        credit = client.credit()
     if not dry_run:
         command = CommandRun.Command.RECOVER
         summary: dict[str, Any] = {each.kind.value: each.summary() for each in found}
@@ -83,23 +72,16 @@ def recover(
 
 
 @hides_variables
-def _recover(
-    client: Client,
-    span: Span,
-    findings: Findings,
-    progress: Progress,
-    *,
-    dry_run: bool,
-) -> None:
+def _recover(reading: Reading, *, dry_run: bool) -> None:
     """Read one list and store what is missing, as if webhooks had brought it."""
-    for missing in MISSING[findings.kind](client, span, findings, progress):
+    findings = reading.findings
+    for missing in MISSING[findings.kind](reading):
         for start in range(0, len(missing), ITEMS_PER_TRANSACTION):
             payloads = missing[start : start + ITEMS_PER_TRANSACTION]
-            findings.missing += sum(not is_known(each) for each in payloads)
             if not dry_run:
                 events = receive(payloads, endpoint=Endpoint.API, content_type="application/json")
                 findings.stored += sum(event.is_stored for event in events)
-            progress(findings)
+            reading.progress(findings)
 
 
 def problems_of(found: Iterable[Findings]) -> list[str]:

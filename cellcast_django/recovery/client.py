@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _
@@ -26,13 +26,12 @@ from cellcast_django.api import (
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.payloads import clean
 
-MIN_INTERVAL_SECONDS = 0.1  # between the starts of two requests: ten a second
+PAUSE_SECONDS = 0.1  # before each request: at most ten a second
 
 RETRY_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before a request is sent again, unless ``Retry-After`` asks for more."""
 
 MAX_RESPONSE_SECONDS = 60.0  # from the request to the last byte, however slowly they come
-MAX_PAGES = 20_000
 
 
 class Kind(TextChoices):
@@ -41,13 +40,6 @@ class Kind(TextChoices):
     REPLIES = "replies", _("Replies")
     STATUSES = "statuses", _("Delivery reports")
     OPT_OUTS = "opt-outs", _("Opt-outs")
-
-
-class Span(NamedTuple):
-    """How far back a recovery looks: nothing older is stored."""
-
-    since: datetime
-    now: datetime
 
 
 @dataclass(slots=True)
@@ -90,10 +82,6 @@ class RecoveryError(Exception):
     """
 
 
-class WrongKeyError(RecoveryError):
-    """The API does not know the key, so that no list can be read."""
-
-
 class Client(ApiClient):
     """A client for the lists, to be used as a context manager.
 
@@ -104,7 +92,6 @@ class Client(ApiClient):
         if reason := why_not():
             raise RecoveryError(reason)
         super().__init__(MAX_RESPONSE_SECONDS)
-        self._next_request_at = time.monotonic()
 
     def pages(self, path: str, **parameters: str | int) -> Iterator[list[Any]]:
         """Yield the items of each page, up to the last page or an empty one.
@@ -112,87 +99,64 @@ class Client(ApiClient):
         An item may be anything; one may come twice, as a list that grows while it is read shifts.
         Raises ``RecoveryError``.
         """
+        page = 1
         previous: list[Any] = []
-        for page in range(1, MAX_PAGES + 1):
-            data = self._get(path, parameters | {"page": page})
-            items = data.get("items")
+        while True:
+            response = self._get(path, parameters | {"page": page})
+            items = response.data.get("items")
             if not isinstance(items, list):
+                keys = printable(", ".join(sorted(response.document | response.data)))
                 raise RecoveryError(
-                    f'Cellcast\'s API responded without a list of "items"{_keys_of(data)}.'
+                    f"Cellcast's API responded without a list of items; it has {keys or 'nothing'}."
                 )
             if not items or items == previous:  # past the end, some APIs repeat the last page
                 return
             yield items
-            total = data.get("totalPages")
+            total = response.data.get("totalPages")
             if isinstance(total, int) and 0 < total <= page:
                 return
             previous = items
-        raise RecoveryError(f"Stopped after {MAX_PAGES:,} pages of {path}, which does not end.")
+            page += 1
 
     def credit(self) -> Item | None:
         """Return the account's credit; ``None`` if it cannot be read. Asks once."""
-        self._wait()
+        time.sleep(PAUSE_SECONDS)
         return read_credit(self)
 
     @hides_variables
-    def _get(self, path: str, parameters: dict[str, str | int]) -> Item:
-        """Return ``data`` of the response, after retries if they may help."""
-        problem = ""
-        for pause in (*RETRY_PAUSES, None):
-            self._wait()
+    def _get(self, path: str, parameters: dict[str, str | int]) -> ApiResponse:
+        """Return a successful response, after retries if they may help."""
+        problem, seconds = "", PAUSE_SECONDS
+        for pause in (0.0, *RETRY_PAUSES):
+            time.sleep(max(pause, seconds))
             seconds = 0.0
             try:
                 response = self.request("GET", path, parameters)
             except ApiError as error:
                 problem = str(error)
-            else:
-                if not response.is_temporary:
-                    return read_data(response)
-                problem, seconds = _description_of(response), response.retry_after
-            if pause is not None:
-                time.sleep(max(pause, seconds))
+                continue
+            if response.is_success:
+                return response
+            problem, seconds = _description_of(response), response.retry_after
+            if not response.is_temporary:
+                raise RecoveryError(problem)
         raise RecoveryError(f"{problem} Gave up after {len(RETRY_PAUSES) + 1} attempts.")
-
-    def _wait(self) -> None:
-        """Wait until the next request may start."""
-        now = time.monotonic()
-        if now < self._next_request_at:
-            time.sleep(self._next_request_at - now)
-        self._next_request_at = max(now, self._next_request_at) + MIN_INTERVAL_SECONDS
-
-
-def read_data(response: ApiResponse) -> Item:
-    """Return ``data`` of the response. Raises ``RecoveryError``.
-
-    A refusal may come as an HTTP status, as a code in the document, or as ``"status": false``.
-    """
-    document, code = response.document, response.code
-    if code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        error = WrongKeyError if code == HTTPStatus.UNAUTHORIZED else RecoveryError
-        raise error(
-            f"{_description_of(response)} Check CELLCAST_API_KEY, and CELLCAST_API_URL: accounts "
-            "outside Australia have another host."
-        )
-    if not response.is_success:
-        raise RecoveryError(_description_of(response))
-    if not document:
-        raise RecoveryError("Cellcast's API responded with something that is not a JSON object.")
-    data = document.get("data")
-    if not isinstance(data, dict):
-        raise RecoveryError(f'Cellcast\'s API responded without "data"{_keys_of(document)}.')
-    return data
 
 
 def _description_of(response: ApiResponse) -> str:
-    """Return what the API said when it refused or failed, as a sentence."""
+    """Return what the API said when it refused or failed, and what to do if it is the key.
+
+    A refusal may come as an HTTP status, as a code in the document, or as ``"status": false``.
+    """
     sentence = printable(response.sentence).rstrip(".")
     said = "refused it" if response.code // 100 == 2 else f"responded with {response.code}"
-    return f"Cellcast's API {said}{': ' if sentence else ''}{sentence}."
-
-
-def _keys_of(document: Item) -> str:
-    """Return the keys of an unexpected document, for a bug report."""
-    return f"; it has {printable(', '.join(sorted(document))) or 'nothing'}"
+    about_key = (
+        " Check CELLCAST_API_KEY, and CELLCAST_API_URL: accounts outside Australia have another "
+        "host."
+        if response.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        else ""
+    )
+    return f"Cellcast's API {said}{': ' if sentence else ''}{sentence}.{about_key}"
 
 
 # Reading an item

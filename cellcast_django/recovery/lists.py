@@ -5,12 +5,12 @@ the list cannot be read to its end. Of opt-outs, other differences are counted f
 into, and left alone: only people end one.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import chain
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -38,7 +38,6 @@ from cellcast_django.payloads import (
     Endpoint,
     Listed,
     OptOut,
-    Payload,
     Reply,
     StatusReport,
     read,
@@ -48,7 +47,6 @@ from cellcast_django.recovery.client import (
     Client,
     Findings,
     ItemError,
-    Span,
     as_body,
     read_text,
     read_time,
@@ -68,34 +66,38 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-def _understood(
-    page: Iterable[Any], read_item: Callable[[Item], V], findings: Findings
-) -> Iterator[V]:
-    """Yield what the items of a page say; count those that cannot be understood."""
-    for item in page:
-        try:
-            if not isinstance(item, dict):
-                raise ItemError
-            yield read_item(item)
-        except ItemError:
-            findings.invalid += 1
+@dataclass(frozen=True)
+class Reading:
+    """One list as it is read; nothing older than ``since`` is missing."""
 
+    client: Client
+    findings: Findings
+    since: datetime
+    now: datetime
+    progress: Progress
 
-def new_items(
-    pages: Iterable[Iterable[Any]],
-    read_item: Callable[[Item], tuple[K, V]],
-    findings: Findings,
-    progress: Progress,
-) -> Iterator[dict[K, V]]:
-    """Yield for each page what no page before it has listed, by the key that it is read with."""
-    seen: set[K] = set()
-    for page in pages:
-        items = dict(_understood(page, read_item, findings))
-        new = {key: item for key, item in items.items() if key not in seen}
-        seen |= new.keys()
-        findings.seen = len(seen)
-        progress(findings)
-        yield new
+    def understood(self, page: Iterable[Any], read_item: Callable[[Item], V]) -> Iterator[V]:
+        """Yield what the items of a page say; count those that cannot be understood."""
+        for item in page:
+            try:
+                if not isinstance(item, dict):
+                    raise ItemError
+                yield read_item(item)
+            except ItemError:
+                self.findings.invalid += 1
+
+    def new_items(
+        self, pages: Iterable[Iterable[Any]], read_item: Callable[[Item], tuple[K, V]]
+    ) -> Iterator[dict[K, V]]:
+        """Yield for each page what no page before it has listed, by the key it is read with."""
+        seen: set[K] = set()
+        for page in pages:
+            items = dict(self.understood(page, read_item))
+            new = {key: item for key, item in items.items() if key not in seen}
+            seen |= new.keys()
+            self.findings.seen = len(seen)
+            self.progress(self.findings)
+            yield new
 
 
 # Statuses
@@ -109,50 +111,42 @@ class ListedReport(StatusReport):
     """A status report as the API lists it: with the text, which no webhook says."""
 
     body: str = field(default="", repr=False)
-    is_known: bool = False
-    """Its status is in the history already; only its text is missing."""
 
 
-def is_known(payload: Payload) -> bool:
-    """Whether all that a payload brings is the text of a message."""
-    return isinstance(payload, ListedReport) and payload.is_known
-
-
-def pages_of_reports(client: Client, since: datetime, until: datetime) -> Iterator[list[Any]]:
-    """Ask for the reports on what was sent in this time.
+def new_reports(reading: Reading, since: datetime) -> Iterator[dict[Identity, ListedReport]]:
+    """Yield the reports on what was sent since then.
 
     The list is by whole days in an undocumented time zone, hence one more day at each end.
     """
-    return client.pages(
+    pages = reading.client.pages(
         "/api/v2/report/message",
         fromDate=f"{since - ONE_DAY:%Y-%m-%d}",
-        toDate=f"{until + ONE_DAY:%Y-%m-%d}",
+        toDate=f"{reading.now + ONE_DAY:%Y-%m-%d}",
         limit=100,
         requestFrom="API",
     )
+    return reading.new_items(pages, report_of)
 
 
-def missing_statuses(
-    client: Client, span: Span, findings: Findings, progress: Progress
-) -> Iterator[Sequence[StatusReport]]:
+def missing_statuses(reading: Reading) -> Iterator[Sequence[StatusReport]]:
     """Yield, page by page, the listed statuses that are in no history, and missing texts.
 
     A text is missing of a message whose sending timed out: the code that sent it never recorded it.
     """
-    pages = pages_of_reports(client, span.since, span.now)
-    for reports in new_items(pages, report_of, findings, progress):
+    findings = reading.findings
+    for reports in new_reports(reading, reading.since):
         keys = {key for key, _status in reports}
         history = StatusChange.objects.fresh().filter(message__key__in=keys)
         known = set(history.values_list("message__key", "status"))
         textless = _without_a_text(keys)
         missing = []
         for (key, status), report in reports.items():
+            is_missing = (key, status) not in known
             brings_text = report.body != "" and key in textless
+            findings.missing += is_missing
             findings.texts += brings_text
-            if (key, status) not in known:
+            if is_missing or brings_text:
                 missing.append(report)
-            elif brings_text:
-                missing.append(replace(report, is_known=True))
         yield missing
 
 
@@ -171,7 +165,7 @@ def report_of(item: Item) -> tuple[Identity, ListedReport]:
     [report] = read(as_body(item).encode(), "application/json", Endpoint.STATUS)
     if not isinstance(report, StatusReport):
         raise ItemError
-    said = {each.name: getattr(report, each.name) for each in fields(StatusReport)}
+    said = asdict(report)
     with suppress(ItemError):
         said["body"] = read_text(item, "message")
     if report.status == Status.DELIVERED:
@@ -183,26 +177,28 @@ def report_of(item: Item) -> tuple[Identity, ListedReport]:
 # Opt-outs
 
 
-def pages_of_opt_outs(client: Client) -> Iterator[list[Any]]:
-    """Ask for the opt-outs that Cellcast knows."""
-    return client.pages("/api/v1/apiClient/getOptout", size=1_000)
+def new_opt_outs(reading: Reading) -> Iterator[dict[str, OptOut]]:
+    """Yield the opt-outs that Cellcast knows, by contact."""
+    pages = reading.client.pages("/api/v1/apiClient/getOptout", size=1_000)
+    return reading.new_items(pages, opt_out_of)
 
 
-def missing_opt_outs(
-    client: Client, _span: Span, findings: Findings, progress: Progress
-) -> Iterator[Sequence[OptOut]]:
+def missing_opt_outs(reading: Reading) -> Iterator[Sequence[OptOut]]:
     """Yield, page by page, the listed opt-outs of contacts who have none here.
 
     The list has no times, so it does not say how long a phone number has been on it.
     """
+    findings = reading.findings
     stored = StoredOptOut.objects.fresh()
     listed: set[str] = set()
-    for opt_outs in new_items(pages_of_opt_outs(client), opt_out_of, findings, progress):
+    for opt_outs in new_opt_outs(reading):
         listed |= opt_outs.keys()
         begun = stored.exclude(source="").filter(contact__in=opt_outs)
         ended_at = dict(begun.values_list("contact", "ended_at"))
         findings.ended += sum(time is not None for time in ended_at.values())
-        yield [opt_outs[contact] for contact in sorted(opt_outs.keys() - ended_at.keys())]
+        missing = [opt_outs[contact] for contact in sorted(opt_outs.keys() - ended_at.keys())]
+        findings.missing += len(missing)
+        yield missing
     active = stored.active().values_list("contact", flat=True)
     findings.not_listed = sum(contact not in listed for contact in active.iterator())
 
@@ -224,113 +220,94 @@ def _contact_of(item: Item, name: str) -> tuple[str, str]:
 # Replies
 
 
-@dataclass(frozen=True, slots=True, order=True, repr=False)
-class ListedReply:
-    """A reply as the API lists it. If two pages list the same one, it counts once.
+TimedReply = tuple[datetime, Reply]
+"""A reply as the API lists it, as a text, and when it was received."""
 
-    The ``text`` of an MMS is JSON, which holds its ``body`` and ``media``.
+
+def listed_replies(reading: Reading, since: datetime) -> set[TimedReply]:
+    """Read the list, which is newest first, back to this time; return what came since.
+
+    If two pages list the same one, it counts once.
     """
-
-    received_at: datetime
-    contact: str
-    sender: str
-    text: str
-    body: str
-    media: tuple[str, ...]
-    raw: str
-
-
-def listed_replies(
-    client: Client, since: datetime, findings: Findings, progress: Progress
-) -> set[ListedReply]:
-    """Read the list, which is newest first, back to this time; return what came since."""
-    listed: set[ListedReply] = set()
-    for page in client.pages("/api/v1/apiClient/getResponses"):
-        replies = list(_understood(page, _reply_of, findings))
-        listed.update(reply for reply in replies if reply.received_at >= since)
-        findings.seen = len(listed)
-        progress(findings)
-        if replies and all(reply.received_at < since for reply in replies):
+    listed: set[TimedReply] = set()
+    for page in reading.client.pages("/api/v1/apiClient/getResponses"):
+        replies = list(reading.understood(page, _reply_of))
+        listed.update((time, reply) for time, reply in replies if time >= since)
+        reading.findings.seen = len(listed)
+        reading.progress(reading.findings)
+        if replies and all(time < since for time, _reply in replies):
             break
     return listed
 
 
-def missing_replies(
-    client: Client, span: Span, findings: Findings, progress: Progress
-) -> Iterator[Sequence[Reply]]:
+def missing_replies(reading: Reading) -> Iterator[Sequence[Reply]]:
     """Yield all missing replies at once, the oldest first.
 
     The API gives them no id, so an item is matched with a stored message by contact, text and time:
-    all items of the span with all its messages in one go. The inbox matches those that it is given
+    all items of that time with all its messages in one go. The inbox matches those that it is given
     once more, since a webhook or another recovery may have brought one of them meanwhile. A day
-    before the span is read too: its replies are not stored, but their messages must not be matched
+    before it is read too: its replies are not stored, but their messages must not be matched
     with later ones.
     """
-    horizon = span.since - LATEST
-    listed = listed_replies(client, horizon, findings, progress)
-    findings.seen = sum(reply.received_at >= span.since for reply in listed)
+    findings, horizon = reading.findings, reading.since - LATEST
+    listed = listed_replies(reading, horizon)
+    findings.seen = sum(time >= reading.since for time, _reply in listed)
     missing = []
     for replies, stored in with_stored(listed, horizon):
         matched, others = match(replies, stored), tuple(replies)
         for place, reply in replies.items():
             if place in matched:
                 continue
-            if place.received_at > span.now - GRACE:
+            if place.received_at > reading.now - GRACE:
                 findings.waiting += 1
-            elif place.received_at >= span.since:
+            elif place.received_at >= reading.since:
                 missing.append((place, replace(reply, alike=others)))
+    findings.missing = len(missing)
     yield [reply for _, reply in sorted(missing, key=itemgetter(0))]
 
 
-def _reply_of(item: Item) -> ListedReply:
-    sender, contact = _contact_of(item, "from")
-    text = read_text(item, "body")
-    # The list may not mark an MMS as one. What holds no media is a text that looks like one.
-    body, media = unpack_mms(item | {"mms": True}, text)
-    return ListedReply(
-        received_at=read_time(item, "received_at"),
-        contact=contact,
-        sender=sender,
-        text=text,
-        body=body if media else text,
-        media=media,
+def _reply_of(item: Item) -> TimedReply:
+    sender, _contact = _contact_of(item, "from")
+    return read_time(item, "received_at"), Reply(
         raw=as_body(item),
+        cellcast_id="",
+        sender=sender,
+        receiver="",
+        status="received",
+        body=read_text(item, "body"),
+        original_body="",
     )
 
 
 def with_stored(
-    listed: Iterable[ListedReply], horizon: datetime
+    listed: Iterable[TimedReply], horizon: datetime
 ) -> Iterator[tuple[dict[Listed, Reply], list[Stored]]]:
     """Yield the listed replies by contact and text, with the stored ones they may match."""
-    by_contact: dict[str, list[ListedReply]] = defaultdict(list)
-    for each in sorted(listed):
-        by_contact[each.contact].append(each)
+    by_contact: dict[str, list[TimedReply]] = defaultdict(list)
+    for time, reply in sorted(listed, key=itemgetter(0)):
+        by_contact[contact_of(reply.sender)].append((time, reply))
     contacts = list(by_contact)
     messages = Message.objects.fresh()
     for start in range(0, len(contacts), CONTACTS_PER_QUERY):
         some = contacts[start : start + CONTACTS_PER_QUERY]
         stored = stored_replies(replies_since(messages, some, horizon + EARLIEST))
         groups: dict[Alike, dict[Listed, Reply]] = defaultdict(dict)
-        for each in chain.from_iterable(by_contact[contact] for contact in some):
-            # A customer may have typed what looks like an MMS: then it is stored as it is.
-            is_text = alike(each.contact, each.text) in stored
-            place, reply = _as_payload(each, is_text=is_text)
-            groups[alike(each.contact, reply.body)][place] = reply
+        for contact in some:
+            for time, reply in by_contact[contact]:
+                # A customer may have typed what looks like an MMS: then it is stored as it is.
+                is_text = alike(contact, reply.body) in stored
+                body, media = (reply.body, ()) if is_text else _unpacked(reply)
+                place = Listed(time, distinguishing_media(body, media))
+                unpacked = replace(reply, body=body, media=media, listed=place)
+                groups[alike(contact, body)][place] = unpacked
         for group, replies in groups.items():
             yield replies, stored.get(group, [])
 
 
-def _as_payload(each: ListedReply, *, is_text: bool) -> tuple[Listed, Reply]:
-    body, media = (each.text, ()) if is_text else (each.body, each.media)
-    place = Listed(each.received_at, distinguishing_media(body, media))
-    return place, Reply(
-        raw=each.raw,
-        cellcast_id="",
-        sender=each.sender,
-        receiver="",
-        status="received",
-        body=body,
-        original_body="",
-        media=media,
-        listed=place,
-    )
+def _unpacked(reply: Reply) -> tuple[str, tuple[str, ...]]:
+    """Return the text and the pictures of what may be an MMS; the list may not mark it as one.
+
+    What holds no pictures is a text that looks like one.
+    """
+    body, media = unpack_mms(json.loads(reply.raw) | {"mms": True}, reply.body)
+    return (body if media else reply.body), media

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from itertools import chain
 
 from django.db.models import Max, Min
-from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from cellcast_django.error_reports import hides_variables
@@ -21,12 +20,10 @@ from cellcast_django.payloads import Endpoint, StatusReport, read
 from cellcast_django.recovery.client import Client, Findings, Kind
 from cellcast_django.recovery.lists import (
     Progress,
+    Reading,
     listed_replies,
-    new_items,
-    opt_out_of,
-    pages_of_opt_outs,
-    pages_of_reports,
-    report_of,
+    new_opt_outs,
+    new_reports,
     with_stored,
 )
 from cellcast_django.statuses import supersedes
@@ -35,19 +32,6 @@ LONGEST_WAY = timedelta(days=30)
 """How long before its report a message may have been sent, for the list goes by that time."""
 
 EVENTS_PER_QUERY = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Unconfirmed:
-    """An event that no list has."""
-
-    id: int
-    received_at: datetime
-    kind: str
-    username: str
-    """Of the secret that it came with."""
-    handlers: list[str]
-    """The names of those that have been told."""
 
 
 @dataclass(slots=True)
@@ -67,7 +51,7 @@ class Comparison:
     not_compared: int = 0
     """Events that could not be understood, or have been redacted or pruned in part."""
 
-    def __iter__(self) -> Iterator[Unconfirmed]:
+    def __iter__(self) -> Iterator[WebhookEvent]:
         ends = self.events.aggregate(first=Min("pk"), last=Max("pk"))
         last = (ends["first"] or 0) - 1
         # By keys at both ends: by the times, SQLite would sort all of them for each page.
@@ -78,9 +62,7 @@ class Comparison:
                 self.not_compared += is_confirmed is None
                 if is_confirmed is False:
                     self.count += 1
-                    results = event.handler_results.items()
-                    told = sorted(name for name, each in results if not each.get("skipped"))
-                    yield Unconfirmed(event.pk, event.received_at, event.kind, event.username, told)
+                    yield event
             last = events[-1].pk
 
     def _confirms(self, event: WebhookEvent) -> bool | None:
@@ -113,40 +95,28 @@ def find_unconfirmed(
     time, a report by its message with that or a higher status, an opt-out by its number. Raises
     ``RecoveryError`` unless every list can be read to its end, and ``django.db.Error``.
     """
-    until = until or timezone.now()
+    now = timezone.now()
     events = WebhookEvent.objects.fresh().exclude(endpoint=Endpoint.API)
-    events = events.filter(received_at__gte=since, received_at__lte=until)
+    events = events.filter(received_at__gte=since, received_at__lte=until or now)
     if username is not None:
         events = events.filter(username=username)
-    found = {kind: Findings(kind) for kind in Kind}
     with Client() as client:
-        listed = listed_replies(client, since - LATEST, found[Kind.REPLIES], progress)
+        replies, statuses, opt_outs = (
+            Reading(client, Findings(kind), since, now, progress) for kind in Kind
+        )
+        listed = listed_replies(replies, since - LATEST)
         matches = [match(*alike) for alike in with_stored(listed, since - LATEST)]
-        replies = {each.pk for matched in matches for each in matched.values()}
-        statuses = _listed_statuses(client, events, since, found[Kind.STATUSES], progress)
-        pages = pages_of_opt_outs(client)
-        opt_outs = new_items(pages, opt_out_of, found[Kind.OPT_OUTS], progress)
-        contacts = set(chain.from_iterable(opt_outs))
-    invalid = sum(each.invalid for each in found.values())
-    return Comparison(events, replies, statuses, contacts, invalid)
+        highest = _listed_statuses(statuses)
+        contacts = set(chain.from_iterable(new_opt_outs(opt_outs)))
+    confirmed = {each.pk for matched in matches for each in matched.values()}
+    invalid = sum(each.findings.invalid for each in (replies, statuses, opt_outs))
+    return Comparison(events, confirmed, highest, contacts, invalid)
 
 
-def _listed_statuses(
-    client: Client,
-    events: WebhookEventQuerySet,
-    since: datetime,
-    findings: Findings,
-    progress: Progress,
-) -> dict[str, str]:
+def _listed_statuses(reading: Reading) -> dict[str, str]:
     """Return the highest listed status of each message, by its key."""
-    sent_at = Coalesce("message__submitted_at", "message__created_at")
-    stored = events.filter(kind=WebhookEvent.Kind.STATUS)
-    first = stored.aggregate(first=Min(sent_at))["first"] or since
-    # A made up id may say that it is from 1970.
-    start = min(since, max(first, since - LONGEST_WAY))
     highest: dict[str, str] = {}
-    pages = pages_of_reports(client, start, timezone.now())
-    for reports in new_items(pages, report_of, findings, progress):
+    for reports in new_reports(reading, reading.since - LONGEST_WAY):
         for key, status in reports:
             if supersedes(status, highest.get(key, "")):
                 highest[key] = status

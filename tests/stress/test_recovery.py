@@ -67,7 +67,7 @@ def test_concurrent_recoveries_and_late_webhooks_store_each_reply_once(
         missing = cron.manage("cellcast_recover", "--replies")
     assert len(recoveries) == PROCESSES
     assert {path for path, *_ in api.requests} == {REPLIES, ACCOUNT}
-    assert "none missing" in missing
+    assert " 0 missing" in missing
     statuses = Counter(response.status for response in responses)
     assert set(statuses) <= {200, 503}
 

@@ -79,7 +79,11 @@ def output_file(name: str, newline: str | None = None) -> Iterator[TextIO]:
         with exiting_on_signals():
             try:
                 with open(
-                    unfinished, "x", encoding="utf-8", newline=newline, opener=for_owner
+                    unfinished,
+                    "x",
+                    encoding="utf-8",
+                    newline=newline,
+                    opener=lambda path, flags: os.open(path, flags, mode=0o600),
                 ) as file:
                     yield file
                     file.flush()
@@ -91,11 +95,6 @@ def output_file(name: str, newline: str | None = None) -> Iterator[TextIO]:
         raise CommandError(f"--output: {error.strerror}.") from None
 
 
-def for_owner(path: str, flags: int) -> int:
-    """Open a file that nobody else may read."""
-    return os.open(path, flags, mode=0o600)
-
-
 @contextmanager
 def exiting_on_signals() -> Iterator[None]:
     """Let the signals that end a process at once end it by an exception, and so tidy up."""
@@ -104,17 +103,10 @@ def exiting_on_signals() -> Iterator[None]:
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     # What nohup ignores stays ignored.
     ending = [each for each in numbers if signal.getsignal(each) == signal.SIG_DFL]
-
-    def handle_all(handler: Any) -> None:
-        for number in ending:
-            signal.signal(number, handler)
-
-    def end(number: int, _frame: object) -> None:
-        handle_all(signal.SIG_IGN)  # a second one must not interrupt the tidying up
-        sys.exit(128 + number)
-
-    handle_all(end)
+    for each in ending:
+        signal.signal(each, lambda number, _frame: sys.exit(128 + number))
     try:
         yield
     finally:
-        handle_all(signal.SIG_DFL)
+        for each in ending:
+            signal.signal(each, signal.SIG_DFL)

@@ -9,8 +9,6 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from cellcast_django.conf import conf
-from cellcast_django.contacts import is_phone_number
 from cellcast_django.management.terminal import (
     ProgressLine,
     keys_among,
@@ -21,13 +19,11 @@ from cellcast_django.management.terminal import (
     says_if_refused,
 )
 from cellcast_django.models import WebhookEvent
-from cellcast_django.payloads import clean
 from cellcast_django.retention import (
     Kept,
     Pruned,
     Selection,
     effects_of,
-    forget_opt_outs,
     prune,
     take_back,
 )
@@ -106,27 +102,21 @@ class Command(BaseCommand):
     def _prune(self, selection: Selection, options: dict[str, Any]) -> None:
         with ProgressLine(self.stdout, options["verbosity"]) as line:
             if options["dry_run"]:
-                pruned = Pruned(*selection.count())
-                opt_outs = selection.opt_out_rows().count() if selection.opt_outs else 0
+                pruned = selection.count()
             else:
-                total = sum(selection.count()) if line.is_shown else 0
+                total = selection.count().rows if line.is_shown else 0
                 pruned = prune(
-                    selection,
-                    progress=lambda removed: line.show(f"{sum(removed):,} of {total:,} rows"),
+                    selection, progress=lambda each: line.show(f"{each.rows:,} of {total:,} rows")
                 )
-                opt_outs = forget_opt_outs(selection)
         kept = selection.kept()
         shared = selection.shared_events()
-        reasons = list(reasons_to_keep(selection, pruned, kept, shared))
-        if not (reasons or opt_outs or any(pruned.removed)) and is_mistyped(selection.number):
-            raise CommandError("Nothing found for this contact, which is not a valid phone number.")
         done = "redacted" if selection.redact else "deleted"
         self._say(done, f"{rows_of(pruned)}{scope(selection)}", options)
         if selection.opt_outs:
-            self._say("deleted", plural(opt_outs, "opt-out"), options)
-        for reason in reasons:
+            self._say("deleted", plural(pruned.opt_outs, "opt-out"), options)
+        for reason in reasons_to_keep(selection, pruned, kept, shared):
             self.stdout.write(f"Kept: {reason}")
-        is_incomplete = pruned.protected or any(kept) or shared
+        is_incomplete = pruned.protected_by or any(kept) or shared
         if selection.number is not None and is_incomplete and not options["dry_run"]:
             raise CommandError(
                 "Some data about this contact was kept: see above. Run the same command again "
@@ -135,14 +125,13 @@ class Command(BaseCommand):
 
     def _take_back(self, events: list[int], options: dict[str, Any]) -> None:
         effects = effects_of(events)
-        pruned = Pruned(*effects.removed)
+        pruned = effects.pruned
         if not options["dry_run"]:
             with ProgressLine(self.stdout, options["verbosity"]) as line:
+                total = len(events)
                 pruned = take_back(
                     events,
-                    progress=lambda removed: line.show(
-                        f"{removed.events:,} of {len(events):,} events"
-                    ),
+                    progress=lambda each: line.show(f"{each.events:,} of {total:,} events"),
                 )
         self._say("taken back", rows_of(pruned), options)
         if effects.handlers:
@@ -153,7 +142,7 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"Kept: {opt_outs} begun by these events. End in the admin what is not true."
             )
-        if pruned.protected:
+        if pruned.protected_by:
             raise CommandError(f"Kept: {because_protected(pruned)}")
 
     def _say(self, done: str, what: str, options: dict[str, Any]) -> None:
@@ -201,12 +190,6 @@ def read_events(name: str) -> set[int]:
 def find_selection(options: dict[str, Any]) -> Selection:
     """Return what the options select. Raises ``CommandError`` if they make no sense."""
     older_than: timedelta | None = options["older_than"]
-    if options["opt_outs"] and options["contact"] is None:
-        raise CommandError("--opt-outs needs --contact: an opt-out must outlive the messages.")
-    if older_than is None and options["contact"] is None:
-        raise CommandError(
-            "Say what to prune: --older-than 90d, --contact NUMBER, or both; or --event ID."
-        )
     try:
         return Selection(
             before=None if older_than is None else timezone.now() - older_than,
@@ -216,12 +199,7 @@ def find_selection(options: dict[str, Any]) -> Selection:
             opt_outs=options["opt_outs"],
         )
     except ValueError as error:
-        raise CommandError(f"--contact: {error}") from None
-
-
-def is_mistyped(number: str | None) -> bool:
-    """Whether a phone number was given that is not a valid one."""
-    return number is not None and not is_phone_number(clean(number), conf.default_region)
+        raise CommandError(str(error)) from None
 
 
 def rows_of(pruned: Pruned) -> str:
@@ -242,9 +220,8 @@ def day(moment: datetime) -> str:
 
 def because_protected(pruned: Pruned) -> str:
     """Return the reason why rows were kept that models of the host's refer to."""
-    rows = plural(pruned.protected, "row")
     return (
-        f"{rows} that your own models protect. {pruned.protected_by} Remove what refers to them "
+        f"rows that your own models protect. {pruned.protected_by} Remove what refers to them "
         "first, and run this again."
     )
 
@@ -253,7 +230,7 @@ def reasons_to_keep(
     selection: Selection, pruned: Pruned, kept: Kept, shared: list[int]
 ) -> Iterator[str]:
     """Yield a sentence for each reason why rows were kept."""
-    if pruned.protected:
+    if pruned.protected_by:
         yield f"{because_protected(pruned)} Or use --redact, which keeps the rows."
     if kept.pending:
         yield (
@@ -272,8 +249,5 @@ def reasons_to_keep(
             "people too, and may be all there is of what they wrote. Look at each in the admin, "
             f"and delete those that nobody needs: cellcast_prune --event {keys}"
         )
-    opt_outs = 0 if selection.opt_outs else selection.opt_out_rows().count()
-    if opt_outs and selection.number is None:
-        yield f"{plural(opt_outs, 'opt-out')}, which must outlive the messages."
-    elif opt_outs:
+    if not selection.opt_outs and selection.opt_out_rows().exists():
         yield "the opt-out of this contact. Use --opt-outs to delete it too."

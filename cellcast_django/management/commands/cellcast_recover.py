@@ -14,6 +14,7 @@ from cellcast_django.management.terminal import (
     printable,
     says_if_refused,
 )
+from cellcast_django.models import WebhookEvent
 from cellcast_django.recovery import (
     DEFAULT_AGE,
     Findings,
@@ -22,7 +23,7 @@ from cellcast_django.recovery import (
     problems_of,
     recover,
 )
-from cellcast_django.recovery.unconfirmed import Unconfirmed, find_unconfirmed
+from cellcast_django.recovery.unconfirmed import find_unconfirmed
 
 
 class Command(BaseCommand):
@@ -139,26 +140,21 @@ COLUMNS = ("id", "received_at", "kind", "username", "handlers")
 ROW = "{:>9}  {:<19}  {:<7}  {:<16}  {}"
 
 
-def cells_of(event: Unconfirmed) -> list[str]:
-    """Return what is said of an event: no number, and no text."""
+def cells_of(event: WebhookEvent) -> list[str]:
+    """Return what is said of an event, and the handlers that have been told: no number, no text."""
     at = f"{timezone.localtime(event.received_at):%Y-%m-%d %H:%M:%S}"
-    return [str(event.id), at, event.kind, event.username, " ".join(event.handlers)]
+    results = event.handler_results.items()
+    told = sorted(name for name, each in results if not each.get("skipped"))
+    return [str(event.pk), at, event.kind, event.username, " ".join(told)]
 
 
 def describe_findings(findings: Findings, *, dry_run: bool) -> str:
-    """Return a line such as "replies: 134 seen, 2 were missing and are now stored"."""
+    """Return a line such as "replies: 134 seen, 2 missing, 2 stored"."""
     if not findings.is_read:
         return f"{findings.kind}: not read"
-    parts = [f"{findings.seen:,} seen"]
-    were, are = ("was", "is") if findings.missing == 1 else ("were", "are")
-    if findings.missing and dry_run:
-        parts.append(f"{findings.missing:,} {are} missing")
-    elif findings.missing:
-        arrived = findings.missing - findings.stored
-        meanwhile = f" ({arrived:,} arrived meanwhile)" if arrived else ""
-        parts.append(f"{findings.missing:,} {were} missing and {are} now stored{meanwhile}")
-    elif not findings.error:
-        parts.append("none missing")
+    parts = [f"{findings.seen:,} seen", f"{findings.missing:,} missing"]
+    if findings.missing and not dry_run:
+        parts.append(f"{findings.stored:,} stored")
     if findings.error:
         parts.append("not read to the end")
     for count, words in (
