@@ -94,6 +94,16 @@ def test_repeated_last_page_ends_the_list(api: Client, fake_cellcast: FakeCellca
     assert len(fake_cellcast.requests) == 2
 
 
+def test_list_without_an_end_is_an_error(
+    api: Client, fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_PAGES", 2)
+    fake_cellcast.page_size = 1
+    add_replies(fake_cellcast, 4)
+    with pytest.raises(RecoveryError, match="2 pages of /api/v1/apiClient/getResponses"):
+        read(api)
+
+
 # Refusals and nonsense
 
 

@@ -32,6 +32,7 @@ RETRY_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before a request is sent again, unless ``Retry-After`` asks for more."""
 
 MAX_RESPONSE_SECONDS = 60.0  # from the request to the last byte, however slowly they come
+MAX_PAGES = 20_000
 
 
 class Kind(TextChoices):
@@ -99,9 +100,8 @@ class Client(ApiClient):
         An item may be anything; one may come twice, as a list that grows while it is read shifts.
         Raises ``RecoveryError``.
         """
-        page = 1
         previous: list[Any] = []
-        while True:
+        for page in range(1, MAX_PAGES + 1):
             response = self._get(path, parameters | {"page": page})
             items = response.data.get("items")
             if not isinstance(items, list):
@@ -116,7 +116,7 @@ class Client(ApiClient):
             if isinstance(total, int) and 0 < total <= page:
                 return
             previous = items
-            page += 1
+        raise RecoveryError(f"Stopped after {MAX_PAGES:,} pages of {path}, which does not end.")
 
     def credit(self) -> Item | None:
         """Return the account's credit; ``None`` if it cannot be read. Asks once."""

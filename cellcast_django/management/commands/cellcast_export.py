@@ -103,10 +103,17 @@ def exiting_on_signals() -> Iterator[None]:
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     # What nohup ignores stays ignored.
     ending = [each for each in numbers if signal.getsignal(each) == signal.SIG_DFL]
-    for each in ending:
-        signal.signal(each, lambda number, _frame: sys.exit(128 + number))
+
+    def handle_all(handler: Any) -> None:
+        for number in ending:
+            signal.signal(number, handler)
+
+    def end(number: int, _frame: object) -> None:
+        handle_all(signal.SIG_IGN)  # a second one must not interrupt the tidying up
+        sys.exit(128 + number)
+
+    handle_all(end)
     try:
         yield
     finally:
-        for each in ending:
-            signal.signal(each, signal.SIG_DFL)
+        handle_all(signal.SIG_DFL)

@@ -9,6 +9,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from cellcast_django.conf import conf
+from cellcast_django.contacts import is_phone_number
 from cellcast_django.management.terminal import (
     ProgressLine,
     keys_among,
@@ -19,6 +21,7 @@ from cellcast_django.management.terminal import (
     says_if_refused,
 )
 from cellcast_django.models import WebhookEvent
+from cellcast_django.payloads import clean
 from cellcast_django.retention import (
     Kept,
     Pruned,
@@ -110,11 +113,14 @@ class Command(BaseCommand):
                 )
         kept = selection.kept()
         shared = selection.shared_events()
+        reasons = list(reasons_to_keep(selection, pruned, kept, shared))
+        if not (reasons or pruned.rows) and is_mistyped(selection.number):
+            raise CommandError("Nothing found for this contact, which is not a valid phone number.")
         done = "redacted" if selection.redact else "deleted"
         self._say(done, f"{rows_of(pruned)}{scope(selection)}", options)
         if selection.opt_outs:
             self._say("deleted", plural(pruned.opt_outs, "opt-out"), options)
-        for reason in reasons_to_keep(selection, pruned, kept, shared):
+        for reason in reasons:
             self.stdout.write(f"Kept: {reason}")
         is_incomplete = pruned.protected_by or any(kept) or shared
         if selection.number is not None and is_incomplete and not options["dry_run"]:
@@ -190,6 +196,12 @@ def read_events(name: str) -> set[int]:
 def find_selection(options: dict[str, Any]) -> Selection:
     """Return what the options select. Raises ``CommandError`` if they make no sense."""
     older_than: timedelta | None = options["older_than"]
+    if options["opt_outs"] and options["contact"] is None:
+        raise CommandError("--opt-outs needs --contact: an opt-out must outlive the messages.")
+    if older_than is None and options["contact"] is None:
+        raise CommandError(
+            "Say what to prune: --older-than 90d, --contact NUMBER, or both; or --event ID."
+        )
     try:
         return Selection(
             before=None if older_than is None else timezone.now() - older_than,
@@ -199,7 +211,12 @@ def find_selection(options: dict[str, Any]) -> Selection:
             opt_outs=options["opt_outs"],
         )
     except ValueError as error:
-        raise CommandError(str(error)) from None
+        raise CommandError(f"--contact: {error}") from None
+
+
+def is_mistyped(number: str | None) -> bool:
+    """Whether a phone number was given that is not a valid one."""
+    return number is not None and not is_phone_number(clean(number), conf.default_region)
 
 
 def rows_of(pruned: Pruned) -> str:
