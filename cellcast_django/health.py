@@ -351,8 +351,8 @@ def _light(
     values = {"hours": hours or HOURS[-1], "count": MIN_EVENTS}
     if hours is None:
         reason = gettext(
-            "Silence is usual: in the same %(hours)d hours, in at least one of the last weeks, "
-            "fewer than %(count)d events came."
+            "Silence is usual: in at least one of the last weeks, fewer than %(count)d events came "
+            "in the same %(hours)d hours."
         )
         return Light.QUIET, reason % values
     reason = ngettext(
