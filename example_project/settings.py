@@ -50,6 +50,9 @@ INSTALLED_APPS = [
     "example_project.appointments",
 ]
 
+if not env.bool("DESK", default=True):  # to see the admin as it is without those pages
+    INSTALLED_APPS.remove("cellcast_django.desk")
+
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -44,13 +44,13 @@ from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import again_if_refused
-from cellcast_django.desk.page import DeskPage, url_of_page
+from cellcast_django.desk.page import DeskPage
 from cellcast_django.health import age, wishes_to_stop
 from cellcast_django.models import Direction, Message, MessageQuerySet, database_alias
 from cellcast_django.payloads import clean
 
 STOP_WISH_LATE = timedelta(days=3)
-"""From then on a wish to stop is red: Australia's law gives five working days."""
+"""From then on a wish to stop is red: Australia's law gives five business days."""
 
 BACK = "back"
 TO_ANSWER = "to_answer"
@@ -488,7 +488,6 @@ class ToAnswerContent:
     list: WaitingPage
     waiting: Waiting
     news_url: str
-    new_conversation_url: str
     undo: Sequence[int]
     """The replies that the last click has handled."""
 
@@ -508,7 +507,6 @@ class ToAnswer(DeskPage):
             list=replies.page(Choice.of(self.request), PER_PAGE),
             waiting=replies.count(),
             news_url=News.url(self.viewer),
-            new_conversation_url=url_of_page(self.viewer, "new"),
             undo=pop_undo(self.request),
         )
         return self.render(content)

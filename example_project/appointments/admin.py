@@ -1,5 +1,6 @@
 """Appointments in the admin."""
 
+from django.apps import apps
 from django.contrib import admin
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
@@ -18,6 +19,8 @@ class AppointmentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django 5.
     search_fields = ["customer_name", "phone_number"]
     ordering = ["starts_at"]
     readonly_fields = ["reminder", "conversation"]
+    if apps.is_installed("cellcast_django.desk"):
+        change_form_template = "admin/appointments/with_conversation.html"
 
     @admin.display(description=_("to do"), ordering="-needs_attention")
     def to_do(self, appointment: Appointment) -> str:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from django.apps import apps
 from django.db.models import Manager
 from django.urls import reverse
 from django.utils import timezone
@@ -24,12 +25,16 @@ from example_project.simulation.people import (
 from example_project.simulation.server import DemoServer
 
 ADMIN = "admin"
-PLACES = {
+DESK_PLACES = {
     "Overview": "cellcast_django_overview",
     "To answer": "cellcast_django_message_to_answer",
-    "Messages": "cellcast_django_message_changelist",
     "Figures": "cellcast_django_figures",
     "Setup": "cellcast_django_setup",
+}
+PLACES = {
+    **(DESK_PLACES if apps.is_installed("cellcast_django.desk") else {}),
+    "Messages": "cellcast_django_message_changelist",
+    "Events": "cellcast_django_webhookevent_changelist",
     "Appointments": "appointments_appointment_changelist",
 }
 """Where a visitor may begin: a title, and the name of a page of the admin."""

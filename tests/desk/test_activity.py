@@ -176,6 +176,13 @@ def test_customer_is_named_to_whoever_may_see_the_object(auditor: Client, settin
     assert NAME in words(for_reader)
 
 
+def test_menu_lists_no_events_for_who_may_view_messages_alone() -> None:
+    menu = staff("view_message").get(reverse("admin:index"))
+
+    [section] = menu.context["app_list"]
+    assert [each["model"] for each in section["models"]] == [Message]
+
+
 @pytest.mark.parametrize("page", ["admin:index", "admin:cellcast_django_activity"])
 def test_auditor_finds_the_way_from_the_front_page(auditor: Client, page: str) -> None:
     section = reverse("admin:app_list", args=["cellcast_django"])

@@ -209,7 +209,7 @@ def test_empty_list_links_to_the_setup_page(
     admin_client: Client, reader: Client, client: WebhookClient, model: str, choice: dict[str, str]
 ) -> None:
     def said(client: Client, **query: str) -> list[list[str]]:
-        found = every(page_of(client, model, **query), "p[@class='cellcast-nothing']")
+        found = every(page_of(client, model, **query), "p[@id='cellcast-nothing-here']")
         return [addresses(each) for each in found]
 
     assert said(admin_client) == [[reverse("admin:cellcast_django_setup")]]

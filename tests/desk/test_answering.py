@@ -147,7 +147,7 @@ def test_odd_customer_names_break_no_page(reader: Client, question: Message, set
     page = page_of(reader, "message", "to_answer")
 
     assert "Mrs Lee \ufffd" in page
-    assert "None" not in words(only(page, "table[@class='cellcast-to-answer']"))
+    assert "None" not in words(only(page, "form[@class='cellcast-waiting']//table"))
     settings.CELLCAST_CONTACT_NAMES = f"{__name__}.no_names"
     assert "0400 000 001" in page_of(reader, "message")
 

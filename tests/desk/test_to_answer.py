@@ -92,7 +92,7 @@ def test_customer_has_one_row_with_their_newest_reply(reader: Client) -> None:
     assert second.text == "Are you open?"
     assert first.has_several
     assert not second.has_several
-    table = only(page.text, "table[@class='cellcast-to-answer']")
+    table = only(page.text, "form[@class='cellcast-waiting']//table")
     assert len(every(table, "tbody/tr")) == 2
 
 
@@ -130,7 +130,7 @@ def test_replies_without_a_number_have_their_own_rows(reader: Client) -> None:
 def test_picture_without_a_text_is_linked(reader: Client) -> None:
     ask(5, "", media=["https://media.example.com/1.jpg"])
 
-    table = only(page_of(reader, "message", "to_answer"), "table[@class='cellcast-to-answer']")
+    table = only(page_of(reader, "message", "to_answer"), "form[@class='cellcast-waiting']//table")
 
     assert "https://media.example.com/1.jpg" in addresses(table)
 
@@ -458,7 +458,9 @@ def test_done_returns_to_the_following_row(receptionist: Client) -> None:
     query = "?order=longest&from=2026-01-01"
     page = receptionist.get(url_of("message", "to_answer") + query).text
     form = only(page, "form[@class='cellcast-waiting']")
-    ids = [row.get("id", "") for row in every(page, "table[@class='cellcast-to-answer']/tbody/tr")]
+    ids = [
+        row.get("id", "") for row in every(page, "form[@class='cellcast-waiting']//table/tbody/tr")
+    ]
 
     def place_after(reply: Message) -> str:
         data = hidden_fields(form) | {"one": str(reply.pk)}

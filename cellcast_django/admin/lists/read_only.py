@@ -19,7 +19,7 @@ from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search
 from cellcast_django.admin.page import Page, guarded
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.payloads import clean
 
 if TYPE_CHECKING:
@@ -72,10 +72,9 @@ class ReadOnlyAdmin(ModelAdmin):
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
         """Let the front page lead to the section of a person who may only open pages in it."""
         perms = super().get_model_perms(request)
-        if home_of(self.admin_site) is self:
-            perms["pages"] = bool(
-                extension_of(self.admin_site).links(Viewer(self.admin_site, request))
-            )
+        viewer = Viewer(self.admin_site, request)
+        if home_of(viewer.site) is self and not any(map(viewer.may_view, (Message, OptOut))):
+            perms["pages"] = bool(extension_of(viewer.site).links(viewer))
         return perms
 
     @property
