@@ -22,7 +22,8 @@ help: ## List the targets
 demo: .venv/demo ## Start a small site with traffic and an admin to look at (DEMO_ARGS=--check: only check that it works)
 	@.venv/bin/python -m example_project.simulation $(DEMO_ARGS)
 
-test: .venv/test ## Run the tests on SQLite (PYTEST_ARGS=--cov: every line and branch has to be covered)
+test: PYTEST_ARGS ?= -k 'not exhaustive'
+test: .venv/test ## Run all tests on SQLite but the exhaustive ones (PYTEST_ARGS=--cov: those too, and every line and branch is to be covered)
 	@.venv/bin/python -W error manage.py test example_project & \
 	    .venv/bin/pytest --numprocesses=auto --dist=worksteal $(PYTEST_ARGS) && wait $$!
 

@@ -72,8 +72,14 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that no worker waits for it at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("no_cover") is None)
+    """Begin with what takes longest, so that no worker waits for it at the end.
+
+    What is exhaustive is not traced: it does often what plain tests have to reach once.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("exhaustive") is None)
+    for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker("no_cover")
 
 
 def pytest_collection_finish() -> None:

@@ -1098,7 +1098,7 @@ def test_lists_ignore_sorting_in_the_url(reader: Client) -> None:
         assert listed(reader, model, o="1.2.3.4.5") == listed(reader, model)
 
 
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 def test_query_count_does_not_grow_with_rows(
     admin_user: User, admin_client: Client, cap_lists: Callable[..., None]
 ) -> None:
@@ -1228,7 +1228,7 @@ FILTERED_FINDS: list[tuple[str, Query]] = [  # which are few, a database tells b
 ]
 
 
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 @only_on_sqlite
 def test_no_list_filter_or_search_scans_a_table_on_sqlite(
     reader: Client, cap_lists: Callable[..., None]
@@ -1272,7 +1272,7 @@ def test_no_list_filter_or_search_scans_a_table_elsewhere(
     assert found == {}
 
 
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 @only_on_sqlite
 @pytest.mark.parametrize(
     ("lists", "analyse"), [(WALKS + FINDS, False), (WALKS + FINDS + FILTERED_FINDS, True)]

@@ -306,6 +306,7 @@ def forms(model_admin: ModelAdmin[Any], name: str, user: Any) -> Iterator[dict[s
         yield form | {"action": action, "index": 0, "_selected_action": selected}
 
 
+@pytest.mark.exhaustive
 def test_no_page_or_action_writes_number_name_or_text_into_a_log(
     site_in_trouble: None, admin_client: Client, admin_user: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

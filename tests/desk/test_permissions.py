@@ -22,7 +22,7 @@ from tests.admin_pages import staff
 from tests.desk.every_page import Form, addresses, forms, store_something_of_everything
 from tests.handlers import Calls, Connect
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.exhaustive]
 
 VIEWS = ("view_message", "view_statuschange", "view_webhookevent", "view_optout")
 
