@@ -620,7 +620,6 @@ for foreign in OURS:
     urlpatterns.append(path(f"{mixed.name}/", mixed.urls))
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("foreign", OURS)
 def test_pages_link_to_no_page_of_ours_that_a_foreign_admin_lacks(
     other_sites: None, admin_client: Client, client: WebhookClient, foreign: type[Model]
