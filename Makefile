@@ -34,7 +34,6 @@ histories: .venv/test ## Run generated histories of calls against a model (SEED=
 
 lint: .venv/lint ## Check style, spelling, workflows, import layers and types
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .ci/lint
-	@.venv/bin/mypy
 
 docs: .venv/docs ## Build the documentation site into docs/_build/html
 	@.venv/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
