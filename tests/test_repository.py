@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from importlib.metadata import version
 
 import pytest
 
@@ -19,6 +20,15 @@ def test_linters_have_a_floor_and_a_ceiling() -> None:
     linters = [each for each in group if not re.search(r"stubs|pyright", each)]
     assert linters
     assert all(re.fullmatch(r"[\w-]+>=[\d.]+,<[\d.]+", each) for each in linters)
+
+
+def test_dependencies_have_a_floor_and_tox_tests_it() -> None:
+    project = PYPROJECT["project"]
+    extras = project["optional-dependencies"]
+    for requirement in project["dependencies"] + extras["api"] + extras["tasks"]:
+        [(name, floor)] = re.findall(r"^([\w-]+)>=([\d.]+)$", requirement)
+        if os.environ.get("TOX_ENV_NAME") == "floors":
+            assert re.sub(r"(\.0)+$", "", version(name)) == floor, requirement
 
 
 def test_actions_are_pinned_by_commit() -> None:
