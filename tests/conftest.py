@@ -82,15 +82,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("no_cover")
 
 
-def pytest_collection_finish() -> None:
-    """Spare the garbage collector the collected tests, which never become garbage.
+def pytest_configure() -> None:
+    """Look for garbage now and then, not after every 700 objects: that takes a tenth of all."""
+    gc.set_threshold(20_000, 20, 20)
 
-    What a page leaves behind is looked for now and then, not after every 700 objects: that takes a
-    tenth of the time of all tests.
-    """
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the collected tests, which never become garbage."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

@@ -1414,6 +1414,7 @@ assert "cellcast_django.admin" not in sys.modules
 """
 
 
+@pytest.mark.exhaustive
 def test_app_works_without_the_admin_and_django_tasks() -> None:
     root = Path(__file__).resolve().parent.parent
     command = [sys.executable, "-W", "error", "-c", BARE]

@@ -371,6 +371,7 @@ def said(word: str, process: subprocess.Popen[bytes]) -> int:
     return int(number)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.django_db(transaction=True)
 def test_stopped_export_leaves_no_file(path: Path) -> None:
     """As a service manager, a closed terminal and Ctrl-C stop it."""
@@ -408,6 +409,7 @@ def test_signal_ends_the_block_by_an_exception(path: Path, ending: signal.Signal
     assert signal.getsignal(ending) == before
 
 
+@pytest.mark.exhaustive
 @pytest.mark.django_db(transaction=True)
 def test_export_started_by_nohup_goes_on(path: Path) -> None:
     with subprocess.Popen(

@@ -152,6 +152,7 @@ django.setup()
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("installed", "starts"),
     [
