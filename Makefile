@@ -22,7 +22,8 @@ help: ## List the targets
 demo: .venv/demo ## Start a small site with traffic and an admin to look at (DEMO_ARGS=--check: only check that it works)
 	@.venv/bin/python -m example_project.simulation $(DEMO_ARGS)
 
-test: .venv/test ## Run the tests on SQLite (PYTEST_ARGS=--cov: every line and branch has to be covered)
+test: PYTEST_ARGS ?= -k 'not exhaustive'
+test: .venv/test ## Run all tests on SQLite but the exhaustive ones (PYTEST_ARGS=--cov: those too, and every line and branch is to be covered)
 	@.venv/bin/python -W error manage.py test example_project & \
 	    .venv/bin/pytest --numprocesses=auto --dist=worksteal $(PYTEST_ARGS) && wait $$!
 
@@ -33,7 +34,6 @@ histories: .venv/test ## Run generated histories of calls against a model (SEED=
 
 lint: .venv/lint ## Check style, spelling, workflows, import layers and types
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .ci/lint
-	@.venv/bin/mypy
 
 docs: .venv/docs ## Build the documentation site into docs/_build/html
 	@.venv/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html

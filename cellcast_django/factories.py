@@ -92,7 +92,7 @@ class MessageFactory(DjangoModelFactory[Message]):
         """Add what the parts imply: the key, the numbers and the time of submission."""
         return Message.values_from_parts(Direction(given.pop("direction")), **given)
 
-    @factory.post_generation
+    @factory.post_generation  # type: ignore[untyped-decorator]
     def history(message: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
         if create and message.status and extracted is not False:
             StatusChange.objects.using(message._state.db).create(
@@ -121,7 +121,7 @@ class StatusChangeFactory(DjangoModelFactory[StatusChange]):
     recorded_at = factory.LazyFunction(_now)
     event = None
 
-    @factory.post_generation
+    @factory.post_generation  # type: ignore[untyped-decorator]
     def move_message(change: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
         if create and change.applied:
             message = change.message
@@ -149,7 +149,7 @@ class OptOutFactory(DjangoModelFactory[OptOut]):
     since = factory.LazyFunction(_now)
     source = OptOut.Source.PERSON.value
 
-    @factory.post_generation
+    @factory.post_generation  # type: ignore[untyped-decorator]
     def past(opt_out: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
         if not create or opt_out.history.exists():
             return
@@ -221,7 +221,7 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
     done_at = factory.LazyFunction(_now)
     body = factory.LazyAttribute(lambda event: json.dumps(_payload(event)))
 
-    @factory.post_generation
+    @factory.post_generation  # type: ignore[untyped-decorator]
     def history(event: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
         """Store the history row that the event reported; none with ``history=False``."""
         if create and event.is_stored and event.message and extracted is not False:
@@ -233,7 +233,7 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
                 **{"status": status} | kwargs,
             )
 
-    @factory.post_generation
+    @factory.post_generation  # type: ignore[untyped-decorator]
     def opt_out_row(event: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
         if create and event.is_stored and event.kind == WebhookEvent.Kind.OPT_OUT:
             OptOutFactory.create(

@@ -3,6 +3,7 @@
 A page says ``<!-- generated: NAME -->`` where the table of that name belongs.
 """
 
+# ruff: noqa: D103 - NAME_table makes the table of that name
 import ast
 import re
 from collections.abc import Callable, Iterable, Iterator

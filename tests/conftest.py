@@ -72,19 +72,25 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that no worker waits for it at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("no_cover") is None)
+    """Begin with what takes longest, so that no worker waits for it at the end.
+
+    What is exhaustive is not traced: it does often what plain tests have to reach once.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("exhaustive") is None)
+    for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker("no_cover")
+
+
+def pytest_configure() -> None:
+    """Look for garbage now and then, not after every 700 objects: that takes a tenth of all."""
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector the collected tests, which never become garbage.
-
-    What a page leaves behind is looked for now and then, not after every 700 objects: that takes a
-    tenth of the time of all tests.
-    """
+    """Spare the garbage collector the collected tests, which never become garbage."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

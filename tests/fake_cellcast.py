@@ -252,7 +252,7 @@ class Request(BaseHTTPRequestHandler):
 def serving() -> Iterator[FakeCellcast]:
     """Run the fake on the loopback interface."""
     with FakeCellcast() as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.001})
         thread.start()
         try:
             yield server

@@ -49,7 +49,7 @@ def scripted_server() -> Iterator[ScriptedServer]:
     with ScriptedServer(("127.0.0.1", 0), Request) as server:
         server.requests = []
         server.stop = Event()
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.001})
         thread.start()
         yield server
         server.stop.set()

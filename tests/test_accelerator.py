@@ -91,7 +91,7 @@ def run(folder: Path, site: str = SITE) -> dict[str, object]:
     return dict(json.loads(done.stdout))
 
 
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 def test_app_works_without_the_accelerators_folder(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / PACKAGE.name)
     (tmp_path / "urls.py").write_text(URLS)
@@ -154,7 +154,7 @@ print(json.dumps({
 )
 
 
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 def test_new_column_may_have_its_default_in_the_database_alone(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / PACKAGE.name)
     (tmp_path / "urls.py").write_text(URLS)

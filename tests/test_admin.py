@@ -1096,7 +1096,7 @@ def test_lists_ignore_sorting_in_the_url(reader: Client) -> None:
         assert listed(reader, model, o="1.2.3.4.5") == listed(reader, model)
 
 
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 def test_query_count_does_not_grow_with_rows(
     admin_user: User, admin_client: Client, cap_lists: Callable[..., None]
 ) -> None:
@@ -1232,7 +1232,7 @@ FILTERED_FINDS: list[tuple[str, Query]] = [  # which are few, a database tells b
 ]
 
 
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 @only_on_sqlite
 def test_no_list_filter_or_search_scans_a_table_on_sqlite(
     reader: Client, cap_lists: Callable[..., None]
@@ -1276,7 +1276,7 @@ def test_no_list_filter_or_search_scans_a_table_elsewhere(
     assert found == {}
 
 
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 @only_on_sqlite
 @pytest.mark.parametrize(
     ("lists", "analyse"), [(WALKS + FINDS, False), (WALKS + FINDS + FILTERED_FINDS, True)]
@@ -1418,6 +1418,7 @@ assert "cellcast_django.admin" not in sys.modules
 """
 
 
+@pytest.mark.exhaustive
 def test_app_works_without_the_admin_and_django_tasks() -> None:
     root = Path(__file__).resolve().parent.parent
     command = [sys.executable, "-W", "error", "-c", BARE]

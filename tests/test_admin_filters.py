@@ -44,6 +44,27 @@ def test_filters_lack_the_attribute_skins_use_for_fields(each: type) -> None:
     assert not hasattr(each, "field")  # Grappelli asks it for its name
 
 
+# Statuses
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [("not_final", {"new", "old"}), ("on_the_way", {"new"}), ("unreported", {"old"})],
+)
+def test_message_without_a_final_status_is_on_the_way_for_days_and_then_unreported(
+    reader: Client, choice: str, expected: set[str]
+) -> None:
+    month = 30 * 24 * 60 * 60
+    sent = {
+        "new": answer(60, status="sent").pk,
+        "old": answer(month, status="sent").pk,
+        "delivered": answer(60, status="delivered").pk,
+        "reply": ask(60).pk,
+    }
+    found = listed(reader, "message", status=choice)
+    assert {name for name, pk in sent.items() if pk in found} == expected
+
+
 # Words
 
 

@@ -335,7 +335,7 @@ def test_interrupted_export_leaves_no_file(path: Path, monkeypatch: pytest.Monke
 
 
 EXPORTING = """\
-import os, sys, time
+import os, sys
 import django
 
 django.setup()
@@ -348,11 +348,11 @@ from cellcast_django.management.commands import cellcast_export
 def half(data, **options):
     yield '{"contact": "+61491570156"'
     print("process", os.getpid(), flush=True)
-    time.sleep(float(sys.argv[1]))
+    sys.stdin.readline()
 
 
 cellcast_export.lines = half
-for path in sys.argv[2:]:  # each in a process of its own
+for path in sys.argv[1:]:  # each in a process of its own
     if os.fork() == 0:
         call_command("cellcast_export", contact="+61491570156", output=path)
         sys.exit()
@@ -360,8 +360,8 @@ for path in sys.argv[2:]:  # each in a process of its own
 """
 
 
-def exporting(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", EXPORTING, *arguments]
+def exporting(*paths: str) -> list[str]:
+    return [sys.executable, "-c", EXPORTING, *paths]
 
 
 def said(word: str, process: subprocess.Popen[bytes]) -> int:
@@ -371,14 +371,16 @@ def said(word: str, process: subprocess.Popen[bytes]) -> int:
     return int(number)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.django_db(transaction=True)
 def test_stopped_export_leaves_no_file(path: Path) -> None:
     """As a service manager, a closed terminal and Ctrl-C stop it."""
     endings = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     with subprocess.Popen(
-        exporting("60", *[str(path)] * len(endings)),
+        exporting(*[str(path)] * len(endings)),
         env=environment_of_test_database(),
         cwd=ROOT,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
@@ -407,16 +409,20 @@ def test_signal_ends_the_block_by_an_exception(path: Path, ending: signal.Signal
     assert signal.getsignal(ending) == before
 
 
+@pytest.mark.exhaustive
 @pytest.mark.django_db(transaction=True)
 def test_export_started_by_nohup_goes_on(path: Path) -> None:
     with subprocess.Popen(
-        ["nohup", *exporting("1", str(path))],
+        ["nohup", *exporting(str(path))],
         env=environment_of_test_database(),
         cwd=ROOT,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
         os.kill(said("process", process), signal.SIGHUP)
+        assert process.stdin is not None
+        process.stdin.close()
         assert said("status", process) == 0
     assert path.exists()
 

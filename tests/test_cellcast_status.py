@@ -312,6 +312,7 @@ def test_command_refuses_malformed_limits(arguments: list[str], problem: str) ->
         run(*arguments)
 
 
+@pytest.mark.exhaustive
 def test_process_exits_with_1_and_says_why_on_stderr(tmp_path: Any) -> None:
     """As cron and monitoring run it, on a database of its own."""
     program = (

@@ -896,6 +896,7 @@ class Histories(RuleBasedStateMachine):
         self.handlers_succeed_once()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.django_db(transaction=True)
 def test_promises_hold_in_any_history() -> None:
     chosen = settings(suppress_health_check=list(HealthCheck))

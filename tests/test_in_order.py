@@ -463,6 +463,7 @@ def cost_of(act: Callable[[], object], *, among: int) -> dict[str, int]:
 FEW, MANY = 5, 5_000
 
 
+@pytest.mark.exhaustive
 def test_one_more_webhook_costs_the_same_among_many(booking: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     one_more = partial(WebhookClient().reply, message="ONE MORE", sender=CUSTOMER)
@@ -471,6 +472,7 @@ def test_one_more_webhook_costs_the_same_among_many(booking: Calls) -> None:
     assert cost["events"] < 5
 
 
+@pytest.mark.exhaustive
 def test_retry_moves_all_that_wait_by_one_statement(booking: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     cost = cost_of(run_due, among=MANY)
@@ -632,7 +634,7 @@ def test_killed_first_run_costs_a_waiting_handler_no_attempt(booking: Calls, fir
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 def test_booking_ends_as_cancelled_whenever_the_process_is_killed() -> None:
     ends = lines_of("tests.killed_in_order")
     for end in ("inline CANCEL", "task CANCEL"):

@@ -320,7 +320,7 @@ LOWEST_FIRST = [
 """The known statuses and two unknown ones."""
 
 
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 def test_every_pair_of_statuses_ends_as_the_higher_in_both_orders() -> None:
     pairs = list(permutations(LOWEST_FIRST, 2))
     for place in (0, 1):
@@ -329,7 +329,7 @@ def test_every_pair_of_statuses_ends_as_the_higher_in_both_orders() -> None:
     assert ended == {" ".join(pair): max(pair, key=LOWEST_FIRST.index) for pair in pairs}
 
 
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 def test_any_order_of_the_statuses_with_duplicates_ends_the_same() -> None:
     chance = random.Random(15)  # noqa: S311
     orders = [chance.sample(LOWEST_FIRST, chance.randint(3, len(LOWEST_FIRST))) for _ in range(20)]
@@ -364,7 +364,7 @@ def store_all(payloads: Iterable[Payload]) -> None:
         store(payload)
 
 
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("order", list(permutations(["received", "dead", "failed", "expired"])))
 def test_every_order_inside_one_array_ends_the_same(order: tuple[str, ...]) -> None:
     assert outcomes(store(*map(report, order), *map(report, order))) == (

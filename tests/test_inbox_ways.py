@@ -104,7 +104,7 @@ AGAIN_AND_AGAIN: list[Step] = [
 ]
 
 
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 @pytest.mark.django_db
 @settings(max_examples=settings().max_examples // 2)
 @given(

@@ -538,7 +538,7 @@ def test_stop_renews_an_ended_opt_out(client: WebhookClient) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 def test_stop_killed_at_any_statement_is_stored_whole_or_not_at_all() -> None:
     """A child is killed before each statement in turn, until one comes to its end."""
     ends = lines_of("tests.killed_stop")
@@ -820,7 +820,7 @@ minutes = st.integers(-90, 90)
 actions = st.tuples(st.sampled_from(ACTIONS), minutes, st.integers(0, 300))
 
 
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 @given(st.lists(actions, min_size=20, max_size=20))
 def test_row_and_history_agree_with_a_model_in_any_order_and_clock(
     taken: list[tuple[str, int, int]],

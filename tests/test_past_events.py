@@ -483,7 +483,7 @@ def test_ended_opt_out_is_given_too(first: Calls) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 def test_command_killed_at_any_statement_and_given_again_goes_on() -> None:
     ends = lines_of("tests.killed_again")
     assert ends.count("once") + ends.count("twice") >= 10

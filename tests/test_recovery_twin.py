@@ -133,7 +133,7 @@ def state() -> dict[str, Counter[Any]]:
     }
 
 
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("count", [240, pytest.param(scaled(10_000), marks=pytest.mark.stress)])
 def test_site_that_was_down_equals_its_twin_after_a_recovery(
     fake_cellcast: FakeCellcast, client: WebhookClient, heard: Heard, count: int

@@ -229,6 +229,7 @@ def test_message_that_your_own_model_protects_stays(client: WebhookClient) -> No
     assert WebhookEvent.objects.get().message == protected
 
 
+@pytest.mark.exhaustive
 def test_rest_is_as_if_they_had_never_come(
     client: WebhookClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

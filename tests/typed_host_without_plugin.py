@@ -3,6 +3,8 @@
 ``pyright`` in strict mode and ``mypy --strict`` without plugins read it; nothing runs it.
 """
 
+# pyright: strict
+
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, assert_type

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.etree.ElementTree import Element
 
+import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
 from django.urls import URLResolver, get_resolver
 
@@ -17,6 +19,11 @@ from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from tests.admin_pages import make_invalid
 from tests.handlers import reply
 from tests.html import every, parse
+
+on_one_database = pytest.mark.skipif(
+    connection.vendor != "sqlite", reason="it is the same on each database"
+)
+"""For a test that opens or sends everything, whatever the database."""
 
 NUMBER, NEW_NUMBER = "+61400777888", "+61400777999"
 TEXT, NAME, REASON = "my HIV result?", "Grace Hopper-Lee", "asked at the counter by her son"

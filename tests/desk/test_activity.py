@@ -30,6 +30,7 @@ from cellcast_django.models import MAX_USERNAME_LENGTH, Message, OptOut, Webhook
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import staff, url_of
+from tests.desk.every_page import on_one_database
 from tests.handlers import Calls, Connect
 from tests.html import addresses, every, only, words
 from tests.many import add_copies
@@ -313,6 +314,8 @@ def forms(model_admin: ModelAdmin[Any], name: str, user: Any) -> Iterator[dict[s
         yield form | {"action": action, "index": 0, "_selected_action": selected}
 
 
+@on_one_database
+@pytest.mark.exhaustive
 def test_no_page_or_action_writes_number_name_or_text_into_a_log(
     site_in_trouble: None, admin_client: Client, admin_user: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -152,6 +152,7 @@ django.setup()
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("installed", "starts"),
     [
@@ -272,7 +273,7 @@ def test_reference_and_reason_are_shown_in_the_conversation(
     assert "no such <number>" in words(only(part, "p[@class='cellcast-reason']"))
 
 
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 def test_query_count_does_not_grow_with_rows(admin_client: Client) -> None:
     fill(70)
     message = Message.objects.get(cellcast_id="id-7")

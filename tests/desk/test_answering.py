@@ -471,7 +471,7 @@ ROUNDS = 4
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.no_cover
+@pytest.mark.exhaustive
 def test_two_concurrent_answers_send_only_one(sms_folder: Path) -> None:
     here, elsewhere = (staff("view_message", "answer_message") for _ in range(2))
     with ThreadPoolExecutor() as threads, answering_process(elsewhere) as process:

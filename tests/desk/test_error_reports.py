@@ -56,6 +56,8 @@ def personal_in(report: str) -> set[str]:
     return {each for each in words if each in report}
 
 
+@every_page.on_one_database
+@pytest.mark.exhaustive
 @pytest.mark.django_db
 def test_no_page_reports_whom_it_is_about(
     pages: list[tuple[str, Any]], admin_client: Client

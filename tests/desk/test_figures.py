@@ -91,7 +91,9 @@ def two_months(noon: datetime) -> datetime:
 # Every figure leads to what it counts
 
 
-@pytest.mark.parametrize("page", ["overview", "figures"])
+@pytest.mark.parametrize(
+    "page", ["overview", pytest.param("figures", marks=pytest.mark.exhaustive)]
+)
 def test_every_figure_links_to_exactly_the_rows_it_counts(
     reader: Client, two_months: datetime, page: str
 ) -> None:

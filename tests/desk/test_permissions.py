@@ -19,10 +19,16 @@ from cellcast_django.diagnostics.test_send import Response
 from cellcast_django.models import Claim, Message, OptOut, OptOutChange, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received
 from tests.admin_pages import staff
-from tests.desk.every_page import Form, addresses, forms, store_something_of_everything
+from tests.desk.every_page import (
+    Form,
+    addresses,
+    forms,
+    on_one_database,
+    store_something_of_everything,
+)
 from tests.handlers import Calls, Connect
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.exhaustive]
 
 VIEWS = ("view_message", "view_statuschange", "view_webhookevent", "view_optout")
 
@@ -113,6 +119,7 @@ def alone() -> list[list[str]]:
     return [*([each] for each in special), exports, sorted({*others} - {*exports})]
 
 
+@on_one_database
 def test_no_page_changes_anything_by_being_opened(urls: list[str]) -> None:
     for codenames in ([], *alone(), permissions()):
         client = staff(*codenames)
@@ -129,6 +136,7 @@ def posted(urls: list[str], admin_client: Client) -> list[Form]:
         return forms(admin_client, urls)
 
 
+@on_one_database
 def test_permission_without_a_view_changes_nothing(urls: list[str], posted: list[Form]) -> None:
     pressed = {form.url for form in posted}
     bare = [Form(url, {}) for url in urls if url not in pressed]

@@ -27,6 +27,8 @@ pytestmark = [
 ]
 
 WAITING = 2_000
+A_FEW_TIMES = 50 * WAITING
+"""Each step of a plan sees each row of two tables once; a quadratic one sees 2,000 * WAITING."""
 
 
 @pytest.fixture
@@ -67,14 +69,13 @@ def most_read(client: Client, url: str) -> int:
 def test_to_answer_reads_each_row_a_few_times(
     admin_client: Client, waiting: Message, order: str, query: dict[str, str]
 ) -> None:
-    assert most_read(admin_client, url_of("message", "to_answer", order=order, **query)) < (
-        20 * WAITING
-    )
+    url = url_of("message", "to_answer", order=order, **query)
+    assert most_read(admin_client, url) < A_FEW_TIMES
 
 
 def test_deep_page_reads_each_row_a_few_times(admin_client: Client, waiting: Message) -> None:
     after = str(waiting.pk + WAITING // 2)
-    assert most_read(admin_client, url_of("message", "to_answer", after=after)) < 20 * WAITING
+    assert most_read(admin_client, url_of("message", "to_answer", after=after)) < A_FEW_TIMES
 
 
 @pytest.mark.parametrize("page", ["index", "overview", "conversation", "news"])
@@ -87,4 +88,4 @@ def test_other_pages_read_each_row_a_few_times(
         "conversation": url_of("message", "conversation", waiting.pk),
         "news": url_of("message", "news"),
     }[page]
-    assert most_read(admin_client, url) < 20 * WAITING
+    assert most_read(admin_client, url) < A_FEW_TIMES

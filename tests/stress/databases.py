@@ -128,7 +128,6 @@ class Servers:
         database = Database("mariadb", self._url("mariadb"))
         pid = int(Path(database.value("SELECT @@pid_file")).read_text())
         command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
-        command = [each for each in command if not each.startswith("--init-file")]
         owner = Path(f"/proc/{pid}").stat()  # MariaDB refuses to run as root
         is_ours = owner.st_uid == os.geteuid()
         user, group = (None, None) if is_ours else (owner.st_uid, owner.st_gid)

@@ -4,6 +4,7 @@ At each release whose schema is new. The file stays as it is for ever: it is wha
 version have in their databases.
 """
 
+# ruff: noqa: E402 - models can be imported once Django has been set up
 import json
 import os
 import sys
