@@ -74,7 +74,7 @@ def test_forged_reply_and_opt_out_leave_the_opt_out(client: WebhookClient) -> No
     }
 
 
-@pytest.mark.parametrize("genuine", [[], ["sent"], ["sent", "failed"], ["sent", "sent"]])
+@pytest.mark.parametrize("genuine", [[], ["sent"], ["failed", "sent"], ["sent", "sent"]])
 def test_forged_status_of_a_real_message_goes(client: WebhookClient, genuine: list[str]) -> None:
     Message.objects.record_sent(ID, receiver=CONTACT, body="At 9?", reference="booking-7")
     for status in genuine:
