@@ -550,11 +550,15 @@ def check_names(**_: Any) -> Messages:
 @check(_("Caches"))
 def check_cacheops(**_: Any) -> Messages:
     """django-cacheops forgets a row when the ORM saves it, and the inbox writes SQL of its own."""
-    profiles = getattr(settings, "CACHEOPS", {})
-    profile = profiles.get(f"{TAG}.*", profiles.get("*.*"))
-    if not apps.is_installed("cacheops") or profile is None:
-        return
-    if {**getattr(settings, "CACHEOPS_DEFAULTS", {}), **profile}.get("ops"):
+    profiles = {
+        name.lower(): profile for name, profile in getattr(settings, "CACHEOPS", {}).items()
+    }
+    ours = [profile for name, profile in profiles.items() if name.startswith(f"{TAG}.")]
+    if f"{TAG}.*" not in profiles:
+        ours.append(profiles.get("*.*"))
+    defaults = getattr(settings, "CACHEOPS_DEFAULTS", {})
+    is_cached = any(each is not None and {**defaults, **each}.get("ops") for each in ours)
+    if is_cached and apps.is_installed("cacheops"):
         yield Notice(
             "django-cacheops caches this app's models, so that pages show old rows.",
             hint='Write CACHEOPS = {"cellcast_django.*": None, …} in your settings.',

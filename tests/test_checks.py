@@ -850,6 +850,8 @@ def test_setting_of_the_hosts_own_passes(settings: Any) -> None:
         ({"*.*": {}}, {"ops": {"get"}}, ["W024"]),
         ({"*.*": {"ops": "all"}, "cellcast_django.*": None}, {}, []),
         ({"cellcast_django.*": {"ops": {"fetch"}}}, {}, ["W024"]),
+        ({"cellcast_django.OptOut": {"ops": "get"}}, {}, ["W024"]),
+        ({"cellcast_django.optout": {"ops": "get"}, "cellcast_django.*": None}, {}, ["W024"]),
         ({"shop.*": {"ops": "all"}}, {}, []),
     ],
 )

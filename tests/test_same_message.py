@@ -329,6 +329,7 @@ def matched(items: list[float], messages: list[float]) -> dict[int, int]:
         ([9, 9.1, 9.2], [9.1], {1: 0}),
         ([9], [8.95, 9.01, 9.6], {0: 1}),
         ([1, 2, 3, 4], [2, 3], {1: 0, 2: 1}),
+        ([0, 5 / 3600], [3 / 3600], {0: 0}),  # of two that are as near, the one before its webhook
     ],
 )
 def test_matching_pairs_as_many_as_possible_then_the_nearest(

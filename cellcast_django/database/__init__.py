@@ -8,7 +8,7 @@ what is written                 transaction                                 trie
 ==============================  ==========================================  ======================
 webhooks, handlers' results     ``own_transaction``, or ``own_statement``:  ``with_retries``: for
                                 our limits, READ COMMITTED                  five seconds
-by commands about themselves    plain ``atomic``, or one statement          ``with_retries``
+pruning, commands' own runs     plain ``atomic``, or one statement          ``with_retries``
 by people and the host's code   their own, at the host's level              ``again_if_refused``:
                                                                             twice, after a deadlock
 ==============================  ==========================================  ======================

@@ -115,17 +115,17 @@ def _pair(
     earliest: timedelta,
     latest: timedelta,
 ) -> Pairs:
-    """Return the pairs found, and one more for each message that is in none, the newest first.
+    """Return the pairs found, and one more for each message that is in none, the oldest first.
 
-    It gets the newest item that is left and not too far away. No other way pairs more, as both are
+    It gets the oldest item that is left and not too far away. No other way pairs more, as both are
     in the order of time and the limits are the same for all.
     """
     pairs, taken = dict(found), set(found.values())
-    left = [each for each in items if each not in found]
-    for message in reversed([each for each in messages if each not in taken]):
-        while left and left[-1].received_at > message.created_at - earliest:
+    left = [each for each in reversed(items) if each not in found]
+    for message in (each for each in messages if each not in taken):
+        while left and left[-1].received_at < message.created_at - latest:
             left.pop()
-        if left and left[-1].received_at >= message.created_at - latest:
+        if left and left[-1].received_at <= message.created_at - earliest:
             pairs[left.pop()] = message
     return pairs
 
