@@ -238,6 +238,8 @@ class PeriodFilter(admin.ListFilter):
 
     template = "admin/cellcast_django/period_filter.html"
     RANGE = ("from", "to")
+    parameter_name = "from"
+    """Django asks for it only of simpler filters, unfold of each."""
     time_field: ClassVar[str]
     """Not ``field``: skins such as Grappelli expect a model field under that name."""
     DAYS = {2: _("since yesterday"), 7: _("last 7 days"), 30: _("last 30 days")}
