@@ -19,6 +19,8 @@ class Status(TextChoices):
     from the documentation of its sibling platform (guniteam.github.io/sms-api).
     """
 
+    # After the first release, a new row needs a migration: "A word that becomes known" in the docs.
+
     SCHEDULED = (
         "scheduled",
         _("Cellcast will send it at the time that was set. Nothing to do."),

@@ -326,6 +326,7 @@ def test_tunnels_lead_to_the_development_server() -> None:
     assert [re.findall(r"\d{2,}$", line) for line in tunnels.code.splitlines()] == [[port]] * 2
 
 
+@pytest.mark.exhaustive
 def test_removal_leaves_no_table(tmp_path: Path) -> None:
     """By the block, where nothing of the host's depends on ours, and by the steps where it does."""
     page, database = "docs/operations.md", tmp_path / "db.sqlite3"

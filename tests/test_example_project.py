@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.exhaustive
 def test_demo_works_without_the_desk() -> None:
     demo = subprocess.run(
         [sys.executable, "-m", "example_project.simulation", "--check"],

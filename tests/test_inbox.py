@@ -329,7 +329,6 @@ def test_every_pair_of_statuses_ends_as_the_higher_in_both_orders() -> None:
     assert ended == {" ".join(pair): max(pair, key=LOWEST_FIRST.index) for pair in pairs}
 
 
-@pytest.mark.exhaustive
 def test_any_order_of_the_statuses_with_duplicates_ends_the_same() -> None:
     chance = random.Random(15)  # noqa: S311
     orders = [chance.sample(LOWEST_FIRST, chance.randint(3, len(LOWEST_FIRST))) for _ in range(20)]
