@@ -235,7 +235,7 @@ class ApiClient:
             if self._has_connected:
                 raise ApiError(f"Cellcast's API gave no complete response ({kind}).") from None
             raise NoConnectionError(f"Cellcast's API could not be reached ({kind}).") from None
-        seconds = _seconds_to_wait(response.headers.get("Retry-After", "").strip())
+        seconds = _seconds_to_wait(response.headers.get("Retry-After", ""))
         return ApiResponse(response.status, read_object(content), seconds)
 
 
@@ -318,8 +318,11 @@ class ApiResponse:
 
 
 def _seconds_to_wait(header: str) -> float:
-    """Return the seconds that ``Retry-After`` asks for, at most a minute; a date asks for none."""
-    return min(float(header), MAX_RETRY_AFTER_SECONDS) if header.isdecimal() else 0.0
+    """Return the seconds that ``Retry-After``, a count or a date, asks for."""
+    try:
+        return min(urllib3.Retry().parse_retry_after(header), MAX_RETRY_AFTER_SECONDS)
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
+        return 0.0
 
 
 _LONG_NUMBER = re.compile(r"\+?\d[\d\W_]{4,}\d")  # whatever separates its digits
