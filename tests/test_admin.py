@@ -783,6 +783,8 @@ def test_search_uses_only_the_first_twenty_words(reader: Client, client: Webhook
         ("message", "body__regex", "(a"),
         ("message", "body__icontains", "a"),
         ("message", "body", "a"),
+        ("message", "body__gte", "a"),
+        ("message", "id__in", "9" * 20),
         ("message", "contact__startswith", "+614"),
         ("message", "status__regex", "(a"),
         ("message", "status_history__status", "sent"),
@@ -812,6 +814,7 @@ class HostsMessageAdmin(MessageAdmin):
 @pytest.mark.parametrize(
     ("lookup", "is_allowed"),
     [
+        ("cellcast_id", True),
         ("cellcast_id__exact", True),
         ("submitted_at__gte", True),
         ("created_at__year", True),
