@@ -29,7 +29,7 @@ else:  # on Django 5.2 it cannot be subscripted
 
 
 LINKED_LOOKUPS = {"message__id__exact"}
-FILTER_LOOKUPS = {"exact", "gte", "in", "isnull", "lt", "year", "month", "day"}
+FILTER_LOOKUPS = {"exact", "gte", "in", "isempty", "isnull", "lt", "year", "month", "day"}
 """Lookups of Django's own filters, which a subclass may add."""
 
 
