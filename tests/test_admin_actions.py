@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
 from django.db import OperationalError, connection, connections
 from django.test import Client
@@ -639,6 +640,25 @@ def test_action_on_events_hidden_from_the_user_is_refused() -> None:
     url = url_of("webhookevent", "act", event.pk, "run_all_again")
 
     assert staff("rerun_webhookevent").post(url).status_code == 403
+
+
+def test_action_ignores_events_hidden_by_the_site(
+    operator: Client, gone: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, hidden = reply(message="one"), reply(message="two")
+    model_admin, rows = site.get_model_admin(WebhookEvent), WebhookEvent.objects.exclude
+    monkeypatch.setattr(model_admin, "get_queryset", lambda request: rows(pk=hidden.pk))
+    chosen = {"action": "run_again", "_selected_action": shown.pk}
+
+    for url in (
+        url_of("webhookevent", "act", shown.pk, "run_again"),
+        url_of("webhookevent", "of_handler", "run_again", handler="gone"),
+        url_of("webhookevent"),
+    ):
+        post(operator, url, hidden, **chosen)
+
+    assert len(gone) == 2  # when they arrived
+    assert log() == []
 
 
 # The page that asks

@@ -5,7 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django.admin import history
@@ -63,6 +65,19 @@ def test_message_without_a_final_status_is_on_the_way_for_days_and_then_unreport
     }
     found = listed(reader, "message", status=choice)
     assert {name for name, pk in sent.items() if pk in found} == expected
+
+
+def test_replies_are_listed_without_asking_for_the_statuses_in_use(
+    reader: Client, django_assert_num_queries: Any
+) -> None:
+    ask(60)
+    answer(60, status="sent")
+    with CaptureQueriesContext(connection) as before:
+        listed(reader, "message", direction="inbound")
+    for status in ("delivered", "failed"):
+        answer(60, status=status)
+    with django_assert_num_queries(len(before)):
+        listed(reader, "message", direction="inbound")
 
 
 # Words

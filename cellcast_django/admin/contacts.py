@@ -111,8 +111,9 @@ def _ask(setting: str, path: str, about: list[str]) -> dict[str, Named]:
 
 
 def _named(said: Any) -> Named:
-    name, url = said if isinstance(said, tuple | list) else (said, "")
-    return Named(clean(str(name)), url_or_nothing(url))
+    said, url = said if isinstance(said, tuple | list) else (said, "")
+    name = clean(str(said))
+    return Named(name, url_or_nothing(url) if name else "")
 
 
 def url_or_nothing(url: object) -> str:

@@ -20,6 +20,7 @@ class Viewer:
     def __init__(self, site: AdminSite, request: HttpRequest) -> None:
         self.site = site
         self.request = request
+        self._viewable: dict[type[Model], bool] = {}
         self.references: dict[str, Any] = {}
         """What the host project has said of references on this page."""
 
@@ -34,8 +35,11 @@ class Viewer:
 
     def may_view(self, model: type[Model]) -> bool:
         """Whether the site has pages of this model, and this person may open them."""
-        is_registered = self.site.is_registered(model)
-        return is_registered and self.site.get_model_admin(model).has_view_permission(self.request)
+        if model not in self._viewable:  # a host project's class may ask a database
+            self._viewable[model] = self.site.is_registered(model) and self.site.get_model_admin(
+                model
+            ).has_view_permission(self.request)
+        return self._viewable[model]
 
     def rows(self, model: type[Model]) -> QuerySet[Any]:
         """Return the rows of a model that this site shows to this person."""

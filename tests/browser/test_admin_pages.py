@@ -169,6 +169,37 @@ def test_button_for_ticked_customers_is_at_hand_wherever_they_are(
     ).startswith("Done")
 
 
+def test_button_for_ticked_customers_covers_nothing_at_the_foot(
+    browse: Callable[[str], None], page: Any
+) -> None:
+    for number in range(40):
+        WebhookClient().reply(_id=str(number), sender=f"+614000100{number:02}")
+    browse(url_of("message", "to_answer"))
+    page.locator("button[name=one]").first.click()
+    undo = page.get_by_role("button", name="Undo")
+    undo.wait_for()
+
+    page.get_by_role("checkbox", name="Tick 0400 010 036").check()
+
+    tick = page.get_by_role("button", name="Mark ticked as done")
+    assert text_at_the_middle_of(tick) == "Mark ticked as done"
+    undo.focus()
+    assert text_at_the_middle_of(undo) == "Undo"
+    overview = page.locator("#content-main").get_by_role("link", name="Overview")
+    overview.focus()
+    assert text_at_the_middle_of(overview) == "Overview"
+
+
+def text_at_the_middle_of(element: Any) -> str:
+    """Return what is on top there, and so what a click would reach."""
+    box = element.bounding_box()
+    found: str = element.page.evaluate(
+        "([x, y]) => document.elementFromPoint(x, y)?.textContent",
+        [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2],
+    )
+    return found
+
+
 def test_keyboard_skips_the_menus_to_the_conversation(
     browse: Callable[[str], None], page: Any
 ) -> None:

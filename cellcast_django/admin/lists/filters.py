@@ -88,6 +88,8 @@ class StatusFilter(ChoiceFilter):
     SILENT = ("silent", _("no status for 6 hours (last week)"))
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        if request.GET.get(DirectionFilter.parameter_name) == self.hidden_among:
+            return []  # without asking which are in use
         sent = model_admin.get_queryset(request).outbound()
         in_use = values_in_use(sent, "status")
         known = [(each.value, each.label) for each in reversed(Status) if each.value in in_use]
