@@ -409,6 +409,25 @@ def test_signal_ends_the_block_by_an_exception(path: Path, ending: signal.Signal
     assert signal.getsignal(ending) == before
 
 
+def test_second_signal_does_not_stop_the_tidying_up(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = Path.unlink
+
+    def remove_slowly(self: Path, **options: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        remove(self, **options)
+
+    def write() -> None:
+        with output_file(str(path)):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Path, "unlink", remove_slowly)
+    with pytest.raises(SystemExit):
+        write()
+    assert list(path.parent.iterdir()) == []
+
+
 @pytest.mark.exhaustive
 @pytest.mark.django_db(transaction=True)
 def test_export_started_by_nohup_goes_on(path: Path) -> None:

@@ -325,6 +325,7 @@ def matched(items: list[float], messages: list[float]) -> dict[int, int]:
         ([9, 15], [9, 15], {0: 0, 1: 1}),
         ([9, 15], [15], {1: 0}),  # the first is missing, though it could have come so late
         ([9, 15], [9], {0: 0}),
+        ([9, 15], [9.01, 14], {0: 0}),  # nothing comes an hour before it was received
         ([9, 10], [10.01, 33.5], {0: 0, 1: 1}),  # the nearest would leave one without
         ([9, 9.1, 9.2], [9.1], {1: 0}),
         ([9], [8.95, 9.01, 9.6], {0: 1}),

@@ -81,6 +81,14 @@ def test_another_reply_confirms_nothing(
     assert found() == [newest()]
 
 
+def test_reply_whose_webhook_took_a_day_is_confirmed(
+    client: WebhookClient, fake_cellcast: FakeCellcast
+) -> None:
+    client.reply(sender=CONTACT, message="Yes")
+    fake_cellcast.add_reply(timezone.now() - 23 * HOUR, NUMBER, "Yes")
+    assert found("--since", "1h") == []
+
+
 def test_older_replies_end_the_list(client: WebhookClient, fake_cellcast: FakeCellcast) -> None:
     """Newest first: the page that has only older ones is the last that is read."""
     fake_cellcast.page_size = 2

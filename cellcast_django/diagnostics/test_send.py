@@ -84,8 +84,8 @@ def _is_event(found: dict[str, Any]) -> bool:
 def post_as_cellcast(url: str, body: bytes, secret: str, timeout: float) -> Response:
     """Post ``body`` with the ``"username:password"`` to ``url``, as Cellcast would.
 
-    ``timeout`` is in seconds, for the whole exchange. Never raises because of the URL, the network
-    or the server: see ``Response.error``.
+    ``timeout`` is in seconds, for the exchange; each address of the host has half of it to accept.
+    Never raises because of the URL, the network or the server: see ``Response.error``.
     """
     started = time.monotonic()
     try:
