@@ -211,7 +211,8 @@ def test_event_is_not_done_if_a_handler_could_not_run(
     response = run(operator, "run_again", event.pk)
 
     assert len(first) == 2
-    assert levels(response) == ["warning"]
+    assert levels(response) == ["warning", "warning"]
+    assert "gone" in str([*response.context["messages"]][-1])
     assert log() == [(str(event.pk), f"{RunAgain.log}.")]
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from django.contrib import messages
 from django.utils import timezone
-from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
+from django.utils.translation import gettext, gettext_lazy, ngettext, ngettext_lazy
 
 from cellcast_django import handlers, receiving
 from cellcast_django.handlers.calls import calls_of, repeatable_calls
@@ -116,7 +116,10 @@ class RunAgain(EventAction):
         return ran
 
     def sentences(self, changed: int, events: Collection[WebhookEvent]) -> Iterator[Sentence]:
-        return sentences_by_state(events)
+        yield from sentences_by_state(events)
+        for name in sorted({name for event in events for name in self.missing(event)}):
+            did_not_run = gettext("%(name)s did not run: it is not connected in this process.")
+            yield messages.WARNING, did_not_run % {"name": name}
 
 
 class RunAllAgain(RunAgain):
