@@ -219,8 +219,8 @@ class Replies:
 class Credit:
     """The credit of the account, as ``cellcast_recover`` has read it last."""
 
-    sms: float
-    mms: float | None
+    sms: int
+    mms: int | None
     """``None`` if Cellcast did not say."""
     read_at: datetime
 
