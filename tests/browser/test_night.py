@@ -121,6 +121,7 @@ def test_developer_clears_the_night(on_call: Person, mail: Calls, renamed: Calls
 
     on_call.click("link", "Overview")
     on_call.press(page.locator("a.cellcast-value[href*='outcome=invalid']"))
+    page.wait_for_url("**outcome=invalid**")  # with its scripts
     on_call.press(page.locator("#action-toggle"))
     page.locator("select[name=action]").select_option("dismiss")
     on_call.press(page.locator("button[name=index]"))

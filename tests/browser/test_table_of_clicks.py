@@ -143,6 +143,7 @@ def test_all_replies_of_a_list_are_marked(receptionist: Person, choice: str, act
     before = handled.count()
     receptionist.click("link", "Messages", exact=True)
     receptionist.press(page.locator(f"#changelist-filter a[href*='handled={choice}']"))
+    page.wait_for_url(f"**handled={choice}**")  # with its scripts
     receptionist.press(page.locator("#action-toggle"))
     receptionist.press(page.locator(".actions .question a").first)
     receptionist.press(page.locator("select[name=action]"))
