@@ -226,3 +226,12 @@ def test_nul_in_the_url_breaks_no_page(admin_client: Client, page: str) -> None:
         ask = admin_client.get if page == "changelist" else admin_client.post
         response: Any = ask(url_of("message", page, **{name: "\x00"}))
         assert response.status_code == 200
+
+
+@pytest.mark.parametrize("model", ["message", "webhookevent", "optout"])
+def test_skins_find_what_names_each_filter(admin_client: Client, model: str) -> None:
+    """unfold asks each filter for the one or the other."""
+    specs = admin_client.get(url_of(model)).context["cl"].filter_specs
+    assert specs
+    for spec in specs:
+        assert getattr(spec, "field_path", None) or getattr(spec, "parameter_name", None), spec

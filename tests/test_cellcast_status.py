@@ -87,7 +87,7 @@ def test_command_prints_a_row_for_each_figure(traffic: None) -> None:
         "to answer": ["1", "0"],  # seconds ago
         "wish to stop": ["0"],
         "delivered": ["3", "75.0%"],
-        "undelivered": ["1"],
+        "not delivered": ["1"],
         "on the way": ["2"],
     }
 

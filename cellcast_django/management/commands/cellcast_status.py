@@ -139,7 +139,7 @@ class Command(BaseCommand):
         rate = deliveries.rate
         note = "" if rate is None else f" ({rate:.1%} of those with a final status)"
         self._row("delivered", f"{deliveries.delivered:,}{note}")
-        self._row("undelivered", f"{deliveries.undelivered:,}")
+        self._row("not delivered", f"{deliveries.undelivered:,}")
         unfinished = deliveries.sent - deliveries.delivered - deliveries.undelivered
         self._row("on the way", f"{unfinished:,}")
         if deliveries.although_opted_out:
