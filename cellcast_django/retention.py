@@ -34,7 +34,7 @@ from django.db.models import (
 from django.db.models.functions import Cast, Concat
 
 from cellcast_django.conf import conf
-from cellcast_django.contacts import number_pattern, numbers_in
+from cellcast_django.contacts import number_pattern, numbers_in, to_contact
 from cellcast_django.database.transactions import with_retries
 from cellcast_django.inbox.drafts import message_values
 from cellcast_django.models import (
@@ -44,7 +44,6 @@ from cellcast_django.models import (
     StatusChange,
     WebhookEvent,
     WebhookEventQuerySet,
-    contact_of,
     database_alias,
     error_type,
 )
@@ -149,7 +148,7 @@ class AboutContact:
     def contacts(self) -> set[str]:
         """How the contact may be stored."""
         written = clean(self.number)
-        return {written, written.strip(), contact_of(written.strip())}
+        return {written, written.strip(), to_contact(written.strip())}
 
     @cached_property
     def shared(self) -> set[int]:
@@ -176,7 +175,7 @@ class AboutContact:
         for pk, message, endpoint, content_type, body in rows.iterator(chunk_size=BATCH_SIZE):
             if pattern.search(body):
                 known = set(self.contacts)
-                sender, receiver = map(contact_of, parties_in(body, content_type))
+                sender, receiver = map(to_contact, parties_in(body, content_type))
                 if endpoint in WRITTEN_TO_US or sender in known:
                     known.add(receiver)
                 numbers = numbers_in(body, conf.default_region)
@@ -186,7 +185,7 @@ class AboutContact:
 
 def _is_own_number(number: str) -> bool:
     """Whether you have set a number as yours, or recorded that you sent from it."""
-    if number in map(contact_of, conf.own_numbers):
+    if number in map(to_contact, conf.own_numbers):
         return True
     sent = Message.objects.fresh().filter(own_number=number, recorded_at__isnull=False)
     return sent.exists()

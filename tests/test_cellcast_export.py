@@ -72,8 +72,8 @@ def store_something(client: WebhookClient, number: str) -> None:
     client.reply(_id=number, sender=number, message="STOP")
     opt_in(number, note="Signed up again.", username="mia")
     nobody = reply_payload(sender="", _id=f"nobody {number}", mobile=number)
-    client.send("webhook-receiver", nobody)
-    client.send("webhook-status", {"to": number})
+    client.webhook(nobody, "receive")
+    client.webhook({"to": number}, "status")
 
 
 @pytest.mark.parametrize("spelling", [CONTACT, "0491570156", " 0491 570 156\n", "491570156"])

@@ -531,7 +531,7 @@ def test_test_sends_appear_only_in_their_own_figure(client: WebhookClient) -> No
     for _id, status in (("2", "delivered"), ("3", "failed"), ("4", "queued")):
         tester.status(_id=_id, status=status)
     tester.reply()
-    tester.send("webhook-receiver", b"{")
+    tester.webhook(b"{", "receive")
 
     measured = measure_health()
 

@@ -59,7 +59,7 @@ def response(status: str, body: bytes = b"", *headers: str) -> bytes:
 def receive() -> Callable[[str], WebhookEvent]:
     def receive(url: str) -> WebhookEvent:
         client = WebhookClient(raise_handler_errors=False)
-        client.send("webhook-receiver", mms_payload(media=[url]))
+        client.webhook(mms_payload(media=[url]), "receive")
         return WebhookEvent.objects.latest("pk")
 
     return receive

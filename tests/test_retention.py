@@ -344,7 +344,7 @@ def test_erasure_finds_opt_outs_written_as_nine_digits(
 def test_number_in_an_unexpected_field_is_erased(
     client: WebhookClient,
 ) -> None:
-    client.send("webhook-receiver", reply_payload(sender="", mobile="0491 570 156"))
+    client.webhook(reply_payload(sender="", mobile="0491 570 156"), "receive")
     client.status(receiver="", to=CONTACT)
     client.status(_id="other", receiver="", to=OTHER)
     client.reply(sender="", message="I am nobody")
@@ -586,7 +586,7 @@ def test_webhooks_during_pruning_lose_nothing(
                 {"_id": each, "status": "rejected", "type": "send", "receiver": CONTACT}
                 for each in reversed(ids[start : start + 8])
             ]
-            response = client.send("webhook-status", payload)
+            response = client.webhook(payload, "status")
             assert response.status_code == 200, response.content
             answers.append([event["id"] for event in response.json()["events"]])
 
