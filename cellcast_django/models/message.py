@@ -358,6 +358,7 @@ class Message(models.Model):
     class Meta:
         verbose_name = _("message")
         verbose_name_plural = _("messages")
+        default_permissions = ("view",)
         indexes = [
             # By both, replies without an id are found: each new reply asks for its contact's.
             models.Index(fields=["cellcast_id", "contact"], name="cellcast_message_id"),
@@ -638,6 +639,7 @@ class StatusChange(models.Model):
     class Meta:
         verbose_name = _("status change")
         verbose_name_plural = _("status history")
+        default_permissions = ("view",)
         ordering = ["pk"]
         constraints = [
             models.UniqueConstraint(fields=["message", "status"], name="cellcast_one_row_a_status")
