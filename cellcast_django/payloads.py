@@ -170,7 +170,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     One odd value does not spoil the rest: a number longer than any id comes back as a string.
     """
     try:
-        text = body.decode()
+        text = body.decode("utf-8-sig")
         document = None if is_too_deep(text) else json.loads(text, strict=False, parse_int=_integer)
     except ValueError:
         return {}
