@@ -598,7 +598,7 @@ def test_readme_handler_confirms_the_order_that_was_asked_about(
     monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
     monkeypatch.setitem(sys.modules, "shop.models", SimpleNamespace(Order=order))
     namespace: dict[str, Any] = {"__name__": "shop.handlers"}
-    blocks("README.md", "python")[-1].run(namespace)
+    blocks("README.md", "python")[0].run(namespace)
     client.reply(message="Yes", sender="+61400000009")  # who was not asked
     Message.objects.record_sent("1", receiver="0400 000 000", reference="order 7")
     client.reply(message="No")

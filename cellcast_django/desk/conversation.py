@@ -207,8 +207,6 @@ class Conversation:
 
     def waiting(self) -> list[Message]:
         """Return the oldest and the newest reply that nobody has dealt with; none if none waits."""
-        if self.customer.opted_out_since is not None:
-            return []
         waiting = not_handled(self.messages).defer("body", "original_body")
         newest = waiting.order_by("-created_at", "-pk").first()
         oldest = newest and waiting.order_by("created_at", "pk").first()
