@@ -547,7 +547,7 @@ def _empty(model: type[Model], names: Iterable[str]) -> dict[str, Any]:
     return {field.name: field.get_default() for field in fields}
 
 
-EMPTY_MESSAGE = _empty(Message, Message.REPORTED)
+EMPTY_MESSAGE = _empty(Message, [*Message.REPORTED, "reference"])
 EMPTY_EVENT = _empty(WebhookEvent, WebhookEvent.PERSONAL)
 
 _KEY_WITHOUT_PERSON = Case(

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 
 from cellcast_django.admin.display.badges import opt_out_badge
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import isolated, number_html, readable_number
+from cellcast_django.admin.display.texts import number_html, readable_number
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import to_contact
@@ -54,7 +54,7 @@ class Customer:
     @property
     def label(self) -> str:
         """The number and name for a title; empty without a number."""
-        written = isolated(readable_number(self.contact))
+        written = readable_number(self.contact)
         return f"{written} ({self.name})" if self.name else written
 
     @property

@@ -114,8 +114,9 @@ def _draft_status(payload: Reply | StatusReport, arrival: Arrival) -> StatusDraf
     contact: str = message["contact"]
     message["status_changed_at"] = time
     message.setdefault("created_at", arrival.now)
+    if is_reply and (arrival.is_test or opts_out(payload)):
+        message["handled_at"] = message["created_at"]  # nobody needs to answer it
     if is_reply and arrival.is_test:
-        message["handled_at"] = arrival.received_at  # nobody needs to answer our own test
         # Otherwise a customer's reply that says the same would be its duplicate.
         message["key"] = message_key(Direction.INBOUND, "", "test", message["key"])
     event = _event(

@@ -263,7 +263,6 @@ class OptOutChange(models.Model):
         ordering = ["pk"]
         indexes = [
             models.Index(fields=["kind", "at", "opt_out"], name="cellcast_optout_began"),
-            models.Index(fields=["received_as"], name="cellcast_optout_received_as"),
         ]
 
     def __str__(self) -> str:

@@ -165,7 +165,6 @@ SIGHTS = {
         )
     ),
     "confirmation, done": Sight(lambda: url_of("message", handled="new"), action="mark_done"),
-    "confirmation, opt-outs to be ended": Sight(lambda: url_of("optout"), action="end_selected"),
     "conversation, one number": Sight(
         lambda: conversation_url(contact=WRITER) + "?own=%2B61480000009"
     ),

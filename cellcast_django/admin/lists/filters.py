@@ -13,7 +13,7 @@ from django.utils.dateparse import parse_date
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.display.badges import EVENT_STATES
-from cellcast_django.admin.display.texts import isolated, readable_number
+from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.search import narrow_to_any
 from cellcast_django.admin.viewer import Viewer
@@ -190,7 +190,7 @@ class OwnNumberFilter(ChoiceFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         viewer = Viewer(model_admin.admin_site, request)
         numbers = own_numbers(viewer.rows(Message)) if viewer.may_view(Message) else []
-        return [(number, isolated(readable_number(number))) for number in numbers]
+        return [(number, readable_number(number)) for number in numbers]
 
 
 def own_numbers(messages: Any) -> list[str]:
