@@ -15,13 +15,13 @@ from typing import Any
 from django.apps import apps
 from django.db.models import Model, QuerySet
 
+from cellcast_django.contacts import to_contact
 from cellcast_django.models import (
     Message,
     OptOut,
     OptOutChange,
     StatusChange,
     WebhookEvent,
-    contact_of,
     database_alias,
 )
 from cellcast_django.retention import AboutContact
@@ -96,7 +96,7 @@ class ContactData:
 def lines(data: ContactData, *, ensure_ascii: bool = False) -> Iterator[str]:
     """Yield the JSON object in pieces, if need be for an output of any encoding."""
     dump = partial(json.dumps, ensure_ascii=ensure_ascii, default=_written)
-    yield f'{{\n"contact": {dump(contact_of(data.about.number.strip()))}'
+    yield f'{{\n"contact": {dump(to_contact(data.about.number.strip()))}'
     for key, items in data.parts():
         yield f',\n"{key}": ['
         separator = "\n"

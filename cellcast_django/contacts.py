@@ -7,19 +7,29 @@ from functools import lru_cache
 import phonenumbers
 from phonenumbers import PhoneNumber
 
+from cellcast_django.conf import conf
+from cellcast_django.payloads import clean
+
 AUSTRALIAN_MOBILE = re.compile(r"\+614[0-9]{8}")
 AUSTRALIA = 61
 AUSTRALIAN_MOBILES = range(400_000_000, 500_000_000)
 
 
-@lru_cache(maxsize=4096)
-def normalise(number: str, region: str) -> str:
-    """Return ``number`` in E.164 (``+61400000000``), or unchanged if it is not a phone number.
+def to_contact(number: str | PhoneNumber, region: str | None = None) -> str:
+    """Return the number as every model and signal spells it: compare your own numbers with this.
 
-    Cellcast writes the same number as ``+61400000000``, ``61400000000``, ``0400000000`` or
-    ``400000000``; a number without a country code belongs to ``region``. Senders such as
+    In E.164 (``+61400000000``), or as written if it is no phone number. Cellcast writes the same
+    number as ``+61400000000``, ``61400000000``, ``0400000000`` or ``400000000``; one without a
+    country code belongs to ``region``, else to ``CELLCAST_DEFAULT_REGION``. Senders such as
     ``cellcast`` or ``#SharedNum#``, and numbers that are not valid anywhere, stay as they are.
+    Raises ``TypeError`` for what is neither text nor a phone number object of ``phonenumbers``.
     """
+    text = clean(text_of(number))
+    return _to_contact(text, conf.default_region if region is None else region)
+
+
+@lru_cache(maxsize=4096)
+def _to_contact(number: str, region: str) -> str:
     if AUSTRALIAN_MOBILE.fullmatch(number):
         return number  # most numbers look like this, and parsing is slow
     parsed = _parse(number, region)
@@ -41,7 +51,7 @@ def text_of(number: str | PhoneNumber) -> str:
 
 
 def is_phone_number(number: str, region: str) -> bool:
-    """Whether ``normalise`` recognises ``number``, in any spelling."""
+    """Whether ``to_contact`` recognises ``number``, in any spelling."""
     return _parse(number, region) is not None
 
 

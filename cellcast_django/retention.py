@@ -31,6 +31,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Cast, Concat
 
+from cellcast_django.contacts import to_contact
 from cellcast_django.database.transactions import with_retries
 from cellcast_django.inbox.drafts import message_values
 from cellcast_django.models import (
@@ -40,7 +41,6 @@ from cellcast_django.models import (
     StatusChange,
     WebhookEvent,
     WebhookEventQuerySet,
-    contact_of,
     database_alias,
     error_type,
 )
@@ -110,7 +110,7 @@ class AboutContact:
     def contacts(self) -> set[str]:
         """How the contact may be stored."""
         written = clean(self.number)
-        return {written, written.strip(), contact_of(written.strip())}
+        return {written, written.strip(), to_contact(written.strip())}
 
     def messages(self, messages: QuerySet[Any]) -> QuerySet[Any]:
         return messages.filter(contact__in=self.contacts)
@@ -487,7 +487,7 @@ def _empty(model: type[Model], names: Iterable[str]) -> dict[str, Any]:
     return {field.name: field.get_default() for field in fields}
 
 
-EMPTY_MESSAGE = _empty(Message, Message.REPORTED)
+EMPTY_MESSAGE = _empty(Message, [*Message.REPORTED, "reference"])
 EMPTY_EVENT = _empty(WebhookEvent, WebhookEvent.PERSONAL)
 
 _KEY_WITHOUT_PERSON = Case(

@@ -1,14 +1,17 @@
 """Contacts: one spelling for each phone number, and rubbish left alone."""
 
+import phonenumbers
 import pytest
+from django.test import override_settings
 from hypothesis import example, given, strategies as st
 from phonenumbers import PhoneNumber
 
 from cellcast_django.contacts import (
     is_phone_number,
-    normalise,
     text_of,
+    to_contact,
 )
+from cellcast_django.payloads import clean
 from tests.any_text import any_text
 
 NUMBER = "+61491570156"
@@ -32,7 +35,7 @@ NUMBER = "+61491570156"
     ],
 )
 def test_every_spelling_of_an_australian_number_is_one_contact(number: str) -> None:
-    assert normalise(number, "AU") == "+61400000000"
+    assert to_contact(number, "AU") == "+61400000000"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +59,7 @@ def test_mobile_of_an_unknown_range_is_one_contact(prefix: str, region: str) -> 
     if region == "AU":
         spellings += [f"0{prefix}123456", f"61{prefix}123456", f"{prefix}123456"]
         spellings += [f"0{prefix} 123 456", f"0011 61 {prefix} 123 456", f"\xa0{prefix}.123.456 "]
-    contacts = {normalise(spelling, region) for spelling in spellings}
+    contacts = {to_contact(spelling, region) for spelling in spellings}
     assert contacts == {f"+61{prefix}123456"}
     assert all(is_phone_number(spelling, region) for spelling in spellings)
 
@@ -75,7 +78,7 @@ def test_mobile_of_an_unknown_range_is_one_contact(prefix: str, region: str) -> 
     ],
 )
 def test_region_supplies_a_missing_country_code(number: str, region: str, expected: str) -> None:
-    assert normalise(number, region) == expected
+    assert to_contact(number, region) == expected
 
 
 @pytest.mark.parametrize(
@@ -100,20 +103,32 @@ def test_region_supplies_a_missing_country_code(number: str, region: str, expect
     ],
 )
 def test_odd_number_is_left_as_written(number: str) -> None:
-    assert normalise(number, "AU") == number
+    assert to_contact(number, "AU") == number
     assert not is_phone_number(number, "AU")
 
 
 @pytest.mark.parametrize("region", ["", "XX", "Australia"])
 def test_unknown_region_reads_only_international_numbers(region: str) -> None:
-    assert normalise("0400000000", region) == "0400000000"
-    assert normalise("+61400000000", region) == "+61400000000"
+    assert to_contact("0400000000", region) == "0400000000"
+    assert to_contact("+61400000000", region) == "+61400000000"
 
 
 @given(any_text | st.text(alphabet="+0123456789 ()-.;,=#*x"))
 @example("+61400000000;phone-context=")
 @example("٠٤٠٠٠٠٠٠٠٠")
-def test_normalise_never_raises_and_is_idempotent(number: str) -> None:
-    contact = normalise(number, "AU")
-    assert normalise(contact, "AU") == contact
-    assert contact == number or len(contact) <= 16
+def test_any_text_has_one_spelling(number: str) -> None:
+    contact = to_contact(number, "AU")
+    assert to_contact(contact, "AU") == contact
+    assert contact == clean(number) or len(contact) <= 16
+
+
+def test_without_a_region_it_is_the_settings() -> None:
+    assert to_contact("0491 570 006") == "+61491570006"
+    with override_settings(CELLCAST_DEFAULT_REGION="NZ"):
+        assert to_contact("021 345 678") == "+6421345678"
+
+
+def test_number_may_be_an_object_of_phonenumbers() -> None:
+    assert to_contact(phonenumbers.parse("0400 000 000", "AU")) == "+61400000000"
+    with pytest.raises(TypeError):
+        to_contact(None)  # type: ignore[arg-type]

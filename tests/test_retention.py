@@ -324,8 +324,8 @@ def test_erasure_finds_opt_outs_written_as_nine_digits(
 
 
 def test_number_in_a_body_alone_is_filed_under_nobody(client: WebhookClient) -> None:
-    client.send("webhook-receiver", reply_payload(sender="", mobile=CONTACT))
-    client.send("webhook-status", {"to": CONTACT})
+    client.webhook(reply_payload(sender="", mobile=CONTACT), "receive")
+    client.webhook({"to": CONTACT}, "status")
     client.status(receiver=OTHER, custom_string=CONTACT)
     selection = Selection(number=CONTACT)
     assert run(selection) == (0, 0)
@@ -472,7 +472,7 @@ def test_webhooks_during_pruning_lose_nothing(
                 {"_id": each, "status": "rejected", "type": "send", "receiver": CONTACT}
                 for each in reversed(ids[start : start + 8])
             ]
-            response = client.send("webhook-status", payload)
+            response = client.webhook(payload, "status")
             assert response.status_code == 200, response.content
             answers.append([event["id"] for event in response.json()["events"]])
 
