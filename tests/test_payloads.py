@@ -737,30 +737,6 @@ def test_sender_of_an_outbound_message_is_kept_as_written(sender: str) -> None:
     assert payload.sender == sender
 
 
-@pytest.mark.parametrize(
-    ("written", "reference"),
-    [
-        ({}, ""),
-        ({"custom_string": "booking-7"}, "booking-7"),
-        ({"customString": "booking-7"}, "booking-7"),
-        ({"custom_string": "booking-7", "customString": "other"}, "booking-7"),
-        ({"custom_string": "", "customString": "booking-7"}, "booking-7"),
-        ({"custom_string": None, "customString": "booking-7"}, "booking-7"),
-        ({"custom_string": 42}, "42"),
-        ({"custom_string": "a\u0000b"}, "ab"),
-        ({"custom_string": "x" * 128}, "x" * 128),
-        ({"custom_string": "x" * 129}, ""),
-        ({"custom_string": "x" * 129, "customString": "booking-7"}, ""),
-        ({"custom_string": {"booking": 7}}, ""),
-        ({"custom_string": True}, ""),
-    ],
-)
-def test_report_keeps_its_reference(written: dict[str, Any], reference: str) -> None:
-    payload = read_one(REPORT | written, Endpoint.STATUS)
-    assert isinstance(payload, StatusReport)
-    assert (payload.reference, payload.status) == (reference, "delivered")
-
-
 # Opt-outs
 
 
@@ -823,7 +799,6 @@ def test_reader_understands_a_v3_delivery_report(document: Any) -> None:
         sender="",
         receiver="61400000001",
         status="delivered",
-        reference="appointment-7",
     )
 
 
