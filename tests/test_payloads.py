@@ -737,30 +737,6 @@ def test_sender_of_an_outbound_message_is_kept_as_written(sender: str) -> None:
     assert payload.sender == sender
 
 
-@pytest.mark.parametrize(
-    ("written", "reference"),
-    [
-        ({}, ""),
-        ({"custom_string": "booking-7"}, "booking-7"),
-        ({"customString": "booking-7"}, "booking-7"),
-        ({"custom_string": "booking-7", "customString": "other"}, "booking-7"),
-        ({"custom_string": "", "customString": "booking-7"}, "booking-7"),
-        ({"custom_string": None, "customString": "booking-7"}, "booking-7"),
-        ({"custom_string": 42}, "42"),
-        ({"custom_string": "a\u0000b"}, "ab"),
-        ({"custom_string": "x" * 128}, "x" * 128),
-        ({"custom_string": "x" * 129}, ""),
-        ({"custom_string": "x" * 129, "customString": "booking-7"}, ""),
-        ({"custom_string": {"booking": 7}}, ""),
-        ({"custom_string": True}, ""),
-    ],
-)
-def test_report_keeps_its_reference(written: dict[str, Any], reference: str) -> None:
-    payload = read_one(REPORT | written, Endpoint.STATUS)
-    assert isinstance(payload, StatusReport)
-    assert (payload.reference, payload.status) == (reference, "delivered")
-
-
 # Opt-outs
 
 
@@ -770,7 +746,13 @@ def test_reader_understands_an_opt_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", [{"contact": 404000000}, {"contact": "404000000"}, {"sender": "404000000"}]
+    "document",
+    [
+        {"contact": 404000000},
+        {"contact": "404000000", "number": "1"},
+        {"number": "404000000", "sender": "1"},
+        {"sender": "404000000"},
+    ],
 )
 def test_opt_out_url_is_enough_to_recognise_an_opt_out(document: dict[str, Any]) -> None:
     payload = read_one(document, Endpoint.OPT_OUT)
@@ -781,6 +763,13 @@ def test_opt_out_url_is_enough_to_recognise_an_opt_out(document: dict[str, Any])
 @pytest.mark.parametrize("number", [{}, {"contact": None}, {"contact": ""}, {"contact": " \u0000"}])
 def test_opt_out_without_a_number_is_invalid(number: dict[str, Any]) -> None:
     assert "number" in reason(read_one({"type": "optout"} | number))
+
+
+@pytest.mark.parametrize("endpoint", [Endpoint.RECEIVE, Endpoint.STATUS])
+@pytest.mark.parametrize("key", ["text", "content", "sms_text", "messages"])
+def test_body_without_text_or_status_is_told_what_it_lacks(key: str, endpoint: Endpoint) -> None:
+    missing = reason(read_one({"_id": "1", "sender": "+61400000001", key: "Yes"}, endpoint))
+    assert '"status"' in missing and '"message"' in missing
 
 
 # Legacy v3
@@ -810,7 +799,6 @@ def test_reader_understands_a_v3_delivery_report(document: Any) -> None:
         sender="",
         receiver="61400000001",
         status="delivered",
-        reference="appointment-7",
     )
 
 
