@@ -158,7 +158,7 @@ class StopFilter(ChoiceFilter):
     title = _("wish to stop")
     parameter_name = "stop"
     hidden_among = Direction.OUTBOUND
-    options = [("possibly", _("possibly (latest 5,000 new replies)"))]
+    options = [("possibly", _("possibly"))]
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
         return rows.filter(pk__in=[wish.pk for wish in wishes_to_stop(rows.unhandled())])
@@ -286,11 +286,17 @@ def range_of(query: Mapping[str, str]) -> tuple[date | None, date | None]:
 
 def between(rows: Any, field: str, first: date | None, last: date | None) -> Any:
     """Narrow to the rows with a time on these days, both included; either may be missing."""
-    if first:
-        rows = rows.filter(**{f"{field}__gte": midnight(first)})
-    if last:
-        rows = rows.filter(**{f"{field}__lt": midnight(last + timedelta(days=1))})
+    start, end = moments_of(first, last)
+    if start:
+        rows = rows.filter(**{f"{field}__gte": start})
+    if end:
+        rows = rows.filter(**{f"{field}__lt": end})
     return rows
+
+
+def moments_of(first: date | None, last: date | None) -> tuple[datetime | None, datetime | None]:
+    """Return when the first day begins, and when the last one has ended."""
+    return first and midnight(first), last and midnight(last + timedelta(days=1))
 
 
 def _day_of(word: str) -> date | None:

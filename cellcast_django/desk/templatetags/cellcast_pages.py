@@ -14,19 +14,13 @@ from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.admin import Desk
 from cellcast_django.desk.links import conversation_url
 from cellcast_django.desk.overview import EventsPart
-from cellcast_django.desk.page import url_of_page
-from cellcast_django.desk.to_answer import (
-    Choice,
-    Replies,
-    ToAnswer,
-    Waiting,
-    WaitingPage,
-    pop_undo,
-)
+from cellcast_django.desk.page import Tabs, url_of_page
+from cellcast_django.desk.to_answer import ToAnswerPage, WaitingPage
+from cellcast_django.desk.waiting import Choice, Waiting, WaitingList
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import Message
 
-MAX_WAITING = 5  # customers on the app's index who wait for an answer
+CUSTOMERS_ON_INDEX = 5  # who wait for an answer, on the app's index
 
 register = Library()
 
@@ -43,9 +37,9 @@ def cellcast_pages(context: RequestContext) -> Sequence[Link]:
 class Summary:
     """What the app's index says of replies and webhooks."""
 
+    tabs: Tabs
     list: WaitingPage | None
     waiting: Waiting | None
-    undo: Sequence[int]
     events: EventsPart | None
     setup_url: str
 
@@ -57,12 +51,12 @@ def cellcast_summary(context: RequestContext) -> Summary | None:
     viewer = _viewer(context.request)
     if viewer is None:
         return None
-    waits = is_ours(viewer.site, Message) and ToAnswer(viewer).is_allowed
-    replies = Replies(viewer)
+    waits = is_ours(viewer.site, Message) and ToAnswerPage(viewer).is_allowed
+    waiting = WaitingList(viewer)
     return Summary(
-        list=replies.page(Choice(), MAX_WAITING) if waits else None,
-        waiting=replies.count() if waits else None,
-        undo=pop_undo(viewer.request) if waits else (),
+        tabs=Tabs.of(waiting),
+        list=WaitingPage.of(waiting, Choice(), CUSTOMERS_ON_INDEX) if waits else None,
+        waiting=waiting.count() if waits else None,
         events=EventsPart.of(viewer),
         setup_url=url_of_page(viewer, "setup"),
     )
