@@ -27,9 +27,8 @@ from cellcast_django.admin.display.texts import (
     Unprinted,
     beginning,
     exact_time,
-    isolated,
+    number_html,
     own_number_html,
-    readable_number,
 )
 from cellcast_django.admin.lists.filters import configured_own_numbers, own_numbers
 from cellcast_django.admin.lists.paging import is_key, older_than
@@ -111,7 +110,7 @@ class Bubble:
 
 def day_words(day: date) -> str:
     """Return a day as a heading: ``Today, 26 Nov 2026``."""
-    written = isolated(date_format(day, "j M Y"))
+    written = date_format(day, "j M Y")
     match (timezone.localdate() - day).days:
         case 0:
             return _("Today, %(day)s") % {"day": written}
@@ -424,7 +423,7 @@ class ConversationContent:
     @property
     def linked_label(self) -> SafeString:
         """The number and name for the heading, the name as a link."""
-        number = isolated(readable_number(self.customer.contact))
+        number = number_html(self.customer.contact)
         return format_html("{} ({})", number, self.customer.named.html)
 
 

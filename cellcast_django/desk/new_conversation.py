@@ -15,10 +15,11 @@ from cellcast_django.admin.contacts import Customer, contacts_named, customers
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.lists.filters import configured_own_numbers, own_numbers
 from cellcast_django.conf import conf
+from cellcast_django.contacts import to_contact
 from cellcast_django.desk.answering import Notice, Sending, TextForm, can_send_to, draft_key
 from cellcast_django.desk.conversation import ConversationPage, keep_draft
 from cellcast_django.desk.page import DeskPage
-from cellcast_django.models import Message, contact_of, database_alias
+from cellcast_django.models import Message, database_alias
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
@@ -94,7 +95,7 @@ class NewConversation(DeskPage):
         sender = posted.get("sender", "")
         sender = sender if sender in senders else next(iter(senders), "")
         found = self.customers_named(number)
-        customer = self.chosen(found) if found else Customer(contact_of(number))
+        customer = self.chosen(found) if found else Customer(to_contact(number))
         beginning = Beginning(
             self.viewer,
             customer.contact if customer else "",
@@ -122,7 +123,7 @@ class NewConversation(DeskPage):
 
     def customers_named(self, words: str) -> list[Customer]:
         """Return whom words may mean that are no number, for those who may view messages."""
-        if can_send_to(contact_of(words)) or not self.viewer.may_view(Message):
+        if can_send_to(to_contact(words)) or not self.viewer.may_view(Message):
             return []
         contacts, _has_more = contacts_named(words)
         found = customers(contact for contact in contacts[:MAX_FOUND] if can_send_to(contact))

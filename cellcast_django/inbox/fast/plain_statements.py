@@ -41,7 +41,14 @@ from cellcast_django.models import (
 from cellcast_django.statuses import PRECEDENCE, supersedes
 
 LEFT_EMPTY: dict[type[models.Model], set[str]] = {
-    Message: {"previous_status", "handled_by", "sent_by", "opted_out_at", "recorded_at"},
+    Message: {
+        "previous_status",
+        "reference",
+        "handled_by",
+        "sent_by",
+        "opted_out_at",
+        "recorded_at",
+    },
     WebhookEvent: {
         "error",
         "handler_results",
@@ -197,11 +204,6 @@ def moving_upsert(dialect: Dialect, insert: str, *, stored: str) -> str:
         changes[name] = dialect.fill_in.format(
             old=old(name), new=new(name), empty="'[]'" if is_list else "''"
         )
-    # Of a recorded message it is what ``record_sent`` said.
-    changes["reference"] = (
-        f"CASE WHEN {old('recorded_at')} IS NULL THEN {changes['reference']} "
-        f"ELSE {old('reference')} END"
-    )
     assignments = ", ".join(f"{name} = {value}" for name, value in changes.items())
     return f"{insert} {dialect.on_conflict.format('key')} {assignments}"
 
