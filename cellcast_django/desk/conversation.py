@@ -432,6 +432,7 @@ class ConversationPage(DeskPage):
 
     name = "conversation"
     route = "<int:pk>/conversation/"
+    is_below_list = True
     model = Message
     title = gettext_lazy("Conversation")
     template = "cellcast_desk/conversation.html"
@@ -454,7 +455,7 @@ class ConversationPage(DeskPage):
         here = conversation.url + choice.query()
         if "checked" in self.request.POST:
             end_doubt(conversation.message.contact)
-            self.viewer.log(conversation.message, "Looked up whether an answer had been sent.")
+            self.viewer.log(conversation.message, "A text that may have been sent was looked up.")
             return HttpResponseRedirect(here)
         answering = Answering(conversation)
         then = answering.form.get("then", "")

@@ -250,7 +250,7 @@ class MarkDone(MarkSelected):
 
     def rows(self, selected: Any, newest: int | None) -> list[WaitingReply]:
         own_number = self.request.GET.get(OwnNumberFilter.parameter_name, "")
-        if own_number not in own_numbers(self.viewer.rows(Message)):
+        if own_number not in own_numbers(WaitingList(self.viewer).rows):
             own_number = ""  # the list ignores it too
         if newest is not None:
             selected = selected.filter(pk__lte=newest)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from django.db.models import Model
 from django.http import HttpResponse
@@ -100,9 +100,13 @@ class Tabs:
 class DeskPage(Page):
     """A page with tabs that lead to the others of the desk."""
 
+    is_below_list: ClassVar[bool] = False
+    """Whether it is about one row of the model's list, to which it leads back."""
+
     @cached_property
     def waiting(self) -> WaitingList:
         return WaitingList(self.viewer)
 
     def render(self, shown: object, *, title: object = None, **more: object) -> HttpResponse:
-        return super().render(shown, title=title, tabs=Tabs.of(self.waiting, self.name), **more)
+        tabs = Tabs.of(self.waiting, self.name)
+        return super().render(shown, title=title, tabs=tabs, has_list=self.is_below_list, **more)

@@ -21,7 +21,7 @@ from cellcast_django.admin.lists.search import Note
 from cellcast_django.admin.messages import MessageSearch
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.health import MAX_WAITING, wishes_to_stop
-from cellcast_django.models import Message
+from cellcast_django.models import Message, database_alias
 from cellcast_django.payloads import clean
 
 
@@ -136,7 +136,8 @@ class WaitingList:
 
     @cached_property
     def rows(self) -> Any:
-        return self.viewer.rows(Message)
+        """All messages: a replica may not know yet what the last click has marked."""
+        return self.viewer.rows(Message).using(database_alias())
 
     @cached_property
     def _read(self) -> list[WaitingReply]:

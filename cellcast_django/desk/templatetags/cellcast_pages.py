@@ -1,14 +1,12 @@
 """Template tags: where the desk's pages are on an admin site, and what the app's index shows."""
 
-from collections.abc import Sequence
-
 from django.contrib.admin.sites import all_sites
 from django.http import HttpRequest
 from django.template import Library, RequestContext
 from phonenumbers import PhoneNumber
 
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.extension import Link, extension_of
+from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.lists.read_only import home_of, is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.admin import Desk
@@ -23,14 +21,6 @@ from cellcast_django.models import Message
 CUSTOMERS_ON_INDEX = 5  # who wait for an answer, on the app's index
 
 register = Library()
-
-
-@register.simple_tag(takes_context=True)
-@hides_variables
-def cellcast_pages(context: RequestContext) -> Sequence[Link]:
-    """Return links to this admin site's pages that the user may open: name, URL and title."""
-    viewer = _viewer(context.request)
-    return extension_of(viewer.site).links(viewer) if viewer else []
 
 
 @shown
