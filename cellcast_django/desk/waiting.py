@@ -6,7 +6,7 @@ and counts are made of them in Python.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
@@ -15,11 +15,12 @@ from django.http import HttpRequest
 from django.utils.http import urlencode
 
 from cellcast_django.admin.display.texts import grouped
-from cellcast_django.admin.lists.filters import moments_of, range_of
+from cellcast_django.admin.lists.filters import range_of
 from cellcast_django.admin.lists.paging import CappedPaginator, is_key
 from cellcast_django.admin.lists.search import Note
 from cellcast_django.admin.messages import MessageSearch
 from cellcast_django.admin.viewer import Viewer
+from cellcast_django.days import midnight
 from cellcast_django.health import MAX_WAITING, wishes_to_stop
 from cellcast_django.models import Message, database_alias
 from cellcast_django.payloads import clean
@@ -165,7 +166,9 @@ class WaitingList:
 
     def find(self, choice: Choice) -> tuple[list[WaitingCustomer], Sequence[Note]]:
         """Return the customers in the order of the list, and what is said of the search."""
-        start, end = moments_of(*choice.days)
+        first, last = choice.days
+        start = first and midnight(first)
+        end = last and midnight(last + timedelta(days=1))
         replies = [
             each
             for each in self.replies
