@@ -14,7 +14,7 @@ from django.utils.translation import gettext
 
 from cellcast_django.admin.extension import Extension, Link, Panel, extend
 from cellcast_django.admin.lists.filters import HandledFilter
-from cellcast_django.admin.lists.read_only import home_of, is_ours
+from cellcast_django.admin.lists.read_only import ModelAdmin, home_of, is_ours
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.activity import ActivityPage
@@ -102,7 +102,7 @@ class Desk(Extension):
             mark_customer_done(viewer, reply.pk)
 
 
-class Door(admin.ModelAdmin):
+class Door(ModelAdmin):
     """Puts *To answer* on the admin's front page and into its side bar."""
 
     def get_urls(self) -> list[URLPattern]:

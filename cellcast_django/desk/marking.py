@@ -78,7 +78,7 @@ class Handle(Page):
                 ConversationPage.url(viewer, following.newest.pk) + choice.query()
             )
         row = next(iter(after + before[::-1]), None)
-        return to_list(viewer, choice, message, row and row.newest.pk)
+        return to_list(viewer, choice, message, row.newest.pk if row else None)
 
     def _tell_done_before(self, replies: Sequence[Message]) -> None:
         """Say what colleagues, or code, had done; one's own second click needs no word."""
@@ -126,7 +126,7 @@ class Reopen(Page):
         if LIST_QUERY in self.request.GET:
             query = self.request.GET[LIST_QUERY]
             return HttpResponseRedirect(f"{viewer.url(Message, 'changelist')}?{query}")
-        last = chosen.last()
+        last: Any = chosen.last()
         return to_list(viewer, Choice.of(self.request), last, last and last.pk)
 
 
@@ -288,12 +288,13 @@ class MarkNew(MarkSelected):
         return f"Reopened {counted(count, 'reply', 'replies')}.", new_again(count)
 
 
-def in_list(page: type[MarkSelected]) -> Callable[..., HttpResponse | None]:
+def in_list(page: Any) -> Callable[..., HttpResponse | None]:
     """Return the action as the list of messages offers it."""
 
     @admin.action(description=page.title)
     def act(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        return page(Viewer(model_admin.admin_site, request)).act_on(queryset)
+        chosen: MarkSelected = page(Viewer(model_admin.admin_site, request))
+        return chosen.act_on(queryset)
 
     act.__name__ = page.action
     return act
