@@ -599,7 +599,7 @@ class Histories(RuleBasedStateMachine):
     @rule(contact=st.sampled_from(CONTACTS))
     def opt_out(self, contact: str) -> None:
         opt_outs.opt_out(contact, username="ruth")
-        self.expected.decisions[contact] += contact not in self.expected.opted_out
+        self.expected.decisions[contact] += 1
         self.expected.opted_out.add(contact)
 
     @rule(contact=st.sampled_from(CONTACTS))
@@ -863,7 +863,7 @@ class Histories(RuleBasedStateMachine):
                 .values_list("kind", flat=True)
             )
             assert len(kinds) == self.expected.decisions[contact]
-            assert kinds == [("begun", "ended")[place % 2] for place in range(len(kinds))]
+            assert "ended ended" not in " ".join(["ended", *kinds]), "ended without a beginning"
 
     def nothing_is_thrown_away(self) -> None:
         stored = dict(WebhookEvent.objects.values_list("pk", "body"))
