@@ -93,13 +93,11 @@ class Settings:
 
     @cached_property
     def run_handlers(self) -> str:
-        """``"inline"``: handlers run before the response; ``"task"``: on a Django Tasks backend."""
-        return getattr(settings, "CELLCAST_RUN_HANDLERS", "inline")
+        """``"inline"``: before the response; else the alias of a Django Tasks backend: there.
 
-    @cached_property
-    def task_backend(self) -> str:
-        """With ``"task"``: the alias in ``TASKS`` that handlers are enqueued on."""
-        return getattr(settings, "CELLCAST_TASK_BACKEND", "default")
+        With ``"inline"`` the tasks of a schedule are of the alias ``"default"``.
+        """
+        return getattr(settings, "CELLCAST_RUN_HANDLERS", "inline")
 
     @cached_property
     def handler_lease(self) -> int:

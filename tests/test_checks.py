@@ -411,7 +411,7 @@ WORKER = f"{__name__}.WorkerBackend"
 @pytest.fixture
 def task_mode(settings: Any) -> Any:
     """Run handlers by tasks."""
-    settings.CELLCAST_RUN_HANDLERS = "task"
+    settings.CELLCAST_RUN_HANDLERS = "default"
     return settings
 
 
