@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.contacts import Customer, customers
+from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted
 from cellcast_django.admin.lists.export import csv_of, values_of
@@ -163,7 +163,7 @@ class ActivityPage(DeskPage):
             rows = self.viewer.rows(model).filter(pk__in=keys)
             for pk, contact in rows.values_list("pk", "contact"):
                 found[type_, str(pk)] = contact, self.viewer.url(model, "change", pk)
-        known = customers(contact for contact, _url in found.values())
+        known = self.viewer.directory.customers(contact for contact, _url in found.values())
         activities = []
         for entry in entries:
             contact, url = found.get((entry.content_type_id, entry.object_id), ("", ""))

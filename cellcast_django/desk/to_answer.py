@@ -25,7 +25,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
-from cellcast_django.admin.contacts import Customer, customers
+from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
@@ -328,7 +328,7 @@ class Replies:
         waiting: Any = choice.narrow(self.shown).unhandled()
         notes: Sequence[Note] = ()
         if choice.search:
-            search = MessageSearch(waiting, CappedPaginator.MAX_COUNT)
+            search = MessageSearch(waiting, CappedPaginator.MAX_COUNT, self.viewer.directory)
             waiting, notes = search.find(waiting, choice.search), search.notes
         rows = self._read(waiting, choice)
         found, is_complete = _customers(rows), len(rows) <= MAX_READ
@@ -361,7 +361,7 @@ class Replies:
         shown = self.shown.defer("body", "original_body")
         replies = shown.in_bulk({pk for both in ends.values() for pk in both})
         found = [key for key, both in ends.items() if replies.keys() >= set(both)]
-        known = customers(place.contact for place in places)
+        known = self.viewer.directory.customers(place.contact for place in places)
         of_page = Q(contact__in=list(known)) | Q(pk__in=list(ends))
         wishes = wishes_to_stop(not_handled(messages.filter(of_page)))
         wished_at = {wish.contact or wish.pk: wish.created_at for wish in wishes}  # the oldest last
