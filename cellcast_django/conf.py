@@ -100,6 +100,11 @@ TEXTS = Kind(
     ),
     tuple,
 )
+ADDRESSES = Kind(
+    'a list of e-mail addresses, such as ["reception@example.com"]',
+    lambda value: TEXTS.fits(value) and all("@" in entry for entry in value),
+    tuple,
+)
 COUNT = Kind(
     "a whole number above zero",
     lambda value: type(value) is int and value > 0,  # True is an int too, hence not isinstance
@@ -196,6 +201,15 @@ class Settings:
         ``"cellcast_django.api.send_sms"`` is one.
         """
         return ""
+
+    @setting(ADDRESSES)
+    def mail_replies_to(self) -> tuple[str, ...]:
+        """Addresses that are told by e-mail that replies wait, by each run of what is due.
+
+        At most once in 15 minutes, if a reply waits that came after the last mail. How many wait,
+        and the address of *To answer* below ``CELLCAST_PUBLIC_URL``; no number, name or text.
+        """
+        return ()
 
     @setting(API_KEY)
     def api_key(self) -> str:

@@ -224,6 +224,7 @@ WRONG: dict[str, list[object]] = {
         b"https://api.cellcast.com",
     ],
     "CELLCAST_DIRECTORY": [None, 7, ["shop.names.Customers"]],
+    "CELLCAST_MAIL_REPLIES_TO": [None, "me@example.com", ["me"], [None]],
     "CELLCAST_SEND_WITH": [None, 7, print],
 }
 for name in ("MAX_BODY_BYTES", "HANDLER_LEASE", "HANDLER_MAX_ATTEMPTS"):
@@ -253,6 +254,7 @@ RIGHT: dict[str, list[object]] = {
         "http://[::1]:8000",
     ],
     "CELLCAST_DIRECTORY": ["", "shop.names.Customers"],
+    "CELLCAST_MAIL_REPLIES_TO": [[], ["me@example.com"]],
     "CELLCAST_SEND_WITH": ["", "shop.sms.send_sms"],
     "CELLCAST_MAX_BODY_BYTES": [1],
     "CELLCAST_HANDLER_LEASE": [1],

@@ -21,6 +21,7 @@ VALUES: dict[str, tuple[object, object]] = {
     "own_numbers": ((), ("+61400000001", "cellcast")),
     "directory": ("", "shop.names.Customers"),
     "send_with": ("", "shop.sms.send_sms"),
+    "mail_replies_to": ((), ("desk@shop.example",)),
     "api_key": ("", "4f1c9a52"),
     "api_url": ("https://api.cellcast.com", "https://api.example.com"),
 }
