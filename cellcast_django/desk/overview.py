@@ -24,11 +24,11 @@ from cellcast_django.admin.lists.filters import (
     StatusFilter,
     StopFilter,
     TestFilter,
-    midnight,
 )
 from cellcast_django.admin.lists.read_only import HOMES, is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
+from cellcast_django.days import midnight
 from cellcast_django.desk.page import DeskPage, LinkedCount, url_of_page, views_all_of
 from cellcast_django.desk.to_answer import News, Replies, ToAnswer, Waiting, stop_wish_badge
 from cellcast_django.handlers.calls import OPT_OUT_SUFFIX, connected_handlers
