@@ -156,7 +156,7 @@ class StopFilter(ChoiceFilter):
     title = _("wish to stop")
     parameter_name = "stop"
     hidden_among = Direction.OUTBOUND
-    options = [("possibly", _("possibly (latest 5,000 new replies)"))]
+    options = [("possibly", _("possibly"))]
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
         return rows.filter(pk__in=[wish.pk for wish in wishes_to_stop(rows.unhandled())])
