@@ -220,9 +220,9 @@ def test_admin_log_records_who_exported_how_many_rows(
 
     entries = LogEntry.objects.order_by("pk")
     assert [entry.change_message for entry in entries] == [
-        "Exported 3 rows.",
-        "Exported 3 rows (direction=outbound, q=…).",
-        "Exported 2+ rows.",
+        "Exported 3 messages.",
+        "Exported 3 messages (direction=outbound, q=…).",
+        "Exported 2+ messages.",
     ]
     assert {(entry.user.username, entry.object_repr) for entry in entries} == {
         ("staff-0", "messages")

@@ -51,7 +51,7 @@ def test_filters_lack_the_attribute_skins_use_for_fields(each: type) -> None:
 
 @pytest.mark.parametrize(
     ("choice", "expected"),
-    [("not_final", {"new", "old"}), ("on_the_way", {"new"}), ("unreported", {"old"})],
+    [("on_the_way", {"new"}), ("unreported", {"old"})],
 )
 def test_message_without_a_final_status_is_on_the_way_for_days_and_then_unreported(
     reader: Client, choice: str, expected: set[str]

@@ -30,8 +30,8 @@ from cellcast_django.admin.display.texts import (
     number_html,
     own_number_html,
 )
-from cellcast_django.admin.lists.filters import configured_own_numbers, own_numbers
 from cellcast_django.admin.lists.paging import is_key, older_than
+from cellcast_django.admin.own_numbers import configured_own_numbers, own_numbers
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.answering import (
@@ -304,7 +304,7 @@ class Answering(Sending):
         self.viewer.log(self.conversation.message, sentence)
 
     def has_sent(self, sent: Message) -> None:
-        self.viewer.log(sent, "Sent it from the conversation.")
+        self.viewer.log(sent, "Sent an answer.")
         answered = self.form.get("answers", "")
         replies = self.conversation.messages.inbound()
         if is_key(answered) and (reply := replies.filter(pk=int(answered)).first()):

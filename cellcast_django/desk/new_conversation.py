@@ -55,7 +55,7 @@ class Beginning(Sending):
         return found
 
     def has_sent(self, sent: Message) -> None:
-        self.viewer.log(sent, "Began a conversation with it.")
+        self.viewer.log(sent, "Wrote first.")
 
     def log_loss(self, sentence: str) -> None:
         self.viewer.log_list(Message, sentence)

@@ -16,16 +16,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext
 
 from cellcast_django.admin.confirmation import url_for_handler
+from cellcast_django.admin.days import midnight
 from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import beginning, duration, grouped
 from cellcast_django.admin.event_actions import EventAction, RunAgain, SkipHandler
-from cellcast_django.admin.lists.filters import (
-    StatusFilter,
-    StopFilter,
-    TestFilter,
-    midnight,
-)
+from cellcast_django.admin.lists.filters import StatusFilter, StopFilter, TestFilter
 from cellcast_django.admin.lists.read_only import HOMES, is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf

@@ -26,6 +26,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.admin.contacts import Customer, customers
+from cellcast_django.admin.days import between, range_of
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
@@ -36,11 +37,11 @@ from cellcast_django.admin.display.texts import (
     media_links,
     own_number_html,
 )
-from cellcast_django.admin.lists.filters import between, own_numbers, range_of
 from cellcast_django.admin.lists.paging import CappedPaginator, is_key, older_than
 from cellcast_django.admin.lists.search import Note, nothing_found
 from cellcast_django.admin.messages import MessageSearch
 from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
+from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import again_if_refused

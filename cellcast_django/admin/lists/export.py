@@ -113,7 +113,8 @@ def _export_summary(request: HttpRequest, changelist: Any) -> str:
         f"{name}={word if (name, word) in offered or DATE.fullmatch(str(word)) else '…'}"
         for name, word in sorted(request.GET.items())
     )
-    rows = counted(changelist.result_count, "row", "rows")
+    names = changelist.model._meta
+    rows = counted(changelist.result_count, names.verbose_name, names.verbose_name_plural)
     return clean(f"Exported {rows}{f' ({words})' if words else ''}.")
 
 

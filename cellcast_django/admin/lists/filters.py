@@ -1,24 +1,22 @@
-"""Filters of the lists, and the days and numbers that other pages are narrowed to as well."""
+"""Filters of the lists."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from datetime import date, datetime, time, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Min, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.dateparse import parse_date
 from django.utils.translation import gettext_lazy as _
 
+from cellcast_django.admin.days import RANGE, between, first_day_on_the_way, midnight, range_of
 from cellcast_django.admin.display.badges import EVENT_STATES
 from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.search import narrow_to_any
+from cellcast_django.admin.own_numbers import OTHER, narrow_to_sender, senders, values_in_use
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.conf import conf
-from cellcast_django.contacts import is_phone_number
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.handlers.calls import connected_handlers
 from cellcast_django.health import held_up, silent_lately, wishes_to_stop
@@ -26,7 +24,6 @@ from cellcast_django.models import (
     Direction,
     Message,
     WebhookEvent,
-    contact_of,
 )
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
@@ -81,11 +78,12 @@ class StatusFilter(ChoiceFilter):
     SILENT_AFTER = timedelta(hours=6)
     BY_OUTCOME = {
         "undelivered": _("not delivered"),
-        "on_the_way": _("on the way (less than 3 days)"),
-        "unreported": _("no final report (older)"),
-        "not_final": _("no final report yet"),
+        "on_the_way": _("on the way"),
+        "unreported": _("never heard of again"),
     }
-    SILENT = ("silent", _("no status for 6 hours (last week)"))
+    """Those without a final status are on the way for three days."""
+    SILENT = ("silent", _("nobody knows if it arrived"))
+    """Recorded within the last week, and nothing heard for six hours. The overview leads to it."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         if request.GET.get(DirectionFilter.parameter_name) == self.hidden_among:
@@ -94,7 +92,8 @@ class StatusFilter(ChoiceFilter):
         in_use = values_in_use(sent, "status")
         known = [(each.value, each.label) for each in reversed(Status) if each.value in in_use]
         others = [(word, word) for word in in_use if word not in Status.values]
-        return [*self.BY_OUTCOME.items(), *known, *others, self.SILENT]
+        asked = [self.SILENT] if self.SILENT[0] == request.GET.get(self.parameter_name) else []
+        return [*self.BY_OUTCOME.items(), *known, *others, *asked]
 
     def knows(self, choice: str | None) -> bool:
         return choice in Status.values or super().knows(choice)
@@ -105,33 +104,13 @@ class StatusFilter(ChoiceFilter):
         match choice:
             case "silent":
                 return silent_lately(rows, self.SILENT_AFTER)
-            case "not_final":
-                return not_final
             case "on_the_way":
-                return not_final.filter(created_at__gte=on_the_way_since())
+                return not_final.filter(created_at__gte=midnight(first_day_on_the_way()))
             case "unreported":
-                return not_final.filter(created_at__lt=on_the_way_since())
+                return not_final.filter(created_at__lt=midnight(first_day_on_the_way()))
             case "undelivered":
                 return narrow_to_any(rows, *(sent.filter(status=word) for word in UNDELIVERED))
         return sent.filter(status=choice)
-
-
-MAX_VALUES = 30  # of a column, in a filter
-
-
-def values_in_use(rows: QuerySet[Any], column: str) -> list[str]:
-    """Return the first texts in a column, in their order.
-
-    Hops through its index from one to the next: ``DISTINCT`` would read the whole table.
-    """
-    found = [""]
-    texts = rows.order_by(column).values_list(column, flat=True)
-    while len(found) <= MAX_VALUES:
-        text = texts.filter(**{f"{column}__gt": found[-1]}).first()
-        if text is None:
-            break
-        found.append(text)
-    return found[1:]
 
 
 class OptedOutFilter(ChoiceFilter):
@@ -183,33 +162,19 @@ class HandledFilter(ChoiceFilter):
 
 
 class OwnNumberFilter(ChoiceFilter):
-    """Which of your numbers a customer wrote to, or you sent from. Hidden if there is only one."""
+    """Which of your numbers and names a message is about. Hidden if there is only one."""
 
     title = _("your number")
     parameter_name = "own_number"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         viewer = Viewer(model_admin.admin_site, request)
-        numbers = own_numbers(viewer.rows(Message)) if viewer.may_view(Message) else []
-        return [(number, readable_number(number)) for number in numbers]
+        self.senders = senders(viewer.rows(Message)) if viewer.may_view(Message) else []
+        names = {each: readable_number(each) for each in self.senders}
+        return (names | {OTHER: _("others")} if OTHER in names else names).items()
 
-
-def own_numbers(messages: Any) -> list[str]:
-    """Return your numbers to choose from, if there are several.
-
-    Those of ``CELLCAST_OWN_NUMBERS``; without it the phone numbers that you have recorded messages
-    from. What a webhook says that a customer wrote to is not among them.
-    """
-    if not (found := configured_own_numbers()):
-        recorded = messages.filter(recorded_at__isnull=False)
-        numbers = values_in_use(recorded, "own_number")
-        found = [each for each in numbers if is_phone_number(each, conf.default_region)]
-    return found if len(found) > 1 else []  # a single one need not be named
-
-
-def configured_own_numbers() -> list[str]:
-    """Return ``CELLCAST_OWN_NUMBERS`` as the column ``own_number`` holds them, each once."""
-    return list(dict.fromkeys(filter(None, map(contact_of, conf.own_numbers))))
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        return narrow_to_sender(rows, str(choice), self.senders)
 
 
 def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
@@ -219,19 +184,6 @@ def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
     return messages if start is None else messages.filter(created_at__gte=start)
 
 
-def midnight(day: date) -> datetime:
-    """Return the start of a day in the current time zone."""
-    return timezone.make_aware(datetime.combine(day, time.min))
-
-
-ON_THE_WAY_DAYS = 3  # with today; a later report is unlikely
-
-
-def on_the_way_since() -> datetime:
-    """Return since when a message without a final status counts as on the way."""
-    return midnight(timezone.localdate() - timedelta(days=ON_THE_WAY_DAYS - 1))
-
-
 class PeriodFilter(admin.ListFilter):
     """The rows of a range of days.
 
@@ -239,7 +191,7 @@ class PeriodFilter(admin.ListFilter):
     """
 
     template = "admin/cellcast_django/period_filter.html"
-    RANGE = ("from", "to")
+    RANGE = RANGE
     parameter_name = "from"
     """Django asks for it only of simpler filters, unfold of each."""
     time_field: ClassVar[str]
@@ -276,29 +228,6 @@ class PeriodFilter(admin.ListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return between(queryset, self.time_field, self.first, self.last)  # type: ignore[no-any-return]
-
-
-def range_of(query: Mapping[str, str]) -> tuple[date | None, date | None]:
-    """Return the first and the last day that a query string names, in this order."""
-    first, last = (_day_of(query.get(name, "")) for name in PeriodFilter.RANGE)
-    return (last, first) if first and last and first > last else (first, last)
-
-
-def between(rows: Any, field: str, first: date | None, last: date | None) -> Any:
-    """Narrow to the rows with a time on these days, both included; either may be missing."""
-    if first:
-        rows = rows.filter(**{f"{field}__gte": midnight(first)})
-    if last:
-        rows = rows.filter(**{f"{field}__lt": midnight(last + timedelta(days=1))})
-    return rows
-
-
-def _day_of(word: str) -> date | None:
-    """Return the day named in the query string, such as ``2026-11-26``, of this century."""
-    with suppress(ValueError):
-        day = parse_date(word)
-        return day if day and 2000 <= day.year < 2100 else None
-    return None
 
 
 class CreatedFilter(PeriodFilter):
