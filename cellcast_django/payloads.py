@@ -184,14 +184,6 @@ def read_fields(body: str, content_type: str) -> dict[str, Any]:
     return read_object(text.encode())
 
 
-def parties_in(body: str, content_type: str) -> tuple[str, str]:
-    """Return whom a stored body names as sender and receiver, even if the rest makes no sense."""
-    fields = read_fields(body, content_type)
-    sender = fields.get("sender") or fields.get("from") or ""
-    receiver = fields.get("receiver") or fields.get("to") or ""
-    return clean(str(sender)), clean(str(receiver))
-
-
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
 
 

@@ -30,14 +30,13 @@ from cellcast_django.admin.lists.search import Search, spellings
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
-from cellcast_django.contacts import is_phone_number
+from cellcast_django.contacts import is_phone_number, to_contact
 from cellcast_django.models import (
     Direction,
     Message,
     OptOut,
     OptOutChange,
     WebhookEvent,
-    contact_of,
 )
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.payloads import clean
@@ -296,7 +295,7 @@ class OptOutAdmin(ReadOnlyAdmin):
         viewer = Viewer(self.admin_site, request)
         number, reason = form.cleaned_data["number"], form.cleaned_data["reason"]
         reply = None
-        if message := asked_in(viewer, contact=contact_of(number)):
+        if message := asked_in(viewer, contact=to_contact(number)):
             extension_of(viewer.site).has_opted_out(viewer, message)
             reply = message if message.direction == Direction.INBOUND else None
         made = opt_out(number, note=reason, username=viewer.username, asked_in=reply)

@@ -6,8 +6,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from cellcast_django.conf import conf
-from cellcast_django.contacts import is_phone_number
-from cellcast_django.models import contact_of
+from cellcast_django.contacts import is_phone_number, to_contact
 
 MAX_VALUES = 30  # of a column, in a filter
 OTHER = "-"
@@ -47,7 +46,7 @@ def narrow_to_sender(messages: Any, sender: str, known: Collection[str]) -> Any:
 
 def configured_own_numbers() -> list[str]:
     """Return ``CELLCAST_OWN_NUMBERS`` as the column ``own_number`` holds them, each once."""
-    return list(dict.fromkeys(filter(None, map(contact_of, conf.own_numbers))))
+    return list(dict.fromkeys(filter(None, map(to_contact, conf.own_numbers))))
 
 
 def _recorded(messages: Any) -> list[str]:

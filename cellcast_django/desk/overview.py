@@ -59,10 +59,7 @@ MAX_ERRORS = 5  # texts of a handler's errors
 
 LIGHT_TONES = {
     Light.NEVER: Tone.QUIET,
-    Light.RECEIVING: Tone.GOOD,
-    Light.QUIET: Tone.QUIET,
-    Light.TOO_EARLY: Tone.QUIET,
-    Light.SILENT: Tone.WARNING,
+    Light.RECEIVED: Tone.GOOD,
     Light.UNREPORTED: Tone.BAD,
 }
 

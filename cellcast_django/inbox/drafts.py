@@ -14,6 +14,7 @@ from django.db import models
 from django.db.models.fields import NOT_PROVIDED
 
 from cellcast_django.conf import conf
+from cellcast_django.contacts import to_contact
 from cellcast_django.models import (
     Direction,
     Message,
@@ -21,7 +22,6 @@ from cellcast_django.models import (
     OptOutChange,
     StatusChange,
     WebhookEvent,
-    contact_of,
     message_key,
 )
 from cellcast_django.opt_outs import is_stop_word
@@ -87,7 +87,7 @@ def draft(payload: Payload, arrival: Arrival) -> Draft:
     if isinstance(payload, Invalid):
         kind, error, contact = WebhookEvent.Kind.UNKNOWN, payload.reason, ""
     else:
-        kind, error, contact = WebhookEvent.Kind.OPT_OUT, "", contact_of(payload.number)
+        kind, error, contact = WebhookEvent.Kind.OPT_OUT, "", to_contact(payload.number)
     event = _event(arrival, kind=kind.value, error=error, contact=contact, body=payload.raw)
     return Draft(payload, arrival, event, _to_opt_out(payload, contact, arrival))
 
