@@ -252,7 +252,7 @@ class Conversation:
         if not self.message.contact or not self.viewer.may_view(OptOut):
             return []
         opt_outs = self.viewer.rows(OptOut).filter(contact=self.message.contact)
-        changes = OptOutChange.objects.filter(opt_out__in=opt_outs).order_by("-pk")
+        changes = OptOutChange.objects.fresh().filter(opt_out__in=opt_outs).order_by("-pk")
         if start is not None:
             changes = changes.filter(at__gte=start)
         if end is not None:

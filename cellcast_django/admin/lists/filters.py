@@ -13,7 +13,8 @@ from django.utils.translation import gettext_lazy as _
 from cellcast_django.admin.days import RANGE, between, first_day_on_the_way, midnight, range_of
 from cellcast_django.admin.display.badges import EVENT_STATES
 from cellcast_django.admin.display.texts import readable_number
-from cellcast_django.admin.lists.paging import CappedPaginator
+from cellcast_django.admin.extension import CUSTOMER_OF
+from cellcast_django.admin.lists.paging import CappedPaginator, is_key
 from cellcast_django.admin.lists.search import narrow_to_any
 from cellcast_django.admin.own_numbers import OTHER, narrow_to_sender, senders, values_in_use
 from cellcast_django.admin.viewer import Viewer
@@ -37,13 +38,20 @@ class ChoiceFilter(admin.SimpleListFilter):
     options: ClassVar[Choices]
     hidden_among: ClassVar[Direction | None] = None
     """Not offered in a list of messages of this direction."""
+    is_for_all: ClassVar[bool] = True
+    """Otherwise not offered to those who may view no events, unless it is in use."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         return self.options
 
     def has_output(self) -> bool:
         direction = self.request.GET.get(DirectionFilter.parameter_name, "")
-        return direction != self.hidden_among and super().has_output()
+        is_offered = (
+            self.is_for_all
+            or self.value() is not None
+            or self.request.user.has_perm("cellcast_django.view_webhookevent")
+        )
+        return direction != self.hidden_among and is_offered and super().has_output()
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Narrow to the choice; ignore anything else in the query string."""
@@ -113,12 +121,31 @@ class StatusFilter(ChoiceFilter):
         return sent.filter(status=choice)
 
 
+class CustomerFilter(ChoiceFilter):
+    """The messages with the customer of one of them: no address of ours holds a number.
+
+    Hidden unless it is in use: the page of a message leads to it.
+    """
+
+    title = _("customer")
+    parameter_name = CUSTOMER_OF
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        asked = request.GET.get(self.parameter_name, "")
+        return [(asked, _("this customer"))] if is_key(asked) else []
+
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        asked = Message.objects.fresh().filter(pk=int(choice or 0)).exclude(contact="")
+        return rows.filter(contact__in=list(asked.values_list("contact", flat=True)))
+
+
 class OptedOutFilter(ChoiceFilter):
     """Messages that were sent although the contact had opted out."""
 
     title = _("consent")
     parameter_name = "opted_out"
     hidden_among = Direction.INBOUND
+    is_for_all = False
     options = [("sent", _("sent although opted out"))]
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
@@ -137,7 +164,7 @@ class StopFilter(ChoiceFilter):
     title = _("wish to stop")
     parameter_name = "stop"
     hidden_among = Direction.OUTBOUND
-    options = [("possibly", _("possibly (latest 5,000 new replies)"))]
+    options = [("possibly", _("may want to stop"))]
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
         return rows.filter(pk__in=[wish.pk for wish in wishes_to_stop(rows.unhandled())])
@@ -152,7 +179,7 @@ class HandledFilter(ChoiceFilter):
     title = _("replies")
     parameter_name = "handled"
     hidden_among = Direction.OUTBOUND
-    options = [("new", _("new")), ("done", _("done (latest 10,000 messages)"))]
+    options = [("new", _("new")), ("done", _("done"))]
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
         if choice == "new":
@@ -275,6 +302,7 @@ class MessageTestFilter(TestFilter):
     """Messages with or without those that exist only because of our own Test Sends."""
 
     title = _("test messages")
+    is_for_all = False
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
         if choice == self.ONLY:
