@@ -16,7 +16,6 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext
 
 from cellcast_django.admin.confirmation import url_for_handler
-from cellcast_django.admin.days import midnight
 from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import beginning, duration, grouped
@@ -25,6 +24,7 @@ from cellcast_django.admin.lists.filters import StatusFilter, StopFilter, TestFi
 from cellcast_django.admin.lists.read_only import is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
+from cellcast_django.days import midnight
 from cellcast_django.desk.page import DeskPage, LinkedCount, url_of_page, views_all_of
 from cellcast_django.desk.to_answer import Replies, ToAnswer, Waiting, stop_wish_badge
 from cellcast_django.handlers.calls import OPT_OUT_SUFFIX, connected_handlers

@@ -26,7 +26,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.admin.contacts import Customer, customers
-from cellcast_django.admin.days import between, range_of
+from cellcast_django.admin.days import range_of
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
@@ -45,6 +45,7 @@ from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import again_if_refused
+from cellcast_django.days import between
 from cellcast_django.desk.page import DeskPage
 from cellcast_django.health import age, wishes_to_stop
 from cellcast_django.models import Direction, Message, MessageQuerySet, database_alias

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.days import RANGE, between, first_day_on_the_way, midnight, range_of
+from cellcast_django.admin.days import RANGE, first_day_on_the_way, range_of
 from cellcast_django.admin.display.badges import EVENT_STATES
 from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.admin.extension import CUSTOMER_OF
@@ -18,6 +18,7 @@ from cellcast_django.admin.lists.paging import CappedPaginator, is_key
 from cellcast_django.admin.lists.search import narrow_to_any
 from cellcast_django.admin.own_numbers import OTHER, narrow_to_sender, senders, values_in_use
 from cellcast_django.admin.viewer import Viewer
+from cellcast_django.days import between, midnight
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.handlers.calls import connected_handlers
 from cellcast_django.health import held_up, silent_lately, wishes_to_stop

@@ -15,6 +15,7 @@ from django.utils.timesince import timesince
 from cellcast_django.health import Health, age, count_silent, measure_health
 from cellcast_django.management.terminal import parse_duration, says_if_refused
 from cellcast_django.payloads import Endpoint
+from cellcast_django.verifying import find_broken
 from cellcast_django.webhooks import WEBHOOKS
 
 ENDPOINTS = {each.slug: each.endpoint for each in WEBHOOKS}
@@ -46,6 +47,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.add_argument(
+            "--verify",
+            action="store_true",
+            help="read everything that is stored, and print the rows that break a promise by their "
+            "ids: exit 1 if there are any",
+        )
         # Django gives it to commands that run the checks, such as this one's neighbours in cron.
         parser.add_argument("--skip-checks", action="store_true", help="no checks are run anyway")
         parser.add_argument(
@@ -98,11 +105,20 @@ class Command(BaseCommand):
         """Print the health. Raises ``CommandError`` if a limit is exceeded."""
         health = measure_health()
         found = list(problems(health, options))
+        broken = list(find_broken()) if options["verify"] else []
+        if broken:
+            found.append(f"Rows that break a promise: {len(broken):,}.")
         if options["json"]:
             document = as_dict(health) | {"problems": found}
+            if options["verify"]:
+                document["broken"] = [asdict(each) for each in broken]
             self.stdout.write(json.dumps(document, cls=DjangoJSONEncoder, indent=2))
         else:
             self._print(health)
+            if options["verify"]:
+                self._heading("Rows that break a promise")
+                for each in broken:
+                    self._row(each.rule, f"{each.model} {each.id}")
         if found:
             raise CommandError(" ".join(found))
 
