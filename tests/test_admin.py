@@ -105,7 +105,7 @@ def test_message_list_shows_direction_contact_first_words_and_status(
 
     assert words(only(page, "span[@class='cellcast-direction']")) == "↙"
     assert "0400 000 000" in text_of(page)
-    text = words(only(page, "bdi[@class='cellcast-line']"))
+    text = words(only(page, "bdi[@class='cellcast-line cellcast-waits']"))
     assert text.startswith("Yes, I will be there. And more of it.") and text.endswith("…")
     assert text.count("And more of it.") < 10
     assert handled_badge(None) in page
@@ -692,6 +692,10 @@ def test_search_by_name_asks_for_201_uses_200_and_says_that_there_are_more(
 
     assert len(listed(admin_client, model, q="Lee")) == len(listed(admin_client, model)) / 2
     assert asked == list(range(201))
+    assert note(admin_client, model, q="Lee") == "more"
+    for table in (OptOut, WebhookEvent, Message):
+        table.objects.filter(contact="+61400000199").delete()
+    assert listed(admin_client, model, q="Lee") == []
     assert note(admin_client, model, q="Lee") == "more"
     settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
     assert note(admin_client, model, q="Lee") == ""
