@@ -440,6 +440,7 @@ def test_query_count_does_not_grow_with_rows(reader: Client) -> None:
         return len(queries)
 
     WebhookEventFactory.create(failed=True)
+    WebhookEventFactory.create(reply=True)
     before = count_queries()
     WebhookEventFactory.create_batch(20, failed=True)
     WebhookEventFactory.create_batch(20, reply=True)
