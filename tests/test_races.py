@@ -276,7 +276,7 @@ def test_webhooks_race_two_recoveries(heard: Counter[str]) -> None:
 
 @pytest.mark.parametrize("order", [1, -1], ids=["webhook first", "recovery first"])
 def test_webhook_and_recovery_wait_for_each_other_to_commit(
-    heard: Counter[str], way: str, order: int
+    heard: Counter[str], order: int
 ) -> None:
     has_written, may_commit = Event(), Event()
     first, second = (reply_webhook("+61400000001"), recovered_reply("+61400000001"))[::order]
