@@ -537,7 +537,7 @@ class _Rest:
         for name in self.claimed:
             value = None if self.said is None else self.said.values.get(name)
             if value or is_whole:
-                setattr(message, name, value or message._meta.get_field(name).get_default())
+                setattr(message, name, value or getattr(Message(), name))
         return gone
 
 

@@ -90,7 +90,7 @@ def _to_opt_out(payload: Payload, contact: str, arrival: Arrival) -> str:
 
 
 def _about_message(payload: Reply | StatusReport, arrival: Arrival) -> Draft:
-    said = said_by(payload, arrival.now)
+    said = said_by(payload, arrival.now, is_test=arrival.is_test)
     is_reply = isinstance(payload, Reply)
     contact, created_at = said.values["contact"], arrival.now
     if isinstance(payload, Reply) and payload.listed is not None:
@@ -98,10 +98,6 @@ def _about_message(payload: Reply | StatusReport, arrival: Arrival) -> Draft:
     if_new: dict[str, Any] = {"created_at": created_at}
     if is_reply and (arrival.is_test or opts_out(payload)):
         if_new["handled_at"] = created_at  # nobody needs to answer it
-    if is_reply and arrival.is_test:
-        # Otherwise a customer's reply that says the same would be its duplicate.
-        key = message_key(Direction.INBOUND, "", "test", said.values["key"])
-        said.values["key"] = key
     known = {
         "kind": (WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS).value,
         "error": "",
@@ -120,7 +116,7 @@ def _about_message(payload: Reply | StatusReport, arrival: Arrival) -> Draft:
     )
 
 
-def said_by(payload: Reply | StatusReport, now: datetime) -> Said:
+def said_by(payload: Reply | StatusReport, now: datetime, *, is_test: bool = False) -> Said:
     """Return what a payload says of its message; ``now`` is when it came."""
     is_reply = isinstance(payload, Reply)
     direction = Direction.INBOUND if is_reply else Direction.OUTBOUND
@@ -130,6 +126,9 @@ def said_by(payload: Reply | StatusReport, now: datetime) -> Said:
         time = payload.listed.received_at.isoformat()
         identity = "", values["contact"], payload.body, time, *payload.media
         values["key"] = message_key(direction, *identity)
+    if is_reply and is_test:
+        # Otherwise a customer's reply that says the same would be its duplicate.
+        values["key"] = message_key(direction, "", "test", values["key"])
     if isinstance(payload, StatusReport) and payload.happened_at is not None:
         now = min(payload.happened_at, now)
     details = _common_values(payload, StatusChange)

@@ -138,16 +138,16 @@ def _write_event(
     else:
         columns["id"] = _replace(using, replaced, columns)
     event = rows.stored(cursor.db, WebhookEvent, columns)
+    history = None
     if row is not None and change is not None:
-        ids = {"message_id": row.pk, "event_id": event.pk}
-        history = {**change.columns, **ids}
+        history = {**change.columns, "message_id": row.pk, "event_id": event.pk}
         history["id"] = rows.insert(cursor, StatusChange, history)
     if begun is not None:
         begun.event = begun.opt_out.event = event
         OptOut.objects.using(using).save_changes([begun])
     # Here the event, what it tells and its id are known: rows of its calls would go in here.
-    if event.next_run_at is not None:
-        _attach_facts(cursor, event, row, change and history)
+    if event.next_run_at is not None and row is not None:
+        _attach_facts(cursor, event, row, history)
     WebhookEvent._meta.get_field("opt_out_change").set_cached_value(event, begun)
     return event
 
@@ -161,15 +161,12 @@ def _replace(using: str, replaced: WebhookEvent, columns: dict[str, Any]) -> int
     return replaced.pk
 
 
-def _attach_facts(
-    cursor: CursorWrapper, event: WebhookEvent, row: Row | None, history: Any
-) -> None:
+def _attach_facts(cursor: CursorWrapper, event: WebhookEvent, row: Row, history: Any) -> None:
     """Cache the rows of the event's facts on it, so that handlers cause no query."""
-    if row is not None:
-        event.message = _message(cursor, row)
+    event.message = message = _message(cursor, row)
     if history is not None:
         change = rows.stored(cursor.db, StatusChange, history)
-        change.message, change.event = event.message, event
+        change.message, change.event = message, event
 
 
 def _message(cursor: CursorWrapper, row: Row) -> Message:
