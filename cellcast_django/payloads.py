@@ -184,14 +184,6 @@ def read_fields(body: str, content_type: str) -> dict[str, Any]:
     return read_object(text.encode())
 
 
-def parties_in(body: str, content_type: str) -> tuple[str, str]:
-    """Return whom a stored body names as sender and receiver, even if the rest makes no sense."""
-    fields = read_fields(body, content_type)
-    sender = fields.get("sender") or fields.get("from") or ""
-    receiver = fields.get("receiver") or fields.get("to") or ""
-    return clean(str(sender)), clean(str(receiver))
-
-
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
 
 
@@ -261,7 +253,10 @@ def _read_reply(element: dict[str, Any], raw: str) -> Reply:
 def _read_status_report(element: dict[str, Any], raw: str) -> StatusReport:
     status = _status(element)
     if not status:
-        raise PayloadError("The status report has no status.")
+        if _has_content(element):
+            raise PayloadError("The status report has no status.")
+        keys = ", ".join(f'"{key}"' for key in _TEXT_KEYS)
+        raise PayloadError(f'There is no "status", and no text ({keys}).')
     reason = element.get("reason")
     return StatusReport(
         raw=raw,
@@ -274,7 +269,7 @@ def _read_status_report(element: dict[str, Any], raw: str) -> StatusReport:
 
 
 def _read_opt_out(element: dict[str, Any], raw: str) -> OptOut:
-    for key in ("contact", "sender", "from"):
+    for key in ("contact", "number", "sender", "from"):
         number = _text(element, key, limit=MAX_NUMBER_LENGTH)
         if number and number.strip():
             return OptOut(raw=raw, number=number)

@@ -11,7 +11,6 @@ import shlex
 import sys
 import unittest
 from collections.abc import Iterator
-from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from inspect import signature
 from io import StringIO
@@ -24,7 +23,6 @@ from unittest.mock import MagicMock, call
 import pytest
 from django.apps import apps
 from django.contrib import admin
-from django.core.cache import cache
 from django.core.checks import Error, run_checks
 from django.core.management import call_command
 from django.db.utils import ConnectionHandler
@@ -44,7 +42,6 @@ from cellcast_django import (
     signals,
     testing,
 )
-from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Direction, Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.sending import send
@@ -216,40 +213,13 @@ def test_reference_pages_code_counts_and_reads(client: WebhookClient) -> None:
 @pytest.mark.django_db
 def test_prometheus_gets_figures(client: WebhookClient, rf: Any) -> None:
     client.reply()
-    client.send("webhook-receiver", b"{")
+    client.webhook(b"{", "receive")
     metrics = run_file("docs/telemetry.md", "shop/metrics.py")["metrics"]
     lines = metrics(rf.get("/metrics")).content.decode().splitlines()
     assert all(re.fullmatch(r"[a-z_]+(\{[a-z]+=\"[a-z_]+\"\})? [0-9.]+", line) for line in lines)
     assert "cellcast_handlers_pending 0" in lines
     assert 'cellcast_events_last_day{outcome="invalid"} 1' in lines
     assert sum(line.startswith("cellcast_last_webhook") for line in lines) == 1
-
-
-@pytest.mark.django_db
-def test_front_desk_gets_one_mail_until_somebody_answers(
-    mailoutbox: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    namespace = run_file("docs/telemetry.md", "shop/front_desk.py")
-    cache.clear()
-    now = timezone.now()
-
-    def mails_after(minutes: int) -> int:
-        monkeypatch.setattr(timezone, "now", lambda: now + timedelta(minutes=minutes))
-        namespace["mail_front_desk"]()
-        return len(mailoutbox)
-
-    assert mails_after(0) == 0
-    first = MessageFactory.create(inbound=True, created_at=now)
-    second = MessageFactory.create(inbound=True, created_at=now + timedelta(minutes=3))
-    assert mails_after(5) == 0
-    assert mails_after(11) == 1
-    assert mails_after(60) == 1
-    first.mark_handled()
-    assert mails_after(70) == 1  # the second waited by then, too
-    MessageFactory.create(inbound=True, created_at=now + timedelta(minutes=75))
-    second.mark_handled()
-    assert mails_after(80) == 1
-    assert mails_after(90) == 2
 
 
 @pytest.mark.django_db
@@ -304,7 +274,6 @@ def measured(reader: InMemoryMetricReader) -> dict[tuple[str, ...], float]:
 def test_contact_is_erased_in_any_spelling(client: WebhookClient) -> None:
     client.reply()
     client.opt_out(contact="400000000")
-    client.send("webhook-receiver", b'{"sender": "+61400000000"')
     client.status()
     found = blocks("docs/operations.md", "sh")
     [line] = [block.code for block in found if "cellcast_prune --contact" in block.code]
@@ -519,7 +488,7 @@ def test_events_are_forwarded_again_after_an_outage(
     client.reply()
     consumer.status = 200
     client.reply()  # a duplicate
-    client.send("webhook-status", b'[{"_id":"1","status":"sent"}, {"_id":"2","status":"sent"}]')
+    client.webhook(b'[{"_id":"1","status":"sent"}, {"_id":"2","status":"sent"}]', "status")
     client.opt_out()
     event = WebhookEvent.objects.pending().get()
     assert event.handler_errors() == {

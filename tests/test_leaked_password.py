@@ -65,9 +65,7 @@ def forge_everything(client: WebhookClient) -> None:
     post(client.status(_id="never-sent", receiver=ANNA))
     post(client.reply(_id="f1", sender=ANNA, message="Cancel it", receiver="+61499666666"))
     post(client.reply(_id="f2", sender=ANNA, message="STOP"))
-    post(
-        client.send("webhook-opt-out", [opt_out_payload(contact=f"49157{n:04}") for n in range(99)])
-    )
+    post(client.webhook([opt_out_payload(contact=f"49157{n:04}") for n in range(99)], "opt_out"))
     post(client.opt_out(contact=BEN))
 
 

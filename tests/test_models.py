@@ -403,7 +403,7 @@ def test_message_says_when_it_was_recorded(client: WebhookClient) -> None:
 
 @pytest.mark.django_db
 def test_record_sent_gives_a_report_without_a_receiver_its_contact(client: WebhookClient) -> None:
-    client.send("webhook-status", {"message_id": 7, "status": "Delivered"})
+    client.webhook({"message_id": 7, "status": "Delivered"}, "status")
     assert Message.objects.get().contact == ""
     Message.objects.record_sent("7", receiver="0400000001")
     assert Message.objects.get().contact == CUSTOMER
@@ -633,20 +633,20 @@ def test_querysets_separate_inbound_and_outbound() -> None:
 @pytest.mark.parametrize(
     ("status", "found"),
     [
-        ("", "pending"),
-        ("unknown", "pending"),
+        ("", "on_the_way"),
+        ("unknown", "on_the_way"),
         ("delivered", "delivered"),
-        *((each.value, "pending") for each in Status if not each.final),
+        *((each.value, "on_the_way") for each in Status if not each.final),
         *((each.value, "undelivered") for each in Status if each.final and each != "delivered"),
     ],
 )
-def test_outbound_message_is_pending_delivered_or_undelivered(status: str, found: str) -> None:
+def test_outbound_message_is_on_the_way_delivered_or_undelivered(status: str, found: str) -> None:
     message = saved(outbound(), status=status)
     saved(inbound(), status=status)
-    for name in ["pending", "delivered", "undelivered"]:
+    for name in ["on_the_way", "delivered", "undelivered"]:
         expected = [message] if name == found else []
         assert list(getattr(Message.objects, name)()) == expected
-    assert message.is_final is (found != "pending")
+    assert message.is_final is (found != "on_the_way")
 
 
 @pytest.mark.django_db
@@ -723,7 +723,7 @@ def test_querysets_can_be_chained() -> None:
     message = saved(inbound())
     saved(outbound())
     assert Message.objects.with_contact("0400000001").inbound().get() == message
-    assert not Message.objects.inbound().pending()
+    assert not Message.objects.inbound().on_the_way()
 
 
 # Handled replies
@@ -1218,7 +1218,7 @@ def test_event_reads_its_payload(body: str, content_type: str, payload: dict[str
 @pytest.mark.django_db
 def test_each_event_of_an_array_has_its_own_payload(client: WebhookClient) -> None:
     sent_ = [reply_payload(message="A", custom_string="7"), reply_payload(message="B")]
-    client.send("webhook-receiver", sent_)
+    client.webhook(sent_, "receive")
     assert [each.payload for each in WebhookEvent.objects.order_by("pk")] == sent_
 
 

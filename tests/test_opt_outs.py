@@ -466,7 +466,7 @@ def test_array_of_opt_outs_and_stops_makes_one_per_contact(client: WebhookClient
         opt_out_payload(contact="+61400000001"),
         reply_payload(_id="1", sender="0400000002", message="stop"),
     ]
-    response = client.send("webhook-receiver", payloads)
+    response = client.webhook(payloads, "receive")
     assert outcomes(response) == [*["stored"] * 3, *["duplicate"] * 3]
     made = OptOut.objects.order_by("contact").values_list("contact", "source")
     assert list(made) == [("+61400000001", "webhook"), ("+61400000002", "reply")]

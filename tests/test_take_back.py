@@ -373,7 +373,7 @@ def test_webhooks_meanwhile_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
                 status_payload(_id=each, status=status, receiver=CONTACT)
                 for each in reversed(ids[start : start + 8])
             ]
-            response = WebhookClient().send("webhook-status", payload)
+            response = WebhookClient().webhook(payload, "status")
             assert response.status_code == 200, response.content
             answers.extend(event["id"] for event in response.json()["events"])
 

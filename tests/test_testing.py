@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core import mail
 from django.db import transaction
 from django.test import Client, TestCase, override_settings
 
@@ -149,7 +150,7 @@ def test_client_sends_changed_keys(client: WebhookClient) -> None:
 def test_client_sends_any_payload(
     payload: Any, content_type: str, body: str, client: WebhookClient
 ) -> None:
-    response = client.send("webhook-status", payload, content_type=content_type)
+    response = client.webhook(payload, "status", content_type=content_type)
     event = WebhookEvent.objects.get()
     assert response.status_code == 400
     assert (event.body, event.content_type) == (body, content_type)
@@ -157,7 +158,7 @@ def test_client_sends_any_payload(
 
 @pytest.mark.django_db
 def test_client_sends_an_array(client: WebhookClient) -> None:
-    response = client.send("webhook-status", [status_payload(), status_payload(_id="2")])
+    response = client.webhook([status_payload(), status_payload(_id="2")], "status")
     assert [event["outcome"] for event in response.json()["events"]] == ["stored", "stored"]
 
 
@@ -306,7 +307,7 @@ def _pretend(settings: Any) -> Iterator[None]:
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("_pretend")
-def test_outbox_has_what_would_be_sent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_outbox_has_what_would_be_sent() -> None:
     first = send("0400 000 001", "Hello", sender="Shop", reference="order-7")
     second = send("+61400000002", "Bye")
 
@@ -320,10 +321,27 @@ def test_outbox_has_what_would_be_sent(capsys: pytest.CaptureFixture[str]) -> No
     )
     assert first.submitted_at is not None, "an ObjectId"
     assert first.cellcast_id != second.cellcast_id
-    assert capsys.readouterr().out.splitlines() == [
-        f"{first.cellcast_id} to +61400000001: Hello",
-        f"{second.cellcast_id} to +61400000002: Bye",
-    ]
+
+
+@pytest.mark.usefixtures("_pretend")
+@pytest.mark.parametrize(
+    ("debug", "in_test", "prints"),
+    [(True, False, True), (True, True, False), (False, False, False)],
+)
+def test_outbox_prints_only_to_a_developer(
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    debug: bool,
+    in_test: bool,
+    prints: bool,
+) -> None:
+    settings.DEBUG = debug
+    if not in_test:
+        monkeypatch.delattr(mail, "outbox")
+    cellcast_id = pretend_to_send("+61400000001", "Hello")
+    printed = f"{cellcast_id} to +61400000001: Hello\n" if prints else ""
+    assert capsys.readouterr().out == printed
 
 
 @pytest.mark.django_db

@@ -24,13 +24,14 @@ from cellcast_django.admin.lists.filters import (
     StatusFilter,
     StopFilter,
     TestFilter,
-    midnight,
 )
 from cellcast_django.admin.lists.read_only import HOMES, is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
+from cellcast_django.days import midnight
 from cellcast_django.desk.page import DeskPage, LinkedCount, url_of_page, views_all_of
-from cellcast_django.desk.to_answer import News, Replies, ToAnswer, Waiting, stop_wish_badge
+from cellcast_django.desk.to_answer import News, ToAnswerPage, stop_wish_badge
+from cellcast_django.desk.waiting import Waiting, WaitingList
 from cellcast_django.handlers.calls import OPT_OUT_SUFFIX, connected_handlers
 from cellcast_django.health import (
     MAX_UNFINISHED,
@@ -63,10 +64,7 @@ MAX_ERRORS = 5  # texts of a handler's errors
 
 LIGHT_TONES = {
     Light.NEVER: Tone.QUIET,
-    Light.RECEIVING: Tone.GOOD,
-    Light.QUIET: Tone.QUIET,
-    Light.TOO_EARLY: Tone.QUIET,
-    Light.SILENT: Tone.WARNING,
+    Light.RECEIVED: Tone.GOOD,
     Light.UNREPORTED: Tone.BAD,
 }
 
@@ -208,7 +206,7 @@ class ToAnswerPart:
     waiting: Waiting
     oldest: datetime | None
     stop_wishes: LinkedCount
-    """The newest 5,000 replies that wait, as far as they may ask for no more messages."""
+    """The replies that wait, as far as they may ask for no more messages."""
     stop_wish: SafeString | str
     """Since when the first of them waits."""
     url: str
@@ -216,17 +214,17 @@ class ToAnswerPart:
 
     @classmethod
     def of(cls, viewer: Viewer) -> "ToAnswerPart | None":
-        if not is_ours(viewer.site, Message) or not ToAnswer(viewer).is_allowed:
+        if not is_ours(viewer.site, Message) or not ToAnswerPage(viewer).is_allowed:
             return None
-        replies = Replies(viewer)
-        wishes = StopWishes.among(replies.shown.unhandled())
+        replies = WaitingList(viewer)
+        wishes = StopWishes.among(replies.rows.unhandled())
         query = urlencode({StopFilter.parameter_name: StopFilter.options[0][0]})
         return cls(
             waiting=replies.count(),
-            oldest=replies.oldest(),
+            oldest=replies.oldest_at,
             stop_wishes=LinkedCount(wishes.count, f"{viewer.url(Message, 'changelist')}?{query}"),
             stop_wish=stop_wish_badge(wishes.oldest_at) if wishes.oldest_at else "",
-            url=ToAnswer.url(viewer),
+            url=ToAnswerPage.url(viewer),
             news_url=News.url(viewer),
         )
 

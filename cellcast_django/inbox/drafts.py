@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db import models
 
+from cellcast_django.contacts import to_contact
 from cellcast_django.fold import Said, Values
 from cellcast_django.models import (
     Direction,
@@ -18,7 +19,6 @@ from cellcast_django.models import (
     OptOutChange,
     StatusChange,
     WebhookEvent,
-    contact_of,
     message_key,
 )
 from cellcast_django.opt_outs import opts_out
@@ -75,7 +75,7 @@ def draft(payload: Payload, arrival: Arrival) -> Draft:
     if isinstance(payload, Invalid):
         error = payload.reason
     else:
-        kind, contact = WebhookEvent.Kind.OPT_OUT, contact_of(payload.number)
+        kind, contact = WebhookEvent.Kind.OPT_OUT, to_contact(payload.number)
     known = {"kind": kind.value, "error": error, "contact": contact, "body": payload.raw}
     return Draft(
         payload=payload,

@@ -4,7 +4,7 @@ The inbox writes these rows, running handlers updates events, and the admin read
 per model; start with ``message``.
 """
 
-from cellcast_django.models.base import MAX_USERNAME_LENGTH, contact_of, username_of
+from cellcast_django.models.base import MAX_USERNAME_LENGTH, username_of
 from cellcast_django.models.claim import Claim
 from cellcast_django.models.command_run import CommandRun
 from cellcast_django.models.message import (
@@ -44,7 +44,6 @@ __all__ = [
     "StatusChange",
     "WebhookEvent",
     "WebhookEventQuerySet",
-    "contact_of",
     "database_alias",
     "error_type",
     "errors_of",

@@ -16,8 +16,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from phonenumbers import PhoneNumber
 
-from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise, text_of
+from cellcast_django.contacts import text_of, to_contact
 from cellcast_django.database.fields import (
     BooleanField,
     CharField,
@@ -31,7 +30,6 @@ from cellcast_django.database.transactions import again_if_refused
 from cellcast_django.fold import Said, State, fold
 from cellcast_django.models.base import (
     FreshQuerySet,
-    contact_of,
     optional_number,
     optional_time,
     optional_username,
@@ -125,7 +123,7 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         """Messages you sent that have a final status other than delivered."""
         return self.outbound().filter(status__in=UNDELIVERED)
 
-    def pending(self) -> Self:
+    def on_the_way(self) -> Self:
         """Messages you sent that have no final status yet."""
         return self.outbound().exclude(status__in=FINAL)
 
@@ -143,7 +141,7 @@ class MessageQuerySet(FreshQuerySet["Message"]):
 
     def with_contact(self, number: str | PhoneNumber) -> Self:
         """Messages from and to one customer, in any spelling of the number."""
-        contact = contact_of(number)
+        contact = to_contact(number)
         return self.filter(contact=contact) if contact else self.none()
 
     def with_reference(self, reference: str) -> Self:
@@ -373,6 +371,7 @@ class Message(models.Model):
     class Meta:
         verbose_name = _("message")
         verbose_name_plural = _("messages")
+        default_permissions = ("view",)
         indexes = [
             # By both, replies without an id are found: each new reply asks for its contact's.
             models.Index(fields=["cellcast_id", "contact"], name="cellcast_message_id"),
@@ -438,15 +437,14 @@ class Message(models.Model):
         outbound = direction == Direction.OUTBOUND
         identity = [cellcast_id] if outbound else [cellcast_id, sender, receiver, body, *media]
         own_number, contact = (sender, receiver) if outbound else (receiver, sender)
-        region = conf.default_region
         return {
             "key": message_key(direction, *identity),
             "direction": direction.value,
             "cellcast_id": cellcast_id,
             "sender": sender,
             "receiver": receiver,
-            "own_number": normalise(own_number, region),
-            "contact": normalise(contact, region),
+            "own_number": to_contact(own_number),
+            "contact": to_contact(contact),
             "body": body,
             "media": list(media),
             "submitted_at": submission_time(cellcast_id) if outbound else None,
@@ -505,7 +503,7 @@ class Message(models.Model):
         if not self.contact:
             return messages.filter(pk=self.pk)
         messages = messages.filter(contact=self.contact).order_by("created_at", "pk")
-        return messages.filter(_may_be_of(contact_of(own_number))) if own_number else messages
+        return messages.filter(_may_be_of(to_contact(own_number))) if own_number else messages
 
     @cached_property
     def in_reply_to(self) -> "Message | None":
@@ -633,6 +631,7 @@ class StatusChange(models.Model):
     class Meta:
         verbose_name = _("status change")
         verbose_name_plural = _("status history")
+        default_permissions = ("view",)
         ordering = ["pk"]
         constraints = [
             models.UniqueConstraint(fields=["message", "status"], name="cellcast_one_row_a_status")

@@ -24,6 +24,7 @@ from phonenumbers import PhoneNumber
 
 from cellcast_django.admin.event_actions import ACTIONS, SkipHandler
 from cellcast_django.desk import activity, setup
+from cellcast_django.desk.models import ToAnswer
 from cellcast_django.diagnostics.test_send import Response
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import MAX_USERNAME_LENGTH, Message, OptOut, WebhookEvent
@@ -180,8 +181,8 @@ def test_customer_is_named_to_whoever_may_see_the_object(auditor: Client, settin
 def test_menu_lists_no_events_for_who_may_view_messages_alone() -> None:
     menu = staff("view_message").get(reverse("admin:index"))
 
-    [section] = menu.context["app_list"]
-    assert [each["model"] for each in section["models"]] == [Message]
+    listed = [each["model"] for section in menu.context["app_list"] for each in section["models"]]
+    assert listed == [Message, ToAnswer]
 
 
 @pytest.mark.parametrize("page", ["admin:index", "admin:cellcast_django_activity"])
@@ -242,7 +243,7 @@ NUMBER, NAME, TEXT, ANSWER = "+61491570156", "Grace Zimmermann", "zebra crossing
 SECRETS = ("491570156", "0491 570 156", "Zimmermann", "zebra", "quokka")
 
 
-def send_to_nobody(receiver: str, body: str, sender: str) -> str:
+def send_to_nobody(receiver: str, body: str, sender: str, *, reference: str) -> str:
     if Message.objects.outbound().exists():
         raise ValueError(f"{receiver}: {body}")
     return "66b5b93b1e2c012dfe964009"
@@ -268,7 +269,7 @@ def site_in_trouble(connect: Connect, settings: Any, monkeypatch: pytest.MonkeyP
         client.reply(sender=NUMBER, message=f"{TEXT} {number}")
     client.opt_out(contact="+61491570157")
     for _ in range(2):
-        client.send("webhook-receiver", f"{{{NUMBER} {TEXT}".encode())
+        client.webhook(f"{{{NUMBER} {TEXT}".encode(), "receive")
 
 
 def pages() -> Iterator[tuple[ModelAdmin[Any], str, str]]:
@@ -305,7 +306,7 @@ def forms(model_admin: ModelAdmin[Any], name: str, user: Any) -> Iterator[dict[s
     }
     if not name.endswith("_changelist"):
         yield form
-        yield form | {"delete_tests": "yes"}
+        yield form | {"delete_tests": "yes", "text": f"{ANSWER}?"}
         return
     request = RequestFactory().get("/")
     request.user = user
@@ -341,7 +342,7 @@ def test_no_page_or_action_writes_number_name_or_text_into_a_log(
     assert [each for each in entries + records for secret in SECRETS if secret in each] == []
 
 
-def send_with(receiver: str, body: str, sender: str) -> str:
+def send_with(receiver: str, body: str, sender: str, *, reference: str) -> str:
     return "1"
 
 

@@ -13,6 +13,7 @@ from django.contrib import admin
 from django.contrib.auth.models import Group
 
 import cellcast_django
+from cellcast_django.desk.models import ToAnswer
 from tests.pages import blocks, table
 
 PACKAGE = Path(cellcast_django.__file__).parent
@@ -31,7 +32,7 @@ def test_admin_page_code_grants_the_permissions_it_names(monkeypatch: pytest.Mon
     namespace["let_support_read_and_repair"]()
     assert namespace["folded"]("Chloé LEE") == "chloe lee"
     assert Group.objects.get(name="Support").permissions.count() == 5
-    models = set(apps.get_app_config("cellcast_django").get_models())
+    models = set(apps.get_app_config("cellcast_django").get_models()) | {ToAnswer}
     assert set(namespace["site"]._registry) == models & set(admin.site._registry)
 
 

@@ -24,16 +24,16 @@ FORM = "form[@id='cellcast-new']"
 sent: list[tuple[str, str, str]] = []
 
 
-def send(receiver: str, body: str, sender: str) -> str:
+def send(receiver: str, body: str, sender: str, *, reference: str) -> str:
     sent.append((receiver, body, sender))
     return f"new-{len(sent)}"
 
 
-def broken(*arguments: str) -> str:
+def broken(*arguments: str, reference: str) -> str:
     raise ConnectionError
 
 
-def not_sent(*arguments: str) -> str:
+def not_sent(*arguments: str, reference: str) -> str:
     raise NotSentError("Your balance is too low.")
 
 
@@ -65,7 +65,8 @@ def levels(response: Any) -> list[str]:
 
 
 def is_at(response: Any, *place: Any) -> bool:
-    return bool(response.redirect_chain and response.redirect_chain[-1][0] == url_of(*place))
+    addresses = [url.partition("#")[0] for url, _status in response.redirect_chain]
+    return addresses[-1:] == [url_of(*place)]
 
 
 def values_of(response: Any) -> tuple[str, str]:

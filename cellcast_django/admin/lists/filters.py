@@ -1,24 +1,23 @@
 """Filters of the lists, and the days and numbers that other pages are narrowed to as well."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Min, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.dateparse import parse_date
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.display.badges import EVENT_STATES
-from cellcast_django.admin.display.texts import isolated, readable_number
+from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.search import narrow_to_any
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
-from cellcast_django.contacts import is_phone_number
+from cellcast_django.contacts import is_phone_number, to_contact
+from cellcast_django.days import between, day_of, midnight
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.handlers.calls import connected_handlers
 from cellcast_django.health import held_up, silent_lately, wishes_to_stop
@@ -26,7 +25,6 @@ from cellcast_django.models import (
     Direction,
     Message,
     WebhookEvent,
-    contact_of,
 )
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
@@ -158,7 +156,7 @@ class StopFilter(ChoiceFilter):
     title = _("wish to stop")
     parameter_name = "stop"
     hidden_among = Direction.OUTBOUND
-    options = [("possibly", _("possibly (latest 5,000 new replies)"))]
+    options = [("possibly", _("possibly"))]
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
         return rows.filter(pk__in=[wish.pk for wish in wishes_to_stop(rows.unhandled())])
@@ -191,7 +189,7 @@ class OwnNumberFilter(ChoiceFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         viewer = Viewer(model_admin.admin_site, request)
         numbers = own_numbers(viewer.rows(Message)) if viewer.may_view(Message) else []
-        return [(number, isolated(readable_number(number))) for number in numbers]
+        return [(number, readable_number(number)) for number in numbers]
 
 
 def own_numbers(messages: Any) -> list[str]:
@@ -209,7 +207,7 @@ def own_numbers(messages: Any) -> list[str]:
 
 def configured_own_numbers() -> list[str]:
     """Return ``CELLCAST_OWN_NUMBERS`` as the column ``own_number`` holds them, each once."""
-    return list(dict.fromkeys(filter(None, map(contact_of, conf.own_numbers))))
+    return list(dict.fromkeys(filter(None, map(to_contact, conf.own_numbers))))
 
 
 def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
@@ -217,11 +215,6 @@ def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
     rows = messages.order_by("-created_at").values("created_at")[:count]
     start: datetime | None = rows.aggregate(start=Min("created_at"))["start"]
     return messages if start is None else messages.filter(created_at__gte=start)
-
-
-def midnight(day: date) -> datetime:
-    """Return the start of a day in the current time zone."""
-    return timezone.make_aware(datetime.combine(day, time.min))
 
 
 ON_THE_WAY_DAYS = 3  # with today; a later report is unlikely
@@ -280,25 +273,8 @@ class PeriodFilter(admin.ListFilter):
 
 def range_of(query: Mapping[str, str]) -> tuple[date | None, date | None]:
     """Return the first and the last day that a query string names, in this order."""
-    first, last = (_day_of(query.get(name, "")) for name in PeriodFilter.RANGE)
+    first, last = (day_of(query.get(name, "")) for name in PeriodFilter.RANGE)
     return (last, first) if first and last and first > last else (first, last)
-
-
-def between(rows: Any, field: str, first: date | None, last: date | None) -> Any:
-    """Narrow to the rows with a time on these days, both included; either may be missing."""
-    if first:
-        rows = rows.filter(**{f"{field}__gte": midnight(first)})
-    if last:
-        rows = rows.filter(**{f"{field}__lt": midnight(last + timedelta(days=1))})
-    return rows
-
-
-def _day_of(word: str) -> date | None:
-    """Return the day named in the query string, such as ``2026-11-26``, of this century."""
-    with suppress(ValueError):
-        day = parse_date(word)
-        return day if day and 2000 <= day.year < 2100 else None
-    return None
 
 
 class CreatedFilter(PeriodFilter):
