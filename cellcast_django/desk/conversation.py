@@ -30,8 +30,8 @@ from cellcast_django.admin.display.texts import (
     number_html,
     own_number_html,
 )
-from cellcast_django.admin.lists.filters import configured_own_numbers, own_numbers
 from cellcast_django.admin.lists.paging import is_key, older_than
+from cellcast_django.admin.own_numbers import configured_own_numbers, own_numbers
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.desk.answering import (
@@ -283,7 +283,7 @@ class Conversation:
         if not self.message.contact or not self.viewer.may_view(OptOut):
             return []
         opt_outs = self.viewer.rows(OptOut).filter(contact=self.message.contact)
-        changes = OptOutChange.objects.filter(opt_out__in=opt_outs).order_by("-pk")
+        changes = OptOutChange.objects.fresh().filter(opt_out__in=opt_outs).order_by("-pk")
         if start is not None:
             changes = changes.filter(at__gte=start)
         if end is not None:
@@ -365,7 +365,7 @@ class Answering(Sending):
         self.viewer.log(self.conversation.message, sentence)
 
     def has_sent(self, sent: Message) -> None:
-        self.viewer.log(sent, "Sent it from the conversation.")
+        self.viewer.log(sent, "Sent an answer.")
         answered = self.form.get("answers", "")
         replies = self.conversation.messages.inbound()
         if is_key(answered) and replies.filter(pk=int(answered)).exists():
