@@ -29,7 +29,6 @@ pytest_plugins = [
     "tests.disk",
     "tests.handlers",
     "tests.scripted_server",
-    "tests.ways",
 ]
 
 settings.register_profile(

@@ -475,15 +475,6 @@ def test_page_carries_no_inline_script_or_style(admin_client: Client) -> None:
     assert not re.search(r"<style|\sstyle=|<script(?![^>]*\ssrc=)|\son\w+=|javascript:", page)
 
 
-@pytest.mark.usefixtures("unnamed_database")
-def test_pages_open_on_an_unknown_database_vendor(
-    admin_client: Client, client: WebhookClient
-) -> None:
-    client.status()
-    assert admin_client.get(reverse(OVERVIEW)).status_code == 200
-    assert admin_client.get(reverse("admin:cellcast_django_figures")).status_code == 200
-
-
 # Other sites
 
 everything = admin.AdminSite("everything")
