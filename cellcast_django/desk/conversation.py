@@ -20,7 +20,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from cellcast_django.admin.contacts import Customer, Named, customers, references_of
+from cellcast_django.admin.contacts import Customer, Named
 from cellcast_django.admin.display.badges import although_opted_out_badge, status_badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
@@ -30,8 +30,8 @@ from cellcast_django.admin.display.texts import (
     number_html,
     own_number_html,
 )
-from cellcast_django.admin.lists.filters import configured_own_numbers, own_numbers
 from cellcast_django.admin.lists.paging import is_key, older_than
+from cellcast_django.admin.own_numbers import configured_own_numbers, own_numbers
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.desk.answering import (
@@ -187,7 +187,7 @@ class Conversation:
     @cached_property
     def known(self) -> dict[str, Customer]:
         """Whoever the page names."""
-        return customers([self.message.contact, *self.marked.values()])
+        return self.viewer.directory.customers([self.message.contact, *self.marked.values()])
 
     @property
     def customer(self) -> Customer:
@@ -266,7 +266,7 @@ class Conversation:
         return self.written_to if is_own_number(self.written_to) else ""
 
     def _bubbles(self, messages: Sequence[Any], current: Message | None = None) -> list[Bubble]:
-        references = references_of(self.viewer, (each.reference for each in messages))
+        references = self.viewer.directory.references(each.reference for each in messages)
         return [
             Bubble(
                 message=message,
@@ -283,7 +283,7 @@ class Conversation:
         if not self.message.contact or not self.viewer.may_view(OptOut):
             return []
         opt_outs = self.viewer.rows(OptOut).filter(contact=self.message.contact)
-        changes = OptOutChange.objects.filter(opt_out__in=opt_outs).order_by("-pk")
+        changes = OptOutChange.objects.fresh().filter(opt_out__in=opt_outs).order_by("-pk")
         if start is not None:
             changes = changes.filter(at__gte=start)
         if end is not None:
@@ -365,7 +365,7 @@ class Answering(Sending):
         self.viewer.log(self.conversation.message, sentence)
 
     def has_sent(self, sent: Message) -> None:
-        self.viewer.log(sent, "Sent it from the conversation.")
+        self.viewer.log(sent, "Sent an answer.")
         answered = self.form.get("answers", "")
         replies = self.conversation.messages.inbound()
         if is_key(answered) and replies.filter(pk=int(answered)).exists():

@@ -11,9 +11,9 @@ from django.contrib import messages as notices
 from django.http import HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _, gettext_lazy
 
-from cellcast_django.admin.contacts import Customer, contacts_named, customers
+from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.lists.filters import configured_own_numbers, own_numbers
+from cellcast_django.admin.own_numbers import configured_own_numbers, own_numbers
 from cellcast_django.conf import conf
 from cellcast_django.contacts import to_contact
 from cellcast_django.desk.answering import Notice, Sending, TextForm, can_send_to, draft_key
@@ -70,7 +70,7 @@ class Beginning(Sending):
         return found
 
     def has_sent(self, sent: Message) -> None:
-        self.viewer.log(sent, "Began a conversation with it.")
+        self.viewer.log(sent, "Wrote first.")
 
     def log_loss(self, sentence: str) -> None:
         self.viewer.log_list(Message, sentence)
@@ -125,8 +125,9 @@ class NewConversation(DeskPage):
         """Return whom words may mean that are no number, for those who may view messages."""
         if can_send_to(to_contact(words)) or not self.viewer.may_view(Message):
             return []
-        contacts, _has_more = contacts_named(words)
-        found = customers(contact for contact in contacts[:MAX_FOUND] if can_send_to(contact))
+        directory = self.viewer.directory
+        contacts, _has_more = directory.search(words)
+        found = directory.customers(filter(can_send_to, contacts[:MAX_FOUND]))
         return sorted(found.values(), key=lambda each: each.name)
 
     def chosen(self, found: Sequence[Customer]) -> Customer | None:

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from cellcast_django.contacts import to_contact
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.inbox.drafts import message_values
+from cellcast_django.inbox.drafts import key_of
 from cellcast_django.inbox.same_message import LATEST, match
 from cellcast_django.models import (
     OptOutChange,
@@ -110,7 +110,7 @@ class Lists:
         report = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))[0]
         if not isinstance(report, StatusReport):
             return False
-        key, claimed = message_values(report)["key"], to_contact(report.receiver)
+        key, claimed = key_of(report), to_contact(report.receiver)
         receivers = self.receivers.get(key, set())
         is_listed = claimed in receivers or bool(receivers and not claimed)
         return is_listed and (report.status not in FINAL or (key, report.status) in self.statuses)

@@ -4,6 +4,7 @@ A webhook is stored and its handlers are called before the client's method retur
 test's own transaction. What would be sent to Cellcast is in ``self.client.sent``.
 """
 
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from io import StringIO
@@ -11,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.test import SimpleTestCase, TestCase, override_settings
 from django.urls import reverse
@@ -22,7 +24,7 @@ from cellcast_django.sending import NotSentError, OptedOutError
 from cellcast_django.testing import WebhookClient, fail_next, mms_payload, reset
 from example_project.appointments.answers import read_answer
 from example_project.appointments.models import Answer, Appointment
-from example_project.appointments.names import links_of, names_of, numbers_of
+from example_project.appointments.names import Customers
 from example_project.appointments.reminders import remind
 
 CUSTOMER = "+61491570006"
@@ -109,14 +111,14 @@ class NamesTests(TestCase):
         make_appointment(customer_name="Anna Ng", starts_at=timezone.now() + 2 * TOMORROW)
         latest = Appointment.objects.get(customer_name="Ben Ng")
 
-        found = names_of([CUSTOMER, "+61491570157"])
+        found = Customers().names([CUSTOMER, "+61491570157"])
 
         self.assertEqual(found, {CUSTOMER: ("Anna Ng / Ben Ng", latest.get_admin_url())})
 
     def test_references_lead_to_their_appointments(self) -> None:
         appointment = make_appointment()
 
-        found = links_of([appointment.reference, "appointment-0", "order-1", "x"])
+        found = Customers().references([appointment.reference, "appointment-0", "order-1", "x"])
 
         expected = {appointment.reference: (str(appointment), appointment.get_admin_url())}
         self.assertEqual(found, expected)
@@ -136,24 +138,24 @@ class NamesTests(TestCase):
         make_appointment(customer_name="Mrs Kim Lee")
         make_appointment(customer_name="Mrs Kim Lee", starts_at=timezone.now() + 2 * TOMORROW)
 
-        self.assertEqual(list(numbers_of("kim")), [CUSTOMER])
-        self.assertEqual(list(numbers_of("jo")), [])
+        self.assertEqual(list(Customers().search("kim")), [CUSTOMER])
+        self.assertEqual(list(Customers().search("jo")), [])
 
     def test_number_is_found_by_words_in_any_order(self) -> None:
         make_appointment(customer_name="Mrs Chloé Grace Lee")
 
         for words in ("Mrs Lee", "lee grace", "grace  lee", "chloe", "CHLOÉ", "Chloe\u0301"):
             with self.subTest(words):
-                self.assertEqual(list(numbers_of(words)), [CUSTOMER])
-        self.assertEqual(list(numbers_of("Lee Kim")), [])
+                self.assertEqual(list(Customers().search(words)), [CUSTOMER])
+        self.assertEqual(list(Customers().search("Lee Kim")), [])
 
     def test_renamed_customer_is_found_by_the_new_name(self) -> None:
         appointment = make_appointment(customer_name="Kim")
         appointment.customer_name = "Zoë"
         appointment.save(update_fields=["customer_name"])
 
-        self.assertEqual(list(numbers_of("zoe")), [CUSTOMER])
-        self.assertEqual(list(numbers_of("kim")), [])
+        self.assertEqual(list(Customers().search("zoe")), [CUSTOMER])
+        self.assertEqual(list(Customers().search("kim")), [])
 
 
 class ReplyTests(WebhookTestCase):
@@ -290,6 +292,21 @@ class ReminderTests(WebhookTestCase):
         self.assertEqual(reminder_of(self.appointment).body, sent.body)
         self.appointment.refresh_from_db()
         self.assertEqual(self.appointment.reminder, Reminder.SENT)
+
+    def test_reminder_goes_out_from_a_number_that_can_be_answered(self) -> None:
+        remind(self.appointment)
+
+        self.assertEqual(self.client.sent[0].sender, "")
+
+    def test_number_may_be_typed_in_any_spelling(self) -> None:
+        appointment = make_appointment(phone_number="0491 570 006")
+
+        self.assertEqual(appointment.phone_number, CUSTOMER)
+        for typed, is_valid in (("(04) 9157 0006", True), ("Kim", False), ("12", False)):
+            with self.subTest(typed):
+                appointment.phone_number = typed
+                with nullcontext() if is_valid else self.assertRaises(ValidationError):
+                    appointment.full_clean()
 
     def test_refused_reminder_can_be_sent_again(self) -> None:
         fail_next(NotSentError("Your balance is too low."))

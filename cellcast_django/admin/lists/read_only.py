@@ -11,7 +11,9 @@ from django.db.models import DateTimeField, ForeignKey, Model, QuerySet
 from django.forms import Media
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
+from django.utils.text import capfirst
 
+from cellcast_django.admin.contacts import directory_of
 from cellcast_django.admin.display.texts import exact_seconds
 from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.lists.paging import CappedChangeList, CappedPaginator
@@ -122,6 +124,13 @@ class ReadOnlyAdmin(ModelAdmin):
         own = super().get_list_filter(request)
         return [*own, *extension_of(self.admin_site).filters(self.model)]
 
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Call the list what it holds: nobody is to select something in it."""
+        title = {"title": capfirst(self.opts.verbose_name_plural)}
+        return super().changelist_view(request, title | (extra_context or {}))
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return CappedChangeList
 
@@ -153,7 +162,8 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def search(self, request: HttpRequest) -> Search:
         """Return what finds this person's rows."""
-        return self.search_type(self.get_queryset(request), self.paginator.MAX_COUNT)
+        rows, directory = self.get_queryset(request), directory_of(request)
+        return self.search_type(rows, self.paginator.MAX_COUNT, directory)
 
     # The page of a row
 
@@ -185,7 +195,10 @@ class ReadOnlyAdmin(ModelAdmin):
         form_url: str = "",
         obj: Model | None = None,
     ) -> HttpResponse:
-        context |= self.details(Viewer(self.admin_site, request), obj)
+        viewer = Viewer(self.admin_site, request)
+        # What was done to a row is for those who look after the app, not after its customers.
+        shows_history = viewer.may_view(WebhookEvent) or viewer.may("view_activity")
+        context |= {"shows_history": shows_history} | self.details(viewer, obj)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
