@@ -36,7 +36,7 @@ from cellcast_django import handlers, opt_outs, receiving
 from cellcast_django.admin.event_actions import Dismiss, UndoDismissal
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
 from cellcast_django.recovery import recover
-from cellcast_django.retention import Selection, prune, take_back
+from cellcast_django.retention import Selection, prune
 from cellcast_django.signals import (
     GiveUp,
     RetryLater,
@@ -46,6 +46,7 @@ from cellcast_django.signals import (
     opt_out_received,
     status_changed,
 )
+from cellcast_django.taken_back import take_back
 from cellcast_django.tasks import run_handlers
 from cellcast_django.testing import WebhookClient, authorization
 from cellcast_django.verifying import find_broken

@@ -14,7 +14,8 @@ from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.payloads import Endpoint, Listed, Reply
 from cellcast_django.receiving import receive
-from cellcast_django.retention import Selection, prune, take_back
+from cellcast_django.retention import Selection, prune
+from cellcast_django.taken_back import take_back
 from cellcast_django.testing import WebhookClient
 from tests.interleaving import Race, Request, in_every_order, needs_server
 
