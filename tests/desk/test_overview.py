@@ -215,7 +215,7 @@ def test_failing_handlers_have_counts_and_links(reader: Client) -> None:
 def test_reports_that_wait_for_a_worker_are_not_failing(
     operator: Client, client: WebhookClient, connect: Connect, settings: Any
 ) -> None:
-    settings.CELLCAST_RUN_HANDLERS = "task"
+    settings.CELLCAST_RUN_HANDLERS = "default"
     worker_less = f"{tasks_package().__name__}.backends.dummy.DummyBackend"
     settings.TASKS = {"default": {"BACKEND": worker_less}}
     connect(status_changed, Calls("log"))
