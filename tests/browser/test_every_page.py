@@ -121,7 +121,9 @@ SIGHTS = {
     "messages": Sight(lambda: url_of("message")),
     "messages, found": Sight(lambda: url_of("message", q="window")),
     "messages, of one customer": Sight(
-        lambda: url_of("message", customer_of=Message.objects.filter(contact=WRITER).latest("pk").pk)
+        lambda: url_of(
+            "message", customer_of=Message.objects.filter(contact=WRITER).latest("pk").pk
+        )
     ),
     "messages, nothing found": Sight(lambda: url_of("message", q="nobody wrote this")),
     "messages, more than are counted": Sight(lambda: url_of("message", p=10), is_capped=True),
