@@ -373,20 +373,6 @@ def test_overview_warns_about_overdue_events(reader: Client, noon: datetime) -> 
     assert "2 d" in words(only(html_of(reader), "p[@id='cellcast-overdue']"))
 
 
-# Wishes to stop
-
-
-def test_overview_shows_wishes_to_stop_and_leads_to_them(reader: Client) -> None:
-    assert "cellcast-stop-wishes" not in html_of(reader)
-    wish = MessageFactory.create(inbound=True, body="please do not text me any more, stop it")
-    MessageFactory.create(inbound=True, body="See you at nine")
-    wishes = reader.get(reverse(OVERVIEW)).context["page"].to_answer.stop_wishes
-    assert wishes.count == 1
-    rows = reader.get(wishes.url).context["cl"].result_list
-    assert [row.pk for row in rows] == [wish.pk]
-    assert 'id="cellcast-stop-wishes"' in html_of(reader)
-
-
 # What was sent to people who had opted out
 
 
