@@ -313,6 +313,18 @@ def test_notice_says_what_became_of_it(
         assert order.notice_at is not None
 
 
+@pytest.mark.parametrize("failure", FAILURES)
+def test_front_page_phones_whoever_has_opted_out(shop: SimpleNamespace, failure: str) -> None:
+    order = MagicMock(phone=TYPED, code="order 7")
+    names: dict[str, Any] = {"__name__": "shop.orders"}
+    blocks("docs/index.md", "python")[0].run(names)
+    fail(FAILURES[failure])
+    with suppress(NotSentError, ApiError):
+        names["ask"](order)
+    assert order.mark_for_a_call.called == (failure == "opted out")
+    assert [each.reference for each in sent] == ["order 7"] * (failure == "sent")
+
+
 def test_report_that_comes_first_marks_the_notice_later(
     shop: SimpleNamespace, cellcast: WebhookClient, settings: Any
 ) -> None:
