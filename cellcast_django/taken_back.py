@@ -174,6 +174,8 @@ class _Rest:
             columns["created_at"] = min(filter(None, times), default=message.created_at)
         pairs = zip(self.history, changes, strict=False)
         same = len(list(takewhile(lambda pair: _content(pair[0]) == _content(pair[1]), pairs)))
+        for before, after in zip(self.history[same:], changes[same:], strict=False):
+            after.pk = before.pk
         old += self.history[same:]
         new += changes[same:]
         return list(message.take(columns))
@@ -252,7 +254,6 @@ def _end_opt_outs(using: str, events: list[int], taken: set[int], note: str) -> 
 class Effects:
     """What events have done that ``take_back`` does not undo, or not by itself."""
 
-    events: int = 0
     handlers: set[str] = field(default_factory=set)
     """The names of the handlers that had been told of them."""
     opt_outs: int = 0
@@ -260,12 +261,11 @@ class Effects:
 
 
 def effects_of(events: Iterable[int]) -> Effects:
-    """Return how many of these events are there, and what they have done."""
+    """Return what these events have done."""
     found = Effects()
     for some in _slices(sorted(events), BATCH_SIZE):
         rows = WebhookEvent.objects.fresh().filter(pk__in=some)
         for results in rows.values_list("handler_results", flat=True):
-            found.events += 1
             told = (name for name, each in results.items() if not each.get("skipped"))
             found.handlers.update(told)
         begun = OptOutChange.objects.fresh().filter(event__in=some)

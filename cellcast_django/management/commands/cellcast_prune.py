@@ -102,7 +102,7 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         """Prune, and print what was done. Raises ``CommandError`` if an erasure is incomplete."""
         if options["event"] or options["events_from"] is not None:
-            self._take_back(find_events(options), options)
+            self._take_back(*find_events(options), options)
         else:
             self._prune(find_selection(options), options)
 
@@ -135,9 +135,9 @@ class Command(BaseCommand):
                 "once that is settled."
             )
 
-    def _take_back(self, events: list[int], options: dict[str, Any]) -> None:
+    def _take_back(self, events: set[int], gone: int, options: dict[str, Any]) -> None:
         effects = effects_of(events)
-        pruned, total = Pruned(events=effects.events), effects.events
+        pruned, total = Pruned(), len(events)
         if not options["dry_run"]:
             with ProgressLine(self.stdout, options["verbosity"]) as line:
                 pruned = take_back(
@@ -147,7 +147,7 @@ class Command(BaseCommand):
                 )
         what = plural(total, "event") if options["dry_run"] else rows_of(pruned)
         self._say("taken back", what, options)
-        if gone := len(events) - total:
+        if gone:
             self.stdout.write(f"{plural(gone, 'event')} of the list had gone before.")
         if effects.handlers:
             names = ", ".join(map(printable, sorted(effects.handlers)))
@@ -165,8 +165,8 @@ class Command(BaseCommand):
         self.stdout.write(self.style.SUCCESS(f"{words}: {what}."))
 
 
-def find_events(options: dict[str, Any]) -> list[int]:
-    """Return the events to take back. Raises ``CommandError`` unless all of them can be."""
+def find_events(options: dict[str, Any]) -> tuple[set[int], int]:
+    """Return the events to take back, and how many are not there. Raises ``CommandError``."""
     others = ("contact", "older_than", "redact", "opt_outs", "include_failed")
     if given := [name for name in others if options[name] not in (None, False)]:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -174,10 +174,10 @@ def find_events(options: dict[str, Any]) -> list[int]:
     named = set(options["event"])
     if options["events_from"] is not None:
         named |= read_events(options["events_from"])
-    events = sorted(named)
-    if not keys_among(WebhookEvent.objects.fresh(), events):
+    events = keys_among(WebhookEvent.objects.fresh(), named)
+    if not events:
         raise CommandError("None of these events is there. Nothing was done.")
-    return events
+    return events, len(named) - len(events)
 
 
 def read_events(name: str) -> set[int]:
@@ -187,18 +187,21 @@ def read_events(name: str) -> set[int]:
             first = [row[0].strip() for row in csv.reader(file) if row and row[0].strip()]
         if first[:1] == ["id"]:
             del first[0]
-        events = {int(key) for key in first}
+        if not all(key.isascii() and key.isdecimal() for key in first):
+            raise ValueError
     except OSError as error:
         raise CommandError(f"--events-from: {error.strerror}.") from None
     except (ValueError, csv.Error):
         raise CommandError("--events-from: not a list with an id in each line.") from None
-    if not events:
+    if not first:
         raise CommandError("--events-from: the file names no event.")
-    return events
+    return set(map(int, first))
 
 
 def find_selection(options: dict[str, Any]) -> Selection:
     """Return what the options select. Raises ``CommandError`` if they make no sense."""
+    if options["end_opt_outs"] is not None:
+        raise CommandError("--end-opt-outs needs --event or --events-from.")
     older_than: timedelta | None = options["older_than"]
     try:
         return Selection(
