@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
 from django.db import connection
 from django.db.models import QuerySet
@@ -22,7 +22,7 @@ from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventA
 from cellcast_django.admin.lists.paging import older_than
 from cellcast_django.admin.page import MAX_SECONDS
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.desk import marking, to_answer, waiting
+from cellcast_django.desk import handling, marking, to_answer, waiting
 from cellcast_django.desk.admin import register as give_desk_to
 from cellcast_django.desk.conversation import newer_than
 from cellcast_django.desk.to_answer import WaitingPage
@@ -323,6 +323,45 @@ def test_page_can_be_filtered_by_days(reader: Client) -> None:
     assert rows(reader, **{"from": "yesterday"}) == ["the 24th", "the 22th"]
 
 
+def test_front_page_leads_to_the_page_for_who_may_view_messages(reader: Client) -> None:
+    door = reverse("admin:cellcast_desk_toanswer_changelist")
+    index = reverse("admin:index")
+
+    assert door in addresses(reader.get(index).text)
+    assert reader.get(door)["Location"] == url_of("message", "to_answer")
+    other = staff("view_webhookevent")
+    assert door not in addresses(other.get(index).text)
+    assert other.get(door).status_code == 403
+    assert not Permission.objects.filter(content_type__app_label="cellcast_desk").exists()
+
+
+@pytest.mark.parametrize(
+    ("permissions", "names"),
+    [
+        (("view_message",), {"to_answer", "overview", "figures"}),
+        (("view_message", "write_message"), {"to_answer", "new", "overview", "figures"}),
+        (("write_message",), {"new"}),
+        (("view_webhookevent", "view_activity"), {"overview", "activity"}),
+    ],
+)
+def test_tabs_lead_to_what_the_person_may_open_and_mark_the_present_page(
+    settings: Any, permissions: tuple[str, ...], names: set[str]
+) -> None:
+    settings.CELLCAST_SEND_WITH = "cellcast_django.testing.pretend_to_send"
+    person = staff(*permissions)
+    ask(5, "Hello?")
+    below = {"to_answer": "message_", "new": "message_"}
+    urls = {name: reverse(f"admin:cellcast_django_{below.get(name, '')}{name}") for name in names}
+
+    for url in urls.values():
+        page = person.get(url).text
+        tabs = every(page, "nav[@class='cellcast-tabs']//a")
+        assert {tab.get("href") for tab in tabs} == set(urls.values())
+        assert [tab.get("href") for tab in tabs if tab.get("aria-current")] == [url]
+        counts = every(page, "span[@class='cellcast-count']")
+        assert [words(count) for count in counts] == (["1"] if "to_answer" in names else [])
+
+
 def test_page_requires_permission_to_view_messages() -> None:
     for page in ("to_answer", "news"):
         assert staff("view_webhookevent").get(url_of("message", page)).status_code == 403
@@ -355,6 +394,75 @@ def test_message_list_marks_new_and_done_replies(reader: Client, receptionist: C
     assert "handled" not in {name for spec in sent for name in spec.expected_parameters()}
 
 
+def test_customers_who_may_want_to_stop_can_be_listed(reader: Client) -> None:
+    ask(20, "Hello?", OTHER)
+    ask(10, "Please stop texting me")
+    ask(5, "And my tooth hurts")
+    ask(3, "no more texts!", THIRD)
+    opt_out(THIRD)
+    page = reader.get(url_of("message", "to_answer"))
+    chip = only(page.text, "nav[@class='cellcast-tabs']//span[@data-count]")
+    assert chip.get("data-count") == "1"
+    [url] = [each for each in addresses(page.text) if "stop=1" in each]
+
+    page = reader.get(url)
+
+    [row] = page.context["page"].list.rows
+    assert (row.reply.contact, "badge" in row.stop_wish) == (CUSTOMER, True)
+    assert only(page.text, "input[@name='stop']").get("checked") is not None
+
+
+def test_customer_who_has_opted_out_waits_with_a_badge_and_without_a_form(
+    settings: Any,
+) -> None:
+    settings.CELLCAST_SEND_WITH = "cellcast_django.testing.pretend_to_send"
+    person = staff("view_message", "answer_message", "view_optout", "add_optout")
+    opt_out(CUSTOMER)
+    reply = ask(5, "I changed my mind, and my tooth hurts")
+
+    page = page_of(person, "message", "to_answer")
+
+    row = only(page, f"tr[@id='cellcast-waiting-{reply.pk}']")
+    assert "opted out" in words(row)
+    assert not every(row, "a[@data-opt-out]")
+    conversation = page_of(person, "message", "conversation", reply.pk)
+    assert not every(conversation, "form[@class='cellcast-answer']")
+    assert every(conversation, "p[@class='cellcast-warning']")
+
+
+def test_opting_out_returns_to_the_place_in_the_list() -> None:
+    person = staff("view_message", "view_optout", "add_optout", "handle_message")
+    ask(20, "one")
+    ask(10, "two", OTHER)
+    following = ask(30, "three", THIRD)
+    page = page_of(person, "message", "to_answer", order="longest", q="0400 000 001")
+    [url] = [each for each in addresses(page) if "/optout/add/" in each and "back=" in each]
+    form = only(person.get(url).text, "form[@id='optout_form']")
+
+    response: Any = person.post(url, hidden_fields(form) | {"number": CUSTOMER, "reason": "asked"})
+
+    assert response.url == url_of("message", "to_answer", order="longest", q="0400 000 001")
+    url = url.replace("q=0400+000+001", "").replace(CUSTOMER, OTHER)
+    other = Message.objects.get(contact=OTHER)
+    url = f"{reverse('admin:cellcast_django_optout_add')}?message={other.pk}&back=to_answer"
+    response = person.post(url, {"number": OTHER, "reason": "asked"})
+    assert response.url == f"{url_of('message', 'to_answer')}#cellcast-waiting-{following.pk}"
+
+
+def test_row_names_your_number_only_if_theirs_were_written_to_several(
+    reader: Client, settings: Any
+) -> None:
+    ours, theirs = "+61480000001", "+61480000002"
+    settings.CELLCAST_OWN_NUMBERS = [ours, theirs]
+    ask(20, "one", receiver=ours)
+    ask(10, "two", receiver=theirs)
+    ask(5, "three", OTHER, receiver=ours)
+
+    form = only(page_of(reader, "message", "to_answer"), "form[@class='cellcast-waiting']")
+
+    assert words(form).count("to 0480") == 1
+
+
 # Done
 
 
@@ -381,9 +489,11 @@ def test_done_keeps_a_colleagues_mark(receptionist: Client) -> None:
     done_in_row(colleague, reply)
     before = Message.objects.values("handled_at", "handled_by").get()
 
-    done_in_row(receptionist, reply)
+    response = done_in_row(receptionist, reply, follow=True)
 
     assert Message.objects.values("handled_at", "handled_by").get() == before
+    told = receptionist.get(response["Location"]).context["messages"]
+    assert [before["handled_by"] in str(message) for message in told] == [True]
 
 
 @pytest.mark.parametrize("back", ["", "conversation"])
@@ -619,6 +729,26 @@ def test_undo_leaves_customers_answered_since(receptionist: Client) -> None:
     assert list(Message.objects.unhandled()) == [other]
 
 
+def test_undo_says_what_it_left(receptionist: Client) -> None:
+    answered, other = ask(20, "one"), ask(10, "two", OTHER)
+    page = receptionist.get(done(receptionist, answered, other)["Location"]).text
+    Message.objects.record_sent("an answer", receiver=CUSTOMER)
+
+    assert levels(undo(receptionist, page)) == ["success", "warning"]
+
+
+def test_undo_says_whose_it_is(receptionist: Client) -> None:
+    reply, following = ask(20, "one"), ask(30, "two", OTHER)
+
+    response = done_in_row(receptionist, reply, back="next")
+
+    page = receptionist.get(response["Location"])
+    assert page.context["page"].customer.contact == OTHER
+    assert "0400 000 001" in words(only(page.text, "form[@class='cellcast-undo']"))
+    undo(receptionist, page.text)
+    assert set(Message.objects.unhandled()) == {reply, following}
+
+
 def test_undo_leaves_what_an_earlier_click_has_marked(receptionist: Client) -> None:
     """The page may be an old one, by the browser's Back."""
     earlier, reply = ask(20, "one"), ask(10, "two", OTHER)
@@ -732,6 +862,64 @@ def test_action_on_more_than_fifty_asks_and_says_how_many_customers(
     receptionist.post(url_of("message"), fields)
     assert list(Message.objects.filter(handled_at=done_at)) == [late]
     assert LogEntry.objects.count() == 1
+
+
+def test_action_counts_the_earlier_replies_that_it_marks(receptionist: Client) -> None:
+    late = ask(20, "late")
+    add_copies(late, 39, lambda number: {"contact": f"+614000100{number:02}"})
+    add_copies(
+        ask(40, "early", THIRD),
+        39,
+        lambda number: {
+            "contact": f"+614000100{number:02}",
+            "created_at": late.created_at - timedelta(days=3),
+        },
+    )
+    ticked = list(Message.objects.filter(body="late").values_list("pk", flat=True))
+
+    data = {"action": "mark_done", "index": 0, "_selected_action": ticked}
+    page = receptionist.post(url_of("message"), data)
+
+    asked = only(page.text, "p[@id='cellcast-customers']")
+    assert (asked.get("data-replies"), asked.get("data-customers")) == ("79", "40")
+    form = only(page.text, "form[@id='cellcast-confirm']")
+    boxes = every(form, "input[@name='_selected_action']")
+    keys = {"_selected_action": [box.get("value") for box in boxes]}
+    response = receptionist.post(url_of("message"), hidden_fields(form) | keys, follow=True)
+    assert "79" in str(next(iter(response.context["messages"])))
+    assert [each.contact for each in Message.objects.unhandled()] == [THIRD]
+
+
+def test_action_leaves_replies_to_a_number_that_the_list_does_not_show(
+    receptionist: Client, settings: Any
+) -> None:
+    ours, theirs = "+61480000001", "+61480000002"
+    settings.CELLCAST_OWN_NUMBERS = [ours, theirs]
+    to_them, reply = ask(30, "earlier", receiver=theirs), ask(10, "later", receiver=ours)
+    data = {"action": "mark_done", "index": 0, "_selected_action": reply.pk}
+
+    receptionist.post(url_of("message", own_number=ours), data)
+    assert list(Message.objects.unhandled()) == [to_them]
+    again = ask(5, "again", receiver=ours)
+    data["_selected_action"] = again.pk
+    receptionist.post(url_of("message", own_number="+61499999999"), data)
+    assert not Message.objects.unhandled().exists()
+
+
+def test_action_reads_all_who_wait_where_many_are_selected(
+    receptionist: Client, monkeypatch: pytest.MonkeyPatch, sixty: Message
+) -> None:
+    monkeypatch.setattr(handling, "MAX_CONTACTS", 3)
+    contacts = [f"+614000100{number:02}" for number in range(10)]
+    of_them = Message.objects.filter(contact__in=contacts)
+
+    mark(
+        receptionist,
+        _selected_action=list(of_them.order_by("pk").values_list("pk", flat=True)[:15]),
+    )
+
+    assert not of_them.unhandled().exists()
+    assert Message.objects.unhandled().count() == 60 - 20
 
 
 def test_action_confirms_the_rows_that_were_ticked(receptionist: Client, sixty: Message) -> None:
