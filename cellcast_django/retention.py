@@ -55,9 +55,6 @@ from cellcast_django.statuses import supersedes
 
 BATCH_SIZE = 500  # how many rows are locked, and in memory, at a time
 
-WRITTEN_TO_US = (Endpoint.RECEIVE, Endpoint.OPT_OUT)
-"""Where the receiver is a number of yours. Of a message that you sent, it is the customer's."""
-
 BATCH_SECONDS = 60
 """How long a failed batch is retried: longer than a webhook, as nobody waits for a response."""
 

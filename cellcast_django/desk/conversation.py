@@ -31,8 +31,8 @@ from cellcast_django.admin.display.texts import (
     number_html,
     own_number_html,
 )
-from cellcast_django.admin.lists.filters import configured_own_numbers, own_numbers
 from cellcast_django.admin.lists.paging import is_key, older_than
+from cellcast_django.admin.own_numbers import configured_own_numbers, own_numbers
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.desk.answering import (
@@ -279,7 +279,7 @@ class Conversation:
         opt_outs = self.viewer.rows(OptOut).filter(contact=self.message.contact)
         bounds = {"at__gte": start, "at__lt": end}
         between = {lookup: time for lookup, time in bounds.items() if time is not None}
-        changes = OptOutChange.objects.filter(opt_out__in=opt_outs, **between)
+        changes = OptOutChange.objects.fresh().filter(opt_out__in=opt_outs, **between)
         return list(changes.order_by("-pk")[:MAX_DIVIDERS])
 
 
@@ -339,7 +339,7 @@ class Answering(Sending):
         self.viewer.log(self.conversation.message, sentence)
 
     def has_sent(self, sent: Message) -> None:
-        self.viewer.log(sent, "Sent it from the conversation.")
+        self.viewer.log(sent, "Sent an answer.")
         answered = self.form.get("answers", "")
         replies = self.conversation.messages.inbound()
         if is_key(answered) and replies.filter(pk=int(answered)).exists():

@@ -17,8 +17,9 @@ from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted, grouped
-from cellcast_django.admin.lists.filters import OwnNumberFilter, own_numbers
+from cellcast_django.admin.lists.filters import OwnNumberFilter
 from cellcast_django.admin.lists.paging import is_key
+from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.page import MAX_SECONDS, Page
 from cellcast_django.admin.selection import tell_left
 from cellcast_django.admin.viewer import Viewer

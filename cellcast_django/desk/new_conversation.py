@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from cellcast_django.admin.contacts import Customer, contacts_named, customers
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.lists.filters import configured_own_numbers, own_numbers
+from cellcast_django.admin.own_numbers import configured_own_numbers, own_numbers
 from cellcast_django.conf import conf
 from cellcast_django.contacts import to_contact
 from cellcast_django.desk.answering import Notice, Sending, TextForm, can_send_to, draft_key
@@ -69,7 +69,7 @@ class Beginning(Sending):
         return found
 
     def has_sent(self, sent: Message) -> None:
-        self.viewer.log(sent, "Began a conversation with it.")
+        self.viewer.log(sent, "Wrote first.")
 
     def log_loss(self, sentence: str) -> None:
         self.viewer.log_list(Message, sentence)

@@ -1,6 +1,6 @@
-"""The overview: who waits, whether webhooks arrive, what needs attention, what recovery found.
+"""The overview: whether webhooks arrive, what needs attention, who waits, what recovery found.
 
-Each person sees the parts about the models that they may view.
+For those who may view events. Of messages it shows them what they may view.
 """
 
 from collections import Counter
@@ -20,17 +20,13 @@ from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import beginning, duration, grouped
 from cellcast_django.admin.event_actions import EventAction, RunAgain, SkipHandler
-from cellcast_django.admin.lists.filters import (
-    StatusFilter,
-    StopFilter,
-    TestFilter,
-)
-from cellcast_django.admin.lists.read_only import HOMES, is_ours
+from cellcast_django.admin.lists.filters import StatusFilter, StopFilter, TestFilter
+from cellcast_django.admin.lists.read_only import is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.days import midnight
 from cellcast_django.desk.page import DeskPage, LinkedCount, url_of_page, views_all_of
-from cellcast_django.desk.to_answer import News, ToAnswerPage, stop_wish_badge
+from cellcast_django.desk.to_answer import ToAnswerPage, stop_wish_badge
 from cellcast_django.desk.waiting import Waiting, WaitingList
 from cellcast_django.handlers.calls import OPT_OUT_SUFFIX, connected_handlers
 from cellcast_django.health import (
@@ -58,6 +54,9 @@ MAX_OVERDUE = timedelta(minutes=15)
 
 OPTED_OUT_DAYS = 7
 """How long the overview shows a message that was sent although its contact had opted out."""
+
+MIN_SECONDS = 1
+"""How long a call takes that is among the slowest."""
 
 MAX_ERROR_LENGTH = 160  # characters of a handler's error
 MAX_ERRORS = 5  # texts of a handler's errors
@@ -100,7 +99,7 @@ class EventsPart:
     """What the overview and the app's index say of events."""
 
     not_done: list[tuple[LinkedCount, SafeString]]
-    """How many events are in each state that is not done, and its badge."""
+    """How many events are in each state that is not done, and its badge; of none, nothing."""
     comes_first: bool
     """Whether this person runs handlers, rather than answers customers."""
     lights: list[tuple[WebhookHealth, SafeString]] | None = None
@@ -149,9 +148,9 @@ class EventsPart:
 def _not_done(viewer: Viewer, counts: dict[str, int]) -> Iterator[tuple[LinkedCount, SafeString]]:
     list_url = viewer.url(WebhookEvent, "changelist")
     for state, count in counts.items():
-        url = f"{list_url}?outcome={state}&test={TestFilter.WITHOUT}"
-        tone, word = EVENT_STATES[state]
-        yield LinkedCount(count, url), badge(tone if count else Tone.QUIET, word)
+        if count:
+            url = f"{list_url}?outcome={state}&test={TestFilter.WITHOUT}"
+            yield LinkedCount(count, url), badge(*EVENT_STATES[state])
 
 
 def _failing_handlers(viewer: Viewer) -> Iterator[FailingHandler]:
@@ -210,7 +209,6 @@ class ToAnswerPart:
     stop_wish: SafeString | str
     """Since when the first of them waits."""
     url: str
-    news_url: str
 
     @classmethod
     def of(cls, viewer: Viewer) -> "ToAnswerPart | None":
@@ -225,7 +223,6 @@ class ToAnswerPart:
             stop_wishes=LinkedCount(wishes.count, f"{viewer.url(Message, 'changelist')}?{query}"),
             stop_wish=stop_wish_badge(wishes.oldest_at) if wishes.oldest_at else "",
             url=ToAnswerPage.url(viewer),
-            news_url=News.url(viewer),
         )
 
 
@@ -234,7 +231,6 @@ class RecoveryPart:
     """How many messages are silent, what recovery last found, and the credit it has read."""
 
     silent: LinkedCount
-    badge: SafeString
     has_key: bool
     ran_at: datetime | None
     lists: list[tuple[str | Promise, str | Promise, bool]]
@@ -248,7 +244,6 @@ class RecoveryPart:
         count = count_silent(StatusFilter.SILENT_AFTER)
         return cls(
             silent=LinkedCount(count, f"{viewer.url(Message, 'changelist')}?status=silent"),
-            badge=badge(Tone.OPEN if count else Tone.QUIET, _("no report")),
             has_key=bool(conf.api_key),
             ran_at=CommandRun.last(CommandRun.Command.RECOVER),
             lists=list(lists(CommandRun.last_summary(CommandRun.Command.RECOVER))),
@@ -284,7 +279,7 @@ class OverviewContent:
 
 
 class Overview(DeskPage):
-    """Who waits, whether webhooks arrive, what needs attention, and what recovery has found."""
+    """Whether webhooks arrive, what needs attention, who waits, and what recovery has found."""
 
     name = "overview"
     title = _("Overview")
@@ -292,14 +287,15 @@ class Overview(DeskPage):
 
     @property
     def is_allowed(self) -> bool:
-        return any(map(self.viewer.may_view, HOMES))
+        return self.viewer.may_view(WebhookEvent)
 
     def show(self) -> HttpResponse:
+        slowest = slowest_handlers() if views_all_of(self.viewer, WebhookEvent) else []
         content = OverviewContent(
             to_answer=ToAnswerPart.of(self.viewer),
             although_opted_out=self.although_opted_out(),
             events=EventsPart.of(self.viewer),
-            slowest=slowest_handlers() if views_all_of(self.viewer, WebhookEvent) else [],
+            slowest=[each for each in slowest if each.seconds >= MIN_SECONDS],
             recovery=RecoveryPart.of(self.viewer),
             setup_url=url_of_page(self.viewer, "setup"),
         )

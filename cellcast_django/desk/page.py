@@ -9,10 +9,12 @@ from django.db.models import Model
 from django.http import HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import grouped, number_html
 from cellcast_django.admin.extension import Link, extension_of
+from cellcast_django.admin.own_numbers import OTHER
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.waiting import Choice, Waiting, WaitingList
@@ -64,11 +66,22 @@ class Switch(NamedTuple):
 
 
 def number_switches(
-    own_numbers: Sequence[str], chosen: str, url_of: Callable[[str], str]
+    numbers: Sequence[str], chosen: str, url_of: Callable[[str], str]
 ) -> list[Switch]:
     """Return links to all your numbers together and to each; none if there is only one."""
-    choices = ["", *own_numbers] if own_numbers else []
-    return [Switch(url_of(each), number_html(each), each == chosen) for each in choices]
+    labels: dict[str, str | SafeString] = {
+        "": gettext("All your numbers"),
+        OTHER: gettext("Others"),
+    }
+    only = gettext("Only {number}")
+    return [
+        Switch(
+            url_of(each),
+            labels.get(each) or format_html(only, number=number_html(each)),
+            each == chosen,
+        )
+        for each in (["", *numbers] if numbers else [])
+    ]
 
 
 @shown

@@ -24,10 +24,10 @@ from cellcast_django.admin.display.texts import (
     media_links,
     own_number_html,
 )
-from cellcast_django.admin.lists.filters import own_numbers
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.search import Note, nothing_found
 from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
+from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.page import Page
 from cellcast_django.desk.conversation import ConversationPage
 from cellcast_django.desk.handling import Undo, marked_last

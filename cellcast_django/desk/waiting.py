@@ -14,8 +14,8 @@ from django.contrib.admin.views.main import SEARCH_VAR
 from django.http import HttpRequest
 from django.utils.http import urlencode
 
+from cellcast_django.admin.days import range_of
 from cellcast_django.admin.display.texts import grouped
-from cellcast_django.admin.lists.filters import range_of
 from cellcast_django.admin.lists.paging import CappedPaginator, is_key
 from cellcast_django.admin.lists.search import Note
 from cellcast_django.admin.messages import MessageSearch

@@ -16,8 +16,7 @@ from django.urls import path
 from django.utils import timezone
 from django.utils.formats import date_format
 
-from cellcast_django.admin import MessageAdmin
-from cellcast_django.admin.lists import filters
+from cellcast_django.admin import MessageAdmin, own_numbers
 from cellcast_django.desk import conversation
 from cellcast_django.desk.admin import register as give_desk_to
 from cellcast_django.factories import MessageFactory
@@ -364,7 +363,7 @@ def test_claimed_own_numbers_are_not_named(reader: Client) -> None:
 
 
 def test_own_numbers_are_capped(reader: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filters, "MAX_VALUES", 2)
+    monkeypatch.setattr(own_numbers, "MAX_VALUES", 2)
     for number in (*NUMBERS, "+61480000003"):
         Message.objects.record_sent(number, receiver=CUSTOMER, sender=number)
     write_to(NUMBERS[0])

@@ -39,6 +39,10 @@ def nameless(contacts: list[str]) -> dict[str, Any]:
     return {CUSTOMER: ("", PAGE)}
 
 
+def null(contacts: list[str]) -> dict[str, Any]:
+    return {CUSTOMER: (None, PAGE)}
+
+
 def references(wanted: list[str]) -> dict[str, Any]:
     asked.append(wanted)
     return {"booking-7": ("Booking <7>", "/bookings/7/"), "booking-8": ("Booking 8", "//evil")}
@@ -84,16 +88,17 @@ def test_name_whose_address_leads_elsewhere_is_text(
     assert "javascript:alert(1)" not in html
 
 
+@pytest.mark.parametrize("names_of", ["nameless", "null"])
 @pytest.mark.parametrize("page", ["conversation", "change"])
 def test_page_of_somebody_without_a_name_has_no_empty_link(
-    reader: Client, reminder: Message, settings: Any, page: str
+    reader: Client, reminder: Message, settings: Any, page: str, names_of: str
 ) -> None:
-    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.nameless"
+    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.{names_of}"
 
     html = page_of(reader, "message", page, reminder.pk)
 
     assert not every(html, HOST_PAGE)
-    assert "()" not in words(only(html, "h1"))
+    assert "(" not in words(only(html, "h1"))
 
 
 @pytest.mark.parametrize("page", ["conversation", "change"])

@@ -1141,7 +1141,6 @@ def test_page_titles_and_menu_link_show_the_count(reader: Client) -> None:
     assert title(page_of(reader, "message", "to_answer")).startswith("(2) ")
     page = reader.get(reverse("admin:app_list", args=["cellcast_django"])).text
     assert words(only(page, "span[@class='cellcast-count']")) == "2"
-    assert title(reader.get(reverse(OVERVIEW)).text).startswith("(2) ")
 
 
 def title(page: str) -> str:
@@ -1162,24 +1161,19 @@ def test_capped_count_has_a_plus(reader: Client, monkeypatch: pytest.MonkeyPatch
 # Overview
 
 
-def test_overview_starts_with_waiting_count_and_longest_wait(reader: Client) -> None:
+def test_overview_has_waiting_count_and_longest_wait(reader: Client) -> None:
     ask(60, "one")
     ask(50, "two")
     ask(10, "three", OTHER)
 
     page = reader.get(reverse(OVERVIEW))
 
-    assert page.text.index("cellcast-to-answer-heading") < page.text.index(
-        "cellcast-lights-heading"
-    )
     to_answer_section = section(page.text, "to-answer")
     assert words(only(to_answer_section, "a[@class='cellcast-value']")) == "2"
     assert "1 h ago" in words(to_answer_section)
 
 
 def test_overview_hides_messages_without_permission() -> None:
-    assert section(staff("view_message").get(reverse(OVERVIEW)).text, "to-answer") is not None
-
     page = staff("view_webhookevent").get(reverse(OVERVIEW)).text
     assert not every(page, "section[@aria-labelledby='cellcast-to-answer-heading']")
     assert "to-answer/" not in page
@@ -1217,7 +1211,6 @@ def test_restricted_site_shows_and_marks_only_its_own_replies(admin_client: Clie
     theirs = ask(5, "theirs", OTHER, receiver="+61480000002")
 
     assert rows_of(admin_client) == ["ours"]
-    assert admin_client.get(f"{BASE}overview/").context["page"].to_answer.waiting.customers == 1
     assert admin_client.get(f"{BASE}to-answer/news/").json()["waiting"] == "1"
     assert admin_client.post(f"{BASE}handle/", {"one": theirs.pk}).status_code == 404
 

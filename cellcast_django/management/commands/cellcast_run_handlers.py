@@ -28,6 +28,7 @@ from cellcast_django.management.terminal import (
     says_if_refused,
 )
 from cellcast_django.models import CommandRun, WebhookEvent, error_type
+from cellcast_django.reply_mail import mail_waiting_replies
 
 logger = logging.getLogger("cellcast_django")
 
@@ -96,6 +97,7 @@ class Command(BaseCommand):
         else:
             tally = run_due(progress=self._report)
             CommandRun.record(CommandRun.Command.RUN_HANDLERS, summary(tally))
+            mail_waiting_replies()
             self._print(tally)
 
     def _chosen(self, pks: list[int], *, failed: bool) -> list[int]:
@@ -154,6 +156,7 @@ class Command(BaseCommand):
     def _watch(self) -> None:
         total: Tally = Counter()
         has_database = True
+        mails_at = 0.0
 
         def report(event: WebhookEvent) -> None:
             total[event.state] += 1
@@ -169,6 +172,9 @@ class Command(BaseCommand):
             try:
                 tally = run_due(progress=report, is_over=lambda: self._is_over)
                 self._beat(total)
+                if time.monotonic() >= mails_at:
+                    mails_at = time.monotonic() + HEARTBEAT_SECONDS
+                    mail_waiting_replies()
             except Error as error:
                 if has_database:
                     logger.warning(
