@@ -9,7 +9,6 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
@@ -145,9 +144,6 @@ def to_list(
     if message is not None and back == "conversation":
         return HttpResponseRedirect(ConversationPage.url(viewer, message.pk) + choice.query())
     url = ToAnswerPage.url(viewer) + choice.query()
-    if back == "section":
-        label = Message._meta.app_label
-        url = reverse("admin:app_list", args=[label], current_app=viewer.site.name)
     return HttpResponseRedirect(url + (f"#cellcast-waiting-{row}" if row else ""))
 
 
@@ -175,15 +171,6 @@ class Marking:
     back_url: str
 
     checkbox_name = ACTION_CHECKBOX_NAME
-
-    @property
-    def sentence(self) -> str:
-        replies = ngettext("%(count)s reply", "%(count)s replies", self.replies)
-        customers = ngettext("%(count)s customer", "%(count)s customers", self.customers)
-        return gettext("This marks %(replies)s from %(customers)s.") % {
-            "replies": replies % {"count": grouped(self.replies)},
-            "customers": customers % {"count": grouped(self.customers)},
-        }
 
 
 class MarkSelected(Page):

@@ -25,7 +25,6 @@ from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk import handling, marking, to_answer, waiting
 from cellcast_django.desk.admin import register as give_desk_to
 from cellcast_django.desk.conversation import newer_than
-from cellcast_django.desk.to_answer import WaitingPage
 from cellcast_django.desk.waiting import Choice, WaitingList
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
@@ -58,7 +57,7 @@ def rows(client: Client, **query: Any) -> list[str]:
     """Return the texts of the page, one for each customer."""
     response = client.get(url_of("message", "to_answer", **query))
     assert response.status_code == 200
-    return [row.text for row in response.context["page"].list.rows]
+    return [row.text for row in response.context["page"].rows]
 
 
 def done(client: Client, *replies: Message, **form: Any) -> Any:
@@ -89,7 +88,7 @@ def test_customer_has_one_row_with_their_newest_reply(reader: Client) -> None:
 
     page = reader.get(url_of("message", "to_answer"))
 
-    first, second = page.context["page"].list.rows
+    first, second = page.context["page"].rows
     assert (first.reply, first.oldest_at) == (newest, oldest.created_at)
     assert second.text == "Are you open?"
     assert first.has_several
@@ -125,7 +124,7 @@ def test_replies_without_a_number_have_their_own_rows(reader: Client) -> None:
 
     for order in ("", "longest"):
         page = reader.get(url_of("message", "to_answer", order=order))
-        assert {row.reply for row in page.context["page"].list.rows} == set(replies)
+        assert {row.reply for row in page.context["page"].rows} == set(replies)
     done_in_row(staff("view_message", "handle_message"), replies[0])
     assert list(Message.objects.unhandled()) == replies[1:]
 
@@ -151,7 +150,7 @@ def test_paging_shows_every_customer_once(
     shown: list[list[str]] = []
     url: str = url_of("message", "to_answer", order=order)
     while url:
-        listing = reader.get(url).context["page"].list
+        listing = reader.get(url).context["page"]
         shown.append([row.text for row in listing.rows])
         url = listing.next_url
 
@@ -161,26 +160,11 @@ def test_paging_shows_every_customer_once(
     assert texts[0] == ("4" if order else "after")
 
 
-def test_next_page_link_works_after_its_row_was_handled(
-    reader: Client, receptionist: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(to_answer, "PER_PAGE", 1)
-    first = ask(10, "first")
-    ask(20, "second", OTHER)
-    following = reader.get(url_of("message", "to_answer")).context["page"].list.next_url
-
-    done_in_row(receptionist, first)
-
-    listing = reader.get(following).context["page"].list
-    assert [row.text for row in listing.rows] == ["second"]
-    assert listing.first_url == url_of("message", "to_answer")
-
-
-@pytest.mark.parametrize("after", ["x", "-1", "9" * 40, "123456"])
-def test_unknown_after_shows_first_page(reader: Client, after: str) -> None:
+@pytest.mark.parametrize("page", ["x", "-1", "9" * 40, "2"])
+def test_unknown_page_shows_one_that_is_there(reader: Client, page: str) -> None:
     ask(10, "first")
 
-    assert rows(reader, after=after) == ["first"]
+    assert rows(reader, p=page) == ["first"]
 
 
 def only_newest(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -201,7 +185,7 @@ def test_only_the_newest_waiting_replies_are_listed(
     assert sorted(rows(reader, order=order)) == ["0", "1", "2"]
 
 
-def test_page_says_where_it_is_and_leads_back(
+def test_page_says_where_it_is_and_leads_to_the_others(
     reader: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(to_answer, "PER_PAGE", 3)
@@ -209,31 +193,21 @@ def test_page_says_where_it_is_and_leads_back(
     add_copies(first, 7, lambda n: {"contact": f"+614000100{n:02}"})
     ask(30, "several", "+61400010003")
 
-    def listing(url: str) -> Any:
-        return reader.get(url).context["page"].list
+    def shown(url: str) -> tuple[Any, str]:
+        page = reader.get(url)
+        return page.context["page"], words(only(page.text, "p[@data-position]"))
 
-    pages = [listing(url_of("message", "to_answer"))]
-    while pages[-1].next_url:
-        pages.append(listing(pages[-1].next_url))
-
-    assert [page.position for page in pages] == ["1 to 3 of 8", "4 to 6 of 8", "7 to 8 of 8"]
-    assert not pages[0].previous_url
-    for page, before in zip(pages[1:], pages, strict=False):
-        back = listing(page.previous_url)
-        assert [row.reply for row in back.rows] == [row.reply for row in before.rows]
-    assert "?" not in pages[1].previous_url
-    for page in pages:
-        numbered = [listing(url) if url else page for _number, url in page.numbered]
-        assert [number for number, _url in page.numbered] == [1, 2, 3]
-        for found, expected in zip(numbered, pages, strict=True):
-            assert [row.reply for row in found.rows] == [row.reply for row in expected.rows]
-    nobody = listing(url_of("message", "to_answer", after=pages[-1].rows[-1].reply.pk))
-    assert (nobody.rows, nobody.position, nobody.numbered) == ([], "", [])
-    with monkeypatch.context() as patched:
-        only_newest(patched, 4)
-        assert listing(url_of("message", "to_answer")).position == "1 to 3 of 4+"
-    monkeypatch.setattr(to_answer, "PER_PAGE", 50)
-    assert listing(url_of("message", "to_answer")).position == ""
+    urls = [url_of("message", "to_answer", **({"p": n} if n > 1 else {})) for n in (1, 2, 3)]
+    for place, url in enumerate(urls):
+        page, position = shown(url)
+        assert position == f"Customers {3 * place + 1} to {min(3 * place + 3, 8)} of 8."
+        assert [page.previous_url, page.next_url] == [
+            urls[place - 1] if place else "",
+            urls[place + 1] if place < 2 else "",
+        ]
+        assert page.pages == [(1, urls[0]), (2, urls[1]), (3, urls[2])]
+    only_newest(monkeypatch, 4)
+    assert shown(urls[0])[1] == "Customers 1 to 3 of 4+."
 
 
 def numbers_of_lee(words: str) -> list[str]:
@@ -248,7 +222,7 @@ def test_search_finds_who_waits(reader: Client, settings: Any, term: str) -> Non
 
     page = reader.get(url_of("message", "to_answer", q=term))
 
-    [row] = page.context["page"].list.rows
+    [row] = page.context["page"].rows
     assert row.reply.contact == CUSTOMER
     assert "q=" not in row.url
     assert only(page.text, "input[@name='q']").get("value") == term
@@ -280,7 +254,7 @@ def test_done_returns_to_the_search(receptionist: Client) -> None:
     response = receptionist.post(form.get("action", ""), {"one": reply.pk}, follow=True)
 
     assert response.redirect_chain[0][0].startswith(url_of("message", "to_answer", q="sunday"))
-    assert [row.text for row in response.context["page"].list.rows] == ["On Sunday too"]
+    assert [row.text for row in response.context["page"].rows] == ["On Sunday too"]
 
 
 def test_wish_to_stop_is_marked_with_its_age_and_red_from_three_days_on(
@@ -293,7 +267,7 @@ def test_wish_to_stop_is_marked_with_its_age_and_red_from_three_days_on(
     ask(5, "stop it", sender="")
     ask(3, "See you", THIRD)
 
-    found = reader.get(url_of("message", "to_answer")).context["page"].list.rows
+    found = reader.get(url_of("message", "to_answer")).context["page"].rows
 
     marks = {row.reply.contact: row.stop_wish for row in found}
     assert marks[THIRD] == ""
@@ -338,8 +312,8 @@ def test_front_page_leads_to_the_page_for_who_may_view_messages(reader: Client) 
 @pytest.mark.parametrize(
     ("permissions", "names"),
     [
-        (("view_message",), {"to_answer", "overview", "figures"}),
-        (("view_message", "write_message"), {"to_answer", "new", "overview", "figures"}),
+        (("view_message",), {"to_answer", "figures"}),
+        (("view_message", "write_message"), {"to_answer", "new", "figures"}),
         (("write_message",), {"new"}),
         (("view_webhookevent", "view_activity"), {"overview", "activity"}),
     ],
@@ -407,7 +381,7 @@ def test_customers_who_may_want_to_stop_can_be_listed(reader: Client) -> None:
 
     page = reader.get(url)
 
-    [row] = page.context["page"].list.rows
+    [row] = page.context["page"].rows
     assert (row.reply.contact, "badge" in row.stop_wish) == (CUSTOMER, True)
     assert only(page.text, "input[@name='stop']").get("checked") is not None
 
@@ -511,13 +485,10 @@ def test_done_for_one_own_number_leaves_replies_to_another(receptionist: Client,
     assert earlier.handled_at is not None
 
 
-@pytest.mark.parametrize("page", ["to_answer", "section", "conversation", "change"])
+@pytest.mark.parametrize("page", ["to_answer", "conversation", "change"])
 def test_done_leaves_replies_stored_since_by_a_slow_clock(receptionist: Client, page: str) -> None:
     reply = ask(10, "Hello?")
-    if page == "section":
-        url = reverse("admin:app_list", args=["cellcast_django"])
-    else:
-        url = url_of("message", page, *([reply.pk] if page != "to_answer" else []))
+    url = url_of("message", page, *([reply.pk] if page != "to_answer" else []))
     forms = every(receptionist.get(url).text, "form[@method='post']")
     [form] = [
         each for each in forms if each.get("action", "").startswith(url_of("message", "handle"))
@@ -554,7 +525,7 @@ def test_done_without_a_tick_warns(receptionist: Client) -> None:
 
     assert levels(response) == ["warning"]
     assert not LogEntry.objects.exists()
-    assert not response.context["page"].list.undo
+    assert not response.context["page"].undo
 
 
 def test_done_returns_to_the_following_row(receptionist: Client) -> None:
@@ -584,26 +555,6 @@ def test_done_returns_to_the_messages_page(receptionist: Client, back: str) -> N
     response = done_in_row(receptionist, reply, back=back)
 
     assert response["Location"] == url_of("message", back, reply.pk)
-
-
-def test_section_page_lists_waiting_customers_without_any_webhook() -> None:
-    """Replies may have been recovered where the webhooks are not set up yet."""
-    reply = ask(10, "Hello?")
-    person = staff("view_message", "view_webhookevent")
-    html = person.get(reverse("admin:app_list", args=["cellcast_django"])).text
-    assert every(html, f"tr[@id='cellcast-waiting-{reply.pk}']")
-    assert every(html, "p[@class='cellcast-nothing']")
-
-
-def test_done_on_the_section_page_returns_there(receptionist: Client) -> None:
-    section_url = reverse("admin:app_list", args=["cellcast_django"])
-    first, second = ask(10, "Hello?"), ask(20, "Hi", OTHER)
-    form = only(receptionist.get(section_url).text, "form[@class='cellcast-waiting']")
-
-    data = hidden_fields(form) | {"one": str(first.pk)}
-    response = receptionist.post(form.get("action", ""), data)
-
-    assert response["Location"] == f"{section_url}#cellcast-waiting-{second.pk}"
 
 
 @pytest.mark.parametrize("page", ["change", "conversation"])
@@ -678,8 +629,8 @@ def test_page_writes_the_session_only_when_there_is_something_to_undo(
     receptionist: Client, settings: Any
 ) -> None:
     reply = ask(20, "one")
-    index = reverse("admin:app_list", args=["cellcast_django"])
-    urls = [index, url_of("message", "to_answer")]
+    index = url_of("message", "to_answer")
+    urls = [index]
     urls += [url_of("message", page, reply.pk) for page in ("conversation", "change")]
 
     def writes(url: str) -> bool:
@@ -707,15 +658,6 @@ def test_undo_is_offered_on_the_page_of_the_click(receptionist: Client, page: st
     response = undo(receptionist, receptionist.get(address).text)
 
     assert response.redirect_chain == [(address, 302)]
-    assert list(Message.objects.unhandled()) == [reply]
-
-
-def test_undo_is_offered_on_the_section_page(receptionist: Client) -> None:
-    reply = ask(20, "one")
-    address = done_in_row(receptionist, reply, back="section")["Location"]
-
-    undo(receptionist, receptionist.get(address.partition("#")[0]).text)
-
     assert list(Message.objects.unhandled()) == [reply]
 
 
@@ -1222,7 +1164,7 @@ def test_restricted_site_shows_and_marks_only_its_own_replies(admin_client: Clie
 
 
 def rows_of(client: Client) -> list[str]:
-    return [row.text for row in client.get(f"{BASE}to-answer/").context["page"].list.rows]
+    return [row.text for row in client.get(f"{BASE}to-answer/").context["page"].rows]
 
 
 class WithoutTests(MessageAdmin):
@@ -1247,9 +1189,8 @@ def test_distinct_queryset_has_one_row_per_customer(
     request = rf.get("/")
     request.user = admin_user
     choice = Choice(longest_first=longest_first)
-    request.session = {}  # type: ignore[assignment]
-    found = WaitingPage.of(WaitingList(Viewer(without_tests, request)), choice, 5)
-    assert [row.has_several for row in found.rows] == [True, False]
+    found, _notes = WaitingList(Viewer(without_tests, request)).find(choice)
+    assert [len(each.replies) for each in found] == [2, 1]
 
 
 @override_settings(ROOT_URLCONF=__name__)
