@@ -81,5 +81,5 @@ def kill_each(mode: str) -> None:
 
 if __name__ == "__main__":
     message_received.connect(book)
-    for mode in ("inline", "task"):
+    for mode in ("inline", "default"):
         kill_each(mode)

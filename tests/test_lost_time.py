@@ -28,7 +28,7 @@ def waiting_for_task(
     first: Calls, clock: Clock, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Let events wait for a queue that has no worker, and the first handler fail slowly."""
-    settings.CELLCAST_RUN_HANDLERS = "task"
+    settings.CELLCAST_RUN_HANDLERS = "default"
     monkeypatch.setattr(receiving, "enqueue", lambda pks: None)
     first.error, first.during = TimeoutError("no answer"), take(clock, 14)
 

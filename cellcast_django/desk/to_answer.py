@@ -10,7 +10,7 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import Customer, customers
+from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
@@ -150,7 +150,8 @@ class ToAnswerPage(DeskPage):
         found, notes = waiting.find(choice)
         page = Paginator(found, PER_PAGE).get_page(choice.page)
         marked = marked_last(viewer)
-        known = customers([*(each.newest.contact for each in page), *marked.values()])
+        contacts = (each.newest.contact for each in page)
+        known = viewer.directory.customers([*contacts, *marked.values()])
         content = ToAnswerContent(
             rows=list(self.rows(page, choice, known)),
             page=page,

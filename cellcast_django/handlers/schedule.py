@@ -15,7 +15,6 @@ from django.utils import timezone
 
 from cellcast_django.conf import conf
 from cellcast_django.database.transactions import own_statement, own_transaction, with_retries
-from cellcast_django.database.vendors import vendor_of
 from cellcast_django.handlers import in_order
 from cellcast_django.handlers.calls import Call, Failure, with_facts
 from cellcast_django.handlers.in_order import Earlier
@@ -386,7 +385,8 @@ class Schedule:
         }
         params |= {"id": self.pk, "runs": self._runs, "known": self._interventions}
         sql = _update_statement(tuple(values))
-        with own_statement(using), vendor_of(connection).execute(connection, sql, params) as cursor:
+        with own_statement(using), connection.cursor() as cursor:
+            cursor.execute(sql, params)
             return bool(cursor.rowcount == 1)
 
     def _take_in_interventions(self) -> set[str] | None:

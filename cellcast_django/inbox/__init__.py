@@ -6,33 +6,22 @@ message, one status change, one opt-out and one run of handlers, on every databa
 ``store``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from cellcast_django.database.transactions import ensure_autocommit, with_retries
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.inbox import portable
-from cellcast_django.inbox.drafts import Arrival, Draft, StatusDraft, draft
-from cellcast_django.inbox.portable import BeforeCommit
+from cellcast_django.inbox.drafts import Arrival, draft
+from cellcast_django.inbox.writing import AlreadyReadError, BeforeCommit, write
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
     MAX_USERNAME_LENGTH,
     WebhookEvent,
     database_alias,
 )
-from cellcast_django.payloads import Endpoint, OptOut, Payload, clean, read
-from cellcast_django.statuses import PRECEDENCE
-
-FastWay = Callable[[BaseDatabaseWrapper, Draft, BeforeCommit | None], WebhookEvent | None]
-"""Writes the common case in a transaction of its own, and returns the event.
-
-``None`` if it turns out not to be the common case; nothing is written then."""
-
-FAST_WAYS: dict[str, FastWay] = {}
-"""By the database's vendor. The portable way needs none of them: ``fast`` registers itself."""
+from cellcast_django.payloads import Endpoint, Payload, clean, read
 
 
 @hides_variables
@@ -71,29 +60,12 @@ def store(
         has_just_arrived=endpoint != Endpoint.API,
     )
     drafts = [draft(payload, arrival) for payload in payloads]
-    is_common = arrival.has_just_arrived and len(drafts) == 1 and _is_common(drafts[0])
 
-    def write(using: str) -> list[WebhookEvent]:
-        connection = connections[using]
-        if connection.in_atomic_block:  # otherwise with_retries has done so
-            ensure_autocommit(connection)
-        write_fast = FAST_WAYS.get(connection.vendor)
-        # SQLite has RETURNING from 3.35.
-        has_returning = connection.features.can_return_columns_from_insert
-        if is_common and write_fast is not None and has_returning:
-            event = write_fast(connection, drafts[0], before_commit)
-            if event is not None:
-                return [event]
-        return portable.write(using, drafts, before_commit=before_commit)
+    def store(using: str) -> list[WebhookEvent]:
+        ensure_autocommit(connections[using])
+        return write(using, drafts, before_commit=before_commit)
 
-    return with_retries(write, using=database_alias())
-
-
-def _is_common(draft: Draft) -> bool:
-    """Whether it is an opt-out, or has a known status."""
-    if isinstance(draft, StatusDraft):
-        return draft.payload.status in PRECEDENCE
-    return isinstance(draft.payload, OptOut)
+    return with_retries(store, using=database_alias())
 
 
 @hides_variables
@@ -116,11 +88,11 @@ def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
     )
     drafts = [draft(payload, arrival) for payload in payloads]
 
-    def write(using: str) -> list[WebhookEvent]:
+    def replace(using: str) -> list[WebhookEvent]:
         ensure_autocommit(connections[using])
-        return portable.write(using, drafts, replaced=event)
+        return write(using, drafts, replaced=event)
 
     try:
-        return with_retries(write, using=database_alias())
-    except portable.NoLongerInvalidError:
+        return with_retries(replace, using=database_alias())
+    except AlreadyReadError:
         return []

@@ -75,7 +75,6 @@ class Migration(migrations.Migration):
                 ('media', models.JSONField(blank=True, default=list, help_text='For an MMS: the URLs of its pictures and other media.', verbose_name='media')),
                 ('reference', cellcast_django.database.fields.ExactCharField(blank=True, help_text='For a message you sent: your own text for finding what it was about.', max_length=128, verbose_name='reference')),
                 ('status', cellcast_django.database.fields.ExactCharField(blank=True, help_text='The highest status in the history; empty until the first report.', max_length=64, verbose_name='status')),
-                ('previous_status', cellcast_django.database.fields.ExactCharField(blank=True, editable=False, help_text='Used by the app while it stores a report.', max_length=64, verbose_name='previous status')),
                 ('submitted_at', models.DateTimeField(blank=True, help_text='When Cellcast accepted an outbound message: the time encoded in its id.', null=True, verbose_name='submitted at')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, help_text='When this site first recorded it.', verbose_name='created at')),
                 ('status_changed_at', models.DateTimeField(blank=True, help_text='When the status last changed.', null=True, verbose_name='status changed at')),

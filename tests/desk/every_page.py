@@ -14,6 +14,7 @@ from django.test import Client
 from django.urls import URLResolver, get_resolver
 
 from cellcast_django.admin.event_actions import ACTIONS
+from cellcast_django.directory import Directory
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from tests.admin_pages import make_invalid
@@ -32,9 +33,11 @@ TYPED = {"number": NEW_NUMBER, "reason": REASON, "reply": TEXT, "answer": TEXT, 
 """What a person types into a field of this name, unless something stands there."""
 
 
-def names(contacts: list[str]) -> dict[str, str]:
-    """Stand for ``CELLCAST_CONTACT_NAMES``."""
-    return dict.fromkeys(contacts, NAME)
+class Everybody(Directory):
+    """Stand for ``CELLCAST_DIRECTORY``."""
+
+    def names(self, contacts: list[str]) -> dict[str, str]:
+        return dict.fromkeys(contacts, NAME)
 
 
 def store_something_of_everything() -> None:

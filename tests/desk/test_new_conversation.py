@@ -11,6 +11,7 @@ from django.urls import reverse
 
 from cellcast_django.admin import MessageAdmin
 from cellcast_django.desk.answering import SENDING_LASTS
+from cellcast_django.directory import Directory
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Claim, Message
 from cellcast_django.opt_outs import opt_out
@@ -267,13 +268,15 @@ def test_form_has_everything_an_answers_has(writer: Client) -> None:
     assert only(form, "textarea").get("maxlength") == "1600"
 
 
-def in_clinic(words: str) -> list[str]:
-    """Stand for a search by name."""
-    return {"lee": [CUSTOMER], "ng": [CUSTOMER, OTHER, "MYBANK"]}.get(words.lower(), [])
+class Clinic(Directory):
+    """Knows two customers by name, and somebody else who has no number."""
+
+    def search(self, words: str) -> list[str]:
+        return {"lee": [CUSTOMER], "ng": [CUSTOMER, OTHER, "MYBANK"]}.get(words.lower(), [])
 
 
 def search_by_name(settings: Any) -> None:
-    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.in_clinic"
+    settings.CELLCAST_DIRECTORY = f"{__name__}.Clinic"
 
 
 def test_customer_is_found_by_name_and_confirmed_first(receptionist: Client, settings: Any) -> None:

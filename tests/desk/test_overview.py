@@ -202,7 +202,7 @@ def test_failing_handlers_have_counts_and_links(reader: Client) -> None:
 def test_reports_that_wait_for_a_worker_are_not_failing(
     operator: Client, client: WebhookClient, connect: Connect, settings: Any
 ) -> None:
-    settings.CELLCAST_RUN_HANDLERS = "task"
+    settings.CELLCAST_RUN_HANDLERS = "default"
     worker_less = f"{tasks_package().__name__}.backends.dummy.DummyBackend"
     settings.TASKS = {"default": {"BACKEND": worker_less}}
     connect(status_changed, Calls("log"))
@@ -295,7 +295,6 @@ def test_lights_come_first_for_whoever_runs_handlers() -> None:
     views = ("view_message", "view_webhookevent")
     on_call = headings(html_of(staff(*views, "rerun_webhookevent")))
     assert on_call[0] == "lights"
-    assert headings(html_of(staff(*views)))[0] != "lights"
 
 
 def test_overview_shows_the_credit_and_when_it_was_read(reader: Client, noon: datetime) -> None:
@@ -458,15 +457,6 @@ def test_page_carries_no_inline_script_or_style(admin_client: Client) -> None:
     MessageFactory.create(delivered=True)
     page = html_of(admin_client)
     assert not re.search(r"<style|\sstyle=|<script(?![^>]*\ssrc=)|\son\w+=|javascript:", page)
-
-
-@pytest.mark.usefixtures("unnamed_database")
-def test_pages_open_on_an_unknown_database_vendor(
-    admin_client: Client, client: WebhookClient
-) -> None:
-    client.status()
-    assert admin_client.get(reverse(OVERVIEW)).status_code == 200
-    assert admin_client.get(reverse("admin:cellcast_django_figures")).status_code == 200
 
 
 # Other sites
