@@ -147,11 +147,6 @@ class WaitingList:
     def is_complete(self) -> bool:
         return len(self._read) <= MAX_WAITING
 
-    @property
-    def oldest_at(self) -> datetime | None:
-        """When the reply came that has waited longest."""
-        return min((each.created_at for each in self.replies), default=None)
-
     @cached_property
     def wishes(self) -> dict[int, datetime]:
         """The replies that may ask for no more messages, and when they came."""

@@ -32,14 +32,13 @@ from cellcast_django.opt_outs import opt_out
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, Know, listed, page_of, staff, url_of
 from tests.database_faults import refused_for_another, refusing
-from tests.html import addresses, every, hidden_fields, only, section, words
+from tests.html import addresses, every, hidden_fields, only, words
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
 OTHER = "+61400000002"
 THIRD = "+61400000003"
-OVERVIEW = "admin:cellcast_django_overview"
 
 
 @pytest.fixture
@@ -274,13 +273,6 @@ def test_wish_to_stop_is_marked_with_its_age_and_red_from_three_days_on(
     late = {contact: "badge-bad" in mark for contact, mark in marks.items() if mark}
     assert late == {CUSTOMER: True, OTHER: False, "": False}
     assert "4 d" in marks[CUSTOMER]
-
-    part = reader.get(reverse(OVERVIEW)).context["page"].to_answer
-    found = reader.get(part.stop_wishes.url).context["cl"].result_list
-    assert part.stop_wishes.count == 3 == len(found)
-    assert "badge-bad" in part.stop_wish
-    Message.objects.update(handled_at=timezone.now())
-    assert reader.get(reverse(OVERVIEW)).context["page"].to_answer.stop_wish == ""
 
 
 def test_page_can_be_filtered_by_days(reader: Client) -> None:
@@ -1098,27 +1090,6 @@ def test_capped_count_has_a_plus(reader: Client, monkeypatch: pytest.MonkeyPatch
     ask(40, "one more", OTHER)
 
     assert reader.get(url_of("message", "news")).json()["waiting"] == "3+"
-
-
-# Overview
-
-
-def test_overview_has_waiting_count_and_longest_wait(reader: Client) -> None:
-    ask(60, "one")
-    ask(50, "two")
-    ask(10, "three", OTHER)
-
-    page = reader.get(reverse(OVERVIEW))
-
-    to_answer_section = section(page.text, "to-answer")
-    assert words(only(to_answer_section, "a[@class='cellcast-value']")) == "2"
-    assert "1 h ago" in words(to_answer_section)
-
-
-def test_overview_hides_messages_without_permission() -> None:
-    page = staff("view_webhookevent").get(reverse(OVERVIEW)).text
-    assert not every(page, "section[@aria-labelledby='cellcast-to-answer-heading']")
-    assert "to-answer/" not in page
 
 
 # A host's own querysets
