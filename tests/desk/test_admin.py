@@ -75,7 +75,7 @@ def test_pages_of_another_site_link_within_that_site(
     client.reply()
     message = Message.objects.get()
     conversation = f"/{site}/cellcast_django/message/{message.pk}/conversation/"
-    pages = ["webhookevent/", f"message/{message.pk}/change/", "message/to-answer/", ""]
+    pages = ["webhookevent/", f"message/{message.pk}/change/", "message/to-answer/"]
 
     for page in (*(f"/{site}/cellcast_django/{each}" for each in pages), conversation):
         shown = admin_client.get(page).text
