@@ -165,9 +165,8 @@ class ToAnswerPage(DeskPage):
         offers_opt_out = may_opt_out(viewer)
         # What somebody has searched for is in the addresses of the list and its forms alone.
         query, back = choice.query(q=""), choice.query(back=TO_ANSWER).replace("?", "&")
-        for each in page:
-            if (reply := replies.get(each.newest.pk)) is None:
-                continue
+        for each in (each for each in page if each.newest.pk in replies):
+            reply = replies[each.newest.pk]
             customer = known.get(reply.contact) or Customer(reply.contact)
             may_ask = offers_opt_out and not customer.opted_out_since
             form = opt_out_url(viewer, reply) if may_ask else ""
