@@ -62,7 +62,7 @@ GRACE = timedelta(minutes=10)  # the webhook of a more recent reply may still be
 
 CONTACTS_PER_QUERY = 500
 
-Progress = Callable[[Findings], object]
+OnPage = Callable[[Findings], object]
 """Called for each page that has been read, with the counts so far."""
 
 K = TypeVar("K")
@@ -77,7 +77,7 @@ class Reading:
     findings: Findings
     since: datetime
     now: datetime
-    progress: Progress
+    progress: OnPage
 
     def understood(self, page: Iterable[Any], read_item: Callable[[Item], V]) -> Iterator[V]:
         """Yield what the items of a page say; count those that cannot be understood."""
