@@ -174,7 +174,7 @@ class _Runner:
     def is_ready(self) -> bool:
         """Whether it waits for its turn, once it does, has ended, or waits for a lock."""
         with self.changed:
-            while not self.changed.wait_for(lambda: self.is_waiting or self.is_done, 0.005):
+            while not self.changed.wait_for(lambda: self.is_waiting or self.is_done, 0.002):
                 if self._is_blocked():
                     return False
             return self.is_waiting
