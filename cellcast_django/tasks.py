@@ -34,7 +34,7 @@ def as_task(function: Callable[..., None]) -> Any:
 
 @as_task
 def run_handlers(event_id: int) -> None:
-    """Run one event's handlers if it is due. Safe to run twice."""
+    """Make the calls of one event that are due. Safe to run twice."""
     handlers.run_due([event_id])
 
 

@@ -2,38 +2,27 @@
 
 The transaction's first statement writes, which locks the messages' rows and then those of the
 opt-outs; every decision is made under these locks. So racing copies of one webhook end as one
-message, one status change, one opt-out and one run of handlers, on every database. Start with
+message, one status change, one opt-out and one call of each handler, on every database. Start with
 ``store``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from cellcast_django.database.transactions import ensure_autocommit, with_retries
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox import portable
-from cellcast_django.inbox.drafts import Arrival, Draft, StatusDraft, draft
-from cellcast_django.inbox.portable import BeforeCommit
+from cellcast_django.inbox.drafts import Arrival, draft
+from cellcast_django.inbox.portable import BeforeCommit, Stored
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
     MAX_USERNAME_LENGTH,
     WebhookEvent,
     database_alias,
 )
-from cellcast_django.payloads import Endpoint, OptOut, Payload, clean, read
-from cellcast_django.statuses import PRECEDENCE
-
-FastWay = Callable[[BaseDatabaseWrapper, Draft, BeforeCommit | None], WebhookEvent | None]
-"""Writes the common case in a transaction of its own, and returns the event.
-
-``None`` if it turns out not to be the common case; nothing is written then."""
-
-FAST_WAYS: dict[str, FastWay] = {}
-"""By the database's vendor. The portable way needs none of them: ``fast`` registers itself."""
-
+from cellcast_django.payloads import Endpoint, Payload, clean, read
 
 @hides_variables
 def store(
@@ -44,16 +33,14 @@ def store(
     username: str = "",
     is_test: bool = False,
     before_commit: BeforeCommit | None = None,
-) -> list[WebhookEvent]:
-    """Store the payloads of one webhook, and return one event for each, in the same order.
+) -> Stored:
+    """Store the payloads of one webhook; return one event for each, in its order, and their calls.
 
     When this returns, the transaction has committed. What was reported before is a ``duplicate``,
-    and so is the opt-out of a contact who is opted out already. An event that has something to
-    run has ``next_run_at`` set, and its first attempt counts as begun when handlers
-    run inline.
+    and so is the opt-out of a contact who is opted out already.
 
-    ``before_commit`` is called inside the transaction with the ids of those events, so that
-    whatever it writes to the same database commits with the webhook. If it raises, nothing is
+    ``before_commit`` is called inside the transaction with the ids of the events that have calls,
+    so that whatever it writes to the same database commits with the webhook. If it raises, nothing is
     stored.
 
     Raises ``django.db.Error`` when the database refuses; nothing is stored then. A deadlock, a lock
@@ -71,34 +58,19 @@ def store(
         has_just_arrived=endpoint != Endpoint.API,
     )
     drafts = [draft(payload, arrival) for payload in payloads]
-    is_common = arrival.has_just_arrived and len(drafts) == 1 and _is_common(drafts[0])
 
-    def write(using: str) -> list[WebhookEvent]:
+    def write(using: str) -> Stored:
         connection = connections[using]
         if connection.in_atomic_block:  # otherwise with_retries has done so
             ensure_autocommit(connection)
-        write_fast = FAST_WAYS.get(connection.vendor)
-        # SQLite has RETURNING from 3.35.
-        has_returning = connection.features.can_return_columns_from_insert
-        if is_common and write_fast is not None and has_returning:
-            event = write_fast(connection, drafts[0], before_commit)
-            if event is not None:
-                return [event]
         return portable.write(using, drafts, before_commit=before_commit)
 
     return with_retries(write, using=database_alias())
 
 
-def _is_common(draft: Draft) -> bool:
-    """Whether it is an opt-out, or has a known status."""
-    if isinstance(draft, StatusDraft):
-        return draft.payload.status in PRECEDENCE
-    return isinstance(draft.payload, OptOut)
-
-
 @hides_variables
-def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
-    """Read an invalid event again, and return the events it has become.
+def reprocess(event: WebhookEvent) -> Stored:
+    """Read an invalid event again; return the events it has become, and their calls.
 
     The event keeps its id. If it still cannot be understood, it stays invalid with the new reason.
     For an event that is not invalid (any more), nothing is written or returned. Raises
@@ -116,11 +88,11 @@ def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
     )
     drafts = [draft(payload, arrival) for payload in payloads]
 
-    def write(using: str) -> list[WebhookEvent]:
+    def write(using: str) -> Stored:
         ensure_autocommit(connections[using])
         return portable.write(using, drafts, replaced=event)
 
     try:
         return with_retries(write, using=database_alias())
     except portable.NoLongerInvalidError:
-        return []
+        return Stored([], [])

@@ -5,7 +5,7 @@ A field that a payload has in common with ``Message`` or ``StatusChange`` is sto
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, TypeVar
 from django.db import models
 from django.db.models.fields import NOT_PROVIDED
 
-from cellcast_django.conf import conf
 from cellcast_django.models import (
     Direction,
     Message,
@@ -33,7 +32,12 @@ from cellcast_django.payloads import (
     Reply,
     StatusReport,
 )
-from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.signals import (
+    FactSignal,
+    message_received,
+    opt_out_received,
+    status_changed,
+)
 
 M = TypeVar("M", bound=models.Model)
 
@@ -198,12 +202,10 @@ class Found(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What becomes of an event, in four of its columns: its outcome, and when its handlers run."""
+    """What becomes of an event: its outcome, and the signals of its facts, in their order."""
 
     outcome: str
-    done_at: datetime | None = None
-    next_run_at: datetime | None = None
-    attempts: int = 0
+    signals: tuple[FactSignal, ...] = ()
 
 
 DUPLICATE = Decision(WebhookEvent.Outcome.DUPLICATE.value)
@@ -211,37 +213,27 @@ INVALID = Decision(WebhookEvent.Outcome.INVALID.value)
 
 
 def decide(draft: Draft, found: Found, begun: OptOutChange | None = None) -> Decision:
-    """Return what becomes of the event, by the handlers that are connected for its facts.
+    """Return what becomes of the event.
 
     Without a fact the event is a duplicate, or invalid; but nobody looks whether the opt-out of a
     test would have been one.
-
-    Inline, handlers run right after the commit in this process, so the run is already counted and
-    leased here: that saves a write, and after a crash the event is due when the lease ends.
     """
-    are_heard = []
+    signals: list[FactSignal] = []
     if found.is_news:
         is_new_reply = isinstance(draft.payload, Reply) and not found.previous_status
-        signal = message_received if is_new_reply else status_changed
-        are_heard.append(signal.has_listeners(Message))
+        signals.append(message_received if is_new_reply else status_changed)
     if begun is not None:
-        are_heard.append(opt_out_received.has_listeners(WebhookEvent))
+        signals.append(opt_out_received)
     is_test_of_opt_out = draft.arrival.is_test and isinstance(draft.payload, OptOutPayload)
-    if not are_heard and not is_test_of_opt_out:
+    if not signals and not is_test_of_opt_out:
         return INVALID if isinstance(draft.payload, Invalid) else DUPLICATE
-    outcome, now = WebhookEvent.Outcome.STORED.value, draft.arrival.now
-    if True not in are_heard:
-        return Decision(outcome, done_at=now)
-    if conf.run_handlers == "inline":
-        lease = timedelta(seconds=conf.handler_lease)
-        return Decision(outcome, next_run_at=now + lease, attempts=1)
-    return Decision(outcome, next_run_at=now)
+    return Decision(WebhookEvent.Outcome.STORED.value, tuple(signals))
 
 
 def _event(arrival: Arrival, **values: Any) -> Values:
-    """Return the values of an event that arrived so, without handlers' results."""
+    """Return the values of an event that arrived so."""
     values |= _common_values(arrival, WebhookEvent)
-    return {**_defaults(WebhookEvent), **values, "handler_results": {}}
+    return _defaults(WebhookEvent) | values
 
 
 def row_of(model: type[M], values: Values) -> M:

@@ -6,12 +6,15 @@ Start with ``write``.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from django.db import connections
 
 from cellcast_django.database.transactions import insert_and_lock, own_transaction
 from cellcast_django.inbox import same_message
+from cellcast_django.inbox.calls import insert_calls
 from cellcast_django.inbox.drafts import (
+    Decision,
     Draft,
     Found,
     StatusDraft,
@@ -20,11 +23,25 @@ from cellcast_django.inbox.drafts import (
     decide,
     row_of,
 )
-from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    HandlerCall,
+    Message,
+    OptOut,
+    OptOutChange,
+    StatusChange,
+    WebhookEvent,
+)
 from cellcast_django.statuses import supersedes
 
 BeforeCommit = Callable[[list[int]], None]
 """Called in the transaction, with the ids of the events that have something to run."""
+
+
+class Stored(NamedTuple):
+    """The events of one webhook, in its order, and the calls that they ask for, in theirs."""
+
+    events: list[WebhookEvent]
+    calls: list[HandlerCall]
 
 
 class NoLongerInvalidError(Exception):
@@ -54,7 +71,7 @@ def write(
     *,
     replaced: WebhookEvent | None = None,
     before_commit: BeforeCommit | None = None,
-) -> list[WebhookEvent]:
+) -> Stored:
     """Write everything in one transaction of its own, and return the events in the drafts' order.
 
     It locks the messages in the order of their keys, then the opt-outs in that of their contacts,
@@ -70,18 +87,20 @@ def write(
         opt_outs = OptOut.objects.using(using).insert_and_lock(contacts)
 
         decided = [_apply(each, rows, opt_outs) for each in drafts]
-        events = [event for event, _, _ in decided]
-        changes = [change for _, change, _ in decided if change is not None]
-        begun = [change for _, _, change in decided if change is not None]
+        events = [event for event, _, _, _ in decided]
+        changes = [change for _, _, change, _ in decided if change is not None]
+        begun = [change for _, _, _, change in decided if change is not None]
 
         _insert_events(using, events, replaced)
+        stored = [(event, decision.signals) for event, decision, _, _ in decided]
+        calls = insert_calls(connections[using], stored, drafts[0].arrival.now)
         StatusChange.objects.using(using).bulk_create(changes)
         _update_messages(using, rows.values())
         OptOut.objects.using(using).save_changes(begun)
-        due = [event.pk for event in events if event.next_run_at is not None]
+        due = list(dict.fromkeys(call.event_id for call in calls))
         if before_commit is not None and due:
             before_commit(due)
-    return events
+    return Stored(events, calls)
 
 
 # Lock
@@ -127,8 +146,8 @@ def _use_messages_stored_before(
 
 def _apply(
     draft: Draft, rows: Mapping[str, Row], opt_outs: Mapping[str, OptOut]
-) -> tuple[WebhookEvent, StatusChange | None, OptOutChange | None]:
-    """Return the event, the row that a history gains, and the opt-out that begins: all unsaved."""
+) -> tuple[WebhookEvent, Decision, StatusChange | None, OptOutChange | None]:
+    """Return the event, what becomes of it, and what its history and its opt-out gain."""
     message = change = begun = None
     if isinstance(draft, StatusDraft):
         row = rows[draft.message_values["key"]]
@@ -138,9 +157,9 @@ def _apply(
     previous_status = "" if change is None else change.previous_status
     found = Found(previous_status=previous_status, is_news=change is not None)
     decision = decide(draft, found, begun)
-    event = row_of(WebhookEvent, draft.event_values | decision._asdict())
+    event = row_of(WebhookEvent, draft.event_values | {"outcome": decision.outcome})
     attach_facts(event, message, change, begun)
-    return event, change, begun
+    return event, decision, change, begun
 
 
 def _apply_to_message(draft: StatusDraft, row: Row) -> StatusChange | None:
@@ -171,7 +190,8 @@ def _insert_events(
             first.dismissed_at = replaced.dismissed_at
         columns = [each.name for each in first._meta.concrete_fields if not each.primary_key]
         values = {name: getattr(first, name) for name in columns}
-        if not objects.invalid_or_dismissed().filter(pk=replaced.pk).update(**values):
+        invalid = objects.filter(pk=replaced.pk, outcome=WebhookEvent.Outcome.INVALID)
+        if not invalid.update(**values):
             raise NoLongerInvalidError
         first.pk = replaced.pk
         first._state.adding = False
