@@ -13,10 +13,10 @@ unexport $(filter-out $(INDEX:%=PIP_%),$(filter PIP_%,$(.VARIABLES)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test histories lint docs stress bench screenshots clean
+.PHONY: help demo test histories lint budgets docs stress bench screenshots clean
 
 help: ## List the targets
-	@echo 'make TARGET [PYTHON=python3.13] [DEMO_ARGS=...] [PYTEST_ARGS=...] [SEED=...] [BENCH=...] [BENCH_ARGS=...]'
+	@echo 'make TARGET [PYTHON=python3.13] [DEMO_ARGS=...] [PYTEST_ARGS=...] [SEED=...] [BENCH_ARGS=...]'
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/demo ## Start a small site with traffic and an admin to look at (DEMO_ARGS=--check: only check that it works)
@@ -35,6 +35,9 @@ histories: .venv/test ## Run generated histories of calls against a model (SEED=
 lint: .venv/lint ## Check style, spelling, workflows, import layers and types
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .ci/lint
 
+budgets: .venv/test ## Print how much of its budgets the project has spent
+	@.venv/bin/python .ci/budgets
+
 docs: .venv/docs ## Build the documentation site into docs/_build/html
 	@.venv/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo 'Open docs/_build/html/index.html'
@@ -42,8 +45,8 @@ docs: .venv/docs ## Build the documentation site into docs/_build/html
 stress: .venv/servers ## Run the tests under load, crashes and hostile input
 	@.venv/bin/pytest -m stress $(PYTEST_ARGS)
 
-bench: .venv/servers ## Measure receiving (or BENCH=growth, indexes, admin or commands)
-	@.venv/bin/python -m benchmarks$(BENCH:%=.%) $(BENCH_ARGS)
+bench: .venv/servers ## Measure receiving, beside a bare insert and a view written by hand
+	@.venv/bin/python -m benchmarks $(BENCH_ARGS)
 
 screenshots: .venv/browser ## Take the pictures of docs/screenshots again, from the demo; needs Chromium
 	@.venv/bin/python -m tests.browser.screenshots

@@ -7,16 +7,17 @@ variables of every frame.
 
 import json
 import re
+import time
+from base64 import b64encode
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from django.utils import timezone
 
 from cellcast_django.conf import conf, is_api_url
-from cellcast_django.deadline import Deadline, TimedSocket, timed
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.payloads import MAX_ID_LENGTH, read_object
 
@@ -26,11 +27,12 @@ except ImportError:  # without the extra, everything except recovery and send_sm
     urllib3 = None  # type: ignore[assignment]
 
 CONNECT_TIMEOUT_SECONDS = 5.0
-SEND_SECONDS = 20.0  # from the request to the last byte: a person may be waiting for it
+SEND_SECONDS = 20.0  # for each read, and for the whole body: a person may be waiting
 MAX_RETRY_AFTER_SECONDS = 60.0
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 CHUNK_BYTES = 65_536
 MAX_SENTENCE_LENGTH = 200
+MAX_QUOTED_FROM = 10_000  # what is looked at of a sentence that may be 16 MB long
 SHARED_NUMBER = "#SharedNum#"  # one of Cellcast's, which customers can answer
 
 Item = dict[str, Any]
@@ -78,11 +80,14 @@ class NoConnectionError(ApiError):
 
 
 @hides_variables
-def send_sms(receiver: str, body: str, sender: str = "", *, reference: str = "") -> str:
+def send_sms(
+    receiver: str, body: str, sender: str = "", *, reference: str = "", reply_stop: bool = False
+) -> str:
     """Send an SMS, and return Cellcast's id. For ``CELLCAST_SEND_WITH``; never retries.
 
     ``sender`` is a number or name of yours; ``""`` is the shared number. A ``reference`` of ASCII
-    letters, digits and dashes becomes Cellcast's ``customString``.
+    letters, digits and dashes becomes Cellcast's ``customString``. With ``reply_stop``, Cellcast
+    adds *Reply STOP to optout* to the text.
 
     Raises ``NotSentError`` if Cellcast has refused, was not reached, or could not be asked, and
     ``OptedOutError`` if it calls the number unsubscribed. After any other error the SMS may have
@@ -93,6 +98,8 @@ def send_sms(receiver: str, body: str, sender: str = "", *, reference: str = "")
     sms: Item = {"message": body, "contacts": [receiver], "sender": sender or SHARED_NUMBER}
     if re.fullmatch(r"[A-Za-z0-9-]+", reference):
         sms["customString"] = reference
+    if reply_stop:
+        sms["replyStopToOptOut"] = True
     with ApiClient(SEND_SECONDS) as client:
         try:
             response = client.request("POST", "/api/v1/gateway", document=sms)
@@ -103,25 +110,26 @@ def send_sms(receiver: str, body: str, sender: str = "", *, reference: str = "")
 
 def _sent_id(response: "ApiResponse", receiver: str) -> str:
     """Return the id of what was sent to one contact. Raises as ``send_sms`` does."""
-    if response.is_success:
-        for queued in response.contacts("queueResponse"):
-            message_id = queued.get("MessageId") if isinstance(queued, dict) else None
-            if cellcast_id := _as_id(message_id):
-                return cellcast_id
-    is_certain = response.is_success or response.is_refusal
-    if is_certain and response.contacts("unsubscribeContacts"):
-        raise OptedOutError("Cellcast lists the number among its unsubscribeContacts.")
-    if response.is_refusal:
-        sentence = printable(response.sentence, receiver)
-        raise NotSentError(sentence or f"Cellcast's API refused it with {response.code}.")
-    if response.is_success and (invalid := response.contacts("invalidContacts")):
-        problem = invalid[0].get("Error") if isinstance(invalid[0], dict) else None
-        sentence = printable(problem, receiver) if isinstance(problem, str) else ""
-        raise NotSentError(sentence or "Cellcast calls the number invalid.")
-    raise ApiError(f"Cellcast's API responded with {response.code} and no id of a message.")
+    ids = [_as_id(each) for each in response.contacts("queueResponse")]
+    cellcast_id = next(filter(None, ids), "")
+    if cellcast_id and response.is_success:
+        return cellcast_id
+    # An id beside a refusal: something has been queued all the same.
+    if not cellcast_id and (response.is_success or response.is_refusal):
+        if response.contacts("unsubscribeContacts"):
+            raise OptedOutError("Cellcast lists the number among its unsubscribeContacts.")
+        if response.is_refusal:
+            sentence = quotable(response.sentence, receiver)
+            raise NotSentError(sentence or f"Cellcast's API refused it with {response.code}.")
+        if invalid := response.contacts("invalidContacts"):
+            problem = invalid[0].get("Error") if isinstance(invalid[0], dict) else None
+            sentence = quotable(problem, receiver) if isinstance(problem, str) else ""
+            raise NotSentError(sentence or "Cellcast calls the number invalid.")
+    raise ApiError(f"Cellcast's API responded with {response.code} and no id of a sent message.")
 
 
-def _as_id(value: object) -> str:
+def _as_id(queued: object) -> str:
+    value = queued.get("MessageId") if isinstance(queued, dict) else None
     is_id = isinstance(value, str | int) and not isinstance(value, bool)
     text = str(value).strip() if is_id else ""
     return text if len(text) <= MAX_ID_LENGTH else ""
@@ -164,39 +172,21 @@ def why_not() -> str:
 class ApiClient:
     """A client for the API at ``CELLCAST_API_URL``, to be used as a context manager.
 
-    Each request takes at most so many ``seconds``, however slowly the bytes come. ``why_not`` must
-    have been asked.
+    Each read may take so many ``seconds``, and so may the whole body, however slowly it comes.
+    ``why_not`` must have been asked.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._deadline = Deadline(seconds)
         self._has_connected = False
-        self._pool = _connections_to(conf.api_url, seconds)
-        self._pool.pool_classes_by_scheme = {
-            scheme: self._timed(pool_class)
-            for scheme, pool_class in self._pool.pool_classes_by_scheme.items()
-        }
+        self._pool: urllib3.PoolManager | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._pool.clear()
-
-    def _timed(self, pool_class: Any) -> Any:
-        """Return a class of pools whose connections end by the deadline, and say that they are."""
-        client = self
-
-        class Connection(timed(pool_class.ConnectionCls, self._deadline)):  # type: ignore[misc]
-            def _new_conn(self) -> Any:  # to a proxy, which may be slow too
-                return TimedSocket(super()._new_conn(), client._deadline)
-
-            def connect(self) -> None:
-                super().connect()
-                client._has_connected = True
-
-        return type(pool_class.__name__, (pool_class,), {"ConnectionCls": Connection})
+        if self._pool is not None:
+            self._pool.clear()
 
     @hides_variables
     def request(
@@ -210,7 +200,6 @@ class ApiClient:
 
         Raises ``ApiError``, and ``NoConnectionError`` only if nothing has been sent.
         """
-        self._deadline.restart(self._seconds)
         headers = {
             "Accept": "application/json",
             "Authorization": f"Bearer {conf.api_key}",
@@ -220,7 +209,9 @@ class ApiClient:
         if document is not None:
             headers["Content-Type"] = "application/json"
             body = {"body": json.dumps(document)}
+        until = time.monotonic() + self._seconds
         try:
+            self._pool = self._pool or self._connect()
             response = self._pool.request(
                 method,
                 conf.api_url + path,
@@ -229,39 +220,72 @@ class ApiClient:
                 redirect=False,  # the key goes only to the address in the settings
                 **body,
             )
-            content = _read(response)
+            content = _read(response, until)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             kind = type(error).__name__
+            if tunnel := re.search(r"Tunnel connection failed: (\d{3})", str(error)):
+                kind = f"the proxy responded with {tunnel[1]}"
             if self._has_connected:
                 raise ApiError(f"Cellcast's API gave no complete response ({kind}).") from None
             raise NoConnectionError(f"Cellcast's API could not be reached ({kind}).") from None
         seconds = _seconds_to_wait(response.headers.get("Retry-After", ""))
         return ApiResponse(response.status, read_object(content), seconds)
 
+    def _connect(self) -> "urllib3.PoolManager":
+        """Return a pool of connections, through the proxy that ``HTTPS_PROXY`` names, if any.
 
-def _read(response: "urllib3.BaseHTTPResponse") -> bytes:
+        The proxy sees only the host's name. Plain HTTP, allowed to localhost only, needs no proxy.
+        """
+        parts = urlsplit(conf.api_url)
+        proxy = getproxies().get("https") if parts.scheme == "https" else None
+        timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=self._seconds)
+        pool: urllib3.PoolManager
+        if proxy and not proxy_bypass(parts.netloc):
+            headers = _proxy_headers(proxy)
+            pool = urllib3.ProxyManager(
+                proxy, timeout=timeout, retries=False, proxy_headers=headers
+            )
+        else:
+            pool = urllib3.PoolManager(timeout=timeout, retries=False)
+        pool.pool_classes_by_scheme = {
+            scheme: self._noticed(each) for scheme, each in pool.pool_classes_by_scheme.items()
+        }
+        return pool
+
+    def _noticed(self, pool_class: Any) -> Any:
+        """Return a class of pools whose connections say that they have connected, TLS included."""
+        client = self
+
+        class Connection(pool_class.ConnectionCls):  # type: ignore[misc]
+            def connect(self) -> None:
+                super().connect()
+                client._has_connected = True
+
+        return type(pool_class.__name__, (pool_class,), {"ConnectionCls": Connection})
+
+
+def _proxy_headers(proxy: str) -> dict[str, str]:
+    """Return the header with the name and password in the proxy's URL, if it has them."""
+    name_and_password = urllib3.util.parse_url(proxy).auth
+    if name_and_password is None:
+        return {}
+    encoded = b64encode(unquote(name_and_password).encode()).decode()
+    return {"Proxy-Authorization": f"Basic {encoded}"}
+
+
+def _read(response: "urllib3.BaseHTTPResponse", until: float) -> bytes:
     """Return the body as it came, not decompressed: a few bytes could become gigabytes."""
     body = bytearray()
     while chunk := response.read1(CHUNK_BYTES, decode_content=False):
         body += chunk
-        if len(body) > MAX_RESPONSE_BYTES:
+        if len(body) > MAX_RESPONSE_BYTES or time.monotonic() > until:
             response.close()
-            raise ApiError(f"Cellcast's API responded with more than {MAX_RESPONSE_BYTES:,} bytes.")
+            raise ApiError(
+                f"Cellcast's API responded with more than {MAX_RESPONSE_BYTES:,} bytes, or too "
+                "slowly."
+            )
     response.release_conn()
     return bytes(body)
-
-
-def _connections_to(url: str, seconds: float) -> "urllib3.PoolManager":
-    """Return a pool of connections, through the proxy that ``HTTPS_PROXY`` names, if any.
-
-    The proxy sees only the host's name. Plain HTTP, allowed to localhost only, needs no proxy.
-    """
-    parts = urlsplit(url)
-    proxy = getproxies().get("https") if parts.scheme == "https" else None
-    timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=seconds)
-    if proxy and not proxy_bypass(parts.netloc):
-        return urllib3.ProxyManager(proxy, timeout=timeout, retries=False)
-    return urllib3.PoolManager(timeout=timeout, retries=False)
 
 
 # Its responses
@@ -291,8 +315,14 @@ class ApiResponse:
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the API has certainly done nothing; a 5xx does not say so."""
-        return self.code // 100 == 4 or (self.code // 100 == 2 and not self.is_success)
+        """Whether the API has certainly done nothing.
+
+        A 5xx does not say so, nor does a proxy that has stopped waiting (408, 499).
+        """
+        if self.code // 100 == 4:
+            return self.code not in (HTTPStatus.REQUEST_TIMEOUT, 499)
+        is_fault = "internal server error" in self.sentence.casefold()
+        return self.code // 100 == 2 and not self.is_success and not is_fault
 
     @property
     def is_temporary(self) -> bool:
@@ -310,7 +340,7 @@ class ApiResponse:
 
     @property
     def sentence(self) -> str:
-        """What Cellcast says about a refusal, as it came: see ``printable``."""
+        """What Cellcast says about a refusal, as it came: see ``quotable``."""
         error = self.document.get("error")
         said = error.get("errorMessage") if isinstance(error, dict) else None
         said = said or self.document.get("message")
@@ -328,8 +358,9 @@ def _seconds_to_wait(header: str) -> float:
 _LONG_NUMBER = re.compile(r"\+?\d[\d\W_]{4,}\d")  # whatever separates its digits
 
 
-def printable(text: str, number: str = "") -> str:
+def quotable(text: str, number: str = "") -> str:
     """Return the beginning of the text on one line, without the key and without phone numbers."""
+    text = text[:MAX_QUOTED_FROM]
     for secret in filter(None, (conf.api_key, number)):
         text = text.replace(secret, "…")
     text = "".join(character if character.isprintable() else " " for character in text)

@@ -15,13 +15,13 @@ from typing import Any
 from django.apps import apps
 from django.db.models import Model, QuerySet
 
+from cellcast_django.contacts import to_contact
 from cellcast_django.models import (
     Message,
     OptOut,
     OptOutChange,
     StatusChange,
     WebhookEvent,
-    contact_of,
     database_alias,
 )
 from cellcast_django.retention import AboutContact
@@ -34,8 +34,6 @@ INTERNAL: dict[type[Model], Collection[str]] = {
     OptOutChange: {"received_as"},
 }
 """What says how this site works: half of a secret."""
-
-OF_SHARED = ("id", "received_at", "error")
 
 Rows = Callable[[type[Model]], QuerySet[Any]]
 
@@ -74,18 +72,9 @@ class ContactData:
         """Yield the keys of the object that hold lists, each with its items."""
         yield "messages", _as_dicts(self.messages())
         yield "status_changes", _as_dicts(self.status_changes())
-        yield "events", map(self._event, _iterate(self.events()))
+        yield "events", map(_as_dict, _iterate(self.events()))
         yield "opt_outs", map(self._with_history, self.opt_outs().iterator(CHUNK_SIZE))
         yield "log_entries", self._log_entries() if self.has_log_entries else []
-
-    def _event(self, event: WebhookEvent) -> dict[str, Any]:
-        """Return the event; of one that names other people too, only that it exists and why."""
-        row = _as_dict(event)
-        return {name: row[name] for name in OF_SHARED} if event.pk in self.about.shared else row
-
-    def shared_events(self) -> list[int]:
-        """Return the events of which the file has no more than that they exist."""
-        return self.about.shared_among(self.rows(WebhookEvent))
 
     def _with_history(self, opt_out: OptOut) -> dict[str, Any]:
         history = OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out)
@@ -97,7 +86,7 @@ class ContactData:
             return
         for model, parts in (
             (Message, [self.messages()]),
-            (WebhookEvent, [part.exclude(pk__in=self.about.shared) for part in self.events()]),
+            (WebhookEvent, self.events()),
             (OptOut, [self.opt_outs()]),
         ):
             keys = chain.from_iterable(part.values_list("pk", flat=True) for part in parts)
@@ -107,7 +96,7 @@ class ContactData:
 def lines(data: ContactData, *, ensure_ascii: bool = False) -> Iterator[str]:
     """Yield the JSON object in pieces, if need be for an output of any encoding."""
     dump = partial(json.dumps, ensure_ascii=ensure_ascii, default=_written)
-    yield f'{{\n"contact": {dump(contact_of(data.about.number.strip()))}'
+    yield f'{{\n"contact": {dump(to_contact(data.about.number.strip()))}'
     for key, items in data.parts():
         yield f',\n"{key}": ['
         separator = "\n"

@@ -1,26 +1,35 @@
 """One spelling for each phone number."""
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 
 import phonenumbers
-from phonenumbers import Leniency, PhoneNumber, PhoneNumberMatcher
+from phonenumbers import PhoneNumber
+
+from cellcast_django.conf import conf
+from cellcast_django.payloads import clean
 
 AUSTRALIAN_MOBILE = re.compile(r"\+614[0-9]{8}")
 AUSTRALIA = 61
 AUSTRALIAN_MOBILES = range(400_000_000, 500_000_000)
 
 
-@lru_cache(maxsize=4096)
-def normalise(number: str, region: str) -> str:
-    """Return ``number`` in E.164 (``+61400000000``), or unchanged if it is not a phone number.
+def to_contact(number: str | PhoneNumber, region: str | None = None) -> str:
+    """Return the number as every model and signal spells it: compare your own numbers with this.
 
-    Cellcast writes the same number as ``+61400000000``, ``61400000000``, ``0400000000`` or
-    ``400000000``; a number without a country code belongs to ``region``. Senders such as
+    In E.164 (``+61400000000``), or as written if it is no phone number. Cellcast writes the same
+    number as ``+61400000000``, ``61400000000``, ``0400000000`` or ``400000000``; one without a
+    country code belongs to ``region``, else to ``CELLCAST_DEFAULT_REGION``. Senders such as
     ``cellcast`` or ``#SharedNum#``, and numbers that are not valid anywhere, stay as they are.
+    Raises ``TypeError`` for what is neither text nor a phone number object of ``phonenumbers``.
     """
+    text = clean(text_of(number))
+    return _to_contact(text, conf.default_region if region is None else region)
+
+
+@lru_cache(maxsize=4096)
+def _to_contact(number: str, region: str) -> str:
     if AUSTRALIAN_MOBILE.fullmatch(number):
         return number  # most numbers look like this, and parsing is slow
     parsed = _parse(number, region)
@@ -42,59 +51,8 @@ def text_of(number: str | PhoneNumber) -> str:
 
 
 def is_phone_number(number: str, region: str) -> bool:
-    """Whether ``normalise`` recognises ``number``, in any spelling."""
+    """Whether ``to_contact`` recognises ``number``, in any spelling."""
     return _parse(number, region) is not None
-
-
-def number_pattern(number: str, region: str) -> re.Pattern[str] | None:
-    """Return a pattern that finds a phone number in a webhook's body, in any spelling and grouping.
-
-    The spellings are those of ``region``; digits may be escaped as in JSON, a form or UTF-16.
-    ``None`` if it is not a phone number.
-    """
-    parsed = _parse(number, region)
-    if parsed is None:
-        return None
-    zero = _digits("0")
-    code = f"{_digits(str(parsed.country_code))}{_GAP}(?:{zero}{_GAP})?"
-    international = f"(?:{zero}{_GAP}{zero}(?:{_GAP}{_digits('11')})?{_GAP})?{code}"
-    national = _digits(phonenumbers.national_significant_number(parsed))
-    prefix = f"(?:{international}|{zero}{_GAP})?"
-    return re.compile(f"{_START}{prefix}{national}(?!\\d)", re.IGNORECASE)
-
-
-_GAP = r"(?:[\s().+-]|%20|\\x00)*+"  # possessive: a megabyte of white space is matched in no time
-_START = r"(?:(?<!\d)|(?<=%[0-9a-f]{2})|(?<=\\x[0-9a-f]{2})|(?<=\\u[0-9a-f]{4}))"
-
-
-def _digits(digits: str) -> str:
-    return _GAP.join(rf"(?:{digit}|%3{digit}|\\u003{digit})" for digit in digits)
-
-
-def numbers_in(body: str, region: str) -> Iterator[str]:
-    """Yield the phone numbers that a webhook's body names, in E.164 and once unescaped.
-
-    Those that ``phonenumbers`` finds valid, and Australian mobiles of any range, also as Cellcast
-    writes them: nine digits alone. In a form, a plus may be a space.
-    """
-    text = _ESCAPED.sub(_unescape, body)
-    for plain in (text, text.replace("+", " ")):
-        for found in PhoneNumberMatcher(plain, region, leniency=Leniency.VALID):
-            yield _e164(found.number)
-        for mobile in _MOBILE.finditer(plain):
-            yield "+61" + re.sub(r"\D", "", mobile[1])
-
-
-_ESCAPED = re.compile(
-    r"(?<!\\)\\++(?:u([0-9a-f]{4})|x([0-9a-f]{2})|[bfnrt])|%([0-9a-f]{2})", re.IGNORECASE
-)
-_MOBILE = re.compile(r"(?<!\w)(?:\+?61 ?|0)?(4[0-9]{2} ?[0-9]{3} ?[0-9]{3})(?!\w)")
-
-
-def _unescape(escaped: re.Match[str]) -> str:
-    """Return the character; UTF-16 has a NUL beside each letter, which goes."""
-    digits = escaped[1] or escaped[2] or escaped[3]
-    return chr(int(digits, 16)).replace("\0", "") if digits else " "
 
 
 _URI = re.compile(r"^\s*tel:", re.IGNORECASE)  # RFC 3966

@@ -24,7 +24,7 @@ from cellcast_django.models import (
     WebhookEventQuerySet,
     database_alias,
 )
-from cellcast_django.opt_outs import may_want_to_stop
+from cellcast_django.opt_outs import may_want_to_stop, opted_out
 from cellcast_django.payloads import Endpoint
 from cellcast_django.statuses import UNDELIVERED, Status
 from cellcast_django.webhooks import WEBHOOKS
@@ -512,15 +512,17 @@ def wishes_to_stop(waiting: MessageQuerySet) -> list[Wish]:
     """Return those of the newest waiting replies that mention stopping, the newest first.
 
     They are no stop words and opt nobody out, so a person should read them, within the days that
-    the law allows.
+    the law allows. Those of contacts who have opted out by now are left out.
     """
     newest = waiting.order_by("-handled_at", "-created_at", "-pk")
     columns = ("pk", "contact", "created_at", Left("body", MAX_TEXT_LENGTH))
-    return [
+    wishes = [
         Wish(*row)
         for *row, text in newest.values_list(*columns)[:MAX_READ]
         if may_want_to_stop(text)
     ]
+    granted = opted_out(wish.contact for wish in wishes)
+    return [wish for wish in wishes if wish.contact not in granted]
 
 
 def count_silent(older_than: timedelta) -> int:

@@ -16,13 +16,13 @@ from django.utils import timezone
 from phonenumbers import PhoneNumber
 
 from cellcast_django.conf import conf
+from cellcast_django.contacts import to_contact
 from cellcast_django.database.transactions import again_if_refused
 from cellcast_django.models import (
     Direction,
     Message,
     OptOut,
     OptOutQuerySet,
-    contact_of,
     database_alias,
     username_of,
 )
@@ -57,7 +57,7 @@ def opted_out(numbers: Iterable[N]) -> set[N]:
     spellings: dict[str, set[Any]] = {}
     number: Any
     for number in numbers:
-        contact = contact_of(number)
+        contact = to_contact(number)
         spelling = number if isinstance(number, Hashable) else contact
         spellings.setdefault(contact, set()).add(spelling)
     spellings.pop("", None)
@@ -97,7 +97,7 @@ def opt_out(
     opt-out ends. Raises ``ValueError`` for a number that is empty or too long, and if ``asked_in``
     is not a reply of this contact.
     """
-    contact = contact_of(number)
+    contact = to_contact(number)
     if not contact.strip():
         raise ValueError("The number is empty.")
     if len(contact) > MAX_NUMBER_LENGTH:
@@ -155,7 +155,7 @@ def opt_in(number: str | PhoneNumber, *, note: str = "", username: str = "") -> 
     """
     note, username = clean(note), username_of(username)
     using = database_alias()
-    stands = _opt_outs().active().filter(contact=contact_of(number))
+    stands = _opt_outs().active().filter(contact=to_contact(number))
 
     @transaction.atomic(using=using)
     def end() -> bool:

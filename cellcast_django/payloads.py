@@ -25,7 +25,6 @@ MAX_ID_LENGTH = 128
 MAX_NUMBER_LENGTH = 64
 MAX_STATUS_LENGTH = 64
 MAX_REASON_LENGTH = 1_000
-MAX_REFERENCE_LENGTH = 128
 MAX_MEDIA = 20
 MAX_MEDIA_LENGTH = 2_000
 
@@ -64,10 +63,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReport:
-    """The status of a message you sent; ``reason`` is Cellcast's explanation, if it gives one.
-
-    ``reference`` is the text of your own that you gave Cellcast when you sent it.
-    """
+    """The status of a message you sent; ``reason`` is Cellcast's explanation, if it gives one."""
 
     raw: str = field(repr=False)
     cellcast_id: str
@@ -76,7 +72,6 @@ class StatusReport:
     status: str
     reason: str = field(default="", repr=False)
     happened_at: datetime | None = None
-    reference: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +97,13 @@ class PayloadError(ValueError):
     """An element that cannot be understood; the text is the reason, for a person to read."""
 
 
-def decode(body: bytes) -> str:
+def decode(body: bytes, nul: str = r"\x00") -> str:
     r"""Return the body as text that every database stores: NUL and non-UTF-8 bytes as ``\xNN``.
 
-    A body that contains ``\xNN`` written out cannot be told apart from it.
+    What can be understood has to be read from it again as it was, so JSON and forms have their own
+    way to write a ``nul``.
     """
-    return body.decode("utf-8", errors="backslashreplace").replace("\x00", r"\x00")
+    return body.decode("utf-8", errors="backslashreplace").replace("\x00", nul)
 
 
 def clean(text: str) -> str:
@@ -123,7 +119,7 @@ def holds_form(text: str, content_type: str) -> bool:
     return is_said and not text.lstrip().startswith(("{", "["))
 
 
-def elements(body: bytes, raw: str, content_type: str) -> list[tuple[Any, str]]:
+def elements(body: bytes, content_type: str) -> list[tuple[Any, str]]:
     """Return the body's elements, each with its own text. Raises ``PayloadError``."""
     try:
         text = body.decode().removeprefix("\ufeff")
@@ -132,10 +128,10 @@ def elements(body: bytes, raw: str, content_type: str) -> list[tuple[Any, str]]:
     if not text.strip():
         raise PayloadError("The body is empty.")
     if holds_form(text, content_type):
-        return [(dict(parse_qsl(text.strip(), keep_blank_values=True)), raw)]
+        return [(dict(parse_qsl(text.strip(), keep_blank_values=True)), decode(body, "%00"))]
     document = parse_json(text)
     if not isinstance(document, list):
-        return [(document, raw)]
+        return [(document, decode(body, r"\u0000"))]
     if not document:
         raise PayloadError("The array is empty.")
     if len(document) > MAX_EVENTS:
@@ -143,7 +139,7 @@ def elements(body: bytes, raw: str, content_type: str) -> list[tuple[Any, str]]:
             f"The array has {len(document)} elements; at most {MAX_EVENTS} are read."
         )
     texts = _element_texts(text)
-    return [(e, decode(t.encode())) for e, t in zip(document, texts, strict=True)]
+    return [(e, decode(t.encode(), r"\u0000")) for e, t in zip(document, texts, strict=True)]
 
 
 # Numbers stay as written: ids of any length, and no 1e999 that becomes infinity. A raw newline in
@@ -169,7 +165,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     One odd value does not spoil the rest: a number longer than any id comes back as a string.
     """
     try:
-        text = body.decode()
+        text = body.decode("utf-8-sig")
         document = None if is_too_deep(text) else json.loads(text, strict=False, parse_int=_integer)
     except ValueError:
         return {}
@@ -186,14 +182,6 @@ def read_fields(body: str, content_type: str) -> dict[str, Any]:
     if holds_form(text, content_type):
         return dict(parse_qsl(text, keep_blank_values=True))
     return read_object(text.encode())
-
-
-def parties_in(body: str, content_type: str) -> tuple[str, str]:
-    """Return whom a stored body names as sender and receiver, even if the rest makes no sense."""
-    fields = read_fields(body, content_type)
-    sender = fields.get("sender") or fields.get("from") or ""
-    receiver = fields.get("receiver") or fields.get("to") or ""
-    return clean(str(sender)), clean(str(receiver))
 
 
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
@@ -274,20 +262,7 @@ def _read_status_report(element: dict[str, Any], raw: str) -> StatusReport:
         receiver=_text(element, "receiver", "recipient", limit=MAX_NUMBER_LENGTH) or "",
         status=status,
         reason=clean(reason)[:MAX_REASON_LENGTH] if isinstance(reason, str) else "",
-        reference=_reference(element),
     )
-
-
-def _reference(element: dict[str, Any]) -> str:
-    """Return v3's ``custom_string`` or the report API's ``customString``.
-
-    One that is too long would find nothing if it were cut, and the status matters more.
-    """
-    for key in ("custom_string", "customString"):
-        if (text := element.get(key)) and isinstance(text, str):
-            reference = clean(text)
-            return reference if len(reference) <= MAX_REFERENCE_LENGTH else ""
-    return ""
 
 
 def _read_opt_out(element: dict[str, Any], raw: str) -> OptOut:
@@ -468,20 +443,25 @@ def read(body: bytes, content_type: str, endpoint: Endpoint) -> list[Payload]:
 
     The body is JSON whatever ``content_type`` says, or form-encoded if it says so: an object, or an
     array of at most 1,000 objects. What is not understood comes back as ``Invalid``. The elements
-    of an array are read one by one, so that a bad one does not affect the others.
+    of an array are read one by one, so that a bad one does not affect the others. Read again from
+    its ``raw``, what was understood is the same.
     """
-    raw = decode(body)
     try:
-        found = elements(body, raw, content_type)
+        found = elements(body, content_type)
     except PayloadError as error:
-        return [Invalid(raw=raw, reason=str(error))]
+        return [Invalid(raw=decode(body), reason=str(error))]
     return [read_element(element, element_raw, endpoint) for element, element_raw in found]
 
 
 # Examples: what Cellcast documents, for Test Send, the setup page and tests
 
 
-UNREAD_KEYS = frozenset({"bulkId", "original_message_id", "received_at", "source", "subaccount_id"})
+UNREAD_KEYS = frozenset(
+    {
+        *("bulkId", "custom_string", "customString", "original_message_id", "received_at"),
+        *("source", "subaccount_id"),
+    }
+)
 """Keys that Cellcast sends and no reader looks for."""
 
 PICTURE = "https://media.example.com/1.jpg"

@@ -5,12 +5,10 @@
 flat, and an interrupted run continues where it stopped.
 """
 
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cache, cached_property, partial
-from itertools import chain
+from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -33,8 +31,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Cast, Concat
 
-from cellcast_django.conf import conf
-from cellcast_django.contacts import number_pattern, numbers_in
+from cellcast_django.contacts import to_contact
 from cellcast_django.database.transactions import with_retries
 from cellcast_django.inbox.drafts import message_values
 from cellcast_django.models import (
@@ -45,7 +42,6 @@ from cellcast_django.models import (
     StatusChange,
     WebhookEvent,
     WebhookEventQuerySet,
-    contact_of,
     database_alias,
 )
 from cellcast_django.payloads import (
@@ -53,7 +49,6 @@ from cellcast_django.payloads import (
     Reply,
     StatusReport,
     clean,
-    parties_in,
     read,
 )
 from cellcast_django.statuses import supersedes
@@ -97,22 +92,12 @@ class Kept(NamedTuple):
     failed: int
 
 
-class _Found(NamedTuple):
-    """An event that is about a contact, although its own contact is another or none."""
-
-    event: int
-    message: int | None
-    names_others: bool
-
-
 @dataclass(frozen=True)
 class AboutContact:
-    """Everything stored about one contact, by the number in any spelling.
+    """Everything filed under one contact's number, in any spelling.
 
-    Events without a contact (invalid ones, or with the phone number in an unexpected place) are
-    about the contact if their body contains the number, and so are their messages that have no
-    contact. Those whose body names other people too are ``shared``: their text is for nobody.
-    Raises ``ValueError`` for an empty number.
+    An event is filed under its own contact, or under its message's if it has none. One that could
+    not be understood is filed under nobody. Raises ``ValueError`` for an empty number.
     """
 
     number: str = field(repr=False)
@@ -121,75 +106,35 @@ class AboutContact:
         if not clean(self.number).strip():
             raise ValueError("The contact's number is empty.")
 
-    def messages(self, messages: QuerySet[Any]) -> QuerySet[Any]:
-        alone = {found.message for found in self._found_by_body if not found.names_others}
-        shared = {found.message for found in self._found_by_body if found.names_others}
-        found = alone - shared - {None}
-        return messages.filter(Q(contact__in=self.contacts) | Q(contact="", pk__in=found))
-
-    def events(self, events: QuerySet[Any]) -> list[QuerySet[Any]]:
-        """Narrow to the contact's events, in disjoint parts, each found by an index."""
-        others = events.exclude(contact__in=self.contacts)
-        found = [each.event for each in self._found_by_body]
-        return [
-            events.filter(contact__in=self.contacts),
-            others.filter(message__contact__in=self.contacts),
-            others.filter(pk__in=found).exclude(message__contact__in=self.contacts),
-        ]
-
-    def shared_among(self, events: QuerySet[Any]) -> list[int]:
-        """Return which of the contact's events name other people too."""
-        parts = [part.filter(pk__in=self.shared) for part in self.events(events)]
-        return sorted(chain.from_iterable(part.values_list("pk", flat=True) for part in parts))
-
-    def opt_outs(self, opt_outs: QuerySet[Any]) -> QuerySet[Any]:
-        return opt_outs.filter(contact__in=self.contacts)
-
     @cached_property
     def contacts(self) -> set[str]:
         """How the contact may be stored."""
         written = clean(self.number)
-        return {written, written.strip(), contact_of(written.strip())}
+        return {written, written.strip(), to_contact(written.strip())}
 
-    @cached_property
-    def shared(self) -> set[int]:
-        """The events whose body names other people too: left out of a file, and of an erasure."""
-        events = WebhookEvent.objects.fresh().filter(message__contact__in=self.contacts)
-        found = self._find(events.exclude(contact__in=self.contacts))
-        return {each.event for each in (*found, *self._found_by_body) if each.names_others}
+    def messages(self, messages: QuerySet[Any]) -> QuerySet[Any]:
+        return messages.filter(contact__in=self.contacts)
 
-    @cached_property
-    def _found_by_body(self) -> list[_Found]:
-        """The events without a contact whose body contains the number, with their messages."""
-        pattern = number_pattern(clean(self.number), conf.default_region)
-        if pattern is None:
-            return []
-        stored = WebhookEvent.objects.fresh()
-        return list(self._find(stored.invalid() | stored.filter(contact=""), pattern))
+    def events(self, events: QuerySet[Any]) -> list[QuerySet[Any]]:
+        """Narrow to the contact's events, in disjoint parts, each found by an index."""
+        return [
+            events.filter(contact__in=self.contacts),
+            events.filter(contact="", message__contact__in=self.contacts),
+        ]
 
-    def _find(
-        self, events: QuerySet[Any], pattern: re.Pattern[str] = re.compile("")
-    ) -> Iterator[_Found]:
-        is_own = cache(_is_own_number)
-        columns = "pk", "message_id", "endpoint", "content_type", "body"
-        rows = events.order_by("pk").values_list(*columns)
-        for pk, message, endpoint, content_type, body in rows.iterator(chunk_size=BATCH_SIZE):
-            if pattern.search(body):
-                known = set(self.contacts)
-                sender, receiver = map(contact_of, parties_in(body, content_type))
-                if endpoint in WRITTEN_TO_US or sender in known:
-                    known.add(receiver)
-                numbers = numbers_in(body, conf.default_region)
-                names_others = any(not (each in known or is_own(each)) for each in numbers)
-                yield _Found(pk, message, names_others)
+    def others_events(self, events: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to what names another contact, but is about a message of this one."""
+        theirs = events.filter(message__contact__in=self.contacts)
+        return theirs.exclude(contact__in=["", *self.contacts])
+
+    def opt_outs(self, opt_outs: QuerySet[Any]) -> QuerySet[Any]:
+        return opt_outs.filter(contact__in=self.contacts)
 
 
-def _is_own_number(number: str) -> bool:
-    """Whether you have set a number as yours, or recorded that you sent from it."""
-    if number in map(contact_of, conf.own_numbers):
-        return True
-    sent = Message.objects.fresh().filter(own_number=number, recorded_at__isnull=False)
-    return sent.exists()
+def not_understood() -> QuerySet[WebhookEvent]:
+    """Return the events that are filed under nobody, whoever they name."""
+    invalid = WebhookEvent.objects.fresh().filter(outcome=WebhookEvent.Outcome.INVALID)
+    return invalid.exclude(body="")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,10 +143,9 @@ class Selection:
 
     A message is as old as the last event about it. Pending events are kept, failed ones too unless
     ``include_failed``, and so are their messages. ``number`` is the contact's, as ``AboutContact``
-    finds it; what it shares with others is kept. With ``redact``, rows already redacted are
-    skipped. Opt-outs are kept, since they must outlive the messages; ``opt_outs`` selects that of
-    the contact too. Raises ``ValueError`` without a time and a number, for an empty number, and for
-    ``opt_outs`` without a number.
+    finds it. With ``redact``, rows already redacted are skipped. Opt-outs are kept, since they must
+    outlive the messages; ``opt_outs`` selects that of the contact too. Raises ``ValueError``
+    without a time and a number, for an empty number, and for ``opt_outs`` without a number.
     """
 
     before: datetime | None = None
@@ -234,10 +178,6 @@ class Selection:
         """Return the events to prune, in disjoint parts, each found by an index."""
         return [part.filter(~self._is_kept) for part in self._event_parts()]
 
-    def shared_events(self) -> list[int]:
-        """Return the events about the contact that are kept because they name others too."""
-        return [] if self._about is None else self._about.shared_among(self._candidates())
-
     def opt_out_rows(self) -> QuerySet[OptOut]:
         """Return the opt-out of the contact, whether or not ``opt_outs`` selects it."""
         if self._about is None:
@@ -255,6 +195,8 @@ class Selection:
     def kept(self) -> Kept:
         """Return how many events are kept although they are old enough, or about the contact."""
         parts = self._event_parts()
+        if self._about is not None:  # what is unfinished of others' keeps the message that it needs
+            parts.append(self._about.others_events(self._candidates()))
         pending = sum(part.pending().count() for part in parts)
         failed = 0 if self.include_failed else sum(part.failed().count() for part in parts)
         return Kept(pending=pending, failed=failed)
@@ -273,8 +215,7 @@ class Selection:
     def _event_parts(self) -> list[Any]:
         if self._about is None:
             return [self._candidates()]
-        shared = self._about.shared
-        return [part.exclude(pk__in=shared) for part in self._about.events(self._candidates())]
+        return self._about.events(self._candidates())
 
     def _candidates(self) -> WebhookEventQuerySet:
         events = WebhookEvent.objects.fresh()
@@ -297,20 +238,18 @@ def prune(selection: Selection, *, progress: Progress = lambda pruned: None) -> 
     """Delete or redact what is selected, in batches that each commit; return what became of it.
 
     Deleting a message deletes its history and events too, and whatever ``on_delete`` takes of your
-    own models. A row that one of these protects is kept. Redacting empties a message's phone
-    numbers, texts and media, the reasons in its history, and an event's body, contact, error and
-    what its calls know of them; counts, statuses, times and Cellcast's ids stay. An outbound
-    message keeps its ``key``, a digest of its id alone, so that a late report still finds the row
-    (what the report fills in is redacted once it is old enough). The ``key`` of a reply is
-    replaced: number and text could be guessed from it. If the same reply arrives once more, it
-    therefore counts as new.
+    own models; an event that is filed under another contact stays, without the message. A row that
+    one of your models protects is kept. Redacting empties a message's phone numbers, texts and
+    media, the reasons in its history, and an event's body, contact, error and what its calls know
+    of them; counts, statuses, times and Cellcast's ids stay. An outbound message keeps its
+    ``key``, a digest of its id alone, so that a late report still finds the row (what the report
+    fills in is redacted once it is old enough). The ``key`` of a reply is replaced: number and text
+    could be guessed from it. If the same reply arrives once more, it therefore counts as new.
 
     Raises ``django.db.Error`` when the database refuses. The batches before that stay committed.
     """
     of_events = redact_events if selection.redact else delete_events
-    of_messages = partial(
-        redact_messages if selection.redact else delete_messages, kept=selection.shared_events()
-    )
+    of_messages = redact_messages if selection.redact else delete_messages
     parts: list[Part] = [
         *((part, "pk", of_events) for part in selection.events()),
         # As webhooks lock them: in any other order, an array of late reports deadlocks.
@@ -547,7 +486,7 @@ def _empty(model: type[Model], names: Iterable[str]) -> dict[str, Any]:
     return {field.name: field.get_default() for field in fields}
 
 
-EMPTY_MESSAGE = _empty(Message, Message.REPORTED)
+EMPTY_MESSAGE = _empty(Message, [*Message.REPORTED, "reference"])
 EMPTY_EVENT = _empty(WebhookEvent, WebhookEvent.PERSONAL)
 
 _KEY_WITHOUT_PERSON = Case(
@@ -560,15 +499,16 @@ _KEY_WITHOUT_PERSON = Case(
 )
 
 
-def delete_messages(using: str, pks: list[int], *, kept: Collection[int] = ()) -> Pruned:
-    """Delete these messages, with their history and their events except those to be kept."""
-    events = delete(_events_of(using, pks, kept))
+def delete_messages(using: str, pks: list[int]) -> Pruned:
+    """Delete these messages, with their history and the events that are filed under them."""
+    events = delete(_events_of(using, pks))
     return Pruned(delete(Message.objects.using(using).filter(pk__in=pks)), events)
 
 
-def _events_of(using: str, pks: list[int], kept: Collection[int]) -> QuerySet[WebhookEvent]:
-    events: QuerySet[WebhookEvent] = WebhookEvent.objects.using(using).filter(message__in=pks)
-    return events.exclude(pk__in=kept)
+def _events_of(using: str, pks: list[int]) -> QuerySet[WebhookEvent]:
+    """Return the messages' events, but not those that are filed under another contact."""
+    filed = Q(contact="") | Q(contact=F("message__contact"))
+    return WebhookEvent.objects.using(using).filter(filed, message__in=pks)
 
 
 def delete_events(using: str, pks: list[int]) -> Pruned:
@@ -587,9 +527,9 @@ def delete(rows: QuerySet[Any]) -> int:
     return deleted.get(rows.model._meta.label, 0)
 
 
-def redact_messages(using: str, pks: list[int], *, kept: Collection[int] = ()) -> Pruned:
-    """Redact these messages, with their history and their events except those to be kept."""
-    events = _events_of(using, pks, kept).exclude(**EMPTY_EVENT)
+def redact_messages(using: str, pks: list[int]) -> Pruned:
+    """Redact these messages, with their history and the events that are filed under them."""
+    events = _events_of(using, pks).exclude(**EMPTY_EVENT)
     redacted = redact_events(using, list(events.values_list("pk", flat=True)))
     _redact_reasons(using, Q(message__in=pks))
     messages = Message.objects.using(using).filter(pk__in=pks)

@@ -13,7 +13,8 @@ from phonenumbers import PhoneNumber
 
 from cellcast_django.api import NotSentError, OptedOutError
 from cellcast_django.conf import conf
-from cellcast_django.models import Message, contact_of, outgoing_parts
+from cellcast_django.contacts import to_contact
+from cellcast_django.models import Message, outgoing_parts
 from cellcast_django.opt_outs import is_opted_out, opt_out_as_listed
 
 __all__ = ["NotRecordedError", "NotSentError", "OptedOutError", "send"]
@@ -60,7 +61,7 @@ def send(
     )
     if not parts["body"].strip():
         raise ValueError("body is empty.")
-    contact = contact_of(parts["receiver"])
+    contact = to_contact(parts["receiver"])
     if is_opted_out(contact):
         raise OptedOutError
     also = {"reference": parts["reference"]} if _takes_reference(send_with) else {}

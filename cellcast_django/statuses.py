@@ -1,6 +1,5 @@
-"""Cellcast's statuses, one row each, and the reasons that come with some of them."""
+"""Cellcast's statuses, one row each."""
 
-import re
 from collections.abc import Iterable
 from typing import Any, Self
 
@@ -158,80 +157,3 @@ def description_of(status: str, *, is_reply: bool = False) -> str | Promise:
     if status not in PRECEDENCE or not status:
         return ""
     return _("The customer’s reply has reached you.") if is_reply else Status(status).description
-
-
-_WRONG = ("bad", "invalid", "unknown", "wrong")
-_NUMBER = ("address", "destination", "msisdn", "number", "receiver", "recipient")
-
-REASONS = (
-    (
-        "blacklist, blacklisted, black list, do not contact, unsubscribed, opt out, optout, "
-        "opted out",
-        _("This customer has opted out. Do not text them unless they ask for it."),
-    ),
-    (
-        "absent, detached, no coverage, no paging, not reachable, switched off, unreachable",
-        _("Their phone was off or had no coverage. Send it again later, or phone them."),
-    ),
-    (
-        "content blocked, content filter, content rejected, blocked url, filtered, phishing, "
-        "spam, url blocked",
-        _("The words were taken for spam. Change them, above all links, or phone them."),
-    ),
-    (
-        "fixed line, land line, landline",
-        _("The number is a landline, which cannot receive texts. Phone them."),
-    ),
-    (
-        "inactive subscriber, no such number, not in service, unallocated, unassigned, "
-        "unknown subscriber, "
-        + ", ".join(f"{which} {what}" for which in _WRONG for what in _NUMBER),
-        _("The number is wrong or no longer in use. Ask the customer for their number."),
-    ),
-    (
-        "barred, barring, incompatible, not provisioned",
-        _("Their phone or plan does not accept this text. Phone them."),
-    ),
-    (
-        "inbox full, inbox is full, memory capacity, memory full, storage full",
-        _("Their phone has no room for messages. Phone them, or send it again later."),
-    ),
-    (
-        "balance is too low, balance too low, low balance, not enough credit, not enough credits, "
-        "no credit, no credits, out of credit, out of credits, insufficient balance, "
-        "insufficient credit, insufficient credits, insufficient funds",
-        _("Your Cellcast account has run out of credit. Top it up, then send it again."),
-    ),
-    (
-        "invalid sender, originator, sender blocked, sender id, sender is not, sender name, "
-        "sender not, senderid, source address, unknown sender",
-        _("The name or number you sent from is not allowed. Tell whoever set up Cellcast."),
-    ),
-    (
-        "expired, time out, timed out, timeout, validity period",
-        _("It could not be delivered in time. Phone them, or send it again later."),
-    ),
-    (
-        "congested, congestion, network error, network failure, system error, system failure, "
-        "temporarily, temporary, throttled, throttling",
-        _("The phone network had a problem. Send it again later."),
-    ),
-)
-"""Phrases, any of which is enough, with what carriers mean by them, for whoever reads the status.
-
-Whole words in lower case, separated by commas.
-"""
-
-
-def explain_reason(reason: str) -> str | Promise:
-    """Return in plain words what a carrier's reason means and what to do.
-
-    ``""`` if that is unknown, or unclear: people act on it, so a wrong sentence is worse than none.
-    """
-    words = " ".join(re.findall(r"[^\W_]+", reason.lower()))
-    found = [
-        meaning
-        for phrases, meaning in REASONS
-        if any(f" {phrase} " in f" {words} " for phrase in phrases.split(", "))
-    ]
-    return found[0] if len(found) == 1 else ""

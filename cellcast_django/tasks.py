@@ -63,14 +63,11 @@ def recover() -> None:
 def prune(older_than: str, redact: bool = False) -> None:
     """Delete or redact what is older, as ``cellcast_prune --older-than 90d`` does: for a schedule.
 
-    Records that it has run. Safe to interrupt and to run again. Raises ``ValueError`` if
-    ``older_than`` is no age, and ``django.db.Error`` when the database refuses.
+    Safe to interrupt and to run again. Raises ``ValueError`` if ``older_than`` is no age, and
+    ``django.db.Error`` when the database refuses.
     """
     try:
         age = parse_duration(str(older_than), units="hdw")
     except ArgumentTypeError as error:
         raise ValueError(str(error)) from None
-    selection = retention.Selection(before=timezone.now() - age, redact=redact)
-    pruned = retention.prune(selection)
-    summary = {"messages": pruned.messages, "events": pruned.events}
-    CommandRun.record(CommandRun.Command.PRUNE, summary)
+    retention.prune(retention.Selection(before=timezone.now() - age, redact=redact))

@@ -10,7 +10,6 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.test import Client, override_settings
-from django.urls import reverse
 
 from cellcast_django import handlers
 from cellcast_django.conf import conf
@@ -43,7 +42,7 @@ __all__ = [
     "status_payload",
 ]
 
-URL_NAMES = {webhook.endpoint: webhook.url_name for webhook in WEBHOOKS}
+PATHS = {webhook.endpoint: webhook.path for webhook in WEBHOOKS}
 
 SECRET = "cellcast:a-password-for-tests-alone"  # noqa: S105
 """What a client sends, and is accepted for its request, where none is configured."""
@@ -96,7 +95,7 @@ def reset() -> None:
 
 
 class WebhookClient(Client):
-    """A Django test client with ``reply()``, ``status()``, ``opt_out()`` and ``send()``.
+    """A Django test client with ``reply()``, ``status()``, ``opt_out()`` and ``webhook()``.
 
     They send the first configured secret, or one of their own where none is configured.
     What a handler raises is raised to the test, after the other handlers have been called and the
@@ -118,20 +117,23 @@ class WebhookClient(Client):
 
     def reply(self, **changes: Any) -> "Response":
         """Send a customer's reply to the Receive URL."""
-        return self.send(URL_NAMES[Endpoint.RECEIVE], reply_payload(**_known(changes)))
+        return self.webhook(reply_payload(**_known(changes)), Endpoint.RECEIVE)
 
     def status(self, **changes: Any) -> "Response":
         """Send a delivery report to the Status URL."""
-        return self.send(URL_NAMES[Endpoint.STATUS], status_payload(**_known(changes)))
+        return self.webhook(status_payload(**_known(changes)), Endpoint.STATUS)
 
     def opt_out(self, **changes: Any) -> "Response":
         """Send an opt-out to the Opt-Out URL."""
-        return self.send(URL_NAMES[Endpoint.OPT_OUT], opt_out_payload(**_known(changes)))
+        return self.webhook(opt_out_payload(**_known(changes)), Endpoint.OPT_OUT)
 
-    def send(
-        self, url_name: str, payload: Any, content_type: str = "application/json"
+    def webhook(
+        self, payload: Any, endpoint: str, content_type: str = "application/json"
     ) -> "Response":
-        """Send any payload to one of the URLs: bytes unchanged, everything else as JSON."""
+        """Send any payload to a URL: bytes unchanged, everything else as JSON.
+
+        ``endpoint`` is ``"receive"``, ``"status"`` or ``"opt_out"``.
+        """
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         configured = (
             nullcontext()
@@ -140,7 +142,7 @@ class WebhookClient(Client):
         )
         with configured, _handler_errors(is_raised=self.raise_handler_errors):
             return self.post(
-                reverse(f"cellcast_django:{url_name}"),
+                PATHS[Endpoint(endpoint)](),
                 body,
                 content_type=content_type,
                 headers=authorization(),
@@ -150,7 +152,7 @@ class WebhookClient(Client):
 
 def _known(changes: dict[str, Any]) -> dict[str, Any]:
     if problem := problem_of_keys(changes):
-        raise TypeError(f"{problem} send() takes any payload.")
+        raise TypeError(f"{problem} webhook() takes any payload.")
     return changes
 
 

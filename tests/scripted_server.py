@@ -58,9 +58,6 @@ def scripted_server() -> Iterator[ScriptedServer]:
 
 
 DRIPS = {
-    "status": (b"HTTP/1.1 200 ", b"x"),
-    "header": (b"HTTP/1.1 200 OK\r\nX-Drip: ", b"x"),
-    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     "length": (b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n", b" "),
     "end": (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b" "),
     "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),

@@ -66,7 +66,7 @@ responses = [
     client.reply(message="STOP"),
     client.opt_out(),
     client.opt_out(),
-    client.send("webhook-status", [status_payload(_id=str(number)) for number in range(3)]),
+    client.webhook([status_payload(_id=str(number)) for number in range(3)], "status"),
 ]
 print(json.dumps({
     "fast ways": sorted(inbox.FAST_WAYS),

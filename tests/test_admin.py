@@ -493,7 +493,7 @@ def test_event_list_shows_state_contact_and_error(
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
     client.status(status="delivered")
     client.opt_out(contact="0400 000 009")
-    client.send("webhook-status", b"{broken")
+    client.webhook(b"{broken", "status")
 
     response = reader.get(url_of("webhookevent"))
 

@@ -90,13 +90,6 @@ def test_waiting_events_badge_names_the_earlier_event() -> None:
     assert text_of(badges.state_badge(event) or "") == "✓ done"
 
 
-@pytest.mark.parametrize(("status", "is_explained"), [("failed", True), ("delivered", False)])
-def test_only_a_failures_reason_is_explained(status: str, is_explained: bool) -> None:
-    shown = text_of(badges.reason_html("Absent subscriber", status))
-    assert shown.startswith("Absent subscriber")
-    assert (shown != "Absent subscriber") == is_explained
-
-
 @pytest.mark.django_db
 def test_opt_out_badge_has_sign_and_word() -> None:
     assert text_of(badges.opt_out_state_badge(OptOutFactory.create())) == "✕ opted out"

@@ -9,22 +9,20 @@ import pytest
 from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
-from django.db import OperationalError, connection, transaction
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cellcast_django.admin import opt_outs
 from cellcast_django.admin.display.badges import opt_out_badge
 from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
-from cellcast_django.models import Message, OptOut, OptOutChange, WebhookEvent
+from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, listed, page_of, staff, text_of, url_of
-from tests.clock import Clock
 from tests.database_faults import just_before
-from tests.html import addresses, every, hidden_fields, only, words
+from tests.html import every, hidden_fields, only, words
 
 pytestmark = pytest.mark.django_db
 
@@ -43,7 +41,7 @@ def clerk() -> Client:
 # The list
 
 
-def test_list_shows_contact_since_how_event_and_state(viewer: Client) -> None:
+def test_list_shows_contact_since_how_and_state(viewer: Client) -> None:
     event = WebhookEventFactory.create(
         opt_out=True, contact=CUSTOMER, received_at=timezone.now() - timedelta(days=3)
     )
@@ -54,7 +52,6 @@ def test_list_shows_contact_since_how_event_and_state(viewer: Client) -> None:
     assert event.received_at.replace(microsecond=0) in [
         moment.replace(microsecond=0) for moment in moments
     ]
-    assert url_of("webhookevent", "change", event.pk) in addresses(page)
     for made in OptOut.objects.all():
         assert made.get_source_display() in text_of(page)
     assert {words(each) for each in every(page, "td[@class='field-state']")} == {
@@ -178,14 +175,32 @@ def test_page_has_the_webhooks_payload_collapsed(viewer: Client, client: Webhook
 
 
 @pytest.mark.parametrize("may_view_events", [True, False])
-def test_list_and_page_link_to_event_for_permitted_users(may_view_events: bool) -> None:
+def test_page_links_to_event_for_permitted_users(may_view_events: bool) -> None:
     reader = staff("view_optout", *["view_webhookevent"] * may_view_events)
     event = WebhookEventFactory.create(opt_out=True)
     url = url_of("webhookevent", "change", event.pk)
     made = event.opt_out_change.opt_out
-    for html in (page_of(reader, "optout"), page_of(reader, "optout", "change", made.pk)):
-        assert (url in html) == may_view_events
+    assert (url in page_of(reader, "optout", "change", made.pk)) == may_view_events
     assert reader.get(url).status_code == (200 if may_view_events else 403)
+
+
+@pytest.mark.parametrize("by_person", [True, False])
+def test_words_of_the_proof_lead_to_their_reply(client: WebhookClient, by_person: bool) -> None:
+    client.reply(_id="1", sender=CUSTOMER, message="Please stop!" if by_person else "STOP")
+    reply = Message.objects.get()
+    if by_person:
+        opt_out(CUSTOMER, asked_in=reply)
+    client.reply(_id="2", sender=CUSTOMER, message=reply.body)  # it repeats what was asked before
+    made, url = OptOut.objects.get(), url_of("message", "change", reply.pk)
+
+    html = page_of(staff("view_optout", "view_message"), "optout", "change", made.pk)
+
+    [link] = [each for each in every(html, "a") if each.get("href") == url]
+    at = datetime.fromisoformat(only(link, "time").get("datetime", ""))
+    assert abs(at - reply.created_at) < timedelta(milliseconds=1)
+    for person in (staff("view_optout"), staff("view_message", "view_optout")):
+        may_view = person.get(url).status_code == 200
+        assert (url in page_of(person, "optout", "change", made.pk)) == may_view
 
 
 def test_page_does_not_link_to_an_event_hidden_by_the_site(
@@ -382,7 +397,7 @@ def test_user_ends_an_opt_out_with_a_reason(clerk: Client) -> None:
     assert made.ended_at is not None
     assert made.note == "signed up again"
     entry = LogEntry.objects.get()
-    assert (entry.change_message, entry.object_id) == ("Ended the opt-out.", str(made.pk))
+    assert (entry.change_message, entry.object_id) == ("Opted the customer back in.", str(made.pk))
     assert url not in page_of(clerk, "optout", "change", made.pk)
 
 
@@ -425,160 +440,25 @@ def test_ending_an_unknown_opt_out_is_not_found(clerk: Client) -> None:
     assert clerk.get(url_of("optout", "end", 1)).status_code == 404
 
 
-# Ending many
-
-
-NIGHT = datetime(2026, 11, 10, 9, tzinfo=UTC)
-
-
-def by_webhook(contact: str, received_as: str, at: datetime = NIGHT) -> OptOut:
-    """Opt a contact out as the inbox does."""
-    made = OptOutFactory.create(contact=contact, since=at, source="webhook")
-    made.history.update(received_as=received_as)
-    return made
-
-
-def choose(client: Client, *opt_outs: OptOut, **query: str) -> Any:
-    keys = [each.pk for each in opt_outs]
-    form = {"action": "end_selected", "_selected_action": keys, "select_across": 0, "index": 0}
-    return client.post(url_of("optout", **query), form, follow=True)
-
-
-def confirm(client: Client, question: Any, reason: str = "leaked password") -> Any:
-    form = hidden_fields(every(question.content.decode(), "form")[-1])
-    return client.post(url_of("optout"), form | {"reason": reason}, follow=True)
-
-
-def test_what_a_leaked_secret_began_on_a_day_is_found(clerk: Client) -> None:
-    forged = by_webhook(CUSTOMER, "leaked")
-    by_webhook("+61400000002", "other")
-    by_webhook("+61400000003", "leaked", NIGHT - timedelta(days=3))
-    again = by_webhook("+61400000004", "leaked")
-    opt_in(again.contact)
-    opt_out(again.contact)  # Cellcast's own webhooks have the same username
-    OptOutChange.objects.filter(pk=again.history.latest("pk").pk).update(received_as="leaked")
-
-    query = {"received_as": "leaked", "from": "2026-11-10", "to": "2026-11-10"}
-
-    assert listed(clerk, "optout", **query) == [forged.pk]
-    assert len(listed(clerk, "optout", received_as="leaked")) == 3
-    assert "received_as=leaked" in page_of(clerk, "optout")
-
-
-def test_secrets_are_named_to_those_who_may_end_opt_outs(viewer: Client) -> None:
-    by_webhook(CUSTOMER, "leaked")
-    opt_out("+61400000002")
-    assert "leaked" not in page_of(viewer, "optout")
-    assert len(listed(viewer, "optout", received_as="leaked")) == 2
-
-
-def test_user_ends_many_opt_outs_with_one_reason(clerk: Client) -> None:
-    forged = [by_webhook(f"+6140000000{number}", "leaked") for number in range(3)]
-    other = opt_out("+61400000009")
-
-    question = choose(clerk, *forged)
-    affected = only(question.content.decode(), "p[@id='cellcast-affected']")
-    assert affected.get("data-count") == "3"
-    assert OptOut.objects.active().count() == 4
-    response = confirm(clerk, question)
-
-    assert [each.level_tag for each in response.context["messages"]] == ["success"]
-    assert OptOut.objects.active().get() == other
-    for each in forged:
-        last = each.history.latest("pk")
-        assert (last.kind, last.note) == ("ended", "leaked password")
-        assert last.username.startswith("staff-")
-    [entry] = LogEntry.objects.all()
-    assert (entry.object_id, entry.change_message) == (None, "Ended 3 opt-outs.")
-
-
-def test_ending_many_needs_a_reason_and_keeps_the_selection(clerk: Client) -> None:
-    made = [opt_out(CUSTOMER), opt_out("+61400000002")]
-
-    question = confirm(clerk, choose(clerk, *made), reason=" ")
-
-    assert every(question.content.decode(), "ul[@class='errorlist']")
-    assert OptOut.objects.active().count() == 2
-    confirm(clerk, question)
-    assert not OptOut.objects.active().exists()
-
-
-def test_ending_many_twice_ends_nothing_that_has_begun_since(clerk: Client) -> None:
-    made = [opt_out(CUSTOMER), opt_out("+61400000002")]
-    question = choose(clerk, *made)
-    confirm(clerk, question)
+def test_what_has_begun_again_since_the_page_was_shown_is_not_ended(clerk: Client) -> None:
+    made = opt_out(CUSTOMER)
+    url = url_of("optout", "end", made.pk)
+    form = hidden_fields(every(clerk.get(url).text, "form")[-1]) | {"reason": "signed up"}
+    opt_in(CUSTOMER)
     opt_out(CUSTOMER)
-
-    response = confirm(clerk, question)
-
+    response = clerk.post(url, form, follow=True)
     assert [each.level_tag for each in response.context["messages"]] == ["warning"]
     assert is_opted_out(CUSTOMER)
-    assert LogEntry.objects.count() == 1
-    opt_in(CUSTOMER)
-    response = confirm(clerk, question)
-    assert [each.level_tag for each in response.context["messages"]] == ["info"]
+    assert not LogEntry.objects.exists()
 
 
-def test_ending_many_is_logged_as_far_as_it_came(
-    clerk: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = [opt_out(CUSTOMER), opt_out("+61400000002")]
-    question = choose(clerk, *made)
-
-    def end_only_the_first(contact: str, **values: str) -> bool:
-        if contact != CUSTOMER:
-            raise OperationalError
-        return opt_in(contact, **values)
-
-    monkeypatch.setattr(opt_outs, "opt_in", end_only_the_first)
-    with pytest.raises(OperationalError):
-        confirm(clerk, question)
-    monkeypatch.undo()
-    assert LogEntry.objects.get().change_message == "Ended 1 opt-out."
-
-    confirm(clerk, question)
-    assert not OptOut.objects.active().exists()
-
-
-def test_ending_many_requires_its_permission(viewer: Client) -> None:
-    made = opt_out(CUSTOMER)
-    assert "end_selected" not in page_of(viewer, "optout")
-    response = choose(viewer, made)
-    viewer.post(response.request["PATH_INFO"], {"action": "end_selected", "confirmed": "yes"})
-    assert is_opted_out(CUSTOMER)
-
-
-def test_opt_outs_that_a_site_hides_are_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    hidden, shown = opt_out(CUSTOMER), opt_out("+61400000002")
+def test_opt_out_that_a_site_hides_is_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = opt_out(CUSTOMER)
     admin = site.get_model_admin(OptOut)
-    rows = OptOut.objects.exclude(contact=CUSTOMER)
-    monkeypatch.setattr(admin, "get_queryset", lambda request: rows.all())
+    monkeypatch.setattr(admin, "get_queryset", lambda request: OptOut.objects.none())
     person = staff("view_optout", "end_optout")
-
-    form = {"action": "end_selected", "_selected_action": shown.pk, "confirmed": "yes"}
-    seen = OptOutChange.objects.latest("pk").pk
-    keys = {"keys": f"{hidden.pk},{shown.pk},x", "seen": seen, "reason": "leak"}
-    person.post(url_of("optout"), form | keys)
-
-    assert OptOut.objects.active().get() == hidden
-
-
-def test_ending_many_ends_a_batch_and_stops_in_time(
-    clerk: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(4):
-        opt_out(f"+6140000000{number}")
-    monkeypatch.setattr(opt_outs, "MAX_SELECTED", 3)
-
-    question = choose(clerk, *OptOut.objects.all())
-    assert every(question.content.decode(), "p[@id='cellcast-has-more']")
-    with just_before("INSERT .*optoutchange", lambda: clock.sleep(21)):
-        response = confirm(clerk, question)
-
-    assert [each.level_tag for each in response.context["messages"]] == ["success", "warning"]
-    assert OptOut.objects.active().count() == 3
-    confirm(clerk, question)
-    assert OptOut.objects.active().count() == 1
+    assert person.post(url_of("optout", "end", hidden.pk), {"reason": "x"}).status_code == 404
+    assert is_opted_out(CUSTOMER)
 
 
 # On other pages

@@ -5,11 +5,11 @@ import runpy
 import socket
 import ssl
 import sys
+from base64 import b64decode
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-import httpx
 import pytest
 import urllib3
 from django.utils import timezone
@@ -38,9 +38,9 @@ def refusal(status: int, document: Any) -> Fault:
     return Fault(status=status, body=json.dumps(document).encode())
 
 
-def queued(*items: Any, **changes: Any) -> Fault:
+def queued(*items: Any, status: bool = True, code: int = 200, **changes: Any) -> Fault:
     data = {"queueResponse": list(items), "invalidContacts": [], "unsubscribeContacts": []}
-    return refusal(200, {"status": True, "data": data | changes})
+    return refusal(code, {"status": status, "data": data | changes})
 
 
 # What is sent
@@ -62,6 +62,15 @@ def test_message_is_sent_and_recorded_under_its_id(fake_cellcast: FakeCellcast) 
     assert (path, parameters) == (GATEWAY, {})
     assert headers["Authorization"] == f"Bearer {KEY}"
     assert headers["Content-Type"] == headers["Accept"] == "application/json"
+
+
+@pytest.mark.parametrize("reply_stop", [True, False])
+def test_cellcast_is_asked_to_add_its_words_only_if_you_say_so(
+    fake_cellcast: FakeCellcast, reply_stop: bool
+) -> None:
+    send_sms(CUSTOMER, TEXT, reply_stop=reply_stop)
+    assert ("replyStopToOptOut" in fake_cellcast.sent[0]) == reply_stop
+    assert fake_cellcast.sent[0].get("replyStopToOptOut", True) is True
 
 
 def test_message_without_a_sender_uses_a_shared_number(fake_cellcast: FakeCellcast) -> None:
@@ -88,6 +97,12 @@ def test_any_text_can_be_sent(fake_cellcast: FakeCellcast, text: str) -> None:
 def test_id_may_be_text_or_a_number(fake_cellcast: FakeCellcast, message_id: object) -> None:
     fake_cellcast.faults.append(queued("odd", {"Contact": CUSTOMER}, {"MessageId": message_id}))
     assert send(CUSTOMER, TEXT).cellcast_id == str(message_id)
+
+
+def test_success_may_begin_with_a_byte_order_mark(fake_cellcast: FakeCellcast) -> None:
+    body = queued({"MessageId": "66b5b93b1e2c012dfe964000"}).body
+    fake_cellcast.faults.append(Fault(body=b"\xef\xbb\xbf" + body))
+    assert send_sms(CUSTOMER, TEXT) == "66b5b93b1e2c012dfe964000"
 
 
 # What is refused: certainly not sent
@@ -206,6 +221,15 @@ def test_reason_has_no_key_number_or_control_character(
     assert "12345" not in reason
 
 
+def test_only_the_beginning_of_a_long_sentence_is_looked_at(
+    fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "MAX_QUOTED_FROM", 3)
+    fake_cellcast.faults.append(refusal(400, {"message": "No credit"}))
+    with pytest.raises(NotSentError, match=r"^No$"):
+        send_sms(CUSTOMER, TEXT)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "named"),
     [
@@ -261,11 +285,26 @@ def test_failed_tls_is_certain(fake_cellcast: FakeCellcast, settings: Any) -> No
     assert fake_cellcast.requests == []
 
 
+@pytest.mark.parametrize("scheme", ["http://", "http://us%C3%A9r:pass%20word@"])
 def test_proxy_that_refuses_is_certain(
-    fake_cellcast: FakeCellcast, settings: Any, monkeypatch: pytest.MonkeyPatch
+    fake_cellcast: FakeCellcast, settings: Any, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
     settings.CELLCAST_API_URL = "https://api.example.com"
-    monkeypatch.setenv("https_proxy", fake_cellcast.url)
+    monkeypatch.setenv("https_proxy", fake_cellcast.url.replace("http://", scheme))
+    assert "the proxy responded with 502" in assert_is_certain().reason
+    [(_path, _parameters, headers)] = fake_cellcast.requests
+    kind, _, encoded = headers.get("Proxy-Authorization", "").partition(" ")
+    has_password = "@" in scheme
+    assert kind == ("Basic" if has_password else "")
+    assert b64decode(encoded).decode() == ("us\u00e9r:pass word" if has_password else "")
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "127.0.0.1:3128", "http://[", "nobody:"])
+def test_proxy_that_cannot_be_used_is_certain(
+    fake_cellcast: FakeCellcast, settings: Any, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    settings.CELLCAST_API_URL = "https://api.example.com"
+    monkeypatch.setenv("https_proxy", proxy)
     assert_is_certain()
 
 
@@ -281,6 +320,16 @@ UNCERTAIN = {
     "500 although delivered": Fault(status=500, is_sent=True),
     "500 that says 400": Fault(status=500, body=b'{"code": 400, "message": "no"}', is_sent=True),
     "502": Fault(status=502, body=b"<html>"),
+    "408": Fault(status=408),
+    "499": Fault(status=499, body=b'{"status": false}'),
+    "200 false beside an id": queued({"MessageId": "1"}, status=False),
+    "422 beside an id": queued({"MessageId": "1"}, status=False, code=422),
+    "id beside an unsubscribed contact": queued(
+        {"MessageId": "1"}, status=False, unsubscribeContacts=[CUSTOMER]
+    ),
+    "200 false by a fault of theirs": refusal(
+        200, {"status": False, "message": "Internal server error", "error": {"name": "CastError"}}
+    ),
     "503 with false": Fault(status=503, body=b'{"status": false}'),
     "200 that says 500": refusal(200, {"meta": {"code": 500}, "message": "Internal"}),
     "silent": Fault(hangs=True, is_sent=True),
@@ -364,52 +413,6 @@ def test_error_tracker_gets_no_key_number_or_text(
         send_sms(CUSTOMER, TEXT)
     report = reported(raised.value)
     assert not any(each in report for each in (*SPELLINGS, KEY, TEXT))
-
-
-# A function of the host's own
-
-
-def sms_of_earlier_pages(receiver: str, body: str, sender: str = "") -> Any:
-    """The function that docs/sending.md printed before the app had one."""
-    response = httpx.post(
-        GATEWAY_OF_EARLIER_PAGES[0],
-        headers={"Authorization": f"Bearer {KEY}"},
-        json={"message": body, "contacts": [receiver], "sender": sender or "#SharedNum#"},
-        timeout=30,
-    )
-    response.raise_for_status()
-    document = response.json()
-    if not document["status"]:
-        raise RefusedError(document["message"])
-    found = document["data"]["queueResponse"]
-    if not found:
-        raise RefusedError("Cellcast calls the number invalid or unsubscribed.")
-    return found[0]["MessageId"]
-
-
-class RefusedError(Exception):
-    """Cellcast did not take the message, so it was not sent."""
-
-
-GATEWAY_OF_EARLIER_PAGES: list[str] = []
-
-
-def test_function_of_earlier_pages_still_works(fake_cellcast: FakeCellcast, settings: Any) -> None:
-    GATEWAY_OF_EARLIER_PAGES[:] = [f"{fake_cellcast.url}{GATEWAY}"]
-    settings.CELLCAST_SEND_WITH = f"{__name__}.sms_of_earlier_pages"
-
-    message = send("0400 000 001", TEXT, reference="order-7")
-
-    assert fake_cellcast.sent[0]["contacts"] == [CUSTOMER]
-    assert fake_cellcast.sent[0]["MessageId"] == message.cellcast_id
-    assert message.reference == "order-7"
-    fake_cellcast.faults.append(refusal(200, {"status": False, "message": NO_BALANCE}))
-    with pytest.raises(RefusedError, match="balance"):
-        send(CUSTOMER, TEXT)
-    fake_cellcast.faults.append(Fault(status=500))
-    with pytest.raises(httpx.HTTPStatusError):
-        send(CUSTOMER, TEXT)
-    assert Message.objects.count() == 1
 
 
 # Credit

@@ -2,12 +2,7 @@
 
 import json
 import os
-import re
-import signal
 import stat
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -18,20 +13,21 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
+from django.core.management.base import OutputWrapper
 from django.db.models import Model
+from django.utils import timezone
 
 from cellcast_django import contact_export
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
-from cellcast_django.management.commands.cellcast_export import output_file
+from cellcast_django.management.commands.cellcast_export import UNFINISHED, output_file
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.retention import Selection, prune
 from cellcast_django.signals import message_received
-from cellcast_django.testing import WebhookClient, reply_payload
+from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER
 from tests.database_faults import refusing
 from tests.handlers import Calls, Connect
-from tests.killed import ROOT, environment_of_test_database
 from tests.many import add_copies
 from tests.test_cellcast_prune import assert_holds_no_number
 
@@ -66,14 +62,11 @@ def log(obj: Model, words: str) -> None:
 
 
 def store_something(client: WebhookClient, number: str) -> None:
-    """Store what the app can know about a number, also in unexpected places."""
+    """Store what the app can file under a number."""
     client.status(_id=number, receiver=number)
     client.reply(_id=number, sender=number, message="Yes 👍 \u2028 “no”")
     client.reply(_id=number, sender=number, message="STOP")
     opt_in(number, note="Signed up again.", username="mia")
-    nobody = reply_payload(sender="", _id=f"nobody {number}", mobile=number)
-    client.send("webhook-receiver", nobody)
-    client.send("webhook-status", {"to": number})
 
 
 @pytest.mark.parametrize("spelling", [CONTACT, "0491570156", " 0491 570 156\n", "491570156"])
@@ -113,43 +106,6 @@ def test_export_holds_nothing_of_the_hosts_own(client: WebhookClient, connect: C
     output = json.dumps(export())
     for internal in ("shop.a_handler", "an error", "half-of-a-secret", "application/json"):
         assert internal not in output
-
-
-def shared(**changes: Any) -> WebhookEvent:
-    """Store a webhook that could not be understood, of two customers."""
-    body = f'[{{"sender": "{OTHER}", "message": "my result?"}}, {{"sender": "{CONTACT}", "rec'
-    values = {"invalid": True, "contact": "", "body": body, "error": "The body is not JSON."}
-    event: WebhookEvent = WebhookEventFactory.create(**values | changes)
-    return event
-
-
-def test_of_what_names_others_the_file_says_only_that_it_exists() -> None:
-    event = shared()
-    opt_out(CONTACT)
-    log(event, "Looked at what Anna wrote.")
-    found = export()
-    assert found["events"] == [
-        {
-            "id": event.pk,
-            "received_at": event.received_at.isoformat(),
-            "error": "The body is not JSON.",
-        }
-    ]
-    assert found["log_entries"] == []
-    assert export(OTHER)["events"] == found["events"]
-
-
-def test_message_found_by_what_names_others_is_left_out() -> None:
-    shared(reply=True, invalid=False, message__sender="", message__body="my result?", error="")
-    found = export()
-    assert (found["messages"], found["status_changes"]) == ([], [])
-    assert "my result?" not in json.dumps(found)
-
-
-def test_contact_that_is_a_word_finds_no_bodies() -> None:
-    opt_out("message")
-    WebhookEventFactory.create(invalid=True, contact="", body='{"message": "private of Anna"}')
-    assert export("message")["events"] == []
 
 
 def test_export_includes_events_that_pruning_keeps() -> None:
@@ -265,32 +221,24 @@ def test_file_has_the_object_and_is_private_to_its_owner(path: Path) -> None:
 
 
 def test_file_is_private_from_its_first_byte(path: Path) -> None:
-    with output_file(str(path)) as file:
+    with output_file(str(path), OutputWrapper(StringIO())) as file:
         file.write("first")
         file.flush()
         [unfinished] = path.parent.iterdir()
-        assert unfinished != path
+        assert unfinished.name == f"{path.name}{UNFINISHED}"
         assert stat.S_IMODE(unfinished.stat().st_mode) == 0o600
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_command_says_which_events_to_look_at(path: Path) -> None:
-    assert "event" not in run(path)
-    events = [shared(), shared()]
-    path.unlink()
-    said = run(path)
-    assert all(re.search(rf"\b{event.pk}\b", said) for event in events)
+def test_command_counts_the_events_that_are_filed_under_nobody(path: Path) -> None:
+    body = f'[{{"sender": "{OTHER}"}}, {{"sender": "{CONTACT}", "rec'
+    WebhookEventFactory.create(invalid=True, body=body)
+    WebhookEventFactory.create(invalid=True, body=body, dismissed_at=timezone.now())
+    WebhookEventFactory.create(invalid=True, body="")  # redacted
+    said = run(path, verbosity=0)
+    assert said.startswith("2 events could not be understood")
     assert OTHER not in said and CONTACT not in said
-    path.unlink()
-    assert str(events[0].pk) in run(path, verbosity=0)
-
-
-def test_standard_output_has_only_the_object(capsys: Any) -> None:
-    event = shared()
-    stdout, stderr = StringIO(), StringIO()
-    call_command("cellcast_export", contact=CONTACT, stdout=stdout, stderr=stderr)
-    assert keys_of(json.loads(stdout.getvalue()), "events") == {event.pk}
-    assert str(event.pk) in stderr.getvalue()
+    assert "rec" not in path.read_text()
 
 
 def test_quiet_command_prints_nothing(path: Path) -> None:
@@ -314,7 +262,7 @@ def test_folder_is_no_file_to_write(folder: str) -> None:
 
 def test_export_keeps_a_file_created_meanwhile(path: Path) -> None:
     def write() -> None:
-        with output_file(str(path)) as file:
+        with output_file(str(path), OutputWrapper(StringIO())) as file:
             path.write_text("theirs")
             file.write("mine")
 
@@ -334,128 +282,16 @@ def test_interrupted_export_leaves_no_file(path: Path, monkeypatch: pytest.Monke
     assert list(path.parent.iterdir()) == []
 
 
-EXPORTING = """\
-import os, sys
-import django
-
-django.setup()
-from django.core.management import call_command
-
-from cellcast_django import contact_export
-from cellcast_django.management.commands import cellcast_export
-
-
-def half(data, **options):
-    yield '{"contact": "+61491570156"'
-    print("process", os.getpid(), flush=True)
-    sys.stdin.readline()
-
-
-cellcast_export.lines = half
-for path in sys.argv[1:]:  # each in a process of its own
-    if os.fork() == 0:
-        call_command("cellcast_export", contact="+61491570156", output=path)
-        sys.exit()
-    print("status", os.wait()[1], flush=True)
-"""
-
-
-def exporting(*paths: str) -> list[str]:
-    return [sys.executable, "-c", EXPORTING, *paths]
-
-
-def said(word: str, process: subprocess.Popen[bytes]) -> int:
-    assert process.stdout is not None
-    found, number = process.stdout.readline().decode().split()
-    assert found == word
-    return int(number)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.django_db(transaction=True)
-def test_stopped_export_leaves_no_file(path: Path) -> None:
-    """As a service manager, a closed terminal and Ctrl-C stop it."""
-    endings = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    with subprocess.Popen(
-        exporting(*[str(path)] * len(endings)),
-        env=environment_of_test_database(),
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        for ending in endings:
-            exporter = said("process", process)
-            assert len(list(path.parent.iterdir())) <= 1
-            os.kill(exporter, ending)
-            assert said("status", process) != 0, ending
-            assert list(path.parent.iterdir()) == [], ending
-        process.communicate(timeout=30)
-
-
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
-def test_signal_ends_the_block_by_an_exception(path: Path, ending: signal.Signals) -> None:
-    before = signal.getsignal(ending)
-
-    def write() -> None:
-        with output_file(str(path)) as file:
-            file.write("half")
-            os.kill(os.getpid(), ending)
-
-    with pytest.raises(SystemExit) as raised:
-        write()
-    assert raised.value.code == 128 + ending
-    assert list(path.parent.iterdir()) == []
-    assert signal.getsignal(ending) == before
-
-
-def test_second_signal_does_not_stop_the_tidying_up(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    remove = Path.unlink
-
-    def remove_slowly(self: Path, **options: Any) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        remove(self, **options)
-
-    def write() -> None:
-        with output_file(str(path)):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Path, "unlink", remove_slowly)
-    with pytest.raises(SystemExit):
-        write()
-    assert list(path.parent.iterdir()) == []
-
-
-@pytest.mark.exhaustive
-@pytest.mark.django_db(transaction=True)
-def test_export_started_by_nohup_goes_on(path: Path) -> None:
-    with subprocess.Popen(
-        ["nohup", *exporting(str(path))],
-        env=environment_of_test_database(),
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        os.kill(said("process", process), signal.SIGHUP)
-        assert process.stdin is not None
-        process.stdin.close()
-        assert said("status", process) == 0
-    assert path.exists()
-
-
-def test_export_outside_the_main_thread_works(path: Path) -> None:
-    """Where Python lets nobody handle signals."""
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(write_file, path).result()
-    assert path.read_text() == "all"
-
-
-def write_file(path: Path) -> None:
-    with output_file(str(path)) as file:
-        file.write("all")
+def test_next_run_names_what_a_killed_one_has_left(path: Path) -> None:
+    left = path.with_name(f"other.json{UNFINISHED}")
+    left.write_text("half")
+    assert str(left) in run(path)
+    assert set(path.parent.iterdir()) == {path, left}
+    path.rename(path.with_name("earlier.json"))
+    left = left.rename(path.with_name(f"{path.name}{UNFINISHED}"))
+    with pytest.raises(CommandError, match="exists"):
+        run(path)
+    assert left.read_text() == "half"
 
 
 def test_refusing_database_is_an_error_without_the_number(path: Path) -> None:

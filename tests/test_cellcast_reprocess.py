@@ -46,7 +46,7 @@ def test_event_understood_now_is_stored_and_runs_handlers(listen: Any) -> None:
 
 
 def test_event_still_not_understood_stays_invalid() -> None:
-    response = WebhookClient().send("webhook-status", b"{}")
+    response = WebhookClient().webhook(b"{}", "status")
     event = WebhookEvent.objects.get(pk=response.json()["events"][0]["id"])
     assert event.error
     assert run() == ("0 understood, 1 still invalid.", f"event {event.pk}: {event.error}")
@@ -66,7 +66,7 @@ def test_dismissed_event_is_undismissed_once_understood() -> None:
 
 def test_event_option_reads_only_that_event() -> None:
     event = old_picture()
-    WebhookClient().send("webhook-status", b"{}")
+    WebhookClient().webhook(b"{}", "status")
     assert run("--event", str(event.pk)) == ("1 understood, 0 still invalid.", "")
 
 

@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
-from cellcast_django.diagnostics import diagnosis
+from cellcast_django.diagnostics.diagnosis import BY_ID
 from cellcast_django.diagnostics.test_send import Response
 from cellcast_django.management.commands import cellcast_test_send
 from cellcast_django.management.commands.cellcast_test_send import describe_response
@@ -65,13 +65,6 @@ def shown(output: StringIO) -> str:
     assert PASSWORD not in text
     assert base64.b64encode(f"cellcast:{PASSWORD}".encode()).decode() not in text
     return text
-
-
-PROBLEMS = {
-    each.id: str(each.problem)
-    for each in [*diagnosis.ERRORS.values(), *diagnosis.RESPONSES.values()]
-}
-"""The problem that the command prints, by the id of the diagnosis."""
 
 
 # Which request
@@ -247,7 +240,7 @@ def test_redirect_is_diagnosed(site: str, settings: Any) -> None:
 
 def test_missing_response_is_diagnosed(closed_port: int) -> None:
     output = run_and_fail("receive", "--url", f"http://127.0.0.1:{closed_port}")
-    assert PROBLEMS["nothing-listens"] in output
+    assert str(BY_ID["nothing-listens"].problem) in output
     assert " after " not in output
 
 

@@ -216,7 +216,7 @@ def test_reference_pages_code_counts_and_reads(client: WebhookClient) -> None:
 @pytest.mark.django_db
 def test_prometheus_gets_figures(client: WebhookClient, rf: Any) -> None:
     client.reply()
-    client.send("webhook-receiver", b"{")
+    client.webhook(b"{", "receive")
     metrics = run_file("docs/telemetry.md", "shop/metrics.py")["metrics"]
     lines = metrics(rf.get("/metrics")).content.decode().splitlines()
     assert all(re.fullmatch(r"[a-z_]+(\{[a-z]+=\"[a-z_]+\"\})? [0-9.]+", line) for line in lines)
@@ -304,7 +304,6 @@ def measured(reader: InMemoryMetricReader) -> dict[tuple[str, ...], float]:
 def test_contact_is_erased_in_any_spelling(client: WebhookClient) -> None:
     client.reply()
     client.opt_out(contact="400000000")
-    client.send("webhook-receiver", b'{"sender": "+61400000000"')
     client.status()
     found = blocks("docs/operations.md", "sh")
     [line] = [block.code for block in found if "cellcast_prune --contact" in block.code]
@@ -519,7 +518,7 @@ def test_events_are_forwarded_again_after_an_outage(
     client.reply()
     consumer.status = 200
     client.reply()  # a duplicate
-    client.send("webhook-status", b'[{"_id":"1","status":"sent"}, {"_id":"2","status":"sent"}]')
+    client.webhook(b'[{"_id":"1","status":"sent"}, {"_id":"2","status":"sent"}]', "status")
     client.opt_out()
     event = WebhookEvent.objects.pending().get()
     assert event.handler_errors() == {
@@ -598,7 +597,7 @@ def test_readme_handler_confirms_the_order_that_was_asked_about(
     monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
     monkeypatch.setitem(sys.modules, "shop.models", SimpleNamespace(Order=order))
     namespace: dict[str, Any] = {"__name__": "shop.handlers"}
-    blocks("README.md", "python")[-1].run(namespace)
+    blocks("README.md", "python")[0].run(namespace)
     client.reply(message="Yes", sender="+61400000009")  # who was not asked
     Message.objects.record_sent("1", receiver="0400 000 000", reference="order 7")
     client.reply(message="No")

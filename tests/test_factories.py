@@ -181,8 +181,7 @@ def test_event_is_stored_and_done_by_default(
 @pytest.mark.parametrize("changes", [{}, {"reply": True}, {"opt_out": True}])
 def test_event_body_is_cellcasts_payload(changes: dict[str, Any], client: WebhookClient) -> None:
     event = WebhookEventFactory.create(**changes)
-    urls = {"status": "webhook-status", "receive": "webhook-receiver"}
-    client.send(urls.get(event.endpoint, "webhook-opt-out"), event.body.encode())
+    client.webhook(event.body.encode(), event.endpoint)
     again = WebhookEvent.objects.latest("pk")
     assert again != event
     assert again.message == event.message

@@ -707,7 +707,7 @@ def test_rerun_killed_midway_leaves_the_rest_due(first: Calls, second: Calls) ->
 def test_rerun_skips_events_without_facts(first: Calls) -> None:
     reply()
     duplicate = reply()
-    WebhookClient().send("webhook-receiver", b"{")
+    WebhookClient().webhook(b"{", "receive")
     invalid = WebhookEvent.objects.latest("pk")
     unheard = WebhookClient().opt_out().json()["events"][0]["id"]
     pks = [duplicate.pk, invalid.pk, unheard]

@@ -33,7 +33,7 @@ def handler(request: pytest.FixtureRequest) -> Iterator[Calls]:
 def send(*texts: str) -> None:
     """Send these replies of one customer in one body."""
     bodies = [reply_payload(message=text, sender=CUSTOMER, _id=text) for text in texts]
-    assert WebhookClient().send("webhook-receiver", bodies).status_code == 200
+    assert WebhookClient().webhook(bodies, "receive").status_code == 200
 
 
 def once(act: Callable[[], object]) -> Callable[..., None]:

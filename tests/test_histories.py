@@ -167,6 +167,8 @@ class Expected:
             if identity not in self.replies:
                 facts.append("message")
                 self.handled.discard(identity)
+                if payload["message"].strip(" !").lower() == "stop":
+                    self.handled.add(identity)
             self.replies.setdefault(identity, set()).add(pk)
         stops = kind == "optout" or payload.get("message", "").strip(" !").lower() == "stop"
         if stops and contact not in self.opted_out:
@@ -833,11 +835,7 @@ class Histories(RuleBasedStateMachine):
 
     def who_waits_for_an_answer_is_listed(self) -> None:
         listed = Message.objects.unhandled().exclude(contact="")
-        waiting = {
-            reply
-            for reply in self.expected.replies.keys() - self.expected.handled
-            if reply[1] not in self.expected.opted_out
-        }
+        waiting = self.expected.replies.keys() - self.expected.handled
         assert set(listed.values_list(*IDENTITY)) == waiting
 
     def what_was_recorded_keeps_its_reference(self) -> None:

@@ -329,7 +329,7 @@ def test_events_of_one_body_are_in_order(booking: Calls) -> None:
         {"_id": each, "type": "receive", "message": each, "sender": CUSTOMER, "receiver": "1"}
         for each in ("YES", "CANCEL")
     ]
-    WebhookClient().send("webhook-receiver", bodies)
+    WebhookClient().webhook(bodies, "receive")
     yes, cancel = WebhookEvent.objects.order_by("pk")
     assert len(booking) == 1
     assert cancel.waiting_for == yes.pk

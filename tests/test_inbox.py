@@ -109,23 +109,23 @@ def test_own_number_is_the_receiver_of_a_reply_and_the_sender_of_a_report() -> N
     assert Message.objects.outbound().get().own_number == "#SharedNum#"
 
 
-def test_later_report_fills_in_own_number_and_reference_but_changes_neither() -> None:
+def test_later_report_fills_in_own_number_but_does_not_change_it() -> None:
     store(report("sent", sender=""))
     message = Message.objects.get()
-    assert (message.own_number, message.reference) == ("", "")
+    assert message.own_number == ""
 
-    store(report("sent", sender=OURS, reference="booking-7"))
-    store(report(sender="cellcast", reference="booking-8"))
+    store(report("sent", sender=OURS))
+    store(report(sender="cellcast"))
     message.refresh_from_db()
-    assert (message.own_number, message.reference) == (OURS, "booking-7")
+    assert message.own_number == OURS
 
 
 def test_event_carries_the_stored_message(listen: Any) -> None:
     listen(status_changed)
-    [event] = store(report(reference="booking-7"))
+    [event] = store(report(sender=OURS))
 
     assert event.message is not None
-    assert event.message.reference == "booking-7"
+    assert event.message.own_number == OURS
     for field in Message._meta.concrete_fields:
         stored = getattr(Message.objects.get(), field.attname)
         assert getattr(event.message, field.attname) == stored
@@ -451,7 +451,7 @@ def test_real_reply_is_not_a_duplicate_of_its_test(body: str) -> None:
     test, real = Message.objects.order_by("pk")
     assert [call["message"] for call in heard.arguments] == [test, real]
     assert (test.body, test.contact) == (real.body, real.contact)
-    assert real.handled_at is None
+    assert (real.handled_at is None) is (body != "STOP")
     assert list(of_tests(Message.objects.all())) == [test]
 
 

@@ -44,7 +44,6 @@ reports = st.builds(
     StatusReport,
     **parts,
     reason=st.sampled_from(["", "no credit", "%s '"]),
-    reference=st.sampled_from(["", "booking-7", "%s '"]),
 )
 replies = st.builds(
     Reply,

@@ -46,7 +46,7 @@ def genuine_day(client: WebhookClient, api: FakeCellcast) -> None:
     Message.objects.record_sent("m2", receiver=BEN, body="At 10?", sender="cellcast")
     post(client.status(_id="m1", receiver=ANNA, status="sent"))
     post(client.status(_id="m2", receiver=BEN, status="rejected", reason="no such number"))
-    post(client.status(_id="m3", receiver=CLEO, status="sent", custom_string="from-elsewhere"))
+    post(client.status(_id="m3", receiver=CLEO, status="sent"))
     post(client.reply(_id="m1", sender=ANNA, message="Yes", original_body="At 9?"))
     post(client.reply(_id="r2", sender=BEN, message="Stop"))
     post(client.opt_out(contact=CLEO))
@@ -61,15 +61,13 @@ def genuine_day(client: WebhookClient, api: FakeCellcast) -> None:
 
 def forge_everything(client: WebhookClient) -> None:
     """What somebody does with the password, in between."""
-    post(client.status(_id="m1", receiver=ANNA, status="delivered", custom_string="evil"))
+    post(client.status(_id="m1", receiver=ANNA, status="delivered"))
     post(client.status(_id="m2", receiver=ANNA, status="blocked", sender="+61499666666"))
     post(client.status(_id="m3", receiver=DORA, status="blocked"))
-    post(client.status(_id="never-sent", receiver=ANNA, custom_string="booking-1"))
+    post(client.status(_id="never-sent", receiver=ANNA))
     post(client.reply(_id="f1", sender=ANNA, message="Cancel it", receiver="+61499666666"))
     post(client.reply(_id="f2", sender=ANNA, message="STOP"))
-    post(
-        client.send("webhook-opt-out", [opt_out_payload(contact=f"49157{n:04}") for n in range(99)])
-    )
+    post(client.webhook([opt_out_payload(contact=f"49157{n:04}") for n in range(99)], "opt_out"))
     post(client.opt_out(contact=BEN))
 
 

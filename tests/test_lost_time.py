@@ -133,7 +133,7 @@ def test_result_beside_a_left_out_handler_survives_a_refused_commit(
 def test_first_runs_of_a_body_leave_no_handler_out(first: Calls, clock: Clock) -> None:
     first.error, first.during = TimeoutError("no answer"), take(clock, 14)
     bodies = [reply_payload(message=str(each)) for each in range(5)]
-    WebhookClient().send("webhook-receiver", bodies)
+    WebhookClient().webhook(bodies, "receive")
     assert len(first) == 5
 
 

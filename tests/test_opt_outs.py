@@ -358,7 +358,8 @@ def test_text_of_only_a_stop_word_opts_out(client: WebhookClient, text: str) -> 
     stored, event = OptOut.objects.get(), WebhookEvent.objects.get()
     assert (stored.contact, stored.source, stored.event) == (CUSTOMER, "reply", event)
     assert stored.since == event.received_at
-    assert Message.objects.get().body == text
+    message = Message.objects.get()
+    assert (message.body, message.handled_at) == (text, message.created_at)
     assert event.kind == "reply"
 
 
@@ -470,7 +471,7 @@ def test_array_of_opt_outs_and_stops_makes_one_per_contact(client: WebhookClient
         opt_out_payload(contact="+61400000001"),
         reply_payload(_id="1", sender="0400000002", message="stop"),
     ]
-    response = client.send("webhook-receiver", payloads)
+    response = client.webhook(payloads, "receive")
     assert outcomes(response) == [*["stored"] * 3, *["duplicate"] * 3]
     made = OptOut.objects.order_by("contact").values_list("contact", "source")
     assert list(made) == [("+61400000001", "webhook"), ("+61400000002", "reply")]
@@ -513,6 +514,7 @@ def test_recovered_stop_opts_out_from_its_sending_time(settings: Any) -> None:
     event = recovered_stop(wrote_at)
     made = OptOut.objects.get()
     assert (made.source, made.since, made.event) == ("reply", wrote_at, event)
+    assert Message.objects.get().handled_at == wrote_at
     assert WebhookClient().reply(sender=CUSTOMER, message="STOP").status_code == 200
     assert OptOut.objects.get() == made
 

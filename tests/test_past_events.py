@@ -314,7 +314,7 @@ def test_command_counts_what_is_not_given(new: Calls, first: Calls) -> None:
     WebhookEvent.objects.update(body="")
     reply(message="given")
     reply(message="given")  # a duplicate
-    client.send("webhook-receiver", b"{")
+    client.webhook(b"{", "receive")
     client.status()
     client.opt_out(contact="404000000")
     reply(message="a test", **{})

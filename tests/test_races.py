@@ -73,25 +73,25 @@ def at_once(calls: list[Callable[[], T]]) -> list[T]:
         return list(threads.map(run, calls))
 
 
-def send(url_name: str, payload: Any) -> Callable[[], tuple[int, list[str]]]:
+def send(endpoint: str, payload: Any) -> Callable[[], tuple[int, list[str]]]:
     def call() -> tuple[int, list[str]]:
-        response = WebhookClient().send(url_name, payload)
+        response = WebhookClient().webhook(payload, endpoint)
         return response.status_code, [e["outcome"] for e in response.json().get("events", [])]
 
     return call
 
 
 @pytest.mark.parametrize(
-    ("url_name", "payload", "fact"),
+    ("endpoint", "payload", "fact"),
     [
-        ("webhook-status", status_payload(_id="1"), "1 delivered"),
-        ("webhook-receiver", reply_payload(message="yes"), "yes"),
+        ("status", status_payload(_id="1"), "1 delivered"),
+        ("receive", reply_payload(message="yes"), "yes"),
     ],
 )
 def test_twenty_copies_make_one_message_one_change_and_one_run(
-    heard: Counter[str], url_name: str, payload: Any, fact: str
+    heard: Counter[str], endpoint: str, payload: Any, fact: str
 ) -> None:
-    answers = at_once([send(url_name, payload)] * 20)
+    answers = at_once([send(endpoint, payload)] * 20)
     assert Counter(status for status, _ in answers) == {200: 20}
     assert Counter(outcome for _, [outcome] in answers) == {"stored": 1, "duplicate": 19}
     assert Message.objects.count() == StatusChange.objects.count() == 1
@@ -100,7 +100,7 @@ def test_twenty_copies_make_one_message_one_change_and_one_run(
 
 def test_racing_statuses_of_one_message_are_all_stored(heard: Counter[str]) -> None:
     answers = at_once(
-        [send("webhook-status", status_payload(_id="1", status=status)) for status in Status] * 3
+        [send("status", status_payload(_id="1", status=status)) for status in Status] * 3
     )
     assert Counter(status for status, _ in answers) == {200: 3 * len(Status)}
     message = Message.objects.get()
@@ -116,7 +116,7 @@ def test_racing_statuses_of_one_message_are_all_stored(heard: Counter[str]) -> N
 def test_racing_arrays_for_the_same_messages_are_all_stored(heard: Counter[str]) -> None:
     ids = [str(number) for number in range(30)]
     arrays = [[status_payload(_id=each) for each in random.sample(ids, 30)] for _ in range(15)]
-    answers = at_once([send("webhook-status", array) for array in arrays])
+    answers = at_once([send("status", array) for array in arrays])
     assert Counter(status for status, _ in answers) == {200: 15}
     assert Message.objects.count() == StatusChange.objects.count() == 30
     assert WebhookEvent.objects.count() == 450
@@ -129,7 +129,7 @@ STOP = reply_payload(sender="0404000000", message="STOP")
 def test_twenty_copies_of_a_stop_make_one_opt_out_and_one_run(
     heard: Counter[str],
 ) -> None:
-    answers = at_once([send("webhook-receiver", STOP)] * 20)
+    answers = at_once([send("receive", STOP)] * 20)
     assert Counter(status for status, _ in answers) == {200: 20}
     assert Counter(outcome for _, [outcome] in answers) == {"stored": 1, "duplicate": 19}
     assert OptOut.objects.count() == Message.objects.count() == 1
@@ -137,8 +137,8 @@ def test_twenty_copies_of_a_stop_make_one_opt_out_and_one_run(
 
 
 def test_twenty_stops_and_webhooks_make_one_opt_out(heard: Counter[str]) -> None:
-    stops = [send("webhook-receiver", STOP | {"_id": str(number)}) for number in range(15)]
-    answers = at_once([*stops, *[send("webhook-opt-out", opt_out_payload())] * 5])
+    stops = [send("receive", STOP | {"_id": str(number)}) for number in range(15)]
+    answers = at_once([*stops, *[send("opt_out", opt_out_payload())] * 5])
     assert Counter(status for status, _ in answers) == {200: 20}
     assert OptOut.objects.count() == 1
     assert heard == {"STOP": 15, "opt-out of +61404000000": 1}
@@ -151,7 +151,7 @@ def test_racing_arrays_opt_each_contact_out_once(heard: Counter[str]) -> None:
         *(opt_out_payload(contact=f"40000000{digit}") for digit in range(8)),
     ]
     arrays = [random.sample(payloads, 16) for _ in range(12)]
-    answers = at_once([send("webhook-receiver", array) for array in arrays])
+    answers = at_once([send("receive", array) for array in arrays])
     assert Counter(status for status, _ in answers) == {200: 12}
     assert OptOut.objects.count() == 8
     assert heard.pop("STOP") == 8
@@ -168,8 +168,8 @@ def test_concurrent_opt_outs_leave_an_alternating_history(
         opt_out("0404000000")
         return 200, []
 
-    stops = [send("webhook-receiver", STOP | {"_id": str(number)}) for number in range(5)]
-    webhooks = [send("webhook-opt-out", opt_out_payload())] * 5
+    stops = [send("receive", STOP | {"_id": str(number)}) for number in range(5)]
+    webhooks = [send("opt_out", opt_out_payload())] * 5
     calls = [*stops, *webhooks, *[end] * 7, *[begin] * 3]
     answers = at_once(random.sample(calls, len(calls)))
     assert {status for status, _ in answers} == {200}
@@ -192,7 +192,7 @@ def test_record_sent_races_the_first_report(heard: Counter[str]) -> None:
         Message.objects.record_sent("1", receiver="+61400000001", body="See you at nine?")
         return 200, []
 
-    answers = at_once([send("webhook-status", status_payload(_id="1")), record] * 8)
+    answers = at_once([send("status", status_payload(_id="1")), record] * 8)
     assert Counter(status for status, _ in answers) == {200: 16}
     message = Message.objects.get()
     assert (message.status, message.body) == ("delivered", "See you at nine?")

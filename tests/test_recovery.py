@@ -486,14 +486,6 @@ def test_recovered_delivery_has_its_delivery_time(
     assert timezone.now() - change.recorded_at < (2 * HOUR if is_told else MINUTE)
 
 
-def test_recovered_status_has_the_senders_reference(fake_cellcast: FakeCellcast) -> None:
-    fake_cellcast.add_report("1", ago(HOUR), customString="booking 7")
-    fake_cellcast.add_report("2", ago(HOUR), customString="x" * 129)
-    assert counts(recovered(Kind.STATUSES)) == (2, 2, 2)
-    references = Message.objects.order_by("cellcast_id").values_list("reference", flat=True)
-    assert list(references) == ["booking 7", ""]
-
-
 # Statuses: the text of a message whose sending timed out
 
 
@@ -505,16 +497,12 @@ def test_text_that_timed_out_stands_in_its_conversation(
     fail_next(TimeoutError())
     with pytest.raises(TimeoutError):
         send("0400 000 002", "Coming at nine?", reference="order-7")
-    fake_cellcast.add_report("1", ago(HOUR), message="Coming at nine?", customString="order-7")
+    fake_cellcast.add_report("1", ago(HOUR), message="Coming at nine?")
 
     recovered(Kind.STATUSES)
 
     message = Message.objects.with_contact("0400 000 002").get()
-    assert (message.body, message.reference, message.recorded_at) == (
-        "Coming at nine?",
-        "order-7",
-        None,
-    )
+    assert (message.body, message.recorded_at) == ("Coming at nine?", None)
     client.reply(sender="+61400000002", message="YES")
     assert Message.objects.inbound().get().in_reply_to == message
 
@@ -525,13 +513,13 @@ def test_text_fills_in_what_a_webhook_has_reported(
     calls = listen(status_changed)
     client.status(_id="1", status="delivered", receiver="+61400000002", message="claimed")
     assert Message.objects.get().body == "", "a webhook's word is not taken for it"
-    fake_cellcast.add_report("1", ago(HOUR), customString="order-7")
+    fake_cellcast.add_report("1", ago(HOUR))
 
     findings = recovered(Kind.STATUSES)
 
     assert (*counts(findings), findings.texts) == (1, 0, 0, 1)
     message = Message.objects.get()
-    assert (message.body, message.reference) == ("Hallo", "order-7")
+    assert message.body == "Hallo"
     event = WebhookEvent.objects.latest("pk")
     assert (event.endpoint, event.outcome, event.message) == ("api", "duplicate", message)
     findings = recovered(Kind.STATUSES)

@@ -3,7 +3,6 @@
 import gzip
 import json
 import logging
-import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,6 @@ from http.client import HTTPConnection
 from typing import Any
 
 import pytest
-import urllib3
 from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 
@@ -257,13 +255,6 @@ def test_missing_response_is_retried(
     assert clock.slept == [0.1, 1]
 
 
-def assert_gives_up_in_time(client: Client) -> None:
-    started = time.monotonic()
-    with pytest.raises(RecoveryError, match="Gave up"):
-        read(client)
-    assert time.monotonic() - started < 2
-
-
 @pytest.fixture
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that has little time, and tries once."""
@@ -277,40 +268,10 @@ def test_dripping_response_is_cut_off(
     fake_cellcast: FakeCellcast, settings: Any, dripping_url: str
 ) -> None:
     settings.CELLCAST_API_URL = dripping_url
-    with Client() as client:
-        assert_gives_up_in_time(client)
-
-
-@pytest.mark.usefixtures("_hurry")
-@pytest.mark.parametrize("dripping_url", ["status", "header"], indirect=True)
-def test_dripping_proxy_is_cut_off(
-    fake_cellcast: FakeCellcast,
-    settings: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    dripping_url: str,
-) -> None:
-    settings.CELLCAST_API_URL = "https://api.example.com"
-    monkeypatch.setenv("https_proxy", dripping_url)
-    with Client() as client:
-        assert_gives_up_in_time(client)
-
-
-@pytest.mark.usefixtures("_hurry")
-@pytest.mark.parametrize("dripping_url", ["header", "length"], indirect=True)
-def test_dripping_tls_response_is_cut_off(
-    fake_cellcast: FakeCellcast,
-    settings: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    dripping_url: str,
-) -> None:
-    def encrypt_nothing(sock: Any, **options: Any) -> socket.socket:
-        return socket.socket(fileno=sock.detach())
-
-    # No authority issues a certificate for a test.
-    monkeypatch.setattr(urllib3.connection, "ssl_wrap_socket", encrypt_nothing)
-    settings.CELLCAST_API_URL = dripping_url.replace("http:", "https:")
-    with Client() as client:
-        assert_gives_up_in_time(client)
+    started = time.monotonic()
+    with Client() as client, pytest.raises(RecoveryError, match="Gave up"):
+        read(client)
+    assert time.monotonic() - started < 2
 
 
 class SoftTimeLimitError(Exception):
@@ -397,7 +358,7 @@ def test_proxy_from_the_environment_learns_only_the_host(
 ) -> None:
     with (
         Client() as client,
-        pytest.raises(RecoveryError, match=r"\(ProxyError\)"),
+        pytest.raises(RecoveryError, match=r"the proxy responded with 502"),
     ):
         read(client)
     assert {path for path, *_ in proxied.requests} == {"api.example.com:443"}

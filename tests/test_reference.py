@@ -74,7 +74,7 @@ def test_documented_gateway_view_trusts_its_header(
 
 @pytest.mark.django_db
 def test_documented_responses_match_the_views(client: WebhookClient, settings: Any) -> None:
-    stored, invalid = client.reply(), client.send("webhook-receiver", b"{")
+    stored, invalid = client.reply(), client.webhook(b"{", "receive")
     unauthenticated = Client().post("/sms/webhook-receiver")
     wrong_method = client.put("/sms/webhook-receiver")
     settings.CELLCAST_MAX_BODY_BYTES = 10

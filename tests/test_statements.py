@@ -57,7 +57,7 @@ def invalid(client: WebhookClient) -> Any:
 
 
 def forty_reports(client: WebhookClient) -> Any:
-    return client.send("webhook-status", [status_payload(_id=f"{n:024x}") for n in range(40)])
+    return client.webhook([status_payload(_id=f"{n:024x}") for n in range(40)], "status")
 
 
 def wrong_password(client: WebhookClient) -> Any:
@@ -65,7 +65,7 @@ def wrong_password(client: WebhookClient) -> Any:
 
 
 def too_large(client: WebhookClient) -> Any:
-    return client.send("webhook-status", b" " * 300_000)
+    return client.webhook(b" " * 300_000, "status")
 
 
 def probe(client: WebhookClient) -> Any:

@@ -7,11 +7,9 @@ import pytest
 from cellcast_django.statuses import (
     FINAL,
     PRECEDENCE,
-    REASONS,
     UNDELIVERED,
     Status,
     description_of,
-    explain_reason,
     highest,
     supersedes,
 )
@@ -86,42 +84,3 @@ def test_replies_have_their_own_descriptions(status: Status) -> None:
 def test_unknown_status_has_no_description(status: str) -> None:
     assert description_of(status) == ""
     assert description_of(status, is_reply=True) == ""
-
-
-CARRIERS_WRITE = [
-    ("Recipient has opted out", "OPT-OUT", "Number is blacklisted"),
-    ("Absent subscriber", "ABSENT_SUBSCRIBER", "Handset switched off"),
-    ("Content blocked", "Spam filter", "Message contains a blocked URL"),
-    ("Number is linked to a landline", "fixed-line"),
-    ("no such number", "Unknown subscriber", "Invalid destination address"),
-    ("Call barred", "Teleservice not provisioned"),
-    ("Memory capacity exceeded", "Inbox is full"),
-    ("Insufficient credit", "Your balance is too low for this request"),
-    ("Invalid sender id", "Your sender id is not registered.", "source address"),
-    ("Validity period expired", "timed-out"),
-    ("Network congestion", "Temporary failure"),
-]
-"""For each meaning, what a carrier may write."""
-
-
-def test_known_reasons_are_explained() -> None:
-    for reasons, (_, meaning) in zip(CARRIERS_WRITE, REASONS, strict=True):
-        assert {explain_reason(reason) for reason in reasons} == {meaning}
-
-
-def test_phrases_are_compared_word_by_word() -> None:
-    for phrase in (phrase for phrases, _ in REASONS for phrase in phrases.split(", ")):
-        assert explain_reason(phrase.upper().replace(" ", "_"))
-        assert explain_reason(f"x{phrase}") == explain_reason(f"{phrase}x") == ""
-
-
-@pytest.mark.parametrize(
-    "reason",
-    [
-        *("", "42", "Because", "Blinking phone", "Balance of routes", "content-type not supported"),
-        *("Carrier link failure", "Failed: link down to SMSC", "Returned to sender"),
-        "Invalid sender id: system error",  # which of the two?
-    ],
-)
-def test_reason_that_may_mean_something_else_is_not_explained(reason: str) -> None:
-    assert explain_reason(reason) == ""

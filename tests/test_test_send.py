@@ -1,6 +1,8 @@
 """Test Send: what goes over the wire."""
 
 import base64
+import socket
+import ssl
 
 import pytest
 
@@ -64,3 +66,29 @@ def test_send_uses_no_proxy(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     scripted_server.response = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + STORED
     assert post_as_cellcast(scripted_server.url, b"", SECRET, timeout=5).is_accepted
+
+
+@pytest.mark.parametrize("dripping_url", ["end"], indirect=True)
+def test_dripping_response_times_out(dripping_url: str) -> None:
+    response = post_as_cellcast(dripping_url, b"{}", SECRET, timeout=0.1)
+    assert isinstance(response.error, TimeoutError)
+
+
+def test_https_is_checked_for_the_host_of_the_url(
+    scripted_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encrypt_nothing(
+        context: ssl.SSLContext, sock: socket.socket, *, server_hostname: str
+    ) -> socket.socket:
+        """Stand in for TLS, since no authority issues a certificate for a test."""
+        assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
+        assert server_hostname == "127.0.0.1"
+        timeout = sock.gettimeout()
+        plain = socket.socket(fileno=sock.detach())
+        plain.settimeout(timeout)
+        return plain
+
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", encrypt_nothing)
+    scripted_server.response = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + STORED
+    url = scripted_server.url.replace("http:", "https:")
+    assert post_as_cellcast(url, b"{}", SECRET, timeout=5).is_accepted

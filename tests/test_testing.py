@@ -149,7 +149,7 @@ def test_client_sends_changed_keys(client: WebhookClient) -> None:
 def test_client_sends_any_payload(
     payload: Any, content_type: str, body: str, client: WebhookClient
 ) -> None:
-    response = client.send("webhook-status", payload, content_type=content_type)
+    response = client.webhook(payload, "status", content_type=content_type)
     event = WebhookEvent.objects.get()
     assert response.status_code == 400
     assert (event.body, event.content_type) == (body, content_type)
@@ -157,7 +157,7 @@ def test_client_sends_any_payload(
 
 @pytest.mark.django_db
 def test_client_sends_an_array(client: WebhookClient) -> None:
-    response = client.send("webhook-status", [status_payload(), status_payload(_id="2")])
+    response = client.webhook([status_payload(), status_payload(_id="2")], "status")
     assert [event["outcome"] for event in response.json()["events"]] == ["stored", "stored"]
 
 

@@ -83,7 +83,7 @@ def test_accepted_webhook_is_committed_despite_leftovers(
 ) -> None:
     leave()
     payload = [status_payload(_id=str(each)) for each in range(count)]
-    response = WebhookClient().send("webhook-status", payload[0] if count == 1 else payload)
+    response = WebhookClient().webhook(payload[0] if count == 1 else payload, "status")
     assert response.status_code == 200
     with other.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM cellcast_django_webhookevent")
@@ -147,8 +147,8 @@ OTHER_WEBHOOKS: dict[str, Callable[[], Any]] = {
     "a report": lambda: WebhookClient().status(_id="0", status="failed"),
     "a reply": lambda: WebhookClient().reply(),
     "a stop": lambda: WebhookClient().reply(message="STOP"),
-    "an array": lambda: WebhookClient().send(
-        "webhook-status", [status_payload(_id="0", status="failed"), status_payload(_id="1")]
+    "an array": lambda: WebhookClient().webhook(
+        [status_payload(_id="0", status="failed"), status_payload(_id="1")], "status"
     ),
 }
 

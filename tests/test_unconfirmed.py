@@ -194,7 +194,7 @@ def test_events_of_the_api_are_not_looked_for(fake_cellcast: FakeCellcast) -> No
 def test_events_that_cannot_be_compared_are_counted(
     client: WebhookClient, fake_cellcast: FakeCellcast
 ) -> None:
-    client.send("webhook-status", {"status": "sent"})
+    client.webhook({"status": "sent"}, "status")
     client.status(_id="1")
     WebhookEvent.objects.filter(cellcast_id="1").update(body="", contact="")
     client.reply(sender=CONTACT)

@@ -15,7 +15,7 @@ def test_unknown_database_vendor_stores_webhooks() -> None:
     client.status()
     client.reply(message="STOP")
     client.opt_out()
-    client.send("webhook-status", [status_payload(_id=str(number)) for number in range(3)])
+    client.webhook([status_payload(_id=str(number)) for number in range(3)], "status")
     assert Message.objects.count() == 5
     assert OptOut.objects.active().count() == 2
     outcomes = WebhookEvent.objects.order_by("pk").values_list("outcome", flat=True)

@@ -86,9 +86,9 @@ def test_execute_wrapper_sees_every_statement(
                 client.status(_id=f"report {number}"),
                 client.reply(_id=f"reply {number}", message=f"Yes {number}"),
                 client.reply(_id=f"stop {number}", message="STOP", sender=f"+6140000{number:04}"),
-                client.send(
-                    "webhook-status",
+                client.webhook(
                     [status_payload(_id=f"{number}, {place}") for place in range(ARRAY)],
+                    "status",
                 ),
             ]
             assert {response.status_code for response in responses} == {200}

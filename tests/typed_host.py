@@ -17,7 +17,7 @@ from django.utils.functional import Promise
 
 from cellcast_django import payloads, tasks
 from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise
+from cellcast_django.contacts import to_contact
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
 from cellcast_django.handlers import skip
 from cellcast_django.health import Health, Light, measure_health
@@ -148,8 +148,8 @@ def find() -> Message | None:
     assert_type(messages.silent(timedelta(hours=6)), MessageQuerySet)
     assert_type(messages.undelivered().order_by("created_at"), MessageQuerySet)
     assert_type(Message.objects.inbound().filter(body="YES"), MessageQuerySet)
-    assert_type(Message.objects.pending().get(), Message)
-    return messages.pending().first()
+    assert_type(Message.objects.on_the_way().get(), Message)
+    return messages.on_the_way().first()
 
 
 def watch(now: datetime) -> Iterator[WebhookEvent]:
@@ -195,7 +195,7 @@ def settings() -> None:
     assert_type(conf.handler_lease, int)
     assert_type(conf.handler_max_attempts, int)
     assert_type(conf.public_url, str)
-    assert_type(normalise("0400000000", conf.default_region), str)
+    assert_type(to_contact("0400000000", conf.default_region), str)
 
 
 # Operations
@@ -243,7 +243,7 @@ class ReplyTests(TestCase):
         assert_type(self.cellcast.reply(message="YES").status_code, int)
         self.cellcast.status(status="expired")
         self.cellcast.opt_out(contact="0400000000")
-        self.cellcast.send("webhook-status", [status_payload(_id="1"), status_payload(_id="2")])
+        self.cellcast.webhook([status_payload(_id="1"), status_payload(_id="2")], "status")
         assert_type(reply_payload(message="YES"), dict[str, Any])
         assert_type(opt_out_payload(), dict[str, Any])
 

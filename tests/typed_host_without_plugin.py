@@ -191,9 +191,9 @@ def find() -> Message | None:
     assert_type(Message.objects.using("default").unhandled(), MessageQuerySet)
     assert_type(Message.objects.inbound().filter(body="YES"), MessageQuerySet)
     assert_type(Message.objects.with_reference("booking-7"), MessageQuerySet)
-    assert_type(Message.objects.pending().get(), Message)
-    assert_type(Message.objects.fresh().pending(), MessageQuerySet)
-    return messages.pending().first()
+    assert_type(Message.objects.on_the_way().get(), Message)
+    assert_type(Message.objects.fresh().on_the_way(), MessageQuerySet)
+    return messages.on_the_way().first()
 
 
 def watch(now: datetime) -> Iterator[WebhookEvent]:

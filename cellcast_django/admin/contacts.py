@@ -15,10 +15,11 @@ from django.utils.safestring import SafeString
 
 from cellcast_django.admin.display.badges import opt_out_badge
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import isolated, number_html, readable_number
+from cellcast_django.admin.display.texts import number_html, readable_number
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
-from cellcast_django.models import OptOut, contact_of
+from cellcast_django.contacts import to_contact
+from cellcast_django.models import OptOut
 from cellcast_django.payloads import clean, is_web_url
 
 logger = logging.getLogger("cellcast_django")
@@ -53,7 +54,7 @@ class Customer:
     @property
     def label(self) -> str:
         """The number and name for a title; empty without a number."""
-        written = isolated(readable_number(self.contact))
+        written = readable_number(self.contact)
         return f"{written} ({self.name})" if self.name else written
 
     @property
@@ -144,7 +145,7 @@ def contacts_named(words: str) -> tuple[list[str], bool]:
         return [], False
     with _host_code("CELLCAST_CONTACT_SEARCH"):
         found = list(islice(import_string(conf.contact_search)(words), MAX_NAMED + 1))
-        contacts = [contact for contact in map(contact_of, found[:MAX_NAMED]) if contact]
+        contacts = [contact for contact in map(to_contact, found[:MAX_NAMED]) if contact]
         return contacts, len(found) > MAX_NAMED
     return [], False
 

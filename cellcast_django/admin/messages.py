@@ -102,7 +102,7 @@ class MessageRows(Rows):
 
     @admin.display(description=_("status"))
     def state(self, message: Any) -> SafeString:
-        shown = message_state(message, self.customer(message))
+        shown = message_state(message)
         if message.direction == Direction.OUTBOUND and message.reason:
             words = beginning(message.reason, MAX_REASON_SHOWN)
             shown = format_html('{} <bdi class="cellcast-reason quiet">{}</bdi>', shown, words)
@@ -215,7 +215,7 @@ class MessageAdmin(ReadOnlyAdmin):
         is_reply = obj.direction == Direction.INBOUND
         page = MessagePage(
             customer=customer,
-            state=message_state(obj, customer),
+            state=message_state(obj),
             although_opted_out=although_opted_out_badge(obj.opted_out_at),
             sentence="" if is_reply else description_of(obj.status),
             references=list(references_of(viewer, [obj.reference]).values()),
@@ -349,13 +349,8 @@ def why_empty(message: Message) -> str:
     return gettext("(text not recorded)")
 
 
-def message_state(message: Any, customer: Customer) -> SafeString | str:
-    """Return the delivery status of a sent message, or whether a reply is done.
-
-    Nobody need answer a customer who has opted out: that reply is neither.
-    """
+def message_state(message: Any) -> SafeString | str:
+    """Return the delivery status of a sent message, or whether a reply is done."""
     if message.direction == Direction.OUTBOUND:
         return status_badge(message.status)
-    if not message.handled_at and customer.opted_out_since:
-        return ""
     return handled_badge(message.handled_at)

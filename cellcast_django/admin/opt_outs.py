@@ -5,11 +5,11 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext, gettext_lazy as _, ngettext
+from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.contacts import Customer, customer_of
 from cellcast_django.admin.display.badges import Tone, badge, opt_out_state_badge
@@ -18,29 +18,25 @@ from cellcast_django.admin.display.texts import (
     Unprinted,
     ago,
     beginning,
-    counted,
-    isolated,
     readable_number,
 )
 from cellcast_django.admin.extension import Link, extension_of
 from cellcast_django.admin.lists.export import Export, columns
-from cellcast_django.admin.lists.filters import ChoiceFilter, PeriodFilter, values_in_use
+from cellcast_django.admin.lists.filters import ChoiceFilter, PeriodFilter
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search, spellings
 from cellcast_django.admin.page import Page
-from cellcast_django.admin.selection import MAX_SELECTED, ChosenRows, confirmed, in_time, tell_left
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
-from cellcast_django.contacts import is_phone_number
+from cellcast_django.contacts import is_phone_number, to_contact
 from cellcast_django.models import (
     Direction,
     Message,
     OptOut,
     OptOutChange,
     WebhookEvent,
-    contact_of,
 )
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.payloads import clean
@@ -48,6 +44,7 @@ from cellcast_django.payloads import clean
 MESSAGE = "message"
 """Names the message from whose page a form was opened."""
 MAX_NOTE_LENGTH = 1_000
+MAX_REPLIES = 100  # whose words may be in a history
 MAX_QUOTE_LENGTH = 500  # characters of a reply that the suggested reason quotes
 
 
@@ -70,41 +67,14 @@ class SourceFilter(ChoiceFilter):
     options = OptOut.Source.choices
 
 
-class SecretFilter(ChoiceFilter):
-    """With which secret the webhook came that began an opt-out: one may have leaked.
-
-    For those who may end opt-outs.
-    """
-
-    title = _("received as")
-    parameter_name = "received_as"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        if not Viewer(model_admin.admin_site, request).may("end_optout"):
-            return []
-        changes = OptOutChange.objects.all()
-        usernames = values_in_use(changes, self.parameter_name)
-        return [(username, isolated(username)) for username in usernames]
-
-    def narrow(self, rows: Any, choice: str | None) -> Any:
-        begun = OptOutChange.objects.using(rows.db).filter(received_as=choice)
-        return rows.filter(Exists(begun.filter(opt_out=OuterRef("pk"), at=OuterRef("since"))))
-
-
 class BegunFilter(PeriodFilter):
-    """When a contact opted out, any of the times that it did.
-
-    Beside a secret, as there, only the last time: what began on that day may have ended, and begun
-    again in some other way since.
-    """
+    """When a contact opted out, any of the times that it did."""
 
     title = _("time of opting out")
     time_field = "at"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         begun = OptOutChange.objects.using(queryset.db).filter(kind=OptOutChange.Kind.BEGUN)
-        if request.GET.get(SecretFilter.parameter_name):
-            begun = begun.filter(at=F("opt_out__since"))
         chosen = super().queryset(request, begun)
         return queryset if chosen is begun else queryset.filter(pk__in=chosen.values("opt_out"))
 
@@ -199,12 +169,6 @@ class OptOutRows(Rows):
     def when(self, opt_out: OptOut) -> SafeString:
         return ago(opt_out.since)
 
-    @admin.display(description=_("event"))
-    def event(self, opt_out: OptOut) -> str:
-        if opt_out.event_id is None:
-            return self.nothing
-        return self.viewer.link(WebhookEvent(pk=opt_out.event_id), f"#{opt_out.event_id}")
-
     @admin.display(description=_("state"))
     def state(self, opt_out: OptOut) -> SafeString:
         return opt_out_state_badge(opt_out)
@@ -226,20 +190,18 @@ class OptOutExport(Export):
 
 
 @shown
-class EndContent(ChosenRows):
-    """Whom the form opts back in: one customer, or how many."""
+class EndContent:
+    """Whom the form opts back in."""
 
     form: ReasonForm
-    customer: Customer | None
+    customer: Customer
     seen: int
-    """The last row of any history when the page was first shown."""
+    """The last row of the history when the page was first shown."""
+    back_url: str
 
 
 class EndPage(Page):
-    """Opts one contact back in, or those that were selected in the list, after asking why.
-
-    Run again, it goes on with those that are left.
-    """
+    """Opts a contact back in, after asking why."""
 
     name = "end"
     route = "<int:pk>/end/"
@@ -249,72 +211,27 @@ class EndPage(Page):
     template = "cellcast_django/optout/end.html"
 
     def show(self, pk: int) -> HttpResponse:
-        chosen = self.viewer.rows(OptOut).filter(pk=pk)
-        return self.ask_or_end(chosen, url_to_go_back_to(self.viewer, get_object_or_404(chosen)))
-
-    def ask_or_end(self, chosen: Any, back_url: str) -> HttpResponse:
-        """Ask why; once that is known, end them."""
+        opt_out = get_object_or_404(self.viewer.rows(OptOut), pk=pk)
+        back_url = url_to_go_back_to(self.viewer, opt_out)
         posted = self.request.POST
         form = ReasonForm(posted if "reason" in posted else None)
-        found = list(chosen.active().order_by("pk").defer("note")[: MAX_SELECTED + 1])
-        seen = int(posted["seen"]) if is_key(posted.get("seen", "")) else newest_change()
-        if found and not form.is_valid():
-            content = EndContent(
-                keys=[each.pk for each in found[:MAX_SELECTED]],
-                has_more=len(found) > MAX_SELECTED,
-                back_url=back_url,
-                form=form,
-                customer=customer_of(found[0].contact) if len(found) == 1 else None,
-                seen=seen,
-            )
+        history = OptOutChange.objects.fresh().filter(opt_out=pk).order_by("-pk")
+        newest = history.values_list("pk", flat=True).first() or 0
+        seen = int(posted["seen"]) if is_key(posted.get("seen", "")) else newest
+        if opt_out.is_active and not form.is_valid():
+            content = EndContent(form, customer_of(opt_out.contact), seen, back_url)
             return self.render(content)
-        if found:
-            self.end(found, seen, form.cleaned_data["reason"])
+        if opt_out.is_active and newest > seen:
+            again = gettext("Not ended: this customer has opted out again meanwhile.")
+            self.viewer.tell(again, messages.WARNING)
+        elif opt_out.is_active and opt_in(
+            opt_out.contact, note=form.cleaned_data["reason"], username=self.viewer.username
+        ):
+            self.viewer.log(opt_out, "Opted the customer back in.")
+            self.viewer.tell(gettext("The opt-out has ended."))
         else:
             self.viewer.tell(gettext("This has already ended."), messages.INFO)
         return HttpResponseRedirect(back_url)
-
-    def end(self, found: list[OptOut], seen: int, reason: str) -> None:
-        """End them until time is up, each by itself; leave alone what has begun again since."""
-        contacts = {each.pk: each.contact for each in found}
-        tried = ended = 0
-        try:
-            for pk in in_time(list(contacts)):
-                tried += 1
-                later = OptOutChange.objects.fresh().filter(opt_out=pk, pk__gt=seen)
-                if not later.exists():
-                    ended += opt_in(contacts[pk], note=reason, username=self.viewer.username)
-        finally:
-            if ended and len(found) == 1:
-                self.viewer.log(found[0], "Ended the opt-out.")
-            elif ended:
-                self.viewer.log_list(OptOut, f"Ended {counted(ended, 'opt-out', 'opt-outs')}.")
-        if ended:
-            sentence = ngettext("%d opt-out has ended.", "%d opt-outs have ended.", ended)
-            self.viewer.tell(sentence % ended)
-        if changed := tried - ended:
-            alone = ngettext(
-                "%d opt-out stays as it is: it has ended or begun again since the page was shown.",
-                "%d opt-outs stay as they are: they have ended or begun again since the page was "
-                "shown.",
-                changed,
-            )
-            self.viewer.tell(alone % changed, messages.WARNING)
-        tell_left(self.viewer, len(found) - tried)
-
-
-def newest_change() -> int:
-    """Return the key of the last row of any history."""
-    changes = OptOutChange.objects.fresh().order_by("-pk")
-    return changes.values_list("pk", flat=True).first() or 0
-
-
-@admin.action(permissions=["end"], description=_("Opt back in"))
-def end_selected(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse:
-    """End the opt-outs that were selected."""
-    viewer = Viewer(model_admin.admin_site, request)
-    chosen = confirmed(viewer, OptOut) if "confirmed" in request.POST else queryset
-    return EndPage(viewer).ask_or_end(chosen, request.get_full_path())
 
 
 class OptOutAdmin(ReadOnlyAdmin):
@@ -328,11 +245,9 @@ class OptOutAdmin(ReadOnlyAdmin):
         OptOutRows.contact,
         OptOutRows.when,
         "source",
-        OptOutRows.event,
         OptOutRows.state,
     ]
-    list_filter = [StateFilter, SourceFilter, BegunFilter, SecretFilter]
-    actions = [end_selected]
+    list_filter = [StateFilter, SourceFilter, BegunFilter]
     nothing_here = _("Nobody has opted out.")
     list_defer = ["note"]
     ordering = ["-since", "-pk"]
@@ -347,9 +262,6 @@ class OptOutAdmin(ReadOnlyAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return Viewer(self.admin_site, request).may("add_optout")
-
-    def has_end_permission(self, request: HttpRequest) -> bool:
-        return Viewer(self.admin_site, request).may("end_optout")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
@@ -383,11 +295,15 @@ class OptOutAdmin(ReadOnlyAdmin):
         viewer = Viewer(self.admin_site, request)
         number, reason = form.cleaned_data["number"], form.cleaned_data["reason"]
         reply = None
-        if message := asked_in(viewer, contact=contact_of(number)):
+        if message := asked_in(viewer, contact=to_contact(number)):
             extension_of(viewer.site).has_opted_out(viewer, message)
             reply = message if message.direction == Direction.INBOUND else None
         made = opt_out(number, note=reason, username=viewer.username, asked_in=reply)
         obj.pk, obj.contact = made.pk, made.contact
+
+    def construct_change_message(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the log says: nobody changes one, so it is about one that was added."""
+        return "Opted the customer out."
 
     def response_add(
         self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
@@ -414,7 +330,7 @@ class OptOutAdmin(ReadOnlyAdmin):
         may_end = obj.is_active and viewer.may("end_optout")
         page = OptOutPage(
             state=OptOutRows(viewer, [obj]).state(obj),
-            decisions=list(_decisions(viewer, obj)),
+            steps=list(_history(viewer, obj)),
             contact_link=_contact_link(viewer, obj),
             end_url=EndPage.url(viewer, obj.pk) if may_end else "",
         )
@@ -423,12 +339,15 @@ class OptOutAdmin(ReadOnlyAdmin):
 
 
 @shown
-class Decision:
+class OptOutStep:
     """A change of an opt-out's history."""
 
     change: OptOutChange
     badge: SafeString
     event_link: str
+    reply: Message | None
+    """Whose words they are, if this person may see it."""
+    reply_url: str
 
 
 @shown
@@ -436,7 +355,7 @@ class OptOutPage:
     """What the page of an opt-out shows."""
 
     state: SafeString
-    decisions: list[Decision]
+    steps: list[OptOutStep]
     contact_link: Link | None
     end_url: str
 
@@ -450,17 +369,26 @@ def _contact_link(viewer: Viewer, opt_out: OptOut) -> Link | None:
     return None if newest is None else extension_of(viewer.site).contact_link(viewer, newest)
 
 
-def _decisions(viewer: Viewer, opt_out: OptOut) -> Iterator[Decision]:
-    """Yield each change of the history."""
+def _history(viewer: Viewer, opt_out: OptOut) -> Iterator[OptOutStep]:
+    """Yield each change, with the event and the reply that it came from."""
     history = list(OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out))
-    events = {}
+    events, replies = {}, []
     if viewer.may_view(WebhookEvent):
         events = viewer.rows(WebhookEvent).in_bulk([change.event_id for change in history])
+    words = {change.text for change in history if change.text}
+    if words and viewer.may_view(Message):
+        found = viewer.rows(Message).filter(contact=opt_out.contact, direction=Direction.INBOUND)
+        replies = list(found.filter(body__in=words).order_by("-created_at")[:MAX_REPLIES])
     for change in history:
         tone = Tone.BAD if change.kind == OptOutChange.Kind.BEGUN else Tone.QUIET
         event = events.get(change.event_id)
-        yield Decision(
+        # An id would say it, but a person's opt-out has none: the newest with these words by then.
+        by_then = (each for each in replies if each.created_at <= change.at)
+        reply = next((each for each in by_then if each.body == change.text), None)
+        yield OptOutStep(
             change=change,
             badge=badge(tone, change.get_kind_display()),
             event_link=viewer.link(event, f"#{event.pk}") if event else "",
+            reply=reply,
+            reply_url=viewer.url(Message, "change", reply.pk) if reply else "",
         )

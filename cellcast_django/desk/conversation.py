@@ -27,9 +27,8 @@ from cellcast_django.admin.display.texts import (
     Unprinted,
     beginning,
     exact_time,
-    isolated,
+    number_html,
     own_number_html,
-    readable_number,
 )
 from cellcast_django.admin.lists.filters import configured_own_numbers, own_numbers
 from cellcast_django.admin.lists.paging import is_key, older_than
@@ -115,7 +114,7 @@ class Bubble:
 
 def day_words(day: date) -> str:
     """Return a day as a heading: ``Today, 26 Nov 2026``."""
-    written = isolated(date_format(day, "j M Y"))
+    written = date_format(day, "j M Y")
     match (timezone.localdate() - day).days:
         case 0:
             return _("Today, %(day)s") % {"day": written}
@@ -208,8 +207,6 @@ class Conversation:
 
     def waiting(self) -> list[Message]:
         """Return the oldest and the newest reply that nobody has dealt with; none if none waits."""
-        if self.customer.opted_out_since is not None:
-            return []
         waiting = not_handled(self.messages).defer("body", "original_body")
         newest = waiting.order_by("-created_at", "-pk").first()
         oldest = newest and waiting.order_by("created_at", "pk").first()
@@ -356,7 +353,7 @@ class ConversationContent:
     @property
     def linked_label(self) -> SafeString:
         """The number and name for the heading, the name as a link."""
-        number = isolated(readable_number(self.customer.contact))
+        number = number_html(self.customer.contact)
         return format_html("{} ({})", number, self.customer.named.html)
 
     @classmethod

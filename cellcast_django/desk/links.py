@@ -9,9 +9,10 @@ from phonenumbers import PhoneNumber
 
 from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.viewer import Viewer
+from cellcast_django.contacts import to_contact
 from cellcast_django.desk.admin import Desk, is_on
 from cellcast_django.desk.conversation import ConversationPage
-from cellcast_django.models import Message, contact_of
+from cellcast_django.models import Message
 
 
 def conversation_url(number: str | PhoneNumber, *, request: HttpRequest) -> str | None:
@@ -21,7 +22,7 @@ def conversation_url(number: str | PhoneNumber, *, request: HttpRequest) -> str 
     hold the number. Of several admin sites, the one that the request is for, or else the first
     where this person may view messages.
     """
-    contact = contact_of(number)
+    contact = to_contact(number)
     if not contact:
         return None
     for site in _desks(getattr(request, "current_app", None)):

@@ -13,9 +13,10 @@ from django.utils.translation import gettext as _, gettext_lazy
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.page import Page
 from cellcast_django.conf import conf
+from cellcast_django.contacts import to_contact
 from cellcast_django.desk.answering import Outcome, Sending, TextForm
 from cellcast_django.desk.conversation import ConversationPage, keep_draft
-from cellcast_django.models import Message, contact_of, database_alias
+from cellcast_django.models import Message, database_alias
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
 
@@ -76,7 +77,7 @@ class NewConversation(Page):
 
     def show(self) -> HttpResponse:
         number = clean(self.request.POST.get("number", ""))[:MAX_NUMBER_LENGTH].strip()
-        beginning = Beginning(self.viewer, contact_of(number), shown=0)
+        beginning = Beginning(self.viewer, to_contact(number), shown=0)
         if self.request.method == "POST":
             outcome = beginning.send()
             self.viewer.tell(outcome.sentence, outcome.level)

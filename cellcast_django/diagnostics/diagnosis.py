@@ -1,20 +1,19 @@
 """What the response to a Test Send means, for a person: what is wrong, and what to do."""
 
-import re
 import socket
 import ssl
-from contextlib import suppress
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from http.client import InvalidURL
-from typing import Any, NamedTuple
-from urllib.parse import urljoin
+from typing import Any
 
-from django.utils.translation import gettext, gettext_lazy as _
+from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.diagnostics.test_send import Response
 
 
-class Diagnosis(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
     """What is wrong, and what to do about it."""
 
     id: str
@@ -22,139 +21,88 @@ class Diagnosis(NamedTuple):
     problem: Any
     """Text, translated when it is shown, as the remedy."""
     remedy: Any
+    errors: tuple[type[Exception], ...] = ()
+    """What it is taken from where there is no response: these, unless a subclass is another's."""
 
 
-ERRORS: dict[type[Exception] | tuple[type[Exception], ...], Diagnosis] = {
-    socket.gaierror: Diagnosis(
-        "host-not-in-dns",
-        _("The host name is not in DNS"),
-        _("Check the spelling, and whether the DNS record exists."),
+DIAGNOSES = (
+    Diagnosis(
+        id="no-such-host",
+        problem=_("There is no such host"),
+        remedy=_("Check the spelling of the URL, and whether the host's DNS record exists."),
+        errors=(socket.gaierror, InvalidURL, ValueError),
     ),
-    ssl.SSLCertVerificationError: Diagnosis(
-        "certificate-invalid",
-        _("The TLS certificate is not valid for this host"),
-        _(
-            "It must be unexpired, and issued for this host by a public certificate authority. The "
-            "server must send the intermediate certificates too. Cellcast may not accept a "
-            "self-signed one."
+    Diagnosis(
+        id="nothing-listens",
+        problem=_("Nothing that speaks HTTP listens on this host and port"),
+        remedy=_(
+            "Start the server, and check the port. A firewall, or a limit on the body's size, may "
+            "have closed the connection."
         ),
+        errors=(Exception,),
     ),
-    ssl.SSLError: Diagnosis(
-        "tls-failed",
-        _("The TLS handshake failed"),
-        _("Check the port, and whether the URL should begin with http://."),
+    Diagnosis(
+        id="tls-failed",
+        problem=_("TLS failed"),
+        remedy=_(
+            "Check the port, and whether the URL should begin with http://. The certificate must "
+            "be unexpired, and issued for this host by a public authority; the server must send "
+            "the intermediate certificates too."
+        ),
+        errors=(ssl.SSLError,),
     ),
-    TimeoutError: Diagnosis(
-        "timed-out",
-        _("The request timed out"),
-        _(
+    Diagnosis(
+        id="timed-out",
+        problem=_("No response came in time"),
+        remedy=_(
             "A firewall may be dropping the connection, or a handler may be slow: the webhook may "
             "have been stored. A server with one worker and thread cannot respond while it shows "
             "the setup page: give it two, or use “manage.py cellcast_test_send”."
         ),
+        errors=(TimeoutError,),
     ),
-    ConnectionRefusedError: Diagnosis(
-        "nothing-listens",
-        _("Nothing is listening on this host and port"),
-        _("Start the server, and check the port."),
-    ),
-    (InvalidURL, ValueError): Diagnosis(
-        "url-invalid",
-        _("The URL is not valid"),
-        _("Check its spelling."),
-    ),
-    Exception: Diagnosis(
-        "no-response",
-        _("The server gave no HTTP response"),
-        _(
-            "Check the port, and whether that expects https://. A firewall, or a limit on the "
-            "body's size, may have closed the connection."
-        ),
-    ),
-}
-"""What each exception means. The first match counts: subclasses come first."""
-
-RESPONSES: dict[tuple[str, str], Diagnosis] = {
-    ("2..", r"<input[^>]{1,200}type=.?password"): Diagnosis(
-        "login-page",
-        _("A login page responded instead of the app."),
-        _("Exempt the webhook URLs from the login in front of the app."),
-    ),
-    ("2..", ""): Diagnosis(
-        "another-app",
-        _("The response does not come from the app."),
-        _("Check the host and path, and the order of the project's urlpatterns."),
-    ),
-    ("400", r"DisallowedHost|<h1>Bad Request \(400\)"): Diagnosis(
-        "host-refused",
-        _("Django refused the host, or took the request for an attack."),
-        _("Add the host to ALLOWED_HOSTS. A proxy must pass the Host header on."),
-    ),
-    ("400", r"HTTP request.{0,100}HTTPS|plain HTTP to an SSL-enabled"): Diagnosis(
-        "https-expected",
-        _("The port expects HTTPS."),
-        _("Use the https:// URL, here and in Cellcast's dashboard."),
-    ),
-    ("401", r'realm="Cellcast webhook"'): Diagnosis(
-        "secret-refused",
-        _("The app refused the username and password."),
-        _(
+    Diagnosis(
+        id="secret-refused",
+        problem=_("The app refused the username and password"),
+        remedy=_(
             "Compare them with CELLCAST_WEBHOOK_SECRETS on that server, and restart it after a "
             "change. If they match, a proxy removes the Authorization header (Apache needs "
             '"WSGIPassAuthorization On").'
         ),
     ),
-    ("403", "csrf"): Diagnosis(
-        "csrf",
-        _("Django's CSRF protection refused it."),
-        _("Check the path: the app's views are exempt, unless something wraps them."),
-    ),
-    ("401|403|429", ""): Diagnosis(
-        "refused-in-front",
-        _(
-            "Something in front of the app refused it: a password, a firewall, a bot filter or a "
-            "rate limit."
-        ),
-        _(
-            "Exempt the webhook URLs there. Cellcast publishes no IP addresses, and after a bulk "
-            "send a thousand reports arrive at once."
+    Diagnosis(
+        id="in-front",
+        problem=_("Something in front of the app answered, or the app's server failed"),
+        remedy=_(
+            "A redirect loses the webhook: use the URL that it leads to, or exempt the webhook "
+            "URLs from the login. 400: add the host to ALLOWED_HOSTS, or use https://. 401, 403 "
+            "and 429: exempt the webhook URLs from the password, firewall or rate limit. 413: "
+            "raise the limit. 5xx: look at the server's log, and whether the app and its database "
+            "are up."
         ),
     ),
-    ("404|405", ""): Diagnosis(
-        "wrong-path",
-        _("The app is not at this path."),
-        _('Check the host and path; "manage.py cellcast_setup" on that server prints the URLs.'),
+    Diagnosis(
+        id="another-app",
+        problem=_("Another app answered"),
+        remedy=_(
+            "Check the host and path (“manage.py cellcast_setup” on that server prints the URLs), "
+            "and the order of the project's urlpatterns. A login in front has to let the webhook "
+            "URLs through."
+        ),
     ),
-    ("413", ""): Diagnosis(
-        "body-too-large",
-        _("The body is too large."),
-        _("Raise CELLCAST_MAX_BODY_BYTES, or the proxy's limit (nginx: client_max_body_size)."),
+    Diagnosis(
+        id="invalid",
+        problem=_("The app received it, and could not understand all of it"),
+        remedy=_(
+            "The connection works; correct the payload. The admin has the invalid events, each "
+            "with its reason."
+        ),
     ),
-    ("503", r'retry-after: [\s\S]{0,4096}\n\n\{"detail"'): Diagnosis(
-        "database-failed",
-        _("The app responded, but its database failed: nothing was stored."),
-        _('Run "manage.py migrate", and check that the database is up.'),
-    ),
-    ("50[234]|52.", ""): Diagnosis(  # the latter are Cloudflare's
-        "app-down",
-        _("The proxy responded, but the app behind it does not."),
-        _("Check that the app's server is running, and look at its log."),
-    ),
-    ("5..", ""): Diagnosis(
-        "server-failed",
-        _("The server failed."),
-        _("Look for the exception in the server's log."),
-    ),
-    ("...", ""): Diagnosis(
-        "unknown",
-        _("The response does not show the cause."),
-        _("Look at the server's log."),
-    ),
-}
-"""By the status, and a pattern in the headers ("name: value") or body. The first match counts."""
+)
+"""Each is found by its id or by its errors, so their order means nothing."""
 
-
-MAX_HEADERS_LENGTH = 4_096  # how many characters of the headers are searched for a cause
+BY_ID = {each.id: each for each in DIAGNOSES}
+BY_ERROR = {error: each for each in DIAGNOSES for error in each.errors}
 
 
 def diagnose(response: Response) -> Diagnosis | None:
@@ -162,62 +110,31 @@ def diagnose(response: Response) -> Diagnosis | None:
     if response.is_accepted:
         return None
     if response.error is not None:
-        return _of_error(response.error)
-    if response.events:
-        return _of_events(response)
-    if "location" in response.headers:
-        return _of_redirect(response)
-    return _of_status(response)
-
-
-def _of_error(error: Exception) -> Diagnosis:
-    found = next(each for kind, each in ERRORS.items() if isinstance(error, kind))
-    return found._replace(problem=f"{found.problem} ({error}).")
-
-
-def _of_events(response: Response) -> Diagnosis:
-    if response.status == HTTPStatus.OK:
-        return Diagnosis(
-            "partly-invalid",
-            gettext("The app received it, but could not understand all of it."),
-            gettext("See the invalid events in the admin: each gives its reason."),
-        )
-    return Diagnosis(
-        "invalid",
-        gettext("The app received it, but could not understand it: %(detail)s")
-        % {"detail": response.document.get("detail", "")},
-        gettext("The connection works; correct the payload."),
-    )
-
-
-_LOGIN = re.compile(r"\b(log-?in|sign-?in|sso|oauth2?|saml2?)\b|[?&]next=", re.IGNORECASE)
-
-
-def _of_redirect(response: Response) -> Diagnosis:
-    location = response.headers["location"]
-    with suppress(ValueError):  # it is no URL
-        location = urljoin(response.url, location)
-    if location == response.url:
-        identity = "redirect-to-itself"
-        remedy = gettext("With SECURE_SSL_REDIRECT, set SECURE_PROXY_SSL_HEADER too.")
-    elif _LOGIN.search(location):
-        identity = "redirect-to-login"
-        remedy = gettext("Exempt the webhook URLs from whatever asks for a login there.")
+        kinds = type(response.error).__mro__
+        found = next(BY_ERROR[kind] for kind in kinds if kind in BY_ERROR)
+        seen = f" ({response.error})"
     else:
-        identity = "redirect"
-        remedy = gettext(
-            "If only https://, www. or the slash at the end differs, use that URL, here and in "
-            "Cellcast's dashboard."
-        )
-    problem = gettext("It redirects to %(location)s, and a redirect loses the webhook.")
-    return Diagnosis(identity, problem % {"location": location}, remedy)
+        found = BY_ID[_answered_by(response)]
+        seen = _seen_in(response)
+    return replace(found, problem=f"{found.problem}{seen}.")
 
 
-def _of_status(response: Response) -> Diagnosis:
-    headers = "\n".join(f"{name}: {value}" for name, value in response.headers.items())
-    seen = f"{headers[:MAX_HEADERS_LENGTH]}\n\n{response.text}"
-    return next(
-        each
-        for (status, pattern), each in RESPONSES.items()
-        if re.fullmatch(status, str(response.status)) and re.search(pattern, seen, re.IGNORECASE)
-    )
+def _answered_by(response: Response) -> str:
+    """Return the id of who has answered."""
+    if response.events:
+        return "invalid"
+    is_realm_ours = 'realm="Cellcast webhook"' in response.headers.get("www-authenticate", "")
+    if response.status == HTTPStatus.UNAUTHORIZED and is_realm_ours:
+        return "secret-refused"
+    is_elsewhere = response.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+    return "another-app" if is_elsewhere or response.status // 100 == 2 else "in-front"
+
+
+def _seen_in(response: Response) -> str:
+    """Return the status, and where it redirects to or what it says."""
+    seen = f" ({response.status}"
+    if response.status // 100 == 3 and "location" in response.headers:
+        seen += f" → {response.headers['location']}"
+    detail = response.document.get("detail")
+    said = f": {detail.rstrip('.')}" if isinstance(detail, str) else ""
+    return f"{seen}){said}"

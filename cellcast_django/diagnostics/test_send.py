@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -14,7 +14,6 @@ from django.db.models import Exists, OuterRef
 from django.utils.encoding import iri_to_uri
 
 from cellcast_django import payloads
-from cellcast_django.deadline import Deadline, timed
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox.drafts import opts_out
 from cellcast_django.models import MessageQuerySet, WebhookEvent
@@ -84,18 +83,18 @@ def _is_event(found: dict[str, Any]) -> bool:
 def post_as_cellcast(url: str, body: bytes, secret: str, timeout: float) -> Response:
     """Post ``body`` with the ``"username:password"`` to ``url``, as Cellcast would.
 
-    ``timeout`` is in seconds, for the exchange; each address of the host has half of it to accept.
-    Never raises because of the URL, the network or the server: see ``Response.error``.
+    ``timeout`` is in seconds, for connecting, for each read, and for the whole body. Never raises
+    because of the URL, the network or the server: see ``Response.error``.
     """
     started = time.monotonic()
     try:
-        response = _exchange(url, body, secret, timeout)
+        response = _exchange(url, body, secret, timeout, until=started + timeout)
     except (OSError, HTTPException, ValueError) as error:
         response = Response(url=url, error=error.with_traceback(None))
     return replace(response, seconds=time.monotonic() - started)
 
 
-def _exchange(url: str, body: bytes, secret: str, timeout: float) -> Response:
+def _exchange(url: str, body: bytes, secret: str, timeout: float, *, until: float) -> Response:
     encoded = base64.b64encode(secret.encode("utf-8", "surrogateescape")).decode()
     headers = {
         "Authorization": f"Basic {encoded}",
@@ -116,16 +115,25 @@ def _exchange(url: str, body: bytes, secret: str, timeout: float) -> Response:
                 headers={
                     name.lower(): value[:MAX_HEADER_LENGTH] for name, value in response.getheaders()
                 },
-                body=response.read(MAX_RESPONSE_BYTES),
+                body=_read(response, until),
             )
 
 
 def _connection_to(url: SplitResult, timeout: float) -> HTTPConnection:
     if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
         raise ValueError("it must have http:// or https:// and a host, but no username")
-    kind = timed(HTTPSConnection if url.scheme == "https" else HTTPConnection, Deadline(timeout))
-    # A host may have two addresses, of which the first does not answer.
-    return kind(url.hostname, url.port or kind.default_port, timeout=timeout / 2)
+    kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
+    return kind(url.hostname, url.port or kind.default_port, timeout=timeout)
+
+
+def _read(response: HTTPResponse, until: float) -> bytes:
+    """Return the beginning of the body. Raises ``TimeoutError`` if it has not come by then."""
+    body = bytearray()
+    while len(body) < MAX_RESPONSE_BYTES and (chunk := response.read1(MAX_RESPONSE_BYTES)):
+        body += chunk
+        if time.monotonic() > until:
+            raise TimeoutError("timed out")
+    return bytes(body[:MAX_RESPONSE_BYTES])
 
 
 def delete_tests() -> Pruned:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from django.db import models
 from django.db.models.fields import NOT_PROVIDED
 
+from cellcast_django.contacts import to_contact
 from cellcast_django.models import (
     Direction,
     Message,
@@ -20,7 +21,6 @@ from cellcast_django.models import (
     OptOutChange,
     StatusChange,
     WebhookEvent,
-    contact_of,
     message_key,
 )
 from cellcast_django.opt_outs import is_stop_word
@@ -91,7 +91,7 @@ def draft(payload: Payload, arrival: Arrival) -> Draft:
     if isinstance(payload, Invalid):
         kind, error, contact = WebhookEvent.Kind.UNKNOWN, payload.reason, ""
     else:
-        kind, error, contact = WebhookEvent.Kind.OPT_OUT, "", contact_of(payload.number)
+        kind, error, contact = WebhookEvent.Kind.OPT_OUT, "", to_contact(payload.number)
     event = _event(arrival, kind=kind.value, error=error, contact=contact, body=payload.raw)
     return Draft(payload, arrival, event, _to_opt_out(payload, contact, arrival))
 
@@ -118,8 +118,9 @@ def _draft_status(payload: Reply | StatusReport, arrival: Arrival) -> StatusDraf
     contact: str = message["contact"]
     message["status_changed_at"] = time
     message.setdefault("created_at", arrival.now)
+    if is_reply and (arrival.is_test or opts_out(payload)):
+        message["handled_at"] = message["created_at"]  # nobody needs to answer it
     if is_reply and arrival.is_test:
-        message["handled_at"] = arrival.received_at  # nobody needs to answer our own test
         # Otherwise a customer's reply that says the same would be its duplicate.
         message["key"] = message_key(Direction.INBOUND, "", "test", message["key"])
     event = _event(

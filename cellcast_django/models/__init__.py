@@ -4,7 +4,7 @@ The inbox writes these rows, running handlers updates their calls, and the admin
 file per model; start with ``message``.
 """
 
-from cellcast_django.models.base import MAX_USERNAME_LENGTH, contact_of, username_of
+from cellcast_django.models.base import MAX_USERNAME_LENGTH, username_of
 from cellcast_django.models.claim import Claim
 from cellcast_django.models.command_run import CommandRun
 from cellcast_django.models.handler_call import (
@@ -47,7 +47,6 @@ __all__ = [
     "StatusChange",
     "WebhookEvent",
     "WebhookEventQuerySet",
-    "contact_of",
     "database_alias",
     "message_key",
     "outgoing_parts",

@@ -3,10 +3,7 @@
 from typing import Any, Self, TypeVar
 
 from django.db import models, router
-from phonenumbers import PhoneNumber
 
-from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise, text_of
 from cellcast_django.database.fields import ExactCharField, NullableDateTimeField
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
@@ -46,15 +43,6 @@ def optional_username(verbose_name: Any, help_text: Any) -> ExactCharField:
     return ExactCharField(
         verbose_name, max_length=MAX_USERNAME_LENGTH, blank=True, help_text=help_text
     )
-
-
-def contact_of(number: str | PhoneNumber) -> str:
-    """Return the number as the ``contact`` and ``own_number`` columns hold it.
-
-    In E.164 if it is a phone number, else as written. Raises ``TypeError`` for what is neither
-    text nor a phone number object of ``phonenumbers``.
-    """
-    return normalise(clean(text_of(number)), conf.default_region)
 
 
 def username_of(username: object) -> str:

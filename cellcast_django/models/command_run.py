@@ -20,7 +20,6 @@ class CommandRun(models.Model):
 
         RUN_HANDLERS = "run_handlers", "cellcast_run_handlers"
         RECOVER = "recover", "cellcast_recover"
-        PRUNE = "prune", "cellcast_prune"
 
     if TYPE_CHECKING:
         id: int

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.db import models, router, transaction
 from django.db.models.functions import Coalesce
-from django.db.models.lookups import IsNull
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from phonenumbers import PhoneNumber
 
-from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise, text_of
+from cellcast_django.contacts import text_of, to_contact
 from cellcast_django.database.fields import (
     BooleanField,
     CharField,
@@ -29,7 +27,6 @@ from cellcast_django.database.fields import (
 from cellcast_django.database.transactions import again_if_refused, insert_and_lock
 from cellcast_django.models.base import (
     FreshQuerySet,
-    contact_of,
     optional_number,
     optional_time,
     optional_username,
@@ -40,7 +37,6 @@ from cellcast_django.models.webhook_event import WebhookEvent
 from cellcast_django.payloads import (
     MAX_ID_LENGTH,
     MAX_NUMBER_LENGTH,
-    MAX_REFERENCE_LENGTH,
     MAX_STATUS_LENGTH,
     clean,
 )
@@ -48,6 +44,8 @@ from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
+
+MAX_REFERENCE_LENGTH = 128
 
 ANSWERED_WITHIN = timedelta(days=30)
 """How long after a message a reply that does not quote it may still be an answer to it."""
@@ -122,18 +120,13 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         """Messages you sent that have a final status other than delivered."""
         return self.outbound().filter(status__in=UNDELIVERED)
 
-    def pending(self) -> Self:
+    def on_the_way(self) -> Self:
         """Messages you sent that have no final status yet."""
         return self.outbound().exclude(status__in=FINAL)
 
     def unhandled(self) -> Self:
-        """Replies nobody has handled yet, except those of contacts who have opted out.
-
-        Not with EXISTS: PostgreSQL makes a join of it, and with statistics from before the tables
-        grew it reads all opt-outs for each reply.
-        """
-        active = OptOut.objects.active().filter(contact=models.OuterRef("contact"))
-        return self.filter(IS_UNHANDLED, IsNull(models.Subquery(active.values("pk")[:1]), True))
+        """Replies nobody has handled yet. A stop word is handled from the start."""
+        return self.filter(IS_UNHANDLED)
 
     def silent(self, older_than: timedelta) -> Self:
         """Messages you recorded longer ago than this, with no report so far."""
@@ -145,17 +138,15 @@ class MessageQuerySet(FreshQuerySet["Message"]):
 
     def with_contact(self, number: str | PhoneNumber) -> Self:
         """Messages from and to one customer, in any spelling of the number."""
-        contact = contact_of(number)
+        contact = to_contact(number)
         return self.filter(contact=contact) if contact else self.none()
 
     def with_reference(self, reference: str) -> Self:
         """Messages that you recorded with this reference, exactly as written, the newest first.
 
-        Not those of which only a report says so: anybody with a secret can claim that. Unlike a
-        plain filter, this uses the index on SQLite too.
+        Unlike a plain filter, this uses the index on SQLite too.
         """
-        recorded = self.filter(HAS_REFERENCE, reference=reference, recorded_at__isnull=False)
-        return recorded.order_by("-recorded_at", "-pk")
+        return self.filter(HAS_REFERENCE, reference=reference).order_by("-recorded_at", "-pk")
 
     def record_sent(
         self,
@@ -172,10 +163,10 @@ class MessageQuerySet(FreshQuerySet["Message"]):
 
         Idempotent. If a delivery report came first and made the row, your values overwrite the
         report's, so that no report can file your text under another number. ``reference`` is your
-        own text, for finding your own object again; what a report claimed goes even if you give
-        none. ``answers`` is the reply that this message answers; it is marked as handled.
-        ``username`` is the person who sent it. If the contact has opted out, ``opted_out_at`` says
-        since when. After a deadlock it is tried again, unless inside a transaction of yours.
+        own text, for finding your own object again. ``answers`` is the reply that this message
+        answers; it is marked as handled. ``username`` is the person who sent it. If the contact
+        has opted out, ``opted_out_at`` says since when. After a deadlock it is tried again, unless
+        inside a transaction of yours.
 
         Raises ``TypeError`` for an id that is neither a string nor an integer, such as the whole
         response of the API, for a text that is none, and if ``answers`` is no message;
@@ -258,7 +249,7 @@ class Message(models.Model):
     # fmt: off
     REPORTED = (
         "sender", "receiver", "own_number", "contact",
-        "body", "original_body", "media", "reference",
+        "body", "original_body", "media",
     )
     # fmt: on
     """What an event says of a message, beside its identity and status.
@@ -358,6 +349,7 @@ class Message(models.Model):
     class Meta:
         verbose_name = _("message")
         verbose_name_plural = _("messages")
+        default_permissions = ("view",)
         indexes = [
             # By both, replies without an id are found: each new reply asks for its contact's.
             models.Index(fields=["cellcast_id", "contact"], name="cellcast_message_id"),
@@ -423,15 +415,14 @@ class Message(models.Model):
         outbound = direction == Direction.OUTBOUND
         identity = [cellcast_id] if outbound else [cellcast_id, sender, receiver, body, *media]
         own_number, contact = (sender, receiver) if outbound else (receiver, sender)
-        region = conf.default_region
         return {
             "key": message_key(direction, *identity),
             "direction": direction.value,
             "cellcast_id": cellcast_id,
             "sender": sender,
             "receiver": receiver,
-            "own_number": normalise(own_number, region),
-            "contact": normalise(contact, region),
+            "own_number": to_contact(own_number),
+            "contact": to_contact(contact),
             "body": body,
             "media": list(media),
             "submitted_at": submission_time(cellcast_id) if outbound else None,
@@ -490,7 +481,7 @@ class Message(models.Model):
         if not self.contact:
             return messages.filter(pk=self.pk)
         messages = messages.filter(contact=self.contact).order_by("created_at", "pk")
-        return messages.filter(_may_be_of(contact_of(own_number))) if own_number else messages
+        return messages.filter(_may_be_of(to_contact(own_number))) if own_number else messages
 
     @cached_property
     def in_reply_to(self) -> "Message | None":
@@ -534,16 +525,13 @@ class Message(models.Model):
     def fill_in_from(self, other: "Message") -> list[str]:
         """Copy from ``other`` what is empty here, and return the names of the fields copied.
 
-        The reference of a recorded message is what ``record_sent`` said, also if that was nothing,
-        and so is its text. No text comes back to a sent one that was redacted: it has no contact.
+        The text of a recorded message is what ``record_sent`` said, also if that was nothing. No
+        text comes back to a sent one that was redacted: it has no contact.
         """
-        kept = set()
-        if self.recorded_at is not None:
-            kept = {"body", "reference"}
-        elif self.direction == Direction.OUTBOUND and not self.contact:
-            kept = {"body"}
+        is_redacted = self.direction == Direction.OUTBOUND and not self.contact
+        keeps_text = self.recorded_at is not None or is_redacted
         empty = [name for name in self.REPORTED if not getattr(self, name)]
-        return self._take(other, [name for name in empty if name not in kept])
+        return self._take(other, [each for each in empty if not (keeps_text and each == "body")])
 
     def record(self, sent: "Message") -> list[str]:
         """Take over what the sending side knows, without saving it; return the fields to save.
@@ -553,15 +541,15 @@ class Message(models.Model):
         changed = ["opted_out_at"]
         self.opted_out_at = self.opted_out_at or self._opted_out_at(sent)
         if self.recorded_at is None:
-            self.recorded_at, self.reference = timezone.now(), sent.reference
-            changed += ["recorded_at", "reference"]
+            self.recorded_at = timezone.now()
+            changed.append("recorded_at")
         elif self.contact and self.contact != sent.contact:
             logger.warning(
                 "Message %s was recorded again, for another receiver: it is filed under that one "
                 "now. Does each receiver have an id of its own?",
                 self.pk,
             )
-        return changed + self._take(sent, [*self.REPORTED, "sent_by"])
+        return changed + self._take(sent, [*self.REPORTED, "reference", "sent_by"])
 
     def _opted_out_at(self, sent: "Message") -> datetime | None:
         """Return since when the contact had opted out when the message was sent, if at all.
@@ -638,6 +626,7 @@ class StatusChange(models.Model):
     class Meta:
         verbose_name = _("status change")
         verbose_name_plural = _("status history")
+        default_permissions = ("view",)
         ordering = ["pk"]
         constraints = [
             models.UniqueConstraint(fields=["message", "status"], name="cellcast_one_row_a_status")

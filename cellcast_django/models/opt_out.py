@@ -9,6 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from phonenumbers import PhoneNumber
 
+from cellcast_django.contacts import to_contact
 from cellcast_django.database.fields import (
     CharField,
     DateTimeField,
@@ -19,7 +20,6 @@ from cellcast_django.database.fields import (
 from cellcast_django.database.transactions import insert_and_lock
 from cellcast_django.models.base import (
     FreshQuerySet,
-    contact_of,
     optional_time,
     optional_username,
 )
@@ -45,7 +45,7 @@ class OptOutQuerySet(FreshQuerySet["OptOut"]):
 
     def with_contact(self, number: str | PhoneNumber) -> Self:
         """The opt-out of one contact, in any spelling of the number."""
-        contact = contact_of(number)
+        contact = to_contact(number)
         return self.filter(contact=contact) if contact else self.none()
 
     def insert_and_lock(self, contacts: Iterable[str]) -> dict[str, "OptOut"]:
@@ -263,7 +263,6 @@ class OptOutChange(models.Model):
         ordering = ["pk"]
         indexes = [
             models.Index(fields=["kind", "at", "opt_out"], name="cellcast_optout_began"),
-            models.Index(fields=["received_as"], name="cellcast_optout_received_as"),
         ]
 
     def __str__(self) -> str:

@@ -158,6 +158,7 @@ class WebhookEvent(models.Model):
     class Meta:
         verbose_name = _("webhook event")
         verbose_name_plural = _("webhook events")
+        default_permissions = ("view",)
         permissions = [
             ("rerun_webhookevent", _("Can run handlers of webhook events again, and skip them")),
             ("reprocess_webhookevent", _("Can read invalid webhook events again")),

@@ -19,7 +19,7 @@ from cellcast_django.api import (
     ApiError,
     ApiResponse,
     Item,
-    printable,
+    quotable,
     read_credit,
     why_not,
 )
@@ -105,7 +105,7 @@ class Client(ApiClient):
             response = self._get(path, parameters | {"page": page})
             items = response.data.get("items")
             if not isinstance(items, list):
-                keys = printable(", ".join(sorted(response.document | response.data)))
+                keys = quotable(", ".join(sorted(response.document | response.data)))
                 raise RecoveryError(
                     f"Cellcast's API responded without a list of items; it has {keys or 'nothing'}."
                 )
@@ -148,7 +148,7 @@ def _description_of(response: ApiResponse) -> str:
 
     A refusal may come as an HTTP status, as a code in the document, or as ``"status": false``.
     """
-    sentence = printable(response.sentence).rstrip(".")
+    sentence = quotable(response.sentence).rstrip(".")
     said = "refused it" if response.code // 100 == 2 else f"responded with {response.code}"
     about_key = (
         " Check CELLCAST_API_KEY, and CELLCAST_API_URL: accounts outside Australia have another "

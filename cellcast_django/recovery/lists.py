@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from cellcast_django.api import Item
+from cellcast_django.contacts import to_contact
 from cellcast_django.inbox.drafts import message_values
 from cellcast_django.inbox.same_message import (
     EARLIEST,
@@ -31,7 +32,6 @@ from cellcast_django.models import (
     Message,
     OptOut as StoredOptOut,
     StatusChange,
-    contact_of,
 )
 from cellcast_django.payloads import (
     MAX_NUMBER_LENGTH,
@@ -211,7 +211,7 @@ def opt_out_of(item: Item) -> tuple[str, OptOut]:
 
 def _contact_of(item: Item, name: str) -> tuple[str, str]:
     number = read_text(item, name, limit=MAX_NUMBER_LENGTH)
-    contact = contact_of(number)
+    contact = to_contact(number)
     if not contact.strip():
         raise ItemError
     return number, contact
@@ -285,7 +285,7 @@ def with_stored(
     """Yield the listed replies by contact and text, with the stored ones they may match."""
     by_contact: dict[str, list[TimedReply]] = defaultdict(list)
     for time, reply in sorted(listed, key=itemgetter(0)):
-        by_contact[contact_of(reply.sender)].append((time, reply))
+        by_contact[to_contact(reply.sender)].append((time, reply))
     contacts = list(by_contact)
     messages = Message.objects.fresh()
     for start in range(0, len(contacts), CONTACTS_PER_QUERY):

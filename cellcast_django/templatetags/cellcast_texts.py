@@ -6,7 +6,6 @@ from django.template import Library
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext
 
-from cellcast_django.admin.display.badges import reason_html
 from cellcast_django.admin.display.texts import (
     ago,
     exact_seconds,
@@ -20,7 +19,7 @@ from cellcast_django.admin.display.texts import (
 register = Library()
 FILTERS: list[Callable[..., str]] = [
     *(ago, exact_seconds, exact_time, machine_time),
-    *(grouped, media_links, readable_number, reason_html),
+    *(grouped, media_links, readable_number),
 ]
 for each in FILTERS:
     register.filter(each)

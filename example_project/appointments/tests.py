@@ -301,16 +301,6 @@ class ReminderTests(WebhookTestCase):
         remind(self.appointment)
         self.assertEqual(len(self.client.sent), 1)
 
-    def test_reminder_that_timed_out_is_found_by_its_report(self) -> None:
-        fail_next(TimeoutError("no response"))
-
-        with self.assertRaises(TimeoutError):
-            remind(self.appointment)
-        self.client.status(custom_string=self.appointment.reference, receiver=CUSTOMER)
-
-        self.appointment.refresh_from_db()
-        self.assertEqual(self.appointment.reminder, Reminder.DELIVERED)
-
     def test_delivered_report_marks_the_reminder(self) -> None:
         remind(self.appointment)
 

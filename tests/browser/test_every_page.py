@@ -165,7 +165,6 @@ SIGHTS = {
         )
     ),
     "confirmation, done": Sight(lambda: url_of("message", handled="new"), action="mark_done"),
-    "confirmation, opt-outs to be ended": Sight(lambda: url_of("optout"), action="end_selected"),
     "conversation, one number": Sight(
         lambda: conversation_url(contact=WRITER) + "?own=%2B61480000009"
     ),
@@ -227,7 +226,7 @@ def store_everything() -> None:
         change_message="Marked as done.",
     )
     client.reply(sender=WISHER, receiver=OWN_NUMBERS[0], message="Please take me off your list")
-    client.send("webhook-status", b"{broken " + b"y" * 5_000)
+    client.webhook(b"{broken " + b"y" * 5_000, "status")
     credit = {"sms": 320, "mms": 4, "read_at": timezone.now().isoformat()}
     CommandRun.objects.create(
         command=CommandRun.Command.RECOVER, ran_at=timezone.now(), summary={"credit": credit}

@@ -268,7 +268,7 @@ def site_in_trouble(connect: Connect, settings: Any, monkeypatch: pytest.MonkeyP
         client.reply(sender=NUMBER, message=f"{TEXT} {number}")
     client.opt_out(contact="+61491570157")
     for _ in range(2):
-        client.send("webhook-receiver", f"{{{NUMBER} {TEXT}".encode())
+        client.webhook(f"{{{NUMBER} {TEXT}".encode(), "receive")
 
 
 def pages() -> Iterator[tuple[ModelAdmin[Any], str, str]]:

@@ -119,7 +119,7 @@ def test_days_follow_the_current_time_zone(reader: Client) -> None:
 
     page = reader.get(address()).content.decode()
 
-    assert '<time datetime="2024-08-10">10 Aug 2024</time>' in page
+    assert '<time datetime="2024-08-10"><bdi>10 Aug 2024</bdi></time>' in page
 
 
 def test_missing_text_is_marked_for_each_side(reader: Client) -> None:

@@ -419,7 +419,7 @@ def test_refused_test_shows_diagnosis_and_escaped_response(
 ) -> None:
     send.return_value = response_of(b"<b>Who are you?</b>" * 1_000, status=401)
     page = post(operator)
-    assert only(page, "p[@data-diagnosis]").get("data-diagnosis") == "refused-in-front"
+    assert only(page, "p[@data-diagnosis]").get("data-diagnosis") == "in-front"
     assert "&lt;b&gt;Who are you?&lt;/b&gt;" in page
     assert "<b>Who" not in page
     assert page.count("Who are you?") < 120

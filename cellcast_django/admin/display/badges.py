@@ -15,7 +15,7 @@ from cellcast_django.admin.display.texts import day, duration
 from cellcast_django.conf import conf
 from cellcast_django.handlers.schedule import is_open
 from cellcast_django.models import HandlerResult, OptOut, WebhookEvent, time_of
-from cellcast_django.statuses import Status, explain_reason
+from cellcast_django.statuses import Status
 
 
 class Tone(Enum):
@@ -56,16 +56,6 @@ def _tone(status: Status) -> Tone:
     if status == Status.RECEIVED:  # nearly every reply has it, and is not waiting for anything
         return Tone.QUIET
     return Tone.BAD if status.final else Tone.OPEN
-
-
-def reason_html(reason: str, status: str) -> SafeString:
-    """Return Cellcast's reason for a status, and what it means if we know it.
-
-    The meanings are those of failures, so what was delivered has none.
-    """
-    meaning = "" if status == Status.DELIVERED else explain_reason(reason)
-    words = format_html("<bdi>{}</bdi>", reason)
-    return format_html('{} <span class="quiet">{}</span>', words, meaning) if meaning else words
 
 
 EVENT_STATES: dict[str, tuple[Tone, Promise]] = {

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.formats import date_format, number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.translation import get_language_bidi, gettext as _, ngettext, ngettext_lazy
+from django.utils.translation import gettext as _, ngettext, ngettext_lazy
 
 from cellcast_django.conf import conf
 from cellcast_django.models import Direction
@@ -58,13 +58,6 @@ def counted(count: int, one: str, several: str) -> str:
     return f"{shown} {one if count == 1 else several}"
 
 
-def isolated(text: str) -> str:
-    """Return a text that keeps its own direction among others, for those who read right to left."""
-    if not get_language_bidi():
-        return text
-    return f"\N{FIRST STRONG ISOLATE}{text}\N{POP DIRECTIONAL ISOLATE}"
-
-
 def beginning(text: str, length: int) -> str:
     """Return the start of a text on one line."""
     words = " ".join(text[:length].split())
@@ -73,7 +66,7 @@ def beginning(text: str, length: int) -> str:
 
 def exact_time(time: datetime, clock: str = "H:i") -> str:
     """Return a time with the reader's zone: ``26 Nov 2026, 12:16 AEDT``."""
-    return isolated(date_format(timezone.localtime(time), f"j M Y, {clock} T"))
+    return date_format(timezone.localtime(time), f"j M Y, {clock} T")
 
 
 def exact_seconds(time: datetime) -> SafeString:
@@ -89,7 +82,7 @@ def machine_time(time: datetime) -> str:
 
 def day(time: datetime) -> str:
     """Return the day of a time in the reader's zone: ``26 Nov 2026``."""
-    return isolated(date_format(timezone.localtime(time), "j M Y"))
+    return date_format(timezone.localtime(time), "j M Y")
 
 
 class Unprinted:
@@ -117,9 +110,6 @@ def ago(time: datetime) -> SafeString:
 
 # Not ``timesince``: Django translates that into languages that our "ago" has no translation for.
 _AGES = [
-    (timedelta(days=365), ngettext_lazy("%(count)d year ago", "%(count)d years ago", "count")),
-    (timedelta(days=30), ngettext_lazy("%(count)d month ago", "%(count)d months ago", "count")),
-    (timedelta(days=7), ngettext_lazy("%(count)d week ago", "%(count)d weeks ago", "count")),
     (timedelta(days=1), ngettext_lazy("%(count)d day ago", "%(count)d days ago", "count")),
     (timedelta(hours=1), ngettext_lazy("%(count)d h ago", "%(count)d h ago", "count")),
     (timedelta(minutes=1), ngettext_lazy("%(count)d min ago", "%(count)d min ago", "count")),
@@ -127,7 +117,10 @@ _AGES = [
 
 
 def _ago_in_words(time: datetime) -> str:
+    """Return how long ago it was; from a week on its day, as nobody counts back further."""
     age = timezone.now() - time
+    if age >= timedelta(days=7):
+        return day(time)
     for unit, words in _AGES:
         if age >= unit:
             return str(words % {"count": age // unit})

@@ -13,12 +13,12 @@ from django.utils.dateparse import parse_date
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.display.badges import EVENT_STATES
-from cellcast_django.admin.display.texts import isolated, readable_number
+from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.search import narrow_to_any
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
-from cellcast_django.contacts import is_phone_number
+from cellcast_django.contacts import is_phone_number, to_contact
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.handlers.calls import connected_handlers
 from cellcast_django.health import held_up, silent_lately, wishes_to_stop
@@ -26,7 +26,6 @@ from cellcast_django.models import (
     Direction,
     Message,
     WebhookEvent,
-    contact_of,
 )
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
@@ -191,7 +190,7 @@ class OwnNumberFilter(ChoiceFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         viewer = Viewer(model_admin.admin_site, request)
         numbers = own_numbers(viewer.rows(Message)) if viewer.may_view(Message) else []
-        return [(number, isolated(readable_number(number))) for number in numbers]
+        return [(number, readable_number(number)) for number in numbers]
 
 
 def own_numbers(messages: Any) -> list[str]:
@@ -209,7 +208,7 @@ def own_numbers(messages: Any) -> list[str]:
 
 def configured_own_numbers() -> list[str]:
     """Return ``CELLCAST_OWN_NUMBERS`` as the column ``own_number`` holds them, each once."""
-    return list(dict.fromkeys(filter(None, map(contact_of, conf.own_numbers))))
+    return list(dict.fromkeys(filter(None, map(to_contact, conf.own_numbers))))
 
 
 def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:

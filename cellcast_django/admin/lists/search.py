@@ -15,7 +15,7 @@ from cellcast_django.admin.contacts import (
 )
 from cellcast_django.admin.display.texts import grouped
 from cellcast_django.conf import conf
-from cellcast_django.models import contact_of
+from cellcast_django.contacts import to_contact
 
 QUOTES = " \"'“”"
 
@@ -48,8 +48,8 @@ def narrow_to_any(queryset: QuerySet[Any], *parts: QuerySet[Any]) -> QuerySet[An
 
 
 def spellings(number: str) -> set[str]:
-    """Return how a number may be stored: normalised if it is valid, otherwise as written."""
-    return {number, contact_of(number)}
+    """Return how a number may be stored: in E.164 if it is valid, otherwise as written."""
+    return {number, to_contact(number)}
 
 
 class Note(NamedTuple):

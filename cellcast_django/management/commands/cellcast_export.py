@@ -1,27 +1,28 @@
 """Write everything stored about one contact as JSON."""
 
 import os
-import signal
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from secrets import token_hex
 from typing import Any, TextIO
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    OutputWrapper,
+)
 
 from cellcast_django.contact_export import ContactData, lines
-from cellcast_django.management.terminal import says_if_refused
-from cellcast_django.retention import AboutContact
+from cellcast_django.management.terminal import plural, says_if_refused
+from cellcast_django.retention import AboutContact, not_understood
 
 
 class Command(BaseCommand):
     help = (
-        "Write everything stored about one customer as one JSON object: messages, their history, "
-        "events, the opt-out with its history, and what staff did to these in the admin. It finds "
-        "what cellcast_prune --contact finds."
+        "Write everything filed under one customer's number as one JSON object: messages, their "
+        "history, events, the opt-out with its history, and what staff did to these in the admin. "
+        "It finds what cellcast_prune --contact finds."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -45,17 +46,13 @@ class Command(BaseCommand):
             raise CommandError(f"--contact: {error}") from None
         if data.is_empty():
             raise CommandError("Nothing is stored about this contact.")
-        if shared := data.shared_events():
-            keys = ", ".join(map(str, shared))
-            self.stderr.write(
-                f"These events name other people too, so only that they exist is written: {keys}. "
-                "Look at each in the admin, and add by hand what is about this contact."
-            )
+        if count := not_understood().count():
+            self.stderr.write(say_not_understood(count))
         if options["output"] is None:
             for line in lines(data, ensure_ascii=True):  # a redirect may not be UTF-8
                 self.stdout.write(line, ending="")
             return
-        with output_file(options["output"]) as file:
+        with output_file(options["output"], self.stderr) as file:
             file.writelines(lines(data))
         if options["verbosity"]:
             self.stderr.write(
@@ -64,56 +61,41 @@ class Command(BaseCommand):
             )
 
 
+def say_not_understood(count: int) -> str:
+    """Return what to do about the events that are in nobody's file."""
+    return (
+        f"{plural(count, 'event')} could not be understood and may name this contact. Look through "
+        "them in the admin (events, invalid or dismissed), or search them for the number's last "
+        'digits: WebhookEvent.objects.filter(outcome="invalid", body__contains="…").'
+    )
+
+
+UNFINISHED = ".cellcast-unfinished"
+
+
 @contextmanager
-def output_file(name: str, newline: str | None = None) -> Iterator[TextIO]:
+def output_file(name: str, stderr: OutputWrapper, newline: str | None = None) -> Iterator[TextIO]:
     """Write a new file that appears under its name only when the block has ended.
 
-    From its first byte it can be read by its owner alone. SIGTERM and SIGHUP leave nothing behind.
-    Raises ``CommandError``: a file of that name is never replaced.
+    From its first byte it can be read by its owner alone. A process that is killed leaves it with
+    ``UNFINISHED`` at the end of its name; the next one to write into that folder says so. Raises
+    ``CommandError``: a file of that name is never replaced.
     """
     path = Path(name)
     try:
         if path.exists():
             raise FileExistsError(None, "The file exists")
-        unfinished = path.with_name(f".cellcast-{token_hex(8)}")
-        with exiting_on_signals():
-            try:
-                with open(
-                    unfinished,
-                    "x",
-                    encoding="utf-8",
-                    newline=newline,
-                    opener=lambda path, flags: os.open(path, flags, mode=0o600),
-                ) as file:
-                    yield file
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.link(unfinished, path)  # unlike a rename, it fails if somebody else was quicker
-            finally:
-                unfinished.unlink(missing_ok=True)
+        for left in path.parent.glob(f"*{UNFINISHED}"):
+            stderr.write(f"{left} is unfinished. Delete it, unless a run still writes it.")
+        unfinished = path.with_name(f"{path.name}{UNFINISHED}")
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600)
+        try:
+            with open(descriptor, "w", encoding="utf-8", newline=newline) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(unfinished, path)  # unlike a rename, it fails if somebody else was quicker
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise CommandError(f"--output: {error.strerror}.") from None
-
-
-@contextmanager
-def exiting_on_signals() -> Iterator[None]:
-    """Let the signals that end a process at once end it by an exception, and so tidy up."""
-    is_main = threading.current_thread() is threading.main_thread()
-    names = ("SIGTERM", "SIGHUP") if is_main else ()  # elsewhere Python handles none
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    # What nohup ignores stays ignored.
-    ending = [each for each in numbers if signal.getsignal(each) == signal.SIG_DFL]
-
-    def handle_all(handler: Any) -> None:
-        for number in ending:
-            signal.signal(number, handler)
-
-    def end(number: int, _frame: object) -> None:
-        handle_all(signal.SIG_IGN)  # a second one must not interrupt the tidying up
-        sys.exit(128 + number)
-
-    handle_all(end)
-    try:
-        yield
-    finally:
-        handle_all(signal.SIG_DFL)

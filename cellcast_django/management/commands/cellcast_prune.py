@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
+from cellcast_django.management.commands.cellcast_export import say_not_understood
 from cellcast_django.management.terminal import (
     ProgressLine,
     keys_among,
@@ -27,6 +28,7 @@ from cellcast_django.retention import (
     Pruned,
     Selection,
     effects_of,
+    not_understood,
     prune,
     take_back,
 )
@@ -53,9 +55,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--contact",
             metavar="NUMBER",
-            help="only what is about this customer, including webhooks that have the phone number "
-            "in an unexpected place; in any spelling. Mentions of it in other customers' messages "
-            "are not found",
+            help="only what is filed under this customer's number, in any spelling. Webhooks that "
+            "could not be understood are filed under nobody",
         )
         parser.add_argument(
             "--opt-outs",
@@ -112,8 +113,7 @@ class Command(BaseCommand):
                     selection, progress=lambda each: line.show(f"{each.rows:,} of {total:,} rows")
                 )
         kept = selection.kept()
-        shared = selection.shared_events()
-        reasons = list(reasons_to_keep(selection, pruned, kept, shared))
+        reasons = list(reasons_to_keep(selection, pruned, kept))
         if not (reasons or pruned.rows) and is_mistyped(selection.number):
             raise CommandError("Nothing found for this contact, which is not a valid phone number.")
         done = "redacted" if selection.redact else "deleted"
@@ -122,8 +122,11 @@ class Command(BaseCommand):
             self._say("deleted", plural(pruned.opt_outs, "opt-out"), options)
         for reason in reasons:
             self.stdout.write(f"Kept: {reason}")
-        is_incomplete = pruned.protected_by or any(kept) or shared
-        if selection.number is not None and is_incomplete and not options["dry_run"]:
+        if selection.number is None:
+            return
+        if count := not_understood().count():
+            self.stderr.write(say_not_understood(count))
+        if (pruned.protected_by or any(kept)) and not options["dry_run"]:
             raise CommandError(
                 "Some data about this contact was kept: see above. Run the same command again "
                 "once that is settled."
@@ -243,9 +246,7 @@ def because_protected(pruned: Pruned) -> str:
     )
 
 
-def reasons_to_keep(
-    selection: Selection, pruned: Pruned, kept: Kept, shared: list[int]
-) -> Iterator[str]:
+def reasons_to_keep(selection: Selection, pruned: Pruned, kept: Kept) -> Iterator[str]:
     """Yield a sentence for each reason why rows were kept."""
     if pruned.protected_by:
         yield f"{because_protected(pruned)} Or use --redact, which keeps the rows."
@@ -258,13 +259,6 @@ def reasons_to_keep(
         yield (
             f"{plural(kept.failed, 'event')} that failed. Run their handlers again with "
             "cellcast_run_handlers --failed, or prune them too with --include-failed."
-        )
-    if shared:
-        keys = " ".join(map(str, shared))
-        yield (
-            f"{plural(len(shared), 'event')} that name{'s' if len(shared) == 1 else ''} other "
-            "people too, and may be all there is of what they wrote. Look at each in the admin, "
-            f"and delete those that nobody needs: cellcast_prune --event {keys}"
         )
     if not selection.opt_outs and selection.opt_out_rows().exists():
         yield "the opt-out of this contact. Use --opt-outs to delete it too."

@@ -114,7 +114,7 @@ class Command(BaseCommand):
             for event in found:
                 self.stdout.write(printable(ROW.format(*cells_of(event))))
         else:
-            with output_file(options["output"], newline="") as file:
+            with output_file(options["output"], self.stderr, newline="") as file:
                 writer = csv.writer(file)
                 writer.writerow(COLUMNS)
                 writer.writerows(map(cells_of, found))
