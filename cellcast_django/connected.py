@@ -55,6 +55,7 @@ def calls_asked_for(signal: FactSignal) -> list[tuple[str, bool]]:
 
 
 def has_mark(function: Callable[..., Any], mark: str) -> bool:
+    """Whether a function, or the one that it is a partial of, has a mark of ours."""
     return any(hasattr(each, mark) for each in _unwrapped(function))
 
 

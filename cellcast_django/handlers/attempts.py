@@ -85,9 +85,7 @@ def run_due(
     return turn.tally
 
 
-def run_again(
-    calls: HandlerCallQuerySet, *, progress: Progress = lambda call: None
-) -> int:
+def run_again(calls: HandlerCallQuerySet, *, progress: Progress = lambda call: None) -> int:
     """Make these calls in this process, each anew, and return how many they were.
 
     Waits for no pause and no earlier event, calls again what is done or was skipped, and takes over
@@ -193,10 +191,11 @@ class Turn:
         # Handlers are given the event and may change it, so this is what the turn goes by.
         received_at = event.received_at
         work = {signal: fact.work() for signal, fact in facts_of(event).items()}
+        chosen = {call.pk for call in calls} if chosen is None else chosen
+        self.tried |= chosen
         for call in calls:
-            if chosen is not None and call.pk not in chosen:
+            if call.pk not in chosen:
                 continue
-            self.tried.add(call.pk)
             result = self._attempt(call, work, received_at, in_order=in_order)
             if result is Result.MADE:
                 made.append(call)
@@ -218,29 +217,21 @@ class Turn:
         in_order: bool,
     ) -> "Result":
         """Make one attempt."""
-        is_begun, self._is_begun = self._is_begun, False
-        problem = ""
+        is_running = call.state == HandlerCall.State.RUNNING
+        is_begun, self._is_begun = self._is_begun and is_running, False
         if call.signal not in work:
-            problem = steps.DELETED
-        elif (
-            not is_begun
-            and call.state == HandlerCall.State.RUNNING
-            and call.attempts >= conf.handler_max_attempts
-        ):
-            problem = steps.NOT_RETURNED
-        if problem:
-            _log(call, problem)
-            return Result.MADE if steps.fail(call, problem) else Result.TAKEN
+            return _made(call, steps.DELETED, steps.fail(call, steps.DELETED))
         todo = work[call.signal].get(call.handler)
+        if is_begun and todo is not None:
+            return _do(call, todo, received_at)
+        if is_running and call.attempts >= conf.handler_max_attempts:
+            return _made(call, steps.NOT_RETURNED, steps.fail(call, steps.NOT_RETURNED))
         if todo is None:
-            _log(call, steps.NOT_CONNECTED)
-            return Result.MADE if steps.miss(call, received_at) else Result.TAKEN
-        if not is_begun:
-            was_interrupted = call.state == HandlerCall.State.RUNNING
-            if not steps.begin(call, in_order=in_order):
-                return _stand_back(call) if in_order and call.contact else Result.TAKEN
-            if was_interrupted:
-                _log(call, steps.NOT_RETURNED)
+            return _made(call, steps.NOT_CONNECTED, steps.miss(call, received_at))
+        if not steps.begin(call, in_order=in_order):
+            return _stand_back(call) if in_order and call.contact else Result.TAKEN
+        if is_running:
+            _log(call, steps.NOT_RETURNED)
         return _do(call, todo, received_at)
 
 
@@ -252,6 +243,14 @@ class Result(Enum):
     """It waits for another event; or it was made, but is not ours to end any more."""
     TAKEN = auto()
     """Another process has begun it."""
+
+
+def _made(call: HandlerCall, error: str, is_saved: bool) -> Result:
+    """Log the error of an attempt in which no handler was called, unless it is another process's."""
+    if not is_saved:
+        return Result.TAKEN
+    _log(call, error)
+    return Result.MADE
 
 
 def _stand_back(call: HandlerCall) -> Result:
@@ -293,6 +292,7 @@ def _log(call: HandlerCall, problem: str, *, is_asked_for: bool = False) -> None
     if is_asked_for:
         logger.info("Handler %s asked to retry event %s later.", call.handler, call.event_id)
     else:
+        problem = problem.partition(": ")[0]  # of our own errors, the type alone
         logger.error("Handler %s failed for event %s: %s.", call.handler, call.event_id, problem)
 
 

@@ -220,13 +220,12 @@ def _write(call: HandlerCall, values: dict[str, Any], *, in_order: bool = False)
 def _statement(names: Iterable[str], *, in_order: bool) -> str:
     assignments = "".join(f", {name} = %({name})s" for name in names)
     table = HandlerCall._meta.db_table
+    earlier = (
+        f" AND NOT EXISTS (SELECT 1 FROM {table} earlier WHERE earlier.contact = %(of)s"  # noqa: S608
+        " AND earlier.handler = %(by)s AND earlier.event_id < %(before)s"
+        " AND earlier.next_attempt_at IS NOT NULL)"
+    )
     return (
-        f"UPDATE {table} SET version = version + 1{assignments} "  # noqa: S608
-        "WHERE id = %(id)s AND version = %(known)s"
-    ) + f" AND NOT EXISTS ({_EARLIER.format(table=table)})" * in_order
-
-
-_EARLIER = (
-    "SELECT 1 FROM {table} earlier WHERE earlier.contact = %(of)s AND earlier.handler = %(by)s "
-    "AND earlier.event_id < %(before)s AND earlier.next_attempt_at IS NOT NULL"
-)
+        f"UPDATE {table} SET version = version + 1{assignments}"  # noqa: S608
+        f" WHERE id = %(id)s AND version = %(known)s{earlier if in_order else ''}"
+    )

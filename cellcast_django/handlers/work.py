@@ -39,6 +39,7 @@ from cellcast_django.signals import (
     status_changed,
 )
 
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Work:
     """What a call calls: a connected handler with the arguments of a fact."""

@@ -24,6 +24,7 @@ from cellcast_django.models import (
 )
 from cellcast_django.payloads import Endpoint, Payload, clean, read
 
+
 @hides_variables
 def store(
     payloads: Sequence[Payload],
@@ -34,7 +35,7 @@ def store(
     is_test: bool = False,
     before_commit: BeforeCommit | None = None,
 ) -> Stored:
-    """Store the payloads of one webhook; return one event for each, in its order, and their calls.
+    """Store the payloads of one webhook; return an event for each, in its order, and their calls.
 
     When this returns, the transaction has committed. What was reported before is a ``duplicate``,
     and so is the opt-out of a contact who is opted out already.

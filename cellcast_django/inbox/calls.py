@@ -69,7 +69,7 @@ def _calls_of(stored: Iterable[Facts], now: datetime) -> list[HandlerCall]:
 def _insert(connection: BaseDatabaseWrapper, calls: Sequence[HandlerCall]) -> None:
     quote, adapt = connection.ops.quote_name, connection.ops.adapt_datetimefield_value
     columns = ", ".join(map(quote, (*GIVEN, *EMPTY)))
-    row = f"({', '.join(['%s'] * len(GIVEN) + ["''"] * len(EMPTY))})"
+    row = "({})".format(", ".join(["%s"] * len(GIVEN) + ["''"] * len(EMPTY)))
     sql = (
         f"INSERT INTO {HandlerCall._meta.db_table} ({columns})"  # noqa: S608
         f" VALUES {', '.join([row] * len(calls))}"

@@ -10,9 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.database.fields import (
     CharField,
-    DateTimeField,
     ExactCharField,
-    NullableDateTimeField,
     PartialIndex,
     PositiveIntegerField,
     UnicodeTextField,

@@ -46,9 +46,7 @@ class WebhookEventQuerySet(FreshQuerySet["WebhookEvent"]):
 
     def failed(self) -> Self:
         """Events that a person must look at: a call has failed or gave up, none is unfinished."""
-        return self.filter(
-            ~Q(pk__in=_events_with("unfinished")), pk__in=_events_with("failed")
-        )
+        return self.filter(~Q(pk__in=_events_with("unfinished")), pk__in=_events_with("failed"))
 
     def invalid(self) -> Self:
         """Events that could not be understood, and that nobody has dismissed."""

@@ -49,9 +49,7 @@ class Command(BaseCommand):
             "make this event's unfinished and failed calls now, also if they wait for an earlier "
             "event of the same contact (@in_order); may be repeated",
         )
-        parser.add_argument(
-            "--failed", action="store_true", help="make all failed calls again"
-        )
+        parser.add_argument("--failed", action="store_true", help="make all failed calls again")
         parser.add_argument(
             "--watch",
             action="store_true",

@@ -38,8 +38,8 @@ def max_count(text: str) -> int:
 class Command(BaseCommand):
     help = (
         "Print when the last webhooks arrived and whether that is usual, the outcomes of the last "
-        "day's events, the pending and failed calls of handlers, the waiting replies, and how many of the "
-        "last day's messages were delivered. Exits 1 if webhooks have stopped or a limit is "
+        "day's events, the pending and failed calls of handlers, the waiting replies, and how many "
+        "of the last day's messages were delivered. Exits 1 if webhooks have stopped or a limit is "
         "exceeded, and prints which one on stderr: for cron and monitoring. Changes nothing."
     )
     requires_system_checks = []  # a warning about the settings says nothing about webhooks
