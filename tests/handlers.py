@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -147,6 +148,13 @@ def errors_of(event: WebhookEvent) -> dict[str, str]:
     return dict(
         HandlerCall.objects.filter(event=event.pk).failing().values_list("handler", "error")
     )
+
+
+def pause_of(event: WebhookEvent, handler: str = "first") -> timedelta:
+    """Return in how long the handler is called again."""
+    call = call_of(event, handler)
+    assert call.next_attempt_at is not None
+    return call.next_attempt_at - timezone.now()
 
 
 def make_due(event: WebhookEvent) -> None:

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from cellcast_django.inbox.fast import one_statement
+from cellcast_django.inbox.fast.plain_statements import columns_of, status_values
 from django.apps import apps
 
 from cellcast_django import apps as cellcast_apps, inbox
 from cellcast_django.database.vendors import DIALECTS
 from cellcast_django.inbox import fast
-from cellcast_django.inbox.fast import one_statement
-from cellcast_django.inbox.fast.plain_statements import columns_of, status_values
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.statuses import PRECEDENCE, Status
 from cellcast_django.testing import WebhookClient

@@ -5,6 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cellcast_django.admin.event_actions import (
+    ACTIONS,
+    Reprocess,
+    RunAgain,
+    RunAllAgain,
+    SkipHandler,
+)
 from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
 from django.db import OperationalError, connection, connections
@@ -13,13 +20,6 @@ from django.utils import timezone
 
 from cellcast_django.admin import confirmation
 from cellcast_django.admin.display.badges import Tone, sentence_of
-from cellcast_django.admin.event_actions import (
-    ACTIONS,
-    Reprocess,
-    RunAgain,
-    RunAllAgain,
-    SkipHandler,
-)
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.health import held_up, real_events
 from cellcast_django.models import Message, WebhookEvent

@@ -1,4 +1,4 @@
-"""Handlers: each is called once per fact, its call's end is saved, and it is called again if needed."""
+"""Handlers: each is called once per fact, its call's end is saved, and it is called again."""
 
 import asyncio
 import json
@@ -43,6 +43,7 @@ from tests.handlers import (
     dying,
     errors_of,
     make_due,
+    pause_of,
     ran,
     reply,
     state_of,
@@ -57,11 +58,6 @@ State = HandlerCall.State
 def change_elsewhere(event: WebhookEvent, **values: Any) -> None:
     """Change the event's calls as another process does."""
     HandlerCall.objects.filter(event=event.pk).update(version=F("version") + 1, **values)
-
-
-def pause_of(call: HandlerCall) -> timedelta:
-    assert call.next_attempt_at is not None
-    return call.next_attempt_at - timezone.now()
 
 
 # What handlers get
@@ -205,7 +201,7 @@ def test_calls_inline_belong_to_their_process(first: Calls, second: Calls) -> No
     def look(event: WebhookEvent, **kwargs: Any) -> None:
         seen.extend(event.calls.order_by("pk").values_list("handler", "attempts", "state"))
         assert not HandlerCall.objects.due().exists()
-        assert all(pause_of(call) > timedelta(seconds=290) for call in event.calls.all())
+        assert all(pause_of(event, each) > timedelta(seconds=290) for each in ("first", "second"))
 
     first.during = look
     reply()
@@ -346,11 +342,11 @@ def test_failing_call_waits_for_its_own_pause(first: Calls, second: Calls) -> No
     event = reply()
     since = call_of(event).failing_since
     assert ran(run_due) == []
-    assert timedelta(seconds=50) < pause_of(call_of(event)) <= timedelta(minutes=1)
+    assert timedelta(seconds=50) < pause_of(event) <= timedelta(minutes=1)
     make_due(event)
     run_due()
     call = call_of(event)
-    assert timedelta(seconds=110) < pause_of(call) <= timedelta(minutes=2)
+    assert timedelta(seconds=110) < pause_of(event) <= timedelta(minutes=2)
     assert (call.attempts, call.failing_since, len(second)) == (2, since, 1)
 
 
@@ -560,7 +556,7 @@ def test_handler_that_is_not_connected_here_uses_up_an_attempt(
     run_due()
     call = call_of(event)
     assert (state_of(event), call.attempts, call.error) == ("pending", 2, steps.NOT_CONNECTED)
-    assert timedelta(seconds=100) < pause_of(call) <= timedelta(minutes=2)
+    assert timedelta(seconds=100) < pause_of(event) <= timedelta(minutes=2)
     assert logged(caplog)[-1] == ("ERROR", ("first", event.pk, "NotConnected"))
     make_due(event)
     run_due()

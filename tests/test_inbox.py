@@ -7,12 +7,12 @@ from itertools import permutations, zip_longest
 from typing import Any
 
 import pytest
+from cellcast_django.handlers.calls import facts_of
 from django.db import OperationalError, connection
 from django.utils import timezone
 
 from cellcast_django import inbox, receiving
 from cellcast_django.diagnostics.test_send import of_tests
-from cellcast_django.handlers.calls import facts_of
 from cellcast_django.models import (
     Direction,
     Message,

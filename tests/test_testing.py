@@ -8,12 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cellcast_django.handlers.calls import TransactionLeftOpenError
 from django.db import transaction
 from django.test import Client, TestCase, override_settings
 
 from cellcast_django import payloads, webhooks
 from cellcast_django.conf import conf
-from cellcast_django.handlers.calls import TransactionLeftOpenError
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.receiving import tasks_package

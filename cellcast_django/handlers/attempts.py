@@ -246,7 +246,7 @@ class Result(Enum):
 
 
 def _made(call: HandlerCall, error: str, is_saved: bool) -> Result:
-    """Log the error of an attempt in which no handler was called, unless it is another process's."""
+    """Log the error of an attempt that called no handler, unless it is another process's."""
     if not is_saved:
         return Result.TAKEN
     _log(call, error)

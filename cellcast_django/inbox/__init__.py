@@ -41,8 +41,8 @@ def store(
     and so is the opt-out of a contact who is opted out already.
 
     ``before_commit`` is called inside the transaction with the ids of the events that have calls,
-    so that whatever it writes to the same database commits with the webhook. If it raises, nothing is
-    stored.
+    so that whatever it writes to the same database commits with the webhook. If it raises, nothing
+    is stored.
 
     Raises ``django.db.Error`` when the database refuses; nothing is stored then. A deadlock, a lock
     timeout and a lost connection are retried first.
