@@ -7,15 +7,16 @@ rows in memory at a time.
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from itertools import chain
 from typing import Any
 
 from django.apps import apps
-from django.db.models import Model, QuerySet
+from django.db.models import Exists, Model, OuterRef, QuerySet
 
 from cellcast_django.contacts import to_contact
+from cellcast_django.days import between, midnight
 from cellcast_django.models import (
     Message,
     OptOut,
@@ -24,7 +25,7 @@ from cellcast_django.models import (
     WebhookEvent,
     database_alias,
 )
-from cellcast_django.retention import AboutContact
+from cellcast_django.retention import AboutContact, not_understood
 
 CHUNK_SIZE = 50  # rows in memory at a time: each may have a text as long as a webhook's body
 KEYS_PER_QUERY = 500
@@ -50,23 +51,41 @@ class ContactData:
     about: AboutContact
     rows: Rows = every_row
     has_log_entries: bool = True
+    first: date | None = None
+    """With ``last``: the days of the file, both included. The number may have been another's."""
+    last: date | None = None
 
     def messages(self) -> QuerySet[Any]:
-        return self.about.messages(self.rows(Message)).order_by("pk")
+        return self._of_days(self.about.messages(self.rows(Message)), "created_at")
 
     def status_changes(self) -> QuerySet[Any]:
-        messages = self.messages().order_by().values("pk")
-        return self.rows(StatusChange).filter(message__in=messages).order_by("pk")
+        messages = self.about.messages(self.rows(Message)).values("pk")
+        changes = self.rows(StatusChange).filter(message__in=messages)
+        return self._of_days(changes, "recorded_at")
 
     def events(self) -> list[QuerySet[Any]]:
-        return [part.order_by("pk") for part in self.about.events(self.rows(WebhookEvent))]
+        parts = self.about.events(self.rows(WebhookEvent))
+        return [self._of_days(part, "received_at") for part in parts]
 
     def opt_outs(self) -> QuerySet[Any]:
-        return self.about.opt_outs(self.rows(OptOut)).order_by("pk")
+        """Return the opt-out, if it began or ended in these days."""
+        opt_outs = self.about.opt_outs(self.rows(OptOut)).order_by("pk")
+        if not (self.first or self.last):
+            return opt_outs
+        changes = OptOutChange.objects.using(opt_outs.db).filter(opt_out=OuterRef("pk"))
+        return opt_outs.filter(Exists(self._of_days(changes, "at")))
+
+    def not_understood(self) -> QuerySet[Any]:
+        """Return the events of these days that are in nobody's file."""
+        return self._of_days(not_understood(), "received_at")
 
     def is_empty(self) -> bool:
-        parts = [self.messages(), *self.events(), self.opt_outs()]
+        parts = [self.messages(), self.status_changes(), *self.events(), self.opt_outs()]
         return not any(part.exists() for part in parts)
+
+    def _of_days(self, rows: QuerySet[Any], field: str) -> QuerySet[Any]:
+        narrowed: QuerySet[Any] = between(rows, field, self.first, self.last)
+        return narrowed.order_by("pk")
 
     def parts(self) -> Iterator[tuple[str, Iterable[dict[str, Any]]]]:
         """Yield the keys of the object that hold lists, each with its items."""
@@ -77,8 +96,12 @@ class ContactData:
         yield "log_entries", self._log_entries() if self.has_log_entries else []
 
     def _with_history(self, opt_out: OptOut) -> dict[str, Any]:
+        """Return the opt-out; of one that began before these days, no more than its history."""
+        row = _as_dict(opt_out)
+        if self.first and opt_out.since < midnight(self.first):
+            row = {name: row[name] for name in ("id", "contact")}
         history = OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out)
-        return _as_dict(opt_out) | {"history": list(_as_dicts(history))}
+        return row | {"history": list(_as_dicts(self._of_days(history, "at")))}
 
     def _log_entries(self) -> Iterator[dict[str, Any]]:
         """Yield what people did to these rows in the admin, if the site has one."""
@@ -90,7 +113,25 @@ class ContactData:
             (OptOut, [self.opt_outs()]),
         ):
             keys = chain.from_iterable(part.values_list("pk", flat=True) for part in parts)
-            yield from _entries_about(model, [str(key) for key in keys])
+            yield from self._entries_about(model, [str(key) for key in keys])
+
+    def _entries_about(self, model: type[Model], keys: list[str]) -> Iterator[dict[str, Any]]:
+        entry: Any = apps.get_model("admin", "LogEntry")
+        name = model._meta.model_name
+        found = entry.objects.filter(
+            content_type__app_label=model._meta.app_label, content_type__model=name
+        )
+        entries = self._of_days(found, "action_time").select_related("user")
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            batch = entries.filter(object_id__in=keys[start : start + KEYS_PER_QUERY])
+            for each in batch.iterator(CHUNK_SIZE):
+                yield {
+                    "at": each.action_time,
+                    "username": each.user.get_username(),
+                    "model": name,
+                    "object_id": each.object_id,
+                    "action": each.get_change_message(),
+                }
 
 
 def lines(data: ContactData, *, ensure_ascii: bool = False) -> Iterator[str]:
@@ -105,23 +146,6 @@ def lines(data: ContactData, *, ensure_ascii: bool = False) -> Iterator[str]:
             separator = ",\n"
         yield "]"
     yield "\n}\n"
-
-
-def _entries_about(model: type[Model], keys: list[str]) -> Iterator[dict[str, Any]]:
-    entry: Any = apps.get_model("admin", "LogEntry")
-    found = entry.objects.filter(
-        content_type__app_label=model._meta.app_label, content_type__model=model._meta.model_name
-    )
-    for start in range(0, len(keys), KEYS_PER_QUERY):
-        batch = found.filter(object_id__in=keys[start : start + KEYS_PER_QUERY])
-        for each in batch.select_related("user").order_by("pk").iterator(CHUNK_SIZE):
-            yield {
-                "at": each.action_time,
-                "username": each.user.get_username(),
-                "model": model._meta.model_name,
-                "object_id": each.object_id,
-                "action": each.get_change_message(),
-            }
 
 
 def _iterate(parts: Iterable[QuerySet[Any]]) -> Iterator[Any]:

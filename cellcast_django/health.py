@@ -1,16 +1,15 @@
-"""Webhook health: whether webhooks arrive as usual, what is unfinished, and what was delivered."""
+"""Webhook health: when webhooks last arrived, what is unfinished, and what was delivered."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from django.db import connections, models
+from django.db import models
 from django.db.models import Count, Max, Min, Q
 from django.db.models.functions import Left
 from django.utils import timezone
-from django.utils.translation import gettext_lazy as _, ngettext_lazy
+from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.conf import conf
 from cellcast_django.diagnostics.test_send import of_tests
@@ -22,7 +21,6 @@ from cellcast_django.models import (
     MessageQuerySet,
     WebhookEvent,
     WebhookEventQuerySet,
-    database_alias,
 )
 from cellcast_django.opt_outs import may_want_to_stop, opted_out
 from cellcast_django.payloads import Endpoint
@@ -33,8 +31,8 @@ PERIOD = timedelta(days=1)  # what the counts of events and deliveries cover
 
 SILENT_PERIOD = timedelta(days=7)  # how long a message without a report is counted as silent
 
-MAX_EVENTS_PER_KIND = 10_000
-"""``endpoint`` has no index, so only this many recent events of each kind are scanned."""
+MAX_NEWEST = 1_000
+"""Webhooks of each kind that are looked at: no index begins with the URL or the username."""
 
 MAX_CALLS = 2_000  # the newest, among which the slowest handlers are looked for
 MAX_SLOWEST = 5
@@ -45,61 +43,15 @@ MAX_READ = 5_000  # waiting replies that are searched for wishes to stop, which 
 
 MAX_TEXT_LENGTH = 1_600  # characters of a text that are searched: no SMS is longer
 
-HOURS = (1, 3, 6, 12, 24)
-"""What may be compared: the shortest of these in which enough events came in each week."""
-
-MIN_EVENTS = 5  # fewer in the same hours of a past week say nothing about silence now
-
-MAX_WEEKS = 2  # past weeks that are compared
-
 MIN_UNREPORTED = 20  # sent messages without a report that are no coincidence
-
-NEWEST_OF_A_KIND = 100  # events of each kind that are read for the hours of a past week
-
-_IS_WEBHOOK = f"NOT is_test AND endpoint <> '{Endpoint.API.value}'"
-"""Neither our own tests nor what was fetched from Cellcast's API prove that webhooks arrive."""
 
 
 class Light(models.TextChoices):
-    """Whether webhooks arrive on a URL as they usually do."""
+    """Whether webhooks have arrived on a URL."""
 
     NEVER = "never", _("nothing yet")
-    RECEIVING = "receiving", _("receiving")
-    QUIET = "quiet", _("quiet")
-    TOO_EARLY = "too_early", _("too early to tell")
-    SILENT = "silent", _("silent")
+    RECEIVED = "received", _("received")
     UNREPORTED = "unreported", _("no reports")
-
-    @property
-    def is_alarm(self) -> bool:
-        """Whether somebody should look: amber for ``SILENT``, red for ``UNREPORTED``."""
-        return self in (Light.SILENT, Light.UNREPORTED)
-
-
-REASONS = {
-    Light.NEVER: _("No webhook has arrived."),
-    Light.RECEIVING: ngettext_lazy(
-        "A webhook came in the last hour.",
-        "A webhook came in the last %(hours)d hours.",
-        "hours",
-    ),
-    Light.QUIET: _(
-        "Silence is usual: in at least one of the last weeks, fewer than %(events)d events came "
-        "in the same %(hours)d hours."
-    ),
-    Light.TOO_EARLY: _("There is no week of webhooks to compare with yet."),
-    Light.SILENT: ngettext_lazy(
-        "Nothing came in the last hour. In the same hour of the last weeks, at least %(events)d "
-        "events came each time.",
-        "Nothing came in the last %(hours)d hours. In the same hours of the last weeks, at least "
-        "%(events)d events came each time.",
-        "hours",
-    ),
-    Light.UNREPORTED: _(
-        "At least %(unreported)d messages were sent over an hour ago, and no report has come since."
-    ),
-}
-"""What each light compares, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +60,17 @@ class WebhookHealth:
 
     endpoint: Endpoint
     last_at: datetime | None
-    """``None`` if none of the newest 10,000 events of each kind came to it."""
+    """``None`` if none of the newest 1,000 webhooks of each kind came to it."""
     light: Light
-    reason: str
-    """One of ``REASONS``."""
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, in a sentence; ``""`` if nothing is known to be."""
+        if self.light != Light.UNREPORTED:
+            return ""
+        return gettext(
+            "At least %(count)d messages were sent over an hour ago, and no report has come since."
+        ) % {"count": MIN_UNREPORTED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,15 +79,11 @@ class Webhooks:
 
     urls: dict[Endpoint, WebhookHealth]
     last_use_of: dict[str, datetime]
-    """When each username was last used, among the same events."""
+    """When each username was last used, among the same webhooks."""
 
     @property
     def last_at(self) -> datetime | None:
         return max((each.last_at for each in self.urls.values() if each.last_at), default=None)
-
-    @property
-    def alarms(self) -> list[WebhookHealth]:
-        return [each for each in self.urls.values() if each.light.is_alarm]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,132 +270,49 @@ def count_invalid() -> int:
     return real_events().invalid().count()
 
 
-# Webhooks, and whether they arrive as usual
+# Webhooks
 
 
 def measure_webhooks() -> Webhooks:
-    """Measure what has arrived on each URL.
+    """Find the last webhook of each URL. Neither Test Sends nor what recovery fetched count.
 
     The cost does not grow with the traffic. May raise ``django.db.Error``.
     """
-    now = timezone.now()
-    uses = _last_uses()
-    weeks = _usual_hours(now)
-    reports = [use.received_at for use in uses if use.kind == WebhookEvent.Kind.STATUS]
-    is_unreported = _is_unreported(now, max(reports, default=None))
+    last_at: dict[str, datetime] = {}
+    last_use_of: dict[str, datetime] = {}
+    last_report_at = None
+    for kind in WebhookEvent.Kind:
+        # As a range and in the order, the kind forces the index that begins with it. With that on
+        # the time, PostgreSQL reads ten events of other kinds for each reply.
+        of_kind = WebhookEvent.objects.fresh().filter(kind__gte=kind, kind__lte=kind)
+        webhooks = of_kind.filter(is_test=False).exclude(endpoint=Endpoint.API)
+        newest = webhooks.order_by("-kind", "-received_at")[:MAX_NEWEST]
+        rows = list(newest.values_list("endpoint", "username", "received_at"))
+        for endpoint, username, at in rows:
+            last_at[endpoint] = max(at, last_at.get(endpoint, at))
+            last_use_of[username] = max(at, last_use_of.get(username, at))
+        if rows and kind == WebhookEvent.Kind.STATUS:
+            last_report_at = rows[0][2]
+    is_unreported = _is_unreported(last_report_at)
     urls = {}
     for endpoint in (each.endpoint for each in WEBHOOKS):
-        last_at = max((use.received_at for use in uses if use.endpoint == endpoint), default=None)
-        light, hours = _light(last_at, now, [hours.get(endpoint) for hours in weeks])
+        light = Light.RECEIVED if endpoint in last_at else Light.NEVER
         if endpoint == Endpoint.STATUS and is_unreported:
             light = Light.UNREPORTED
-        values = {"hours": hours, "events": MIN_EVENTS, "unreported": MIN_UNREPORTED}
         urls[endpoint] = WebhookHealth(
-            endpoint=endpoint, last_at=last_at, light=light, reason=REASONS[light] % values
+            endpoint=endpoint, last_at=last_at.get(endpoint), light=light
         )
-    return Webhooks(urls=urls, last_use_of={use.username: use.received_at for use in uses})
+    return Webhooks(urls=urls, last_use_of=last_use_of)
 
 
-def _light(
-    last_at: datetime | None, now: datetime, weeks: Sequence[int | None]
-) -> tuple[Light, int]:
-    """Compare the last webhook with the hours within which enough came in each past week."""
-    if last_at is None:
-        return Light.NEVER, 0
-    known = [hours for hours in weeks if hours is not None]
-    is_usual = bool(weeks) and len(known) == len(weeks)
-    hours = max(known) if is_usual else HOURS[0]
-    if now - last_at <= timedelta(hours=hours):
-        return Light.RECEIVING, hours
-    if not weeks:
-        return Light.TOO_EARLY, 0
-    return (Light.SILENT, hours) if is_usual else (Light.QUIET, HOURS[-1])
-
-
-def _usual_hours(now: datetime) -> list[dict[Endpoint, int]]:
-    """Return for each past week, newest first, within how many hours enough events came by URL.
-
-    A URL with too few is missing. A week counts if something came in the seven days before the
-    compared hours: a site may be younger, or have pruned them.
-    """
-    weeks = []
-    for week in range(1, MAX_WEEKS + 1):
-        end = _weeks_before(now, week)
-        begin = end - timedelta(hours=HOURS[-1])
-        before = WebhookEvent.objects.fresh().filter(
-            received_at__lt=begin, received_at__gte=begin - timedelta(days=7)
-        )
-        if not before.exclude(endpoint=Endpoint.API).filter(is_test=False).exists():
-            break
-        times: dict[Endpoint, list[datetime]] = {}
-        for event in _newest_between(begin, end):
-            times.setdefault(Endpoint(event.endpoint), []).append(event.received_at)
-        weeks.append(
-            {
-                endpoint: _hours_within(end - sorted(each)[-MIN_EVENTS])
-                for endpoint, each in times.items()
-                if len(each) >= MIN_EVENTS
-            }
-        )
-    return weeks
-
-
-def _weeks_before(now: datetime, weeks: int) -> datetime:
-    """Return the same time of day some weeks before, also when the clocks have changed since."""
-    then = timezone.localtime(now) - timedelta(weeks=weeks)
-    return then.astimezone(UTC)  # from there on, a day has 24 hours
-
-
-def _hours_within(time: timedelta) -> int:
-    return next(hours for hours in HOURS if time <= timedelta(hours=hours))
-
-
-def _is_unreported(now: datetime, last_report_at: datetime | None) -> bool:
+def _is_unreported(last_report_at: datetime | None) -> bool:
     """Whether many messages were recorded a while ago, and no report has come since."""
-    start = now - PERIOD
+    sent = Message.objects.fresh().silent(timedelta(hours=1))
+    start = timezone.now() - PERIOD
     if last_report_at is not None:
         start = max(start, last_report_at)
-    sent = Message.objects.fresh().outbound().filter(status="", recorded_at__isnull=False)
-    end = now - timedelta(hours=1)
-    unreported = sent.filter(created_at__gt=start, created_at__lt=end).order_by()
-    return unreported.values("pk")[:MIN_UNREPORTED].count() == MIN_UNREPORTED
-
-
-def _newest_between(begin: datetime, end: datetime) -> list[Any]:
-    """Return the newest events of each kind in a past time."""
-    adapt = connections[database_alias()].ops.adapt_datetimefield_value
-    newest = _newest_of_each_kind("AND received_at >= %(begin)s AND received_at < %(end)s")
-    sql = f"SELECT id, endpoint, received_at FROM ({newest}) AS newest WHERE {_IS_WEBHOOK}"  # noqa: S608
-    values = {"limit": NEWEST_OF_A_KIND, "begin": adapt(begin), "end": adapt(end)}
-    return list(WebhookEvent.objects.fresh().raw(sql, values))
-
-
-def _last_uses() -> list[Any]:
-    """Return the last use of each kind, URL and username, oldest first.
-
-    Scans the newest events of each kind, so that a quiet kind reaches further back.
-    """
-    sql = (
-        "SELECT MAX(id) AS id, kind, endpoint, username, MAX(received_at) AS received_at"  # noqa: S608
-        f" FROM ({_newest_of_each_kind()}) AS newest WHERE {_IS_WEBHOOK}"
-        " GROUP BY kind, endpoint, username ORDER BY 5"
-    )
-    return list(WebhookEvent.objects.fresh().raw(sql, {"limit": MAX_EVENTS_PER_KIND}))
-
-
-def _newest_of_each_kind(condition: str = "") -> str:
-    """Return the SQL for the newest events of each kind.
-
-    ``kind`` is a range and part of the order to force the index that begins with it: with that on
-    the time, PostgreSQL reads ten events of other kinds for each reply.
-    """
-    columns = "id, kind, endpoint, username, received_at, is_test"
-    return " UNION ALL ".join(
-        f"SELECT * FROM (SELECT {columns} FROM {WebhookEvent._meta.db_table}"  # noqa: S608
-        f" WHERE kind >= '{kind}' AND kind <= '{kind}' {condition}"
-        f" ORDER BY kind DESC, received_at DESC LIMIT %(limit)s) AS newest_{kind}"
-        for kind in WebhookEvent.Kind.values
-    )
+    unreported = sent.filter(created_at__gt=start).order_by().values("pk")
+    return unreported[:MIN_UNREPORTED].count() == MIN_UNREPORTED
 
 
 # Handlers
@@ -512,7 +384,7 @@ def wishes_to_stop(waiting: MessageQuerySet) -> list[Wish]:
     """Return those of the newest waiting replies that mention stopping, the newest first.
 
     They are no stop words and opt nobody out, so a person should read them, within the days that
-    the law allows. Those of contacts who have opted out by now are left out.
+    the law allows. Whoever has opted out wants nothing more.
     """
     newest = waiting.order_by("-handled_at", "-created_at", "-pk")
     columns = ("pk", "contact", "created_at", Left("body", MAX_TEXT_LENGTH))
@@ -521,8 +393,8 @@ def wishes_to_stop(waiting: MessageQuerySet) -> list[Wish]:
         for *row, text in newest.values_list(*columns)[:MAX_READ]
         if may_want_to_stop(text)
     ]
-    granted = opted_out(wish.contact for wish in wishes)
-    return [wish for wish in wishes if wish.contact not in granted]
+    done = opted_out({wish.contact for wish in wishes})
+    return [wish for wish in wishes if wish.contact not in done]
 
 
 def count_silent(older_than: timedelta) -> int:

@@ -253,7 +253,10 @@ def _read_reply(element: dict[str, Any], raw: str) -> Reply:
 def _read_status_report(element: dict[str, Any], raw: str) -> StatusReport:
     status = _status(element)
     if not status:
-        raise PayloadError("The status report has no status.")
+        if _has_content(element):
+            raise PayloadError("The status report has no status.")
+        keys = ", ".join(f'"{key}"' for key in _TEXT_KEYS)
+        raise PayloadError(f'There is no "status", and no text ({keys}).')
     reason = element.get("reason")
     return StatusReport(
         raw=raw,
@@ -266,7 +269,7 @@ def _read_status_report(element: dict[str, Any], raw: str) -> StatusReport:
 
 
 def _read_opt_out(element: dict[str, Any], raw: str) -> OptOut:
-    for key in ("contact", "sender", "from"):
+    for key in ("contact", "number", "sender", "from"):
         number = _text(element, key, limit=MAX_NUMBER_LENGTH)
         if number and number.strip():
             return OptOut(raw=raw, number=number)

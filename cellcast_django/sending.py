@@ -1,10 +1,6 @@
 """Send an SMS through the function that ``CELLCAST_SEND_WITH`` names, and record it."""
 
 import logging
-from collections.abc import Callable
-from functools import partial
-from inspect import Parameter, signature
-from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
@@ -40,9 +36,9 @@ def send(
 ) -> Message:
     """Send an SMS with ``CELLCAST_SEND_WITH``, record it, and return the message.
 
-    The arguments are those of ``Message.objects.record_sent``. Your function gets a phone number
-    in E.164, and the ``reference`` if it has a parameter of that name. Never retries, and is not
-    idempotent: each call that returns has sent.
+    The arguments are those of ``Message.objects.record_sent``. Your function is called as
+    ``function(receiver, body, sender, reference=…)``, with a phone number in E.164. Never retries,
+    and is not idempotent: each call that returns has sent.
 
     Nothing has been sent if it raises ``OptedOutError``, ``NotSentError``, ``TypeError`` or
     ``ValueError`` (for a blank text, or what could not be recorded), or, without the setting,
@@ -64,9 +60,10 @@ def send(
     contact = to_contact(parts["receiver"])
     if is_opted_out(contact):
         raise OptedOutError
-    also = {"reference": parts["reference"]} if _takes_reference(send_with) else {}
     try:
-        cellcast_id = send_with(contact, parts["body"], parts["sender"], **also)
+        cellcast_id = send_with(
+            contact, parts["body"], parts["sender"], reference=parts["reference"]
+        )
     except OptedOutError as error:
         _learn(contact, str(error.reason or ""))
         raise
@@ -78,20 +75,6 @@ def send(
         problem = type(error).__qualname__
     # Outside the except block, so that it does not carry the database's error along.
     raise NotRecordedError(f"The SMS may have gone, but it could not be recorded: {problem}")
-
-
-def _takes_reference(send_with: Callable[..., Any]) -> bool:
-    """Whether it can be called with ``reference=`` beside the number, the text and the sender."""
-    try:
-        found = signature(send_with)
-        found.bind("", "", "", reference="")
-    except (TypeError, ValueError):
-        return False
-    parameter = found.parameters.get("reference")
-    if parameter is None or parameter.kind == Parameter.VAR_KEYWORD:
-        return False
-    # What a partial has bound by keyword is in its signature all the same.
-    return not (isinstance(send_with, partial) and "reference" in send_with.keywords)
 
 
 def _learn(contact: str, reason: str) -> None:

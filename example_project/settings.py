@@ -28,10 +28,11 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 CELLCAST_WEBHOOK_SECRETS = env.str("CELLCAST_WEBHOOK_SECRETS", default="").split()
 CELLCAST_PUBLIC_URL = env.str("CELLCAST_PUBLIC_URL", default="")
 # With a key, `manage.py cellcast_recover` fetches what no webhook delivered; and with
-# CELLCAST_SEND_WITH=cellcast_django.api.send_sms, reminders and the answers of staff are sent.
+# CELLCAST_SEND_WITH=cellcast_django.api.send_sms, reminders and the answers of staff are sent. Only
+# with DEBUG is that pretended without being asked for: a server that pretends texts nobody.
 CELLCAST_API_KEY = env.str("CELLCAST_API_KEY", default="")
 CELLCAST_SEND_WITH = env.str(
-    "CELLCAST_SEND_WITH", default="cellcast_django.testing.pretend_to_send"
+    "CELLCAST_SEND_WITH", default="cellcast_django.testing.pretend_to_send" if DEBUG else ""
 )
 # The admin shows the names of phone numbers, and finds them by these.
 CELLCAST_CONTACT_NAMES = "example_project.appointments.names.names_of"

@@ -13,7 +13,7 @@ from pathlib import Path
 LONGEST_SECONDS = 60
 
 
-def send(receiver: str, body: str, sender: str) -> str:
+def send(receiver: str, body: str, sender: str, *, reference: str) -> str:
     """Send as ``CELLCAST_SEND_WITH`` of a host does: until the tests let it arrive.
 
     The text becomes a line of the file "sent"; it arrives when there is a file of its name.

@@ -54,6 +54,8 @@ class FakeCellcast(ThreadingHTTPServer):
         self.opt_outs: list[Item] = []
         self.sent: list[Item] = []
         """The body of each request to the gateway, with the id of its message."""
+        self.campaigns = {"sms", "mms"}
+        """Which lists of reports there are."""
         self.account: Item = {"sms_balance": 1_500, "mms_balance": 20}
         self.odd_items: list[Any] = []
         """What each page of each list begins with."""
@@ -124,6 +126,9 @@ class FakeCellcast(ThreadingHTTPServer):
             size = min(int(parameters["size"]), self.page_size)
             return 200, success(message) | self._page(self.opt_outs, page, size)
         if path == REPORTS and parameters["requestFrom"] == "API":
+            campaign = parameters.get("campType")
+            if campaign not in self.campaigns:
+                return 400, {"code": 400, "message": "campType is required, must be sms"}
             days = (
                 date.fromisoformat(parameters["fromDate"]),
                 date.fromisoformat(parameters["toDate"]),
@@ -132,10 +137,11 @@ class FakeCellcast(ThreadingHTTPServer):
                 report
                 for report in self.reports
                 if days[0] <= datetime.fromisoformat(report["createdAt"]).date() <= days[1]
+                and (report["media"] is not None) == (campaign == "mms")
             ]
             size = min(int(parameters["limit"]), self.page_size)
             envelope = {"status": True, "message": "Success", "error": {}}
-            return 200, envelope | self._page(reports, page, size)
+            return 200, envelope | self._page(reports, page, size, is_odd=campaign == "sms")
         return 404, {"status": False, "message": "Not found", "data": {}, "error": {}}
 
     def send(self, body: Item, key: str) -> tuple[int, Item]:
@@ -157,8 +163,9 @@ class FakeCellcast(ThreadingHTTPServer):
             data["queueResponse"].append(queued)
         return 200, {"status": True, "message": "Being processed", "data": data, "error": {}}
 
-    def _page(self, items: list[Item], page: int, size: int) -> Item:
-        data: Item = {"items": self.odd_items + items[(page - 1) * size : page * size]}
+    def _page(self, items: list[Item], page: int, size: int, *, is_odd: bool = True) -> Item:
+        odd_items = self.odd_items if is_odd else []
+        data: Item = {"items": odd_items + items[(page - 1) * size : page * size]}
         if self.has_totals:
             data |= {"current": page, "totalPages": -(-len(items) // size)}
         return {"data": data}

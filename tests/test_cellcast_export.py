@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from datetime import date, datetime
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from django.core.management.base import OutputWrapper
 from django.db.models import Model
 from django.utils import timezone
 
-from cellcast_django import contact_export
+from cellcast_django.contact_export import ContactData
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.management.commands.cellcast_export import UNFINISHED, output_file
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
@@ -182,6 +183,90 @@ def test_export_reads_many_rows_in_chunks(django_assert_max_num_queries: Any) ->
         assert len(export()["messages"]) == 1_201
 
 
+# The days
+
+
+def at(moment: str) -> datetime:
+    """Return a time in Sydney, the zone of these settings."""
+    return timezone.make_aware(datetime.fromisoformat(moment))
+
+
+MOMENTS = {
+    "before": "2026-05-30T23:59:59.999999",
+    "first": "2026-05-31T00:00",
+    "last": "2026-06-01T23:59:59.999999",
+    "after": "2026-06-02T00:00",
+}
+
+
+@pytest.fixture
+def _two_people() -> None:
+    """One number of two people: at each moment a message with all that hangs on it."""
+    opted_out = OptOut.objects.create(
+        contact=CONTACT, since=at(MOMENTS["before"]), source="person", note="private"
+    )
+    for words, moment in MOMENTS.items():
+        event = WebhookEventFactory.create(
+            message__receiver=CONTACT, message__body=words, message__created_at=at(moment)
+        )
+        WebhookEvent.objects.filter(pk=event.pk).update(received_at=at(moment), error=words)
+        StatusChange.objects.filter(event=event).update(recorded_at=at(moment), reason=words)
+        assert event.message is not None
+        log(event.message, words)
+        LogEntry.objects.filter(change_message=words).update(action_time=at(moment))
+        change = OptOutChange(opt_out=opted_out, kind="begun", at=at(moment), note=words)
+        change.save()
+        WebhookEventFactory.create(invalid=True, received_at=at(moment))
+
+
+@pytest.mark.usefixtures("_two_people")
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ([], "before first last after"),
+        (["--since=2026-05-31", "--until=2026-06-01"], "first last"),
+        (["--since=2026-06-01"], "last after"),
+        (["--until=2026-05-31"], "before first"),
+    ],
+)
+def test_file_has_the_rows_of_these_days(
+    options: list[str], kept: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("cellcast_export", f"--contact={CONTACT}", *options)
+    output = capsys.readouterr()
+    found = json.loads(output.out)
+    rows = {key: found[key] for key in ("messages", "events", "status_changes", "log_entries")}
+    rows["opt_outs"] = found["opt_outs"][0]["history"]
+    columns = ("body", "error", "reason", "action", "note")
+    for (key, items), column in zip(rows.items(), columns, strict=True):
+        assert [item[column] for item in items] == kept.split(), key
+    assert output.err.startswith(f"{len(kept.split())} events could not")
+
+
+@pytest.mark.usefixtures("_two_people")
+def test_file_from_a_day_on_has_nothing_of_an_earlier_opt_out() -> None:
+    [opted_out] = export(since=date(2026, 5, 31))["opt_outs"]
+    assert opted_out.keys() == {"id", "contact", "history"}
+    assert export(since=date(2026, 5, 30))["opt_outs"][0]["note"] == "private"
+    with pytest.raises(CommandError, match="these days"):
+        export(since=date(2026, 6, 3))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--since=31/05/2026"],
+        ["--until=2026-02-30"],
+        ["--until=9999-12-31"],
+        ["--until=2026-06-01", "--since=2026-06-02"],
+    ],
+)
+def test_days_that_make_no_sense_are_an_error(options: list[str]) -> None:
+    opt_out(CONTACT)
+    with pytest.raises(CommandError, match=options[0][:7]):
+        call_command("cellcast_export", f"--contact={CONTACT}", *options)
+
+
 @pytest.mark.parametrize("options", [{}, {"output": "file"}])
 @pytest.mark.parametrize("number", ["", " ", "\0"])
 def test_export_without_a_number_is_an_error(number: str, options: Any) -> None:
@@ -276,7 +361,7 @@ def test_interrupted_export_leaves_no_file(path: Path, monkeypatch: pytest.Monke
     def break_off(*args: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(contact_export, "_entries_about", break_off)
+    monkeypatch.setattr(ContactData, "_entries_about", break_off)
     with pytest.raises(KeyboardInterrupt):
         run(path)
     assert list(path.parent.iterdir()) == []

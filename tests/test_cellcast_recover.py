@@ -13,8 +13,9 @@ from cellcast_django import tasks
 from cellcast_django.management.commands.cellcast_recover import describe_findings
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.recovery import Findings, Kind, RecoveryError
+from cellcast_django.testing import WebhookClient
 from tests.database_faults import refusing
-from tests.fake_cellcast import ACCOUNT, KEY, OPT_OUTS, REPLIES, REPORTS, FakeCellcast, Fault
+from tests.fake_cellcast import KEY, FakeCellcast, Fault
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
@@ -50,46 +51,46 @@ def line(kind: Kind, seen: int, missing: int) -> str:
     return describe_findings(findings, dry_run=False)
 
 
+NO_OPT_OUTS = line(Kind.OPT_OUTS, 0, 0)
+
+
 def test_command_reports_what_was_missing_and_stored(outage: FakeCellcast) -> None:
-    assert run("--replies", "--statuses").splitlines() == [
-        line(Kind.REPLIES, 2, 2),
-        line(Kind.STATUSES, 1, 1),
-    ]
-    assert run("--replies", "--statuses").splitlines() == [
+    found = [line(Kind.REPLIES, 2, 2), line(Kind.STATUSES, 1, 1), NO_OPT_OUTS]
+    assert run().splitlines() == found
+    assert run().splitlines() == [
         line(Kind.REPLIES, 2, 0),
         line(Kind.STATUSES, 1, 0),
+        NO_OPT_OUTS,
     ]
     assert Message.objects.count() == 3
 
 
 def test_dry_run_reports_what_is_missing(outage: FakeCellcast) -> None:
-    assert run("--replies", "--statuses", "--dry-run").splitlines() == [
+    assert run("--dry-run").splitlines() == [
         describe_findings(Findings(Kind.REPLIES, seen=2, missing=2), dry_run=True),
         describe_findings(Findings(Kind.STATUSES, seen=1, missing=1), dry_run=True),
+        NO_OPT_OUTS,
     ]
     assert not WebhookEvent.objects.exists()
 
 
-@pytest.mark.parametrize(
-    ("options", "paths"),
-    [
-        ([], {REPLIES, REPORTS, OPT_OUTS}),
-        (["--replies"], {REPLIES}),
-        (["--statuses"], {REPORTS}),
-        (["--opt-outs"], {OPT_OUTS}),
-        (["--replies", "--opt-outs"], {REPLIES, OPT_OUTS}),
-    ],
-)
-def test_options_select_lists(
-    fake_cellcast: FakeCellcast, options: list[str], paths: set[str]
+def test_command_asks_whose_key_it_is(
+    fake_cellcast: FakeCellcast, client: WebhookClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(*options)
-    assert {path for path, *_ in fake_cellcast.requests} == paths | {ACCOUNT}
+    for number in range(5):
+        client.status(_id=str(number))
+    stderr = StringIO()
+    assert "with 0 of the webhooks' 5" in run(stderr=stderr)
+    assert "statuses" in stderr.getvalue() and "key of the account" in stderr.getvalue()
+    stderr = StringIO()
+    fake_cellcast.add_report("3", timezone.now() - HOUR)
+    assert "with 1 of the webhooks' 5" in run(stderr=stderr)
+    assert stderr.getvalue() == ""
 
 
 def test_since_option_limits_how_far_back_to_read(outage: FakeCellcast) -> None:
-    assert run("--replies", "--since", "30m").splitlines() == [line(Kind.REPLIES, 0, 0)]
-    assert run("--replies", "--since", "2h").splitlines() == [line(Kind.REPLIES, 2, 2)]
+    assert run("--since", "30m").splitlines()[0] == line(Kind.REPLIES, 0, 0)
+    assert run("--since", "2h").splitlines()[0] == line(Kind.REPLIES, 2, 2)
 
 
 @pytest.mark.parametrize(
@@ -107,9 +108,13 @@ def test_unreadable_list_fails_after_the_others(outage: FakeCellcast) -> None:
     outage.faults.append(Fault(status=404))
     stdout = StringIO()
     with pytest.raises(CommandError) as raised:
-        run("--replies", "--statuses", stdout=stdout)
+        run(stdout=stdout)
     assert re.fullmatch(r"replies: .*\b404\.", str(raised.value))
-    assert stdout.getvalue().splitlines() == ["replies: not read", line(Kind.STATUSES, 1, 1)]
+    assert stdout.getvalue().splitlines() == [
+        "replies: not read",
+        line(Kind.STATUSES, 1, 1),
+        NO_OPT_OUTS,
+    ]
 
 
 def test_same_error_of_several_lists_is_reported_once(outage: FakeCellcast) -> None:
@@ -135,7 +140,7 @@ def test_refusing_database_is_a_command_error(
     with refusing("INSERT"), pytest.raises(CommandError, match="OperationalError") as raised:
         run()
     assert raised.value.__context__ is None
-    assert run("--replies").splitlines() == [line(Kind.REPLIES, 2, 2)]
+    assert run().splitlines()[0] == line(Kind.REPLIES, 2, 2)
 
 
 def test_command_needs_a_key(settings: Any) -> None:
@@ -147,14 +152,14 @@ def test_command_needs_a_key(settings: Any) -> None:
 def test_key_and_numbers_are_never_printed(
     outage: FakeCellcast, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    output = run("--replies", stdout=Terminal(), verbosity=3)
+    output = run(stdout=Terminal(), verbosity=3)
     output += "".join(capfd.readouterr())
     assert KEY not in output
     assert "400000001" not in output
 
 
 def test_progress_is_shown_on_a_terminal_and_wiped(outage: FakeCellcast) -> None:
-    output = run("--replies", stdout=Terminal(), no_color=True)
+    output = run(stdout=Terminal(), no_color=True)
     assert "\rreplies: 2 seen, 0 missing" in output
     assert "\rreplies: 2 seen, 2 missing" in output
     assert f"\r{' ' * 60}\r{line(Kind.REPLIES, 2, 2)}" in output
@@ -164,7 +169,7 @@ def test_progress_is_shown_on_a_terminal_and_wiped(outage: FakeCellcast) -> None
 def test_command_shows_no_progress_outside_a_terminal(
     outage: FakeCellcast, stdout: type[StringIO], options: dict[str, Any]
 ) -> None:
-    assert "\r" not in run("--replies", stdout=stdout(), no_color=True, **options)
+    assert "\r" not in run(stdout=stdout(), no_color=True, **options)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +179,10 @@ def test_command_shows_no_progress_outside_a_terminal(
         (
             {"seen": 9, "missing": 3, "stored": 1},
             "replies: 9 seen, 3 missing, 1 stored",
+        ),
+        (
+            {"webhooks": 1_200, "webhooks_listed": 1_100},
+            "replies: 0 seen, 0 missing, with 1,100 of the webhooks' 1,200",
         ),
         (
             {"waiting": 1, "invalid": 2, "not_listed": 3, "ended": 4},

@@ -11,7 +11,6 @@ import shlex
 import sys
 import unittest
 from collections.abc import Iterator
-from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from inspect import signature
 from io import StringIO
@@ -24,7 +23,6 @@ from unittest.mock import MagicMock, call
 import pytest
 from django.apps import apps
 from django.contrib import admin
-from django.core.cache import cache
 from django.core.checks import Error, run_checks
 from django.core.management import call_command
 from django.db.utils import ConnectionHandler
@@ -44,7 +42,6 @@ from cellcast_django import (
     signals,
     testing,
 )
-from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Direction, Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.sending import send
@@ -223,33 +220,6 @@ def test_prometheus_gets_figures(client: WebhookClient, rf: Any) -> None:
     assert "cellcast_handlers_pending 0" in lines
     assert 'cellcast_events_last_day{outcome="invalid"} 1' in lines
     assert sum(line.startswith("cellcast_last_webhook") for line in lines) == 1
-
-
-@pytest.mark.django_db
-def test_front_desk_gets_one_mail_until_somebody_answers(
-    mailoutbox: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    namespace = run_file("docs/telemetry.md", "shop/front_desk.py")
-    cache.clear()
-    now = timezone.now()
-
-    def mails_after(minutes: int) -> int:
-        monkeypatch.setattr(timezone, "now", lambda: now + timedelta(minutes=minutes))
-        namespace["mail_front_desk"]()
-        return len(mailoutbox)
-
-    assert mails_after(0) == 0
-    first = MessageFactory.create(inbound=True, created_at=now)
-    second = MessageFactory.create(inbound=True, created_at=now + timedelta(minutes=3))
-    assert mails_after(5) == 0
-    assert mails_after(11) == 1
-    assert mails_after(60) == 1
-    first.mark_handled()
-    assert mails_after(70) == 1  # the second waited by then, too
-    MessageFactory.create(inbound=True, created_at=now + timedelta(minutes=75))
-    second.mark_handled()
-    assert mails_after(80) == 1
-    assert mails_after(90) == 2
 
 
 @pytest.mark.django_db

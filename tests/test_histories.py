@@ -56,6 +56,7 @@ from cellcast_django.signals import (
 )
 from cellcast_django.tasks import run_handlers
 from cellcast_django.testing import WebhookClient, authorization
+from cellcast_django.verifying import find_broken
 from tests.admin_pages import staff, url_of
 from tests.fake_cellcast import KEY, serving
 from tests.handlers import Died, connected
@@ -538,6 +539,16 @@ class Histories(RuleBasedStateMachine):
             )
         )
 
+    @initialize(statuses=st.lists(st.sampled_from(RANKS), min_size=2, max_size=3))
+    def begin_with_reports_and_a_recovered_reply(self, statuses: list[str]) -> None:
+        """Otherwise few histories get as far as taking back, or to a late webhook."""
+        for number, status in enumerate(statuses):
+            report = {"_id": f"{number % 2:024x}", "type": "send", "status": status}
+            report |= {"sender": "cellcast", "receiver": CONTACTS[number % 2]}
+            self.send("webhook-status", json.dumps(report), [report], {}, "web", None)
+        self.reply_is_lost(CONTACTS[0])
+        self.recover(11, {}, "web")
+
     @precondition(lambda self: self.expected.events)
     @rule(data=st.data(), everyone=st.booleans(), dies_before=deaths)
     def run_again(self, data: Any, everyone: bool, dies_before: int | None) -> None:
@@ -821,6 +832,7 @@ class Histories(RuleBasedStateMachine):
         self.what_was_recorded_keeps_its_reference()
         self.opt_outs_are_known_and_proved()
         self.nothing_is_thrown_away()
+        assert list(find_broken()) == []
 
     def handlers_are_called_as_promised(self) -> None:
         assert not self.violations

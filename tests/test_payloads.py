@@ -746,7 +746,13 @@ def test_reader_understands_an_opt_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", [{"contact": 404000000}, {"contact": "404000000"}, {"sender": "404000000"}]
+    "document",
+    [
+        {"contact": 404000000},
+        {"contact": "404000000", "number": "1"},
+        {"number": "404000000", "sender": "1"},
+        {"sender": "404000000"},
+    ],
 )
 def test_opt_out_url_is_enough_to_recognise_an_opt_out(document: dict[str, Any]) -> None:
     payload = read_one(document, Endpoint.OPT_OUT)
@@ -757,6 +763,13 @@ def test_opt_out_url_is_enough_to_recognise_an_opt_out(document: dict[str, Any])
 @pytest.mark.parametrize("number", [{}, {"contact": None}, {"contact": ""}, {"contact": " \u0000"}])
 def test_opt_out_without_a_number_is_invalid(number: dict[str, Any]) -> None:
     assert "number" in reason(read_one({"type": "optout"} | number))
+
+
+@pytest.mark.parametrize("endpoint", [Endpoint.RECEIVE, Endpoint.STATUS])
+@pytest.mark.parametrize("key", ["text", "content", "sms_text", "messages"])
+def test_body_without_text_or_status_is_told_what_it_lacks(key: str, endpoint: Endpoint) -> None:
+    missing = reason(read_one({"_id": "1", "sender": "+61400000001", key: "Yes"}, endpoint))
+    assert '"status"' in missing and '"message"' in missing
 
 
 # Legacy v3

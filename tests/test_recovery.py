@@ -18,7 +18,7 @@ from cellcast_django.sending import send
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient, fail_next, reset
 from tests.database_faults import refusing
-from tests.fake_cellcast import ACCOUNT, KEY, REPLIES, REPORTS, FakeCellcast, Fault, timestamp
+from tests.fake_cellcast import KEY, REPLIES, REPORTS, FakeCellcast, Fault, timestamp
 from tests.many import add_copies
 from tests.test_error_reports import reported
 
@@ -31,7 +31,7 @@ SECOND = timedelta(seconds=1)
 
 
 def recovered(kind: Kind, **options: Any) -> Findings:
-    [findings] = recover([kind], **options)
+    [findings] = [each for each in recover(**options) if each.kind == kind]
     return findings
 
 
@@ -178,7 +178,7 @@ def test_overlapping_recoveries_store_equal_replies_once(
         if findings.missing == arrives_after:
             client.reply(sender=CUSTOMER, message="ok")
         if findings.missing == begins_after:
-            recover([Kind.REPLIES])
+            recover()
 
     calls = listen(message_received)
     fake_cellcast.add_reply(ago(5 * HOUR), body="before the others")
@@ -275,7 +275,8 @@ def test_shifting_pages_neither_repeat_nor_lose_replies(
     fake_cellcast: FakeCellcast, has_totals: bool
 ) -> None:
     def arrive(path: str, page: int) -> None:
-        fake_cellcast.add_reply(ago(HOUR), body=f"new on page {page}")
+        if path == REPLIES:
+            fake_cellcast.add_reply(ago(HOUR), body=f"new on page {page}")
 
     fake_cellcast.page_size, fake_cellcast.has_totals = 10, has_totals
     for number in range(35):
@@ -573,7 +574,7 @@ def test_dry_run_counts_texts_and_stores_none(
 ) -> None:
     client.status(_id="1", status="delivered", receiver="+61400000002")
     fake_cellcast.add_report("1", ago(HOUR))
-    [findings] = recover([Kind.STATUSES], dry_run=True)
+    findings = recovered(Kind.STATUSES, dry_run=True)
     assert (*counts(findings), findings.texts) == (1, 0, 0, 1)
     assert Message.objects.get().body == ""
     assert WebhookEvent.objects.count() == 1
@@ -596,17 +597,45 @@ def test_message_list_is_requested_with_a_days_margin(
     now = timezone.now()
     monkeypatch.setattr(timezone, "now", lambda: now)
     recovered(Kind.STATUSES)
-    [(path, parameters, _headers), _credit] = fake_cellcast.requests
-    assert (path, parameters) == (
-        REPORTS,
+    requests = [parameters for path, parameters, _ in fake_cellcast.requests if path == REPORTS]
+    assert requests == [
         {
+            "campType": campaign,
             "fromDate": f"{now - timedelta(days=3):%Y-%m-%d}",
             "toDate": f"{now + timedelta(days=1):%Y-%m-%d}",
             "page": "1",
             "limit": "100",
             "requestFrom": "API",
-        },
-    )
+        }
+        for campaign in ("sms", "mms")
+    ]
+
+
+def test_reports_of_mms_are_read_too(fake_cellcast: FakeCellcast) -> None:
+    fake_cellcast.add_report("1", ago(HOUR))
+    fake_cellcast.add_report("2", ago(HOUR), media=["https://media.example.com/1.jpg"])
+    assert counts(recovered(Kind.STATUSES)) == (2, 2, 2)
+
+
+def test_account_without_a_list_of_mms_is_no_error(fake_cellcast: FakeCellcast) -> None:
+    fake_cellcast.campaigns = {"sms"}
+    fake_cellcast.add_report("1", ago(HOUR))
+    assert counts(recovered(Kind.STATUSES)) == (1, 1, 1)
+    fake_cellcast.campaigns = set()
+    assert "campType" in recovered(Kind.STATUSES).error
+
+
+@pytest.mark.parametrize("status", [401, 500])
+def test_list_of_mms_that_may_be_there_is_an_error(
+    fake_cellcast: FakeCellcast, status: int
+) -> None:
+    def fail(path: str, page: int) -> None:
+        asked = [parameters for path, parameters, _ in fake_cellcast.requests if path == REPORTS]
+        if path == REPORTS and len(asked) == 1:
+            fake_cellcast.faults.extend([Fault(status=status)] * 6)
+
+    fake_cellcast.before_page = fail
+    assert str(status) in recovered(Kind.STATUSES).error
 
 
 def test_recovery_reads_messages_on_many_pages(
@@ -736,17 +765,15 @@ def test_dry_run_changes_nothing(fake_cellcast: FakeCellcast) -> None:
 
 
 def test_last_run_is_recorded_with_its_counts(fake_cellcast: FakeCellcast) -> None:
-    fake_cellcast.add_reply(ago(HOUR))
-    recover([Kind.REPLIES, Kind.STATUSES])
-    assert set(CommandRun.objects.get().summary) == {"replies", "statuses", "credit"}
+    recover()
     fake_cellcast.faults.append(Fault(status=404, body=b'{"message": "No 0412 345 678"}'))
-    [findings] = recover([Kind.REPLIES])
+    found = recover()
     run = CommandRun.objects.get()
     assert run.command == CommandRun.Command.RECOVER
     assert (timezone.now() - run.ran_at) < MINUTE
-    expected = asdict(findings) | {"error": True, "is_read": False}
     assert run.summary.pop("credit")
-    assert run.summary == {"replies": expected}
+    assert list(run.summary) == list(Kind)
+    assert run.summary["replies"] == asdict(found[0]) | {"error": True, "is_read": False}
 
 
 @pytest.mark.parametrize(
@@ -755,31 +782,85 @@ def test_last_run_is_recorded_with_its_counts(fake_cellcast: FakeCellcast) -> No
 def test_credit_that_cannot_be_read_keeps_the_last_reading(
     fake_cellcast: FakeCellcast, fault: Fault
 ) -> None:
-    recover([Kind.REPLIES])
+    recover()
+    asked = len(fake_cellcast.requests)
     first = CommandRun.objects.get().summary["credit"]
-    fake_cellcast.faults.extend([None, fault])
+    fake_cellcast.faults.extend([*[None] * (asked - 1), fault])
 
-    [findings] = recover([Kind.REPLIES])
+    assert not problems_of(recover())
 
-    assert findings.error == ""
-    assert [path for path, *_ in fake_cellcast.requests] == [REPLIES, ACCOUNT] * 2, "tried once"
+    assert len(fake_cellcast.requests) == 2 * asked, "tried once"
     assert CommandRun.objects.get().summary["credit"] == first
-    recover([Kind.REPLIES])
+    recover()
     assert CommandRun.objects.get().summary["credit"]["read_at"] > first["read_at"]
 
 
-def test_credit_that_was_never_read_is_null(fake_cellcast: FakeCellcast, settings: Any) -> None:
-    settings.CELLCAST_API_KEY = "another-key"
-    recover()
-    assert CommandRun.objects.get().summary["credit"] is None
-
-
-def test_wrong_key_is_one_problem(fake_cellcast: FakeCellcast, settings: Any) -> None:
+def test_wrong_key_is_one_request_and_one_problem(
+    fake_cellcast: FakeCellcast, settings: Any
+) -> None:
     settings.CELLCAST_API_KEY = "another-key"
     found = recover()
+    assert len(fake_cellcast.requests) == 1
     assert [each.is_read for each in found] == [False] * 3
     [problem] = problems_of(found)
     assert "CELLCAST_API_KEY" in problem
+    assert CommandRun.objects.get().summary["credit"] is None
+
+
+# Whose lists they are
+
+
+@pytest.mark.parametrize("came", [4, 5])
+def test_list_that_knows_no_webhook_may_be_another_accounts(
+    fake_cellcast: FakeCellcast, client: WebhookClient, came: int
+) -> None:
+    fake_cellcast.add_reply(ago(HOUR), body="to another account")
+    for number in range(came):
+        webhook_came(client, ago(HOUR), message=str(number), _id=str(number))
+        client.status(_id=f"sent {number}", status="queued")
+        client.status(_id=f"sent {number}", status="delivered")
+
+    replies, statuses, opt_outs = recover()
+
+    assert (replies.webhooks, replies.webhooks_listed) == (came, 0)
+    assert (statuses.webhooks, statuses.webhooks_listed) == (came, 0)
+    assert replies.knows_no_webhook == statuses.knows_no_webhook == (came == 5)
+    assert not opt_outs.knows_no_webhook
+
+
+def test_list_that_knows_a_webhook_is_ours(
+    fake_cellcast: FakeCellcast, client: WebhookClient
+) -> None:
+    for number in range(6):
+        webhook_came(client, ago(HOUR), message=str(number), _id=str(number))
+        client.status(_id=f"sent {number}")
+    fake_cellcast.page_size = 1
+    fake_cellcast.add_reply(ago(HOUR), body="3")
+    for number in (2, 4, 9):
+        fake_cellcast.add_report(f"sent {number}", ago(HOUR))
+    replies, statuses, _ = recover()
+    assert (replies.webhooks, replies.webhooks_listed) == (6, 1)
+    assert (statuses.webhooks, statuses.webhooks_listed) == (6, 2)
+    assert not replies.knows_no_webhook and not statuses.knows_no_webhook
+
+
+def test_unread_list_accuses_no_key(fake_cellcast: FakeCellcast, client: WebhookClient) -> None:
+    for number in range(5):
+        client.status(_id=f"sent {number}")
+    fake_cellcast.faults.extend([None, Fault(status=404)])
+    findings = recovered(Kind.STATUSES)
+    assert findings.webhooks == 5 and not findings.knows_no_webhook
+
+
+def test_tests_and_older_webhooks_do_not_count(
+    fake_cellcast: FakeCellcast, client: WebhookClient
+) -> None:
+    for number in range(3):
+        client.status(_id=f"sent {number}")
+    others: list[dict[str, Any]] = [{"is_test": True}, {"received_at": ago(72 * HOUR)}]
+    for number, changes in enumerate(others):
+        WebhookEvent.objects.filter(cellcast_id=f"sent {number}").update(**changes)
+    assert recovered(Kind.STATUSES).webhooks == 1
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -798,13 +879,14 @@ def test_broken_list_keeps_its_rows_and_does_not_stop_others(
     fake_cellcast: FakeCellcast,
 ) -> None:
     fake_cellcast.page_size = 1
-    fake_cellcast.faults.extend([None, Fault(status=404)])
+    fake_cellcast.faults.extend([None, None, Fault(status=404)])
     for number in range(3):
         fake_cellcast.add_report(str(number), ago(HOUR))
     fake_cellcast.add_reply(ago(HOUR))
-    statuses, replies = recover([Kind.STATUSES, Kind.REPLIES])
+    fake_cellcast.add_opt_out("400000003")
+    replies, statuses, opt_outs = recover()
     assert "404" in statuses.error
-    assert (statuses.stored, replies.stored) == (1, 1)
+    assert (replies.stored, statuses.stored, opt_outs.stored) == (1, 1, 1)
     assert counts(recovered(Kind.STATUSES)) == (3, 2, 2)
 
 

@@ -55,11 +55,20 @@ def test_all_pages_are_read(
 
 
 def test_request_matches_the_documentation(api: Client, fake_cellcast: FakeCellcast) -> None:
-    read(api, REPORTS, fromDate="2024-12-04", toDate="2024-12-11", limit=100, requestFrom="API")
+    read(
+        api,
+        REPORTS,
+        campType="sms",
+        fromDate="2024-12-04",
+        toDate="2024-12-11",
+        limit=100,
+        requestFrom="API",
+    )
     [(path, parameters, headers)] = fake_cellcast.requests
     assert (path, parameters) == (
         "/api/v2/report/message",
         {
+            "campType": "sms",
             "fromDate": "2024-12-04",
             "toDate": "2024-12-11",
             "limit": "100",

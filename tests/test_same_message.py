@@ -13,7 +13,7 @@ from cellcast_django import receiving
 from cellcast_django.inbox.same_message import Stored, distinguishing_media, match
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, Listed, Reply
-from cellcast_django.recovery import Kind, recover
+from cellcast_django.recovery import recover
 from cellcast_django.signals import message_received, status_changed
 from tests.fake_cellcast import KEY, FakeCellcast
 from tests.plans import plan_of
@@ -195,7 +195,7 @@ def test_no_look_reads_the_replies_of_other_contacts(fake_cellcast: FakeCellcast
     with CaptureQueriesContext(connection) as captured:
         recovery("Nine", hours_ago=2)
         webhook()
-        recover([Kind.REPLIES])
+        recover()
     looks = [query["sql"] for query in captured if '"contact" IN (' in query["sql"]]
     plans = [step for look in looks if look.startswith("SELECT") for step in plan_of(look)]
     assert plans

@@ -2,7 +2,6 @@
 
 import pickle
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import phonenumbers
@@ -30,10 +29,12 @@ class Api:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, str]] = []
+        self.references: list[str] = []
         self.respond: Callable[[], Any] = lambda: ID
 
-    def __call__(self, receiver: str, body: str, sender: str) -> Any:
+    def __call__(self, receiver: str, body: str, sender: str, *, reference: str) -> Any:
         self.calls.append((receiver, body, sender))
+        self.references.append(reference)
         return self.respond()
 
 
@@ -44,6 +45,7 @@ send_sms = Api()
 def api(settings: Any) -> Api:
     settings.CELLCAST_SEND_WITH = f"{__name__}.send_sms"
     send_sms.calls.clear()
+    send_sms.references.clear()
     send_sms.respond = lambda: ID
     return send_sms
 
@@ -61,6 +63,7 @@ def test_send_calls_the_function_and_records_what_was_sent(api: Api) -> None:
     )
 
     assert api.calls == [(CUSTOMER, "Yes, until five", "+61400000009")]
+    assert api.references == ["order-7"]
     assert message == Message.objects.outbound().get()
     assert message.receiver == "0400 000 001"
     assert (message.cellcast_id, message.contact, message.body) == (ID, CUSTOMER, api.calls[0][1])
@@ -72,6 +75,7 @@ def test_send_calls_the_function_and_records_what_was_sent(api: Api) -> None:
 def test_send_requires_only_a_receiver_and_a_text(api: Api) -> None:
     message = send(CUSTOMER, "Hello")
     assert api.calls == [(CUSTOMER, "Hello", "")]
+    assert api.references == [""]
     assert (message.sender, message.reference, message.sent_by) == ("", "", "")
 
 
@@ -311,82 +315,3 @@ def test_exceptions_survive_pickling(error: OptedOutError | NotSentError) -> Non
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (type(copy), str(copy), copy.reason) == (type(error), str(error), error.reason)
     assert str(copy)
-
-
-# The reference
-
-
-def _plain(receiver: str, body: str, sender: str = "", reference: str = "none") -> str:
-    return f"{ID[:-9]}{reference}"
-
-
-def _keyword_only(receiver: str, body: str, sender: str, *, reference: str) -> str:
-    return _plain(receiver, body, sender, reference)
-
-
-def _without(receiver: str, body: str, sender: str) -> str:
-    return _plain(receiver, body, sender)
-
-
-def _any_keyword(receiver: str, body: str, sender: str, **others: str) -> str:
-    return _plain(receiver, body, sender, **others)
-
-
-def _called_reference(receiver: str, body: str, sender: str, **reference: str) -> str:
-    return _plain(receiver, body, sender, **reference)
-
-
-def _positional_only(receiver: str, body: str, sender: str, reference: str = "none", /) -> str:
-    return _plain(receiver, body, sender, reference)
-
-
-def _first(reference: str, body: str, sender: str) -> str:
-    return _plain("", body, sender)
-
-
-class Gateway:
-    def __call__(self, receiver: str, body: str, sender: str, *, reference: str) -> str:
-        return _plain(receiver, body, sender, reference)
-
-
-class Unreadable:
-    """What ``inspect.signature`` raises for."""
-
-    __signature__ = "none"
-
-    def __call__(self, receiver: str, body: str, sender: str) -> str:
-        return _plain(receiver, body, sender)
-
-
-with_prefix = partial(_keyword_only)
-bound = partial(_keyword_only, reference="none")
-bound_twice = partial(partial(_plain), reference="none")
-gateway = Gateway()
-unreadable = Unreadable()
-
-
-@pytest.mark.parametrize("name", ["_plain", "_keyword_only", "with_prefix", "gateway"])
-def test_reference_is_passed_to_a_function_that_takes_it(settings: Any, name: str) -> None:
-    settings.CELLCAST_SEND_WITH = f"{__name__}.{name}"
-    message = send(CUSTOMER, "Hello", reference="order-7")
-    assert message.cellcast_id.endswith("order-7")
-    assert send(CUSTOMER, "Hello").cellcast_id == ID[:-9]  # an empty one too
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "_without",
-        "_any_keyword",
-        "_called_reference",
-        "_positional_only",
-        "_first",
-        "bound",
-        "bound_twice",
-        "unreadable",
-    ],
-)
-def test_reference_is_not_passed_to_other_functions(settings: Any, name: str) -> None:
-    settings.CELLCAST_SEND_WITH = f"{__name__}.{name}"
-    message = send(CUSTOMER, "Hello", reference="order-7")
-    assert (message.cellcast_id, message.reference) == (f"{ID[:-9]}none", "order-7")

@@ -8,12 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from cellcast_django.handlers.calls import TransactionLeftOpenError
+from django.core import mail
 from django.db import transaction
 from django.test import Client, TestCase, override_settings
 
 from cellcast_django import payloads, webhooks
 from cellcast_django.conf import conf
+from cellcast_django.handlers.work import TransactionLeftOpenError
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.receiving import tasks_package
@@ -306,7 +307,7 @@ def _pretend(settings: Any) -> Iterator[None]:
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("_pretend")
-def test_outbox_has_what_would_be_sent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_outbox_has_what_would_be_sent() -> None:
     first = send("0400 000 001", "Hello", sender="Shop", reference="order-7")
     second = send("+61400000002", "Bye")
 
@@ -320,10 +321,27 @@ def test_outbox_has_what_would_be_sent(capsys: pytest.CaptureFixture[str]) -> No
     )
     assert first.submitted_at is not None, "an ObjectId"
     assert first.cellcast_id != second.cellcast_id
-    assert capsys.readouterr().out.splitlines() == [
-        f"{first.cellcast_id} to +61400000001: Hello",
-        f"{second.cellcast_id} to +61400000002: Bye",
-    ]
+
+
+@pytest.mark.usefixtures("_pretend")
+@pytest.mark.parametrize(
+    ("debug", "in_test", "prints"),
+    [(True, False, True), (True, True, False), (False, False, False)],
+)
+def test_outbox_prints_only_to_a_developer(
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    debug: bool,
+    in_test: bool,
+    prints: bool,
+) -> None:
+    settings.DEBUG = debug
+    if not in_test:
+        monkeypatch.delattr(mail, "outbox")
+    cellcast_id = pretend_to_send("+61400000001", "Hello")
+    printed = f"{cellcast_id} to +61400000001: Hello\n" if prints else ""
+    assert capsys.readouterr().out == printed
 
 
 @pytest.mark.django_db

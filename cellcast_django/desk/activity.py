@@ -20,8 +20,9 @@ from cellcast_django.admin.contacts import Customer, customers
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted
 from cellcast_django.admin.lists.export import csv_of, values_of
-from cellcast_django.admin.lists.filters import between, range_of
+from cellcast_django.admin.lists.filters import range_of
 from cellcast_django.admin.lists.paging import is_key
+from cellcast_django.days import between
 from cellcast_django.desk.page import DeskPage
 from cellcast_django.models import Message, OptOut, WebhookEvent
 

@@ -3,6 +3,7 @@
 import shlex
 from typing import Any
 
+from django.core.exceptions import BadRequest
 from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
@@ -10,11 +11,13 @@ from django.utils import timezone
 from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.lists.export import streamed
+from cellcast_django.admin.lists.filters import PeriodFilter, range_of
 from cellcast_django.admin.lists.read_only import is_ours
 from cellcast_django.admin.opt_outs import MESSAGE, EndPage, may_opt_out, opt_out_url
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.contact_export import ContactData, every_row, lines
+from cellcast_django.days import day_of
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.retention import AboutContact
 
@@ -72,11 +75,19 @@ class CustomerData(Page):
     def show(self, pk: int) -> HttpResponseBase:
         messages = self.viewer.rows(Message).exclude(contact="")
         message = get_object_or_404(messages.only("contact"), pk=pk)
-        has_log_entries = self.viewer.may("view_activity")
+        form = self.request.POST
+        if any(form.get(name) and not day_of(form[name]) for name in PeriodFilter.RANGE):
+            raise BadRequest("This is not a day.")  # nor may it mean all of them
+        first, last = range_of(form)
         data = ContactData(
-            AboutContact(message.contact), self._rows, has_log_entries=has_log_entries
+            AboutContact(message.contact),
+            self._rows,
+            has_log_entries=self.viewer.may("view_activity"),
+            first=first,
+            last=last,
         )
-        self.viewer.log(message, "Exported everything stored about the customer.")
+        days = f"{f' from {first}' if first else ''}{f' until {last}' if last else ''}"
+        self.viewer.log(message, f"Exported everything stored about the customer{days}.")
         name = f"customer-{timezone.localdate():%Y-%m-%d}.json"
         return streamed(self.request, lines(data), name=name, content_type="application/json")
 

@@ -23,12 +23,12 @@ from cellcast_django.admin.lists.filters import (
     StatusFilter,
     StopFilter,
     TestFilter,
-    midnight,
 )
 from cellcast_django.admin.lists.read_only import HOMES, is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.connected import connected_handlers
+from cellcast_django.days import midnight
 from cellcast_django.desk.page import DeskPage, LinkedCount, url_of_page, views_all_of
 from cellcast_django.desk.to_answer import News, Replies, ToAnswer, Waiting, stop_wish_badge
 from cellcast_django.health import (
@@ -60,10 +60,7 @@ MAX_ERROR_LENGTH = 160  # characters of a handler's error
 
 LIGHT_TONES = {
     Light.NEVER: Tone.QUIET,
-    Light.RECEIVING: Tone.GOOD,
-    Light.QUIET: Tone.QUIET,
-    Light.TOO_EARLY: Tone.QUIET,
-    Light.SILENT: Tone.WARNING,
+    Light.RECEIVED: Tone.GOOD,
     Light.UNREPORTED: Tone.BAD,
 }
 

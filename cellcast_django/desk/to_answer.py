@@ -36,7 +36,7 @@ from cellcast_django.admin.display.texts import (
     media_links,
     own_number_html,
 )
-from cellcast_django.admin.lists.filters import between, own_numbers, range_of
+from cellcast_django.admin.lists.filters import own_numbers, range_of
 from cellcast_django.admin.lists.paging import CappedPaginator, is_key, older_than
 from cellcast_django.admin.lists.search import Note, nothing_found
 from cellcast_django.admin.messages import MessageSearch
@@ -44,6 +44,7 @@ from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import again_if_refused
+from cellcast_django.days import between
 from cellcast_django.desk.page import DeskPage
 from cellcast_django.health import age, wishes_to_stop
 from cellcast_django.models import Direction, Message, MessageQuerySet, database_alias

@@ -16,7 +16,8 @@ from django.utils import timezone
 from django.utils.formats import date_format
 
 from cellcast_django.admin.display.texts import duration
-from cellcast_django.admin.lists.filters import midnight, on_the_way_since
+from cellcast_django.admin.lists.filters import on_the_way_since
+from cellcast_django.days import midnight
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.models import Direction, Message
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status

@@ -6,6 +6,7 @@ takes the way of a webhook. Start with ``recover``.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 
 from django.utils import timezone
@@ -37,7 +38,6 @@ MISSING: dict[Kind, Callable[[Reading], Iterator[Sequence[Payload]]]] = {
 
 
 def recover(
-    kinds: Iterable[Kind] = Kind,
     *,
     age: timedelta = DEFAULT_AGE,
     dry_run: bool = False,
@@ -46,22 +46,27 @@ def recover(
     """Ask Cellcast's API for what never arrived, store it and run its handlers.
 
     ``age`` is how far back to look. A list that cannot be read to its end has an ``error`` in its
-    findings, and does not stop the others. ``progress`` is called repeatedly with the findings so
+    findings, and does not stop the others; a key that the API does not know stops all of it, after
+    one request. ``progress`` is called repeatedly with the findings so
     far. The account's credit is read too, and kept with the run. Safe to interrupt, to run again,
     and to run several times at once. Raises ``RecoveryError`` if the API cannot be asked at all,
     and ``django.db.Error``.
     """
     now = timezone.now()
-    found = []
+    found = [Findings(kind) for kind in Kind]
     with Client() as client:
-        for kind in kinds:
-            findings = Findings(kind)
-            found.append(findings)
+        for place, findings in enumerate(found):
             try:
                 _recover(Reading(client, findings, now - age, now, progress), dry_run=dry_run)
             except RecoveryError as error:
                 findings.error = str(error)
-        credit = client.credit()
+                if error.code == HTTPStatus.UNAUTHORIZED:
+                    for each in found[place:]:
+                        each.error = str(error)
+                    credit = None
+                    break
+        else:
+            credit = client.credit()
     if not dry_run:
         command = CommandRun.Command.RECOVER
         summary: dict[str, Any] = {each.kind.value: each.summary() for each in found}

@@ -34,6 +34,9 @@ RETRY_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 MAX_RESPONSE_SECONDS = 60.0  # from the request to the last byte, however slowly they come
 MAX_PAGES = 20_000
 
+TELLING_COUNT = 5
+"""Of so many webhooks' messages, the list of their own account has at least one."""
+
 
 class Kind(TextChoices):
     """The three lists of the API."""
@@ -64,12 +67,21 @@ class Findings:
     """Opt-outs that were ended here but that Cellcast lists."""
     texts: int = 0
     """Messages whose text only the list has said."""
+    webhooks: int = 0
+    """Messages of which webhooks have brought such a thing in that time."""
+    webhooks_listed: int = 0
+    """Those of them that the list has."""
     error: str = ""
     """Why the list could not be read to its end."""
 
     @property
     def is_read(self) -> bool:
         return not self.error or self.seen + self.invalid > 0
+
+    @property
+    def knows_no_webhook(self) -> bool:
+        """Whether the list may be that of another account."""
+        return not self.error and self.webhooks >= TELLING_COUNT and not self.webhooks_listed
 
     def summary(self) -> dict[str, Any]:
         """Return what to keep of the run: no text of Cellcast's."""
@@ -81,6 +93,13 @@ class RecoveryError(Exception):
 
     The text tells a person what to do, and contains neither the key nor a phone number.
     """
+
+    code: int
+    """What the API has refused it with; 0 if it gave no answer, or was not asked."""
+
+    def __init__(self, text: str, code: int = 0) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Client(ApiClient):
@@ -107,7 +126,9 @@ class Client(ApiClient):
             if not isinstance(items, list):
                 keys = quotable(", ".join(sorted(response.document | response.data)))
                 raise RecoveryError(
-                    f"Cellcast's API responded without a list of items; it has {keys or 'nothing'}."
+                    "Cellcast's API responded without a list of items; it has "
+                    f"{keys or 'nothing'}.",
+                    response.code,
                 )
             if not items or items == previous:  # past the end, some APIs repeat the last page
                 return
@@ -139,7 +160,7 @@ class Client(ApiClient):
                 return response
             problem, seconds = _description_of(response), response.retry_after
             if not response.is_temporary:
-                raise RecoveryError(problem)
+                raise RecoveryError(problem, response.code)
         raise RecoveryError(f"{problem} Gave up after {len(RETRY_PAUSES) + 1} attempts.")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -32,6 +33,7 @@ from cellcast_django.models import (
     Message,
     OptOut as StoredOptOut,
     StatusChange,
+    WebhookEvent,
 )
 from cellcast_django.payloads import (
     MAX_NUMBER_LENGTH,
@@ -47,6 +49,7 @@ from cellcast_django.recovery.client import (
     Client,
     Findings,
     ItemError,
+    RecoveryError,
     as_body,
     read_text,
     read_time,
@@ -99,6 +102,16 @@ class Reading:
             self.progress(self.findings)
             yield new
 
+    def brought_by_webhooks(self, kind: WebhookEvent.Kind, name: str) -> set[Any]:
+        """Return this field of the messages of which webhooks have reported so since ``since``."""
+        events = WebhookEvent.objects.fresh().filter(kind=kind, is_test=False)
+        events = events.exclude(endpoint=Endpoint.API).exclude(message=None)
+        brought = set(
+            events.filter(received_at__gte=self.since).values_list(f"message__{name}", flat=True)
+        )
+        self.findings.webhooks = len(brought)
+        return brought
+
 
 # Statuses
 
@@ -118,14 +131,24 @@ def new_reports(reading: Reading, since: datetime) -> Iterator[dict[Identity, Li
 
     The list is by whole days in an undocumented time zone, hence one more day at each end.
     """
-    pages = reading.client.pages(
-        "/api/v2/report/message",
-        fromDate=f"{since - ONE_DAY:%Y-%m-%d}",
-        toDate=f"{reading.now + ONE_DAY:%Y-%m-%d}",
-        limit=100,
-        requestFrom="API",
-    )
-    return reading.new_items(pages, report_of)
+    return reading.new_items(_pages_of_reports(reading, since), report_of)
+
+
+def _pages_of_reports(reading: Reading, since: datetime) -> Iterator[list[Any]]:
+    for campaign in "sms", "mms":
+        try:
+            yield from reading.client.pages(
+                "/api/v2/report/message",
+                campType=campaign,
+                fromDate=f"{since - ONE_DAY:%Y-%m-%d}",
+                toDate=f"{reading.now + ONE_DAY:%Y-%m-%d}",
+                limit=100,
+                requestFrom="API",
+            )
+        except RecoveryError as error:
+            # Only "sms" is documented, so an account may know no other.
+            if campaign == "sms" or error.code in (0, HTTPStatus.UNAUTHORIZED):
+                raise
 
 
 def missing_statuses(reading: Reading) -> Iterator[Sequence[StatusReport]]:
@@ -134,8 +157,11 @@ def missing_statuses(reading: Reading) -> Iterator[Sequence[StatusReport]]:
     A text is missing of a message whose sending timed out: the code that sent it never recorded it.
     """
     findings = reading.findings
+    unlisted = reading.brought_by_webhooks(WebhookEvent.Kind.STATUS, "key")
     for reports in new_reports(reading, reading.since):
         keys = {key for key, _status in reports}
+        findings.webhooks_listed += len(unlisted & keys)
+        unlisted -= keys
         history = StatusChange.objects.fresh().filter(message__key__in=keys)
         known = set(history.values_list("message__key", "status"))
         textless = _without_a_text(keys)
@@ -252,9 +278,11 @@ def missing_replies(reading: Reading) -> Iterator[Sequence[Reply]]:
     findings, horizon = reading.findings, reading.since - LATEST
     listed = listed_replies(reading, horizon)
     findings.seen = sum(time >= reading.since for time, _reply in listed)
+    brought = reading.brought_by_webhooks(WebhookEvent.Kind.REPLY, "pk")
     missing = []
     for replies, stored in with_stored(listed, horizon):
         matched, others = match(replies, stored), tuple(replies)
+        findings.webhooks_listed += sum(each.pk in brought for each in matched.values())
         for place, reply in replies.items():
             if place in matched:
                 continue

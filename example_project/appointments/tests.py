@@ -32,7 +32,7 @@ State = Appointment.State
 Reminder = Appointment.Reminder
 
 
-def report_before_responding(receiver: str, body: str, sender: str) -> str:
+def report_before_responding(receiver: str, body: str, sender: str, *, reference: str) -> str:
     """Stand in for a send API that is slower than its webhooks."""
     WebhookClient().status(_id="66b5b93b1e2c012dfe964000", receiver=receiver)
     return "66b5b93b1e2c012dfe964000"

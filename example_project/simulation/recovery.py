@@ -7,7 +7,7 @@ from django.core.management import call_command
 from django.test import override_settings
 from django.utils import timezone
 
-from cellcast_django.models import Message
+from cellcast_django.models import Message, OptOut
 from example_project.appointments.models import Appointment
 from example_project.simulation import console
 from example_project.simulation.people import RUBY
@@ -35,10 +35,9 @@ def _recover(cellcast: FakeCellcast, traffic: Traffic) -> None:
     cellcast.add_reply(answered_at, RUBY.number.removeprefix("+61"), ANSWER)
     console.done(f"The site was down when {RUBY.name} answered: no webhook arrived")
 
-    options = ("--since", "3d", "--replies", "--statuses")
-    console.done(f"manage.py cellcast_recover {' '.join(options)}")
+    console.done("manage.py cellcast_recover --since 3d")
     output = StringIO()
-    call_command("cellcast_recover", *options, stdout=output)
+    call_command("cellcast_recover", "--since", "3d", stdout=output)
     for line in output.getvalue().splitlines():
         console.line(line)
     state = Appointment.objects.get(phone_number=RUBY.number).get_state_display()
@@ -63,3 +62,5 @@ def _list_what_arrived(cellcast: FakeCellcast) -> None:
                 receiver=message.receiver,
                 status=message.status,
             )
+    for opt_out in OptOut.objects.active():
+        cellcast.add_opt_out(opt_out.contact)

@@ -19,7 +19,7 @@ CUSTOMER = "+61400000000"
 REMINDER = "66b5b93b1e2c012dfe964001"
 
 
-def send(receiver: str, body: str, sender: str) -> str:
+def send(receiver: str, body: str, sender: str, *, reference: str) -> str:
     """Send as a host project would: ``CELLCAST_SEND_WITH``."""
     return "66b5b93b1e2c012dfe964002"
 

@@ -52,7 +52,7 @@ def test_user_sets_up_an_empty_site_until_the_light_is_green(
     assert light.get_attribute("data-light") == Light.NEVER  # a test is not Cellcast's webhook
     WebhookClient().reply()
     page.reload()
-    assert light.get_attribute("data-light") == Light.RECEIVING
+    assert light.get_attribute("data-light") == Light.RECEIVED
     page.get_by_role("link", name="Figures").click()
     table = page.get_by_role("region", name="Day by day").get_by_role("table")
     table.wait_for()

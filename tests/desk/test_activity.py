@@ -242,7 +242,7 @@ NUMBER, NAME, TEXT, ANSWER = "+61491570156", "Grace Zimmermann", "zebra crossing
 SECRETS = ("491570156", "0491 570 156", "Zimmermann", "zebra", "quokka")
 
 
-def send_to_nobody(receiver: str, body: str, sender: str) -> str:
+def send_to_nobody(receiver: str, body: str, sender: str, *, reference: str) -> str:
     if Message.objects.outbound().exists():
         raise ValueError(f"{receiver}: {body}")
     return "66b5b93b1e2c012dfe964009"
@@ -341,7 +341,7 @@ def test_no_page_or_action_writes_number_name_or_text_into_a_log(
     assert [each for each in entries + records for secret in SECRETS if secret in each] == []
 
 
-def send_with(receiver: str, body: str, sender: str) -> str:
+def send_with(receiver: str, body: str, sender: str, *, reference: str) -> str:
     return "1"
 
 

@@ -52,17 +52,17 @@ def no_names(contacts: list[str]) -> None:
     return None
 
 
-def broken(*arguments: Any) -> Any:
+def broken(*arguments: Any, **options: Any) -> Any:
     raise ConnectionError("the line is down \ud83d")
 
 
-def send(receiver: str, body: str, sender: str) -> str:
+def send(receiver: str, body: str, sender: str, *, reference: str) -> str:
     sent.append((receiver, body, sender))
     return f"{ID}{len(sent)}"
 
 
 def returns(value: Any) -> Callable[..., Any]:
-    return lambda *arguments: value
+    return lambda *arguments, **options: value
 
 
 send_nothing, send_empty, send_dict, send_false, send_number = map(
@@ -578,11 +578,11 @@ def wait_until_sent(folder: Path, number: int) -> None:
 # What was never sent
 
 
-def lose_connection(*arguments: Any) -> None:
+def lose_connection(*arguments: Any, **options: Any) -> None:
     raise OperationalError("the server has gone away")
 
 
-def killed(*arguments: Any) -> Any:
+def killed(*arguments: Any, reference: str) -> Any:
     raise SystemExit(1)
 
 
@@ -711,11 +711,11 @@ def test_text_that_only_a_report_tells_of_is_not_called_sent(
     assert levels(answer(receptionist, question, "Yes", **form)) == ["error"]
 
 
-def not_sent(*arguments: Any) -> Any:
+def not_sent(*arguments: Any, reference: str) -> Any:
     raise NotSentError("Your balance is too low \ud83d.")
 
 
-def unsubscribed(*arguments: Any) -> Any:
+def unsubscribed(*arguments: Any, reference: str) -> Any:
     raise OptedOutError("The contact has unsubscribed.")
 
 

@@ -1,12 +1,14 @@
 """What staff may do about a customer from the conversation: opt out and in, hand over data."""
 
 import json
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
 from django.test import Client
+from django.utils import timezone
 
 from cellcast_django.admin.display.badges import opt_out_badge
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
@@ -97,8 +99,8 @@ def test_command_takes_no_contact_for_an_option(officer: Client) -> None:
 # Handing over
 
 
-def data_of(client: Client, message: Message) -> dict[str, Any]:
-    response = client.post(url_of("message", "customer_data", message.pk))
+def data_of(client: Client, message: Message, **days: date) -> dict[str, Any]:
+    response = client.post(url_of("message", "customer_data", message.pk), days)
     assert response.status_code == 200
     found: dict[str, Any] = json.loads(b"".join(response))
     return found
@@ -142,6 +144,21 @@ def test_file_requires_each_of_its_permissions(message: Message, missing: str) -
     assert other.post(url).status_code == 403
     conversation = other.get(url_of("message", "conversation", message.pk))
     assert "cellcast-customer-data" not in conversation.content.decode()
+    assert not LogEntry.objects.exists()
+
+
+def test_file_has_the_rows_of_these_days(officer: Client, message: Message) -> None:
+    Message.objects.update(created_at=timezone.now() - timedelta(days=200))
+    mine = MessageFactory.create(inbound=True, sender=CUSTOMER, status="")
+    today = timezone.localdate()
+    days = {"from": today - timedelta(days=100), "to": today}
+    assert [row["id"] for row in data_of(officer, message, **days)["messages"]] == [mine.pk]
+    assert f"from {days['from']} until {today}" in LogEntry.objects.get().get_change_message()
+
+
+def test_what_is_no_day_is_refused(officer: Client, message: Message) -> None:
+    url = url_of("message", "customer_data", message.pk)
+    assert officer.post(url, {"from": "31/05/2026"}).status_code == 400
     assert not LogEntry.objects.exists()
 
 

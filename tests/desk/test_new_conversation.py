@@ -24,16 +24,16 @@ FORM = "form[@id='cellcast-new']"
 sent: list[tuple[str, str, str]] = []
 
 
-def send(receiver: str, body: str, sender: str) -> str:
+def send(receiver: str, body: str, sender: str, *, reference: str) -> str:
     sent.append((receiver, body, sender))
     return f"new-{len(sent)}"
 
 
-def broken(*arguments: str) -> str:
+def broken(*arguments: str, reference: str) -> str:
     raise ConnectionError
 
 
-def not_sent(*arguments: str) -> str:
+def not_sent(*arguments: str, reference: str) -> str:
     raise NotSentError("Your balance is too low.")
 
 

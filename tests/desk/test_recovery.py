@@ -64,7 +64,7 @@ def test_page_shows_the_last_recovery_and_what_it_found(
     for number in range(2):
         fake_cellcast.add_reply(timezone.now() - HOUR, body=str(number))
     fake_cellcast.add_report("1", timezone.now() - HOUR)
-    fake_cellcast.faults.extend([None, None, Fault(status=404)])
+    fake_cellcast.faults.extend([*[None] * 3, Fault(status=404)])
     recover()
     CommandRun.objects.update(ran_at=timezone.now() - 2 * HOUR)
     part = part_of(reader)

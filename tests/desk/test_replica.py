@@ -17,7 +17,7 @@ from tests.test_replica import stored_messages
 pytestmark = pytest.mark.django_db
 
 
-def send_with(receiver: str, body: str, sender: str) -> str:
+def send_with(receiver: str, body: str, sender: str, *, reference: str) -> str:
     return f"to {receiver}"
 
 

@@ -58,7 +58,7 @@ from cellcast_django.testing import WebhookClient
 NUMBER = "+61491570156"
 
 
-def take(receiver, body, sender):
+def take(receiver, body, sender, *, reference):
     return "66b5b93b1e2c012dfe964000"
 
 

@@ -30,7 +30,7 @@ numbers = count()
 sent = []
 
 
-def send_sms(receiver, body, sender=""):
+def send_sms(receiver, body, sender="", *, reference=""):
     sent.append(receiver)
     return f"id {next(numbers)}"
 """

@@ -232,6 +232,7 @@ def check_admin(port: int, admin: str, prefix: str, database: Database) -> None:
 
 def check_what_is_stored_and_heard(host: Host) -> None:
     """The database holds what was said, and each handler has heard it."""
+    oracle.check_rules(host)
     assert sorted(
         (identity[:2], status) for identity, status in oracle.stored_statuses(host.database)
     ) == [

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.fake_cellcast import KEY, FakeCellcast, serving, timestamp
-from tests.stress import figures
+from tests.stress import figures, oracle
 from tests.stress.clients import RECEIVE, STATUS, Webhook, send
 from tests.stress.databases import VENDORS, Database
 from tests.stress.hosts import Host, Server, peak_bytes
@@ -99,6 +99,7 @@ def test_forged_events_are_found_and_taken_back(
             many.take_back(path)
     assert left(database, newest) == 0
     assert rows(database, newest) == before
+    oracle.check_rules(web)
     assert load.statuses() == {200}
     events = "SELECT COUNT(*) FROM cellcast_django_webhookevent"
     assert database.value(events) == 2 * GENUINE + len(load.answered)

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from tests.fake_cellcast import ACCOUNT, KEY, REPLIES, serving
+from tests.fake_cellcast import KEY, REPLIES, serving
 from tests.stress import figures
 from tests.stress.clients import RECEIVE, Webhook, send
 from tests.stress.databases import VENDORS
@@ -49,8 +49,10 @@ def test_concurrent_recoveries_and_late_webhooks_store_each_reply_once(
 
         def begin_next(path: str, page: int) -> None:
             """Send the late webhooks, and begin with another recovery, while the first is busy."""
+            if path != REPLIES:
+                return
             if page == 2 and len(recoveries) < PROCESSES:
-                recoveries.append(cron.start("django", "cellcast_recover", "--replies"))
+                recoveries.append(cron.start("django", "cellcast_recover"))
             if page == 3 and not senders:
                 senders.extend(Thread(target=send_some, args=[place]) for place in range(4))
                 for sender in senders:
@@ -59,15 +61,14 @@ def test_concurrent_recoveries_and_late_webhooks_store_each_reply_once(
         senders: list[Thread] = []
         api.page_size = CONTACTS  # so there are as many pages as replies of one contact
         api.before_page = begin_next
-        recoveries = [cron.start("django", "cellcast_recover", "--replies")]
+        recoveries = [cron.start("django", "cellcast_recover")]
         for process in recoveries:  # which grows meanwhile
             assert process.wait(timeout=300) == 0
         for sender in senders:
             sender.join()
-        missing = cron.manage("cellcast_recover", "--replies")
+        missing = cron.manage("cellcast_recover")
     assert len(recoveries) == PROCESSES
-    assert {path for path, *_ in api.requests} == {REPLIES, ACCOUNT}
-    assert " 0 missing" in missing
+    assert missing.count(" 0 missing") == 3
     statuses = Counter(response.status for response in responses)
     assert set(statuses) <= {200, 503}
 

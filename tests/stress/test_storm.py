@@ -39,6 +39,7 @@ def test_storm_stores_every_event_and_calls_each_handler_once(
     assert sorted(oracle.stored_statuses(host.database)) == sorted(
         (identity, oracle.highest(statuses)) for identity, statuses in expected.items()
     )
+    oracle.check_rules(host)
     check_events(host.database, webhooks, expected)
     check_calls(host, expected, webhooks)
     assert "Traceback" not in host.log

@@ -10,6 +10,7 @@ from tests.stress.hosts import Call, Host
 
 def assert_stored(host: Host, webhooks: Iterable[Webhook]) -> None:
     """Each of these webhooks is in the database."""
+    oracle.check_rules(host)
     said = list(webhooks)
     stored = oracle.stored_histories(host.database)
     for identity, statuses in oracle.histories(said).items():

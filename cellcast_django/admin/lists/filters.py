@@ -1,8 +1,7 @@
 """Filters of the lists, and the days and numbers that other pages are narrowed to as well."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -10,7 +9,6 @@ from django.db.models import Min, QuerySet
 from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.dateparse import parse_date
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.display.badges import EVENT_STATES
@@ -21,6 +19,7 @@ from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.connected import connected_handlers
 from cellcast_django.contacts import is_phone_number, to_contact
+from cellcast_django.days import between, day_of, midnight
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.health import silent_lately, wishes_to_stop
 from cellcast_django.models import (
@@ -220,11 +219,6 @@ def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
     return messages if start is None else messages.filter(created_at__gte=start)
 
 
-def midnight(day: date) -> datetime:
-    """Return the start of a day in the current time zone."""
-    return timezone.make_aware(datetime.combine(day, time.min))
-
-
 ON_THE_WAY_DAYS = 3  # with today; a later report is unlikely
 
 
@@ -281,25 +275,8 @@ class PeriodFilter(admin.ListFilter):
 
 def range_of(query: Mapping[str, str]) -> tuple[date | None, date | None]:
     """Return the first and the last day that a query string names, in this order."""
-    first, last = (_day_of(query.get(name, "")) for name in PeriodFilter.RANGE)
+    first, last = (day_of(query.get(name, "")) for name in PeriodFilter.RANGE)
     return (last, first) if first and last and first > last else (first, last)
-
-
-def between(rows: Any, field: str, first: date | None, last: date | None) -> Any:
-    """Narrow to the rows with a time on these days, both included; either may be missing."""
-    if first:
-        rows = rows.filter(**{f"{field}__gte": midnight(first)})
-    if last:
-        rows = rows.filter(**{f"{field}__lt": midnight(last + timedelta(days=1))})
-    return rows
-
-
-def _day_of(word: str) -> date | None:
-    """Return the day named in the query string, such as ``2026-11-26``, of this century."""
-    with suppress(ValueError):
-        day = parse_date(word)
-        return day if day and 2000 <= day.year < 2100 else None
-    return None
 
 
 class CreatedFilter(PeriodFilter):

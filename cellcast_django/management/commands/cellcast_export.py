@@ -1,8 +1,10 @@
 """Write everything stored about one contact as JSON."""
 
 import os
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,8 +16,9 @@ from django.core.management.base import (
 )
 
 from cellcast_django.contact_export import ContactData, lines
+from cellcast_django.days import day_of
 from cellcast_django.management.terminal import plural, says_if_refused
-from cellcast_django.retention import AboutContact, not_understood
+from cellcast_django.retention import AboutContact
 
 
 class Command(BaseCommand):
@@ -29,6 +32,13 @@ class Command(BaseCommand):
         parser.add_argument(
             "--contact", metavar="NUMBER", required=True, help="the phone number, in any spelling"
         )
+        for name, words in (("since", "from this day on"), ("until", "until this day, included")):
+            parser.add_argument(
+                f"--{name}",
+                type=parse_day,
+                metavar="D",
+                help=f"only {words}, such as 2026-05-31: the number may have been another person's",
+            )
         parser.add_argument(
             "--output",
             metavar="FILE",
@@ -40,13 +50,17 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         """Write the object. Raises ``CommandError`` if nothing is found, or the file exists."""
+        first, last = options["since"], options["until"]
+        if first and last and first > last:
+            raise CommandError("--until is before --since.")
         try:
-            data = ContactData(AboutContact(options["contact"]))
+            data = ContactData(AboutContact(options["contact"]), first=first, last=last)
         except ValueError as error:
             raise CommandError(f"--contact: {error}") from None
         if data.is_empty():
-            raise CommandError("Nothing is stored about this contact.")
-        if count := not_understood().count():
+            days = " on these days" if first or last else ""
+            raise CommandError(f"Nothing is stored about this contact{days}.")
+        if count := data.not_understood().count():
             self.stderr.write(say_not_understood(count))
         if options["output"] is None:
             for line in lines(data, ensure_ascii=True):  # a redirect may not be UTF-8
@@ -59,6 +73,13 @@ class Command(BaseCommand):
                 "Written. Texts may mention other people: look through the file before you hand it "
                 "over, and delete it afterwards."
             )
+
+
+def parse_day(text: str) -> date:
+    """Parse a day such as ``2026-05-31``. Raises ``ArgumentTypeError``."""
+    if (day := day_of(text)) is None:
+        raise ArgumentTypeError(f'"{text}" is not a day, such as 2026-05-31.')
+    return day
 
 
 def say_not_understood(count: int) -> str:

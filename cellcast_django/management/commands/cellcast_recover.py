@@ -18,7 +18,6 @@ from cellcast_django.models import WebhookEvent
 from cellcast_django.recovery import (
     DEFAULT_AGE,
     Findings,
-    Kind,
     RecoveryError,
     problems_of,
     recover,
@@ -41,9 +40,6 @@ class Command(BaseCommand):
             "Keep it shorter than your retention, or what you have pruned comes back",
             until="with --unconfirmed: up to this time",
         )
-        parser.add_argument("--replies", action="store_true", help="look for replies")
-        parser.add_argument("--statuses", action="store_true", help="look for delivery reports")
-        parser.add_argument("--opt-outs", action="store_true", help="look for opt-outs")
         parser.add_argument(
             "--dry-run", action="store_true", help="store nothing; print what is missing"
         )
@@ -80,7 +76,6 @@ class Command(BaseCommand):
         try:
             with ProgressLine(self.stdout, options["verbosity"]) as line:
                 found = recover(
-                    chosen_kinds(options) or list(Kind),
                     age=DEFAULT_AGE if since is None else timezone.now() - since,
                     dry_run=options["dry_run"],
                     progress=lambda each: line.show(
@@ -91,14 +86,17 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         for findings in found:
             self.stdout.write(describe_findings(findings, dry_run=options["dry_run"]))
+            if findings.knows_no_webhook:
+                self.stderr.write(
+                    f"{findings.kind}: Cellcast lists none of the {findings.webhooks:,} that "
+                    "webhooks brought. Is this the key of the account whose webhooks these are?"
+                )
         if errors := problems_of(found):
             raise CommandError("\n".join(errors))
 
     def _list_unconfirmed(self, options: dict[str, Any]) -> None:
         if options["since"] is None:
             raise CommandError("--unconfirmed needs --since: when the password may have leaked.")
-        if kinds := chosen_kinds(options):
-            raise CommandError(f"--unconfirmed reads all lists: give it without --{kinds[0]}.")
         try:
             with ProgressLine(self.stdout, options["verbosity"]) as line:
                 found = find_unconfirmed(
@@ -131,11 +129,6 @@ class Command(BaseCommand):
             )
 
 
-def chosen_kinds(options: dict[str, Any]) -> list[Kind]:
-    """Return the kinds that options name; an empty list means all."""
-    return [kind for kind in Kind if options[kind.name.lower()]]
-
-
 COLUMNS = ("id", "received_at", "kind", "username", "handlers")
 ROW = "{:>9}  {:<19}  {:<7}  {:<16}  {}"
 
@@ -156,6 +149,8 @@ def describe_findings(findings: Findings, *, dry_run: bool) -> str:
         parts.append(f"{findings.stored:,} stored")
     if findings.error:
         parts.append("not read to the end")
+    if findings.webhooks:
+        parts.append(f"with {findings.webhooks_listed:,} of the webhooks' {findings.webhooks:,}")
     for count, words in (
         (findings.texts, "with a text that was missing"),
         (findings.waiting, "too recent to tell"),

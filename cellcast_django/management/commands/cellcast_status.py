@@ -15,6 +15,7 @@ from django.utils.timesince import timesince
 from cellcast_django.health import Health, age, count_silent, measure_health
 from cellcast_django.management.terminal import parse_duration, says_if_refused
 from cellcast_django.payloads import Endpoint
+from cellcast_django.verifying import find_broken
 from cellcast_django.webhooks import WEBHOOKS
 
 ENDPOINTS = {each.slug: each.endpoint for each in WEBHOOKS}
@@ -37,15 +38,21 @@ def max_count(text: str) -> int:
 
 class Command(BaseCommand):
     help = (
-        "Print when the last webhooks arrived and whether that is usual, the outcomes of the last "
-        "day's events, the pending and failed calls of handlers, the waiting replies, and how many "
-        "of the last day's messages were delivered. Exits 1 if webhooks have stopped or a limit is "
-        "exceeded, and prints which one on stderr: for cron and monitoring. Changes nothing."
+        "Print when the last webhooks arrived, the outcomes of the last day's events, the pending "
+        "and failed calls of handlers, the waiting replies, and how many of the last day's "
+        "messages were delivered. Exits 1 if no reports come or a limit is exceeded, and prints "
+        "which one on stderr: for cron and monitoring. Changes nothing."
     )
     requires_system_checks = []  # a warning about the settings says nothing about webhooks
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.add_argument(
+            "--verify",
+            action="store_true",
+            help="read everything that is stored, and print the rows that break a promise by their "
+            "ids: exit 1 if there are any",
+        )
         # Django gives it to commands that run the checks, such as this one's neighbours in cron.
         parser.add_argument("--skip-checks", action="store_true", help="no checks are run anyway")
         parser.add_argument(
@@ -98,19 +105,28 @@ class Command(BaseCommand):
         """Print the health. Raises ``CommandError`` if a limit is exceeded."""
         health = measure_health()
         found = list(problems(health, options))
+        broken = list(find_broken()) if options["verify"] else []
+        if broken:
+            found.append(f"Rows that break a promise: {len(broken):,}.")
         if options["json"]:
             document = as_dict(health) | {"problems": found}
+            if options["verify"]:
+                document["broken"] = [asdict(each) for each in broken]
             self.stdout.write(json.dumps(document, cls=DjangoJSONEncoder, indent=2))
         else:
             self._print(health)
+            if options["verify"]:
+                self._heading("Rows that break a promise")
+                for each in broken:
+                    self._row(each.rule, f"{each.model} {each.id}")
         if found:
             raise CommandError(" ".join(found))
 
     def _print(self, health: Health) -> None:
         self._heading("Last webhook")
         for url in health.webhooks.urls.values():
-            when = since(url.last_at, never="none")
-            self._row(str(url.endpoint.label), f"{when} ({url.light.label}: {url.reason})")
+            problem = f" ({url.problem})" if url.problem else ""
+            self._row(str(url.endpoint.label), since(url.last_at, never="none") + problem)
         self._heading("Last webhook by username")
         for username, at in health.webhooks.last_use_of.items():
             self._row(username, since(at))
@@ -177,10 +193,11 @@ def with_oldest(count: int, oldest_at: datetime | None) -> str:
 
 
 def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
-    """Yield a sentence for each light that is amber or red, and each limit that is exceeded."""
+    """Yield a sentence for each light that is red, and each limit that is exceeded."""
     webhooks = health.webhooks
-    for url in webhooks.alarms:
-        yield f"{url.endpoint.label}: {url.reason}"
+    for url in webhooks.urls.values():
+        if url.problem:
+            yield f"{url.endpoint.label}: {url.problem}"
     for endpoint, limit in limits["max_age"]:
         where = f"on the {endpoint.label}" if endpoint else "on any URL"
         at = webhooks.urls[endpoint].last_at if endpoint else webhooks.last_at
@@ -219,8 +236,7 @@ def as_dict(health: Health) -> dict[str, Any]:
     return {
         "measured_at": health.measured_at,
         "last_webhooks": {
-            url.endpoint.value: webhook(url.last_at)
-            | {"light": url.light.value, "reason": url.reason}
+            url.endpoint.value: webhook(url.last_at) | {"light": url.light.value}
             for url in health.webhooks.urls.values()
         },
         "usernames": {name: webhook(at) for name, at in health.webhooks.last_use_of.items()},

@@ -1,0 +1,134 @@
+"""Are the promises kept where the data is? Reads the rows that belong together, changes nothing.
+
+What belongs together is read by one statement, so that a webhook that is just being stored breaks
+no rule. Start with ``find_broken``.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from django.db.models import Exists, Max, Min, Model, OuterRef, Q, QuerySet, Subquery
+
+from cellcast_django.models import (
+    Direction,
+    Message,
+    OptOut,
+    OptOutChange,
+    StatusChange,
+    WebhookEvent,
+    message_key,
+)
+from cellcast_django.retention import EMPTY_MESSAGE
+from cellcast_django.statuses import highest, supersedes
+
+BATCH_SIZE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A row that breaks a rule: for people to look at, without a number or a text."""
+
+    rule: str
+    model: str
+    id: int
+
+
+def find_broken() -> Iterator[Broken]:
+    """Yield each row that breaks a rule. Raises ``django.db.Error``."""
+    for model, name, rule in RULES:
+        for rows in _batches(model):
+            for breaker, pk in rule(rows):
+                yield Broken(name, breaker._meta.object_name or "", pk)
+
+
+Rule = Callable[[QuerySet[Any]], Iterator[tuple[type[Model], int]]]
+"""Takes rows of its model and yields which break it, or which of what belongs to them."""
+
+
+def _batches(model: Any) -> Iterator[QuerySet[Any]]:
+    """Yield the rows of a model, by keys: MariaDB would send a whole table at once."""
+    rows = model.objects.fresh()
+    ends = rows.aggregate(first=Min("pk"), last=Max("pk"))
+    for start in range(ends["first"] or 0, (ends["last"] or -1) + 1, BATCH_SIZE):
+        yield rows.filter(pk__range=(start, start + BATCH_SIZE - 1))
+
+
+def _statuses(messages: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
+    """A message's status is the highest of its history, each row of which follows from the last."""
+    names = "message", "message__status", "pk", "status", "previous_status", "applied"
+    history = StatusChange.objects.fresh().filter(message__in=messages)
+    rows = history.order_by("message", "pk").values_list(*names)
+    for (message, stands), changes in groupby(rows, key=itemgetter(0, 1)):
+        current = ""
+        for _message, _stands, pk, status, previous, applied in changes:
+            if (previous, applied) != (current, supersedes(status, current)):
+                yield StatusChange, pk
+            current = highest([current, status])
+        if stands != current:
+            yield Message, message
+    silent = messages.filter(~Exists(StatusChange.objects.filter(message=OuterRef("pk"))))
+    for pk in silent.exclude(status="").values_list("pk", flat=True):
+        yield Message, pk
+
+
+def _keys(messages: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
+    """A key is the digest of its parts, which redaction empties; code may store what it likes."""
+    names = "cellcast_id", "sender", "receiver", "contact", "body", "media", "created_at"
+    events = WebhookEvent.objects.filter(message=OuterRef("pk"))
+    rows = messages.filter(Exists(events)).exclude(**EMPTY_MESSAGE)
+    for pk, key, direction, *parts in rows.values_list("pk", "key", "direction", *names):
+        if key not in _possible_keys(Direction(direction), *parts):
+            yield Message, pk
+
+
+def _possible_keys(
+    direction: Direction,
+    cellcast_id: str,
+    sender: str,
+    receiver: str,
+    contact: str,
+    body: str,
+    media: list[str],
+    created_at: Any,
+) -> set[str]:
+    """Return what the key of a message may be: that of a test, too."""
+    if direction == Direction.OUTBOUND:
+        return {message_key(direction, cellcast_id)}
+    if not cellcast_id:
+        return {message_key(direction, "", contact, body, created_at.isoformat(), *media)}
+    # A recovered reply keeps its pictures when its webhook has none.
+    all_parts = [(cellcast_id, sender, receiver, body, *some) for some in (media, [])]
+    keys = {message_key(direction, *parts) for parts in all_parts}
+    return keys | {message_key(direction, "", "test", key) for key in keys}
+
+
+def _handled(messages: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
+    """A handled reply has a time."""
+    for pk in messages.filter(~Q(handled_by=""), handled_at=None).values_list("pk", flat=True):
+        yield Message, pk
+
+
+def _opt_outs(opt_outs: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
+    """An opt-out stands as its last change says."""
+    last = OptOutChange.objects.filter(opt_out=OuterRef("pk")).order_by("-pk")
+    rows = opt_outs.annotate(
+        kind=Subquery(last.values("kind")[:1]), at=Subquery(last.values("at")[:1])
+    )
+    for pk, source, ended_at, kind, at in rows.values_list(
+        "pk", "source", "ended_at", "kind", "at"
+    ):
+        ended = at if kind == OptOutChange.Kind.ENDED else None
+        if (source != "", ended_at) != (kind is not None, ended):
+            yield OptOut, pk
+
+
+RULES: tuple[tuple[type[Model], str, Rule], ...] = (
+    (Message, "status", _statuses),
+    (Message, "key", _keys),
+    (Message, "handled", _handled),
+    (OptOut, "opt-out", _opt_outs),
+)
+"""What is read, and the rule that it is held against, with its name."""

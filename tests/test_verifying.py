@@ -1,0 +1,104 @@
+"""``cellcast_status --verify``: what the app does keeps its rules, and a broken one is found."""
+
+import json
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from cellcast_django import verifying
+from cellcast_django.inbox import store
+from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange
+from cellcast_django.opt_outs import opt_in, opt_out
+from cellcast_django.payloads import Endpoint, mms_payload, read
+from cellcast_django.recovery import recover
+from cellcast_django.retention import Selection, prune
+from cellcast_django.testing import WebhookClient, reply_payload
+from cellcast_django.verifying import Broken, find_broken
+from tests.fake_cellcast import FakeCellcast
+
+pytestmark = pytest.mark.django_db
+
+PICTURE_AS_LISTED = json.dumps({"message": "", "media": [{"url": "https://example.com/1.jpg"}]})
+
+
+@pytest.fixture(autouse=True)
+def traffic(fake_cellcast: FakeCellcast, monkeypatch: Any) -> None:
+    """Everything that stores, changes and empties rows, and a batch for each three keys."""
+    monkeypatch.setattr(verifying, "BATCH_SIZE", 3)
+    client = WebhookClient()
+    client.reply(message="Can I bring my dog?", sender="0400000001")
+    client.reply(message="gone soon", sender="0400000009")
+    prune(Selection(number="0400000009", redact=True))
+    client.reply(message="", media=["https://example.com/2.jpg"], mms=True)
+    client.reply(**mms_payload())
+    a_test = read(json.dumps(reply_payload()).encode(), "", Endpoint.RECEIVE)
+    store(a_test, endpoint=Endpoint.RECEIVE, is_test=True)
+    for status in ("odd", "queued", "delivered", "failed"):
+        client.status(_id="1", status=status, receiver="0400000001")
+    client.status(_id="1")
+    Message.objects.record_sent("1", receiver="0400000001", body="Tomorrow at nine")
+    Message.objects.record_sent("2", receiver="0400000001")
+    client.opt_out(contact="400000003")
+    client.reply(message="STOP", sender="0400000004")
+    opt_in("0400000004", note="Asked us to")
+    opt_out("0400000005", note="By phone")
+    an_hour_ago = timezone.now() - timedelta(hours=1)
+    for text in ("lost", "late", PICTURE_AS_LISTED):
+        fake_cellcast.add_reply(an_hour_ago, "+61400000006", text)
+    recover()
+    client.reply(message="late", sender="0400000006", _id="3")
+    client.reply(message="", sender="0400000006", _id="4")
+    Message.objects.get(body="lost").mark_handled(username="mia")
+
+
+def test_nothing_is_broken_by_what_the_app_does() -> None:
+    assert Message.objects.count() == 11
+    assert list(find_broken()) == []
+    stdout = StringIO()
+    call_command("cellcast_status", "--verify", "--json", stdout=stdout)
+    assert json.loads(stdout.getvalue())["broken"] == []
+
+
+BREAKS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "status": (Message.objects.filter(cellcast_id="1"), {"status": "failed"}),
+    "status without a history": (Message.objects.filter(cellcast_id="2"), {"status": "sent"}),
+    "status, applied": (StatusChange.objects.filter(status="failed"), {"applied": True}),
+    "status, previous": (StatusChange.objects.filter(status="odd"), {"previous_status": "x"}),
+    "key of a reply": (Message.objects.filter(body__startswith="Can"), {"body": "May"}),
+    "key of a recovered one": (Message.objects.filter(body="lost"), {"contact": "+614"}),
+    "key of a report": (Message.objects.filter(cellcast_id="1"), {"key": "x"}),
+    "handled": (Message.objects.filter(body="lost"), {"handled_at": None}),
+    "opt-out ended": (OptOut.objects.filter(contact="+61400000003"), {"ended_at": timezone.now()}),
+    "opt-out stands": (OptOut.objects.filter(contact="+61400000004"), {"ended_at": None}),
+    "opt-out never begun": (OptOut.objects.filter(contact="+61400000005"), {"source": ""}),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_broken_row_is_found(name: str) -> None:
+    rows, changes = BREAKS[name]
+    broken = rows.get()
+    rows.filter(pk=broken.pk).update(**changes)
+    rule = name.replace(",", " ").split(" ")[0]
+    assert list(find_broken()) == [Broken(rule, type(broken).__name__, broken.pk)]
+
+
+def test_command_prints_rule_and_id_and_fails() -> None:
+    OptOutChange.objects.filter(note="Asked us to").delete()
+    ended = OptOut.objects.get(contact="+61400000004")
+    stdout = StringIO()
+    with pytest.raises(CommandError) as raised:
+        call_command("cellcast_status", "--verify", stdout=stdout)
+    assert raised.value.returncode == 1
+    assert stdout.getvalue().splitlines()[-1].split() == ["opt-out", "OptOut", str(ended.pk)]
+    assert "+61" not in stdout.getvalue()
+    stdout = StringIO()
+    with pytest.raises(CommandError):
+        call_command("cellcast_status", "--verify", "--json", stdout=stdout)
+    document = json.loads(stdout.getvalue())
+    assert document["broken"] == [{"rule": "opt-out", "model": "OptOut", "id": ended.pk}]
+    assert len(document["problems"]) == 1
