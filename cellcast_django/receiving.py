@@ -46,10 +46,10 @@ def receive(
     by_task = conf.run_handlers == "task"
     if by_task and is_in_same_database():
         with suppress(NotEnqueuedError):  # then the webhook is stored without its tasks
-            return store(before_commit=enqueue).events
+            return store(before_commit=enqueue)
     stored = store()
     _run_or_enqueue(stored.calls, by_task=by_task)
-    return stored.events
+    return stored
 
 
 def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
@@ -59,7 +59,7 @@ def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
     """
     stored = inbox.reprocess(event)
     _run_or_enqueue(stored.calls, by_task=conf.run_handlers == "task")
-    return stored.events
+    return stored
 
 
 def _run_or_enqueue(calls: Sequence[HandlerCall], *, by_task: bool) -> None:

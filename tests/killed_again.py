@@ -53,7 +53,7 @@ def store(contact: str) -> list[WebhookEvent]:
         for number in range(EVENTS)
     ]
     return [
-        inbox.store(read(body.encode(), "", Endpoint.RECEIVE), endpoint=Endpoint.RECEIVE).events[0]
+        inbox.store(read(body.encode(), "", Endpoint.RECEIVE), endpoint=Endpoint.RECEIVE)[0]
         for body in bodies
     ]
 

@@ -52,7 +52,7 @@ def main() -> None:
     message_received.connect(write)
     for statements in count():
         stored = store(statements)
-        [event] = stored.events
+        [event] = stored
         status = act_and_be_killed(partial(handlers.run, stored.calls), statements)
         print(state(event))  # what the test reads
         if status == 0:

@@ -52,9 +52,9 @@ def make_both(*both: Stored) -> None:
         if conf.run_handlers == "inline":
             handlers.run(stored.calls)
         else:
-            handlers.run_due([stored.events[0].pk])
-    assert call_of(both[1].events[0], "book").state == "waiting"
-    make_due(both[0].events[0])
+            handlers.run_due([stored[0].pk])
+    assert call_of(both[1][0], "book").state == "waiting"
+    make_due(both[0][0])
     handlers.run_due()
 
 
@@ -66,7 +66,7 @@ def kill_each(mode: str) -> None:
         booking = Message.objects.create(key=f"booking {contact}")
         both = [store(contact, text) for text in ("YES", "CANCEL")]
         status = act_and_be_killed(partial(make_both, *both), statements)
-        events = [stored.events[0] for stored in both]
+        events = [stored[0] for stored in both]
         for event in events:
             make_due(event)
         call_command("cellcast_run_handlers", stdout=StringIO(), stderr=StringIO())

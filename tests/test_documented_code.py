@@ -42,7 +42,13 @@ from cellcast_django import (
     signals,
     testing,
 )
-from cellcast_django.models import Direction, Message, OptOut, WebhookEvent
+from cellcast_django.models import (
+    Direction,
+    HandlerCall,
+    Message,
+    OptOut,
+    WebhookEvent,
+)
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.sending import send
 from cellcast_django.signals import message_received
@@ -363,7 +369,7 @@ def shop(monkeypatch: pytest.MonkeyPatch, settings: Any, consumer: Consumer) -> 
 @pytest.mark.django_db
 def test_handlers_have_the_documented_names(shop: Any, client: WebhookClient) -> None:
     client.reply()
-    assert set(WebhookEvent.objects.get().handler_results) == {
+    assert set(HandlerCall.objects.values_list("handler", flat=True)) == {
         "shop.bookings.book_what_was_asked_for",
         "shop.bookings.count_replies",
         "shop.handlers.tell_opening_hours",
@@ -433,7 +439,7 @@ def test_status_of_a_reply_updates_no_notice(shop: Any, client: WebhookClient) -
     shop.Order.reset_mock()
     client.reply(_id="66b5b93b1e2c012dfe964000", status="received")
     client.reply(_id="66b5b93b1e2c012dfe964000", status="delivered")
-    assert WebhookEvent.objects.latest("pk").done_at
+    assert WebhookEvent.objects.latest("pk").state == "done"
     shop.Order.objects.filter.assert_not_called()
 
 
@@ -491,9 +497,9 @@ def test_events_are_forwarded_again_after_an_outage(
     client.webhook(b'[{"_id":"1","status":"sent"}, {"_id":"2","status":"sent"}]', "status")
     client.opt_out()
     event = WebhookEvent.objects.pending().get()
-    assert event.handler_errors() == {
-        "shop.forward": "HTTPError: HTTP Error 503: Service Unavailable"
-    }
+    call = event.calls.failing().get()
+    assert call.handler == "shop.forward"
+    assert call.error == "HTTPError: HTTP Error 503: Service Unavailable"
     call_command("cellcast_run_handlers", "--event", str(event.pk), stdout=StringIO())
     bodies = [body for _, body in consumer.received]
     assert bodies[0] == bodies[-1] == json.dumps(testing.reply_payload()).encode()

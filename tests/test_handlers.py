@@ -432,7 +432,7 @@ def stored_reply() -> tuple[WebhookEvent, list[HandlerCall]]:
     """Store a reply whose process dies between the commit and the first call."""
     payloads = read(json.dumps(reply_payload()).encode(), "", Endpoint.RECEIVE)
     stored = inbox.store(payloads, endpoint=Endpoint.RECEIVE)
-    return stored.events[0], stored.calls
+    return stored[0], list(stored.calls)
 
 
 def test_only_attempt_is_not_used_up_before_the_call(first: Calls, settings: Any) -> None:

@@ -16,7 +16,6 @@ from itertools import count
 from typing import Any
 
 import pytest
-from cellcast_django.admin.actions import Dismiss, UndoDismissal
 from django.apps import apps
 from django.contrib.auth.models import Group
 from django.db import connection
@@ -34,6 +33,7 @@ from hypothesis.stateful import (
 )
 
 from cellcast_django import handlers, opt_outs, receiving
+from cellcast_django.admin.actions import Dismiss, UndoDismissal
 from cellcast_django.handlers.past import give
 from cellcast_django.models import (
     HandlerCall,

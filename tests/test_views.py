@@ -116,7 +116,7 @@ def test_documented_reply_is_stored_and_handled(listen: Listen) -> None:
         "reply",
         message,
     )
-    assert event.done_at
+    assert event.state == "done"
     [call] = calls
     assert (call["message"], call["event"]) == (message, event)
 

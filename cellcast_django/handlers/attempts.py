@@ -81,7 +81,7 @@ def run_due(
         for event, some in groupby(found, itemgetter(0)):
             if turn.is_over():
                 return turn.tally
-            turn.make(load(event), {pk for _, pk in some})
+            turn.make_due(event, {pk for _, pk in some})
     return turn.tally
 
 
@@ -164,22 +164,34 @@ class Turn:
         Lets none of their exceptions out but ``KeyboardInterrupt``. Raises ``django.db.Error`` when
         the database refuses.
         """
-        ends_at = time.monotonic() + NEXT_SECONDS
-        for call in self._make(calls, chosen, in_order=in_order):
-            if call.contact:
-                self.make_next(call.handler, call.contact, ends_at)
+        self._go_on(self._make(calls, chosen, in_order=in_order))
+
+    def make_due(self, event_id: int, pks: set[int]) -> None:
+        """The same of these calls of an event, unless another process has begun them since."""
+        self._go_on(self._make_due(event_id, pks))
 
     def make_next(self, handler: str, contact: str, ends_at: float) -> None:
         """Make what waits for this handler and contact, in its order: a few calls."""
         unfinished = HandlerCall.objects.fresh().unfinished()
         waiting = unfinished.filter(handler=handler, contact=contact).order_by("event_id", "pk")
         for _ in range(MAX_NEXT):
-            call = waiting.all()[:1].first() if time.monotonic() < ends_at else None
+            if self.is_over() or time.monotonic() > ends_at:
+                return
+            call = waiting.all()[:1].first()
             if call is None or call.pk in self.tried or not call.is_due(timezone.now()):
                 return
-            if self.is_over():
-                return
-            self._make(load(call.event_id), {call.pk})
+            self._make_due(call.event_id, {call.pk})
+
+    def _go_on(self, ended: Iterable[HandlerCall]) -> None:
+        ends_at = time.monotonic() + NEXT_SECONDS
+        for call in ended:
+            if call.contact:
+                self.make_next(call.handler, call.contact, ends_at)
+
+    def _make_due(self, event_id: int, pks: set[int]) -> list[HandlerCall]:
+        self.tried |= pks
+        calls, now = load(event_id), timezone.now()
+        return self._make(calls, {call.pk for call in calls if call.pk in pks and call.is_due(now)})
 
     def _make(
         self, calls: list[HandlerCall], chosen: set[int] | None, *, in_order: bool = True
@@ -187,7 +199,7 @@ class Turn:
         """Make the chosen calls of one event, and return those that have ended."""
         if not calls:  # the event was deleted
             return []
-        event, made = calls[0].event, list[HandlerCall]()
+        event, made = calls[0].event, []
         # Handlers are given the event and may change it, so this is what the turn goes by.
         received_at = event.received_at
         work = {signal: fact.work() for signal, fact in facts_of(event).items()}

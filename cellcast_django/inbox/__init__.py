@@ -14,8 +14,9 @@ from django.utils import timezone
 from cellcast_django.database.transactions import ensure_autocommit, with_retries
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox import portable
+from cellcast_django.inbox.calls import Stored
 from cellcast_django.inbox.drafts import Arrival, draft
-from cellcast_django.inbox.portable import BeforeCommit, Stored
+from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
     MAX_USERNAME_LENGTH,
@@ -96,4 +97,4 @@ def reprocess(event: WebhookEvent) -> Stored:
     try:
         return with_retries(write, using=database_alias())
     except portable.NoLongerInvalidError:
-        return Stored([], [])
+        return Stored()

@@ -14,6 +14,17 @@ from cellcast_django.signals import FactSignal
 Facts = tuple[WebhookEvent, Sequence[FactSignal]]
 """A stored event, and the signals of its facts in the order in which they are told."""
 
+
+class Stored(list[WebhookEvent]):
+    """The events of one webhook, in its order, and the calls that they ask for, in theirs."""
+
+    def __init__(
+        self, events: Iterable[WebhookEvent] = (), calls: Sequence[HandlerCall] = ()
+    ) -> None:
+        super().__init__(events)
+        self.calls = calls
+
+
 GIVEN = (
     "event_id",
     "signal",

@@ -6,13 +6,12 @@ Start with ``write``.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from django.db import connections
 
 from cellcast_django.database.transactions import insert_and_lock, own_transaction
 from cellcast_django.inbox import same_message
-from cellcast_django.inbox.calls import insert_calls
+from cellcast_django.inbox.calls import Stored, insert_calls
 from cellcast_django.inbox.drafts import (
     Decision,
     Draft,
@@ -24,7 +23,6 @@ from cellcast_django.inbox.drafts import (
     row_of,
 )
 from cellcast_django.models import (
-    HandlerCall,
     Message,
     OptOut,
     OptOutChange,
@@ -35,13 +33,6 @@ from cellcast_django.statuses import supersedes
 
 BeforeCommit = Callable[[list[int]], None]
 """Called in the transaction, with the ids of the events that have something to run."""
-
-
-class Stored(NamedTuple):
-    """The events of one webhook, in its order, and the calls that they ask for, in theirs."""
-
-    events: list[WebhookEvent]
-    calls: list[HandlerCall]
 
 
 class NoLongerInvalidError(Exception):

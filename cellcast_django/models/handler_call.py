@@ -27,22 +27,19 @@ MAX_HANDLER_LENGTH = 255
 
 
 class HandlerCallQuerySet(FreshQuerySet["HandlerCall"]):
-    """Calls by how far they are. Each asks for a time, which its index is made of."""
+    """Calls by how far they are, found by an index of the time that only they have."""
 
     def unfinished(self) -> Self:
         """Calls that wait, run, or are made again."""
         return self.filter(next_attempt_at__isnull=False)
 
     def due(self, now: datetime | None = None) -> Self:
-        """Calls to be made: those whose time has come, and those that nobody has had yet.
-
-        Of calls ``in_order`` only the first unfinished one of each handler and contact.
-        """
+        """Calls to be made: those whose time has come, or that nobody has had yet."""
         has_come = Q(next_attempt_at__lte=now or timezone.now()) | Q(version=0)
         return self.waiting_for_none().filter(has_come)
 
     def waiting_for_none(self) -> Self:
-        """Unfinished calls with no earlier one of the same handler and contact, if in order."""
+        """Unfinished calls; of those ``in_order`` the first of each handler and contact."""
         earlier = HandlerCall.objects.unfinished().filter(
             contact=OuterRef("contact"), handler=OuterRef("handler"), event__lt=OuterRef("event")
         )
@@ -76,6 +73,7 @@ class HandlerCall(models.Model):
         GAVE_UP = "gave_up", _("gave up")
         SKIPPED = "skipped", _("skipped")
 
+    UNFINISHED = (State.WAITING, State.RUNNING, State.RETRYING)
     FAILED = (State.FAILED, State.GAVE_UP)
     ENDED_WELL = (State.DONE, State.SKIPPED)
 
@@ -85,13 +83,15 @@ class HandlerCall(models.Model):
 
     event: "models.ForeignKey[WebhookEvent, WebhookEvent]" = models.ForeignKey(
         WebhookEvent,
+        models.CASCADE,
         verbose_name=_("event"),
-        on_delete=models.CASCADE,
         related_name="calls",
         db_index=False,  # the unique key begins with it
         help_text=_("The event that has the fact."),
     )
-    signal = CharField(_("signal"), max_length=32, help_text=_("The signal that tells the fact."))
+    signal = ExactCharField(
+        _("signal"), max_length=32, help_text=_("The signal that tells the fact.")
+    )
     handler = ExactCharField(
         _("handler"), max_length=MAX_HANDLER_LENGTH, help_text=_("The handler’s name.")
     )
@@ -130,9 +130,7 @@ class HandlerCall(models.Model):
         verbose_name_plural = _("handler calls")
         default_permissions = ()
         constraints = [
-            models.UniqueConstraint(
-                fields=["event", "signal", "handler"], name="cellcast_call_unique"
-            )
+            models.UniqueConstraint(fields=["event", "signal", "handler"], name="cellcast_call")
         ]
         indexes = [
             PartialIndex(
@@ -162,7 +160,6 @@ class HandlerCall(models.Model):
         return self.next_attempt_at is not None
 
     def is_due(self, now: datetime) -> bool:
-        """Whether it may be begun; nobody has had a new one yet, whatever a host's clock says."""
-        return self.next_attempt_at is not None and (
-            self.version == 0 or self.next_attempt_at <= now
-        )
+        """Whether it may be begun; one that nobody has had yet, whatever a host's clock says."""
+        due_at = self.next_attempt_at
+        return due_at is not None and (self.version == 0 or due_at <= now)

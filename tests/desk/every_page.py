@@ -7,13 +7,13 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 import pytest
+from cellcast_django.admin.event_actions import ACTIONS
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.urls import URLResolver, get_resolver
 
-from cellcast_django.admin.event_actions import ACTIONS
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from tests.admin_pages import make_invalid

@@ -9,6 +9,7 @@ from secrets import token_urlsafe
 from typing import Any
 
 import pytest
+from cellcast_django.admin.event_actions import ACTIONS, SkipHandler
 from django.apps import apps
 from django.contrib.admin import ModelAdmin, site
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -22,7 +23,6 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from phonenumbers import PhoneNumber
 
-from cellcast_django.admin.event_actions import ACTIONS, SkipHandler
 from cellcast_django.desk import activity, setup
 from cellcast_django.diagnostics.test_send import Response
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
