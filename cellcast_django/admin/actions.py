@@ -28,6 +28,10 @@ class Plan:
     warns: bool = False
     unaffected: int = 0
 
+    @property
+    def by_handler(self) -> list[tuple[str, int]]:
+        return sorted(self.handlers.items())
+
 
 class Action(ABC):
     """Something a person can do with any number of rows."""
