@@ -180,6 +180,15 @@ class Settings:
         return getattr(settings, "CELLCAST_SEND_WITH", "")
 
     @cached_property
+    def mail_replies_to(self) -> tuple[str, ...]:
+        """Addresses that are told by e-mail that replies wait, by each run of what is due.
+
+        At most once in 15 minutes, if a reply waits that came after the last mail. How many wait,
+        and the address of *To answer* below ``CELLCAST_PUBLIC_URL``; no number, name or text.
+        """
+        return _texts("CELLCAST_MAIL_REPLIES_TO")
+
+    @cached_property
     def api_key(self) -> str:
         """The API key, for ``cellcast_recover`` and ``send_sms``; never shown or logged.
 

@@ -37,9 +37,8 @@ MAX_NEWEST = 1_000
 MAX_CALLS = 2_000  # the newest, among which the slowest handlers are looked for
 MAX_SLOWEST = 5
 
-MAX_WAITING = 1_000  # waiting replies that are counted
-
-MAX_READ = 5_000  # waiting replies that are searched for wishes to stop, which no index can find
+MAX_WAITING = 5_000
+"""The newest waiting replies are listed, counted, and searched for wishes to stop: so many."""
 
 MAX_TEXT_LENGTH = 1_600  # characters of a text that are searched: no SMS is longer
 
@@ -146,7 +145,7 @@ class Wish(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopWishes:
-    """The newest 5,000 waiting replies in which customers may ask for no more messages."""
+    """The newest waiting replies in which customers may ask for no more messages."""
 
     count: int
     oldest_at: datetime | None
@@ -162,7 +161,7 @@ class Replies:
     """The replies that nobody has answered or marked as done."""
 
     waiting: int
-    """At most 1,000 are counted."""
+    """At most ``MAX_WAITING`` are counted."""
     oldest_at: datetime | None
     longest_wait: timedelta
     """Zero if none is waiting."""
@@ -390,7 +389,7 @@ def wishes_to_stop(waiting: MessageQuerySet) -> list[Wish]:
     columns = ("pk", "contact", "created_at", Left("body", MAX_TEXT_LENGTH))
     wishes = [
         Wish(*row)
-        for *row, text in newest.values_list(*columns)[:MAX_READ]
+        for *row, text in newest.values_list(*columns)[:MAX_WAITING]
         if may_want_to_stop(text)
     ]
     done = opted_out({wish.contact for wish in wishes})

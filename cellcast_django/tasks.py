@@ -15,6 +15,7 @@ from cellcast_django.conf import conf
 from cellcast_django.management.terminal import parse_duration
 from cellcast_django.models import CommandRun
 from cellcast_django.receiving import tasks_package
+from cellcast_django.reply_mail import mail_waiting_replies
 
 __all__ = ["prune", "recover", "run_due_handlers", "run_handlers"]
 
@@ -42,10 +43,11 @@ def run_handlers(event_id: int) -> None:
 def run_due_handlers() -> None:
     """Run everything that is due, as ``cellcast_run_handlers`` does: for a schedule.
 
-    Records that it has run. Safe to run several times at once. Raises ``django.db.Error`` when the
-    database refuses.
+    Records that it has run, and mails ``CELLCAST_MAIL_REPLIES_TO``. Safe to run several times at
+    once. Raises ``django.db.Error`` when the database refuses.
     """
     CommandRun.record(CommandRun.Command.RUN_HANDLERS, handlers.summary(handlers.run_due()))
+    mail_waiting_replies()
 
 
 @as_task

@@ -239,15 +239,6 @@ def fields_table(model: Any) -> str:
     return table(f"field of `{model.__name__}`|holds", rows)
 
 
-def permissions_table() -> str:
-    rows = [
-        (code(f"cellcast_django.{codename}"), name)
-        for model in APP.get_models()
-        for codename, name in model._meta.permissions
-    ]
-    return table("permission|lets a person", sorted(rows))
-
-
 PERSONAL: dict[type[Model], list[str]] = {
     Message: [*retention.EMPTY_MESSAGE],
     WebhookEvent: [*retention.EMPTY_EVENT],
@@ -297,7 +288,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks_table,
     "testing": testing_table,
     "log lines": log_lines_table,
-    "permissions": permissions_table,
     "personal columns": personal_columns_table,
     "publication": publication_text,
     "layers": layers_text,

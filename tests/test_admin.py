@@ -26,8 +26,9 @@ from django.utils import timezone, translation
 import cellcast_django
 from cellcast_django.admin import MessageAdmin, WebhookEventAdmin
 from cellcast_django.admin.display.badges import Tone, handled_badge, outcome_badge, status_badge
-from cellcast_django.admin.lists.filters import MAX_VALUES, DirectionFilter, StatusFilter
+from cellcast_django.admin.lists.filters import DirectionFilter, StatusFilter
 from cellcast_django.admin.lists.search import MAX_KEYS
+from cellcast_django.admin.own_numbers import MAX_VALUES
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
@@ -104,7 +105,7 @@ def test_message_list_shows_direction_contact_first_words_and_status(
 
     assert words(only(page, "span[@class='cellcast-direction']")) == "↙"
     assert "0400 000 000" in text_of(page)
-    text = words(only(page, "bdi[@class='cellcast-line']"))
+    text = words(only(page, "bdi[@class='cellcast-line cellcast-waits']"))
     assert text.startswith("Yes, I will be there. And more of it.") and text.endswith("…")
     assert text.count("And more of it.") < 10
     assert handled_badge(None) in page
@@ -692,6 +693,10 @@ def test_search_by_name_asks_for_201_uses_200_and_says_that_there_are_more(
     assert len(listed(admin_client, model, q="Lee")) == len(listed(admin_client, model)) / 2
     assert asked == list(range(201))
     assert note(admin_client, model, q="Lee") == "more"
+    for table in (OptOut, WebhookEvent, Message):
+        table.objects.filter(contact="+61400000199").delete()
+    assert listed(admin_client, model, q="Lee") == []
+    assert note(admin_client, model, q="Lee") == "more"
     settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
     assert note(admin_client, model, q="Lee") == ""
 
@@ -893,15 +898,15 @@ def test_status_filter_offers_the_statuses_in_use(reader: Client, client: Webhoo
         specs = reader.get(url_of("message")).context["cl"].filter_specs
         [spec] = [spec for spec in specs if isinstance(spec, StatusFilter)]
         words = [str(lookup) for lookup, _ in spec.lookup_choices]
-        own = {"not_final", "on_the_way", "unreported"}
+        own = {"on_the_way", "unreported"}
         return [word for word in words if word not in own]
 
-    assert choices() == ["undelivered", "delivered", "paused", "zombie", "silent"]
+    assert choices() == ["undelivered", "delivered", "paused", "zombie"]
     others = [f"other {number:02}" for number in range(MAX_VALUES + 1)]
     for status in others:
         client.status(_id=status, status=status)
     # "delivered" is one of the words too, and so is none.
-    assert choices() == ["undelivered", "delivered", *others[:-2], "silent"]
+    assert choices() == ["undelivered", "delivered", *others[:-2]]
 
 
 def test_events_can_be_filtered_by_outcome_and_kind(

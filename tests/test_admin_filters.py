@@ -17,7 +17,7 @@ from cellcast_django.factories import MessageFactory, StatusChangeFactory, Webho
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import CUSTOMER, listed, url_of
+from tests.admin_pages import CUSTOMER, changelist_at, listed, staff, url_of
 from tests.handlers import Calls, Connect
 from tests.many import add_copies
 
@@ -46,12 +46,38 @@ def test_filters_lack_the_attribute_skins_use_for_fields(each: type) -> None:
     assert not hasattr(each, "field")  # Grappelli asks it for its name
 
 
+# For whom
+
+
+def test_reception_is_offered_no_filters_of_tests_and_consent(reader: Client) -> None:
+    """Unless they are in use: a count elsewhere may lead to them."""
+    reception = staff("view_message")
+    ours = {"opted_out", "test"}
+
+    def offered(client: Client, **query: str) -> set[str]:
+        specs = changelist_at(client, url_of("message", **query)).filter_specs
+        return {each.parameter_name for each in specs} & ours
+
+    assert offered(reader) == ours
+    assert offered(reception) == set()
+    assert offered(reception, opted_out="sent") == {"opted_out"}
+
+
+@pytest.mark.parametrize(("query", "is_offered"), [({}, False), ({"status": "silent"}, True)])
+def test_what_the_overview_alone_leads_to_is_offered_where_it_is_in_use(
+    reader: Client, query: dict[str, str], is_offered: bool
+) -> None:
+    specs = changelist_at(reader, url_of("message", **query)).filter_specs
+    [statuses] = [each for each in specs if each.parameter_name == "status"]
+    assert ("silent" in dict(statuses.lookup_choices)) == is_offered
+
+
 # Statuses
 
 
 @pytest.mark.parametrize(
     ("choice", "expected"),
-    [("not_final", {"new", "old"}), ("on_the_way", {"new"}), ("unreported", {"old"})],
+    [("on_the_way", {"new"}), ("unreported", {"old"})],
 )
 def test_message_without_a_final_status_is_on_the_way_for_days_and_then_unreported(
     reader: Client, choice: str, expected: set[str]

@@ -53,7 +53,7 @@ def test_stop_filter_skips_handled_replies(reader: Client) -> None:
 
 def test_stop_filter_reads_only_the_newest_replies(reader: Client) -> None:
     _, found, last = replies("stop it", "stop that", "see you")
-    add_copies(last, health.MAX_READ - 2)
+    add_copies(last, health.MAX_WAITING - 2)
     assert possible(reader) == [found.pk]
 
 

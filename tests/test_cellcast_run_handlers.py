@@ -263,3 +263,14 @@ def test_watch_logs_a_heartbeat(
 def test_watch_refuses_event_and_failed_options(option: str) -> None:
     with pytest.raises(CommandError, match=r"--event .* --failed"):
         run("--watch", option)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_watch_mails_about_a_reply_within_a_minute(
+    looks: list[Callable[[], object]], mailoutbox: list[Any], settings: Any, clock: Clock
+) -> None:
+    settings.CELLCAST_MAIL_REPLIES_TO = ["desk@shop.example"]
+    looks += [WebhookClient().reply, *[lambda: None] * 25]
+    run("--watch")
+    assert len(mailoutbox) == 1
+    assert sum(clock.slept) > 60

@@ -24,6 +24,7 @@ VALUES: dict[str, tuple[object, object]] = {
     "reference_links": ("", "shop.sms.links"),
     "contact_search": ("", "shop.sms.search"),
     "send_with": ("", "shop.sms.send_sms"),
+    "mail_replies_to": ((), ("desk@shop.example",)),
     "api_key": ("", "4f1c9a52"),
     "api_url": ("https://api.cellcast.com", "https://api.example.com"),
 }

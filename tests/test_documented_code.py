@@ -3,7 +3,6 @@
 import ast
 import json
 import logging
-import operator
 import os
 import re
 import runpy
@@ -27,7 +26,6 @@ from django.core.checks import Error, run_checks
 from django.core.management import call_command
 from django.db.utils import ConnectionHandler
 from django.test import override_settings
-from django.utils import timezone
 from django.utils.module_loading import import_string
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -42,6 +40,7 @@ from cellcast_django import (
     signals,
     testing,
 )
+from cellcast_django.factories import HandlerCallFactory
 from cellcast_django.models import (
     Direction,
     HandlerCall,
@@ -170,13 +169,6 @@ def test_walk_through_the_code_names_existing_files() -> None:
         assert (PACKAGE / file).exists(), file
 
 
-def test_documented_states_are_queryset_methods() -> None:
-    for state, *_, found_by in table("docs/architecture.md", "state"):
-        queryset = operator.attrgetter(state)(WebhookEvent.objects)()
-        assert found_by == f"`WebhookEvent.objects.{state}()`"
-        assert queryset.model is WebhookEvent
-
-
 # What the pages of the second day do
 
 
@@ -191,10 +183,13 @@ def run_file(page: str, file: str, **namespace: Any) -> dict[str, Any]:
 def test_operations_page_code_finds_newest_username_and_skips(client: WebhookClient) -> None:
     namespace: dict[str, Any] = {}
     client.reply()
-    with connected(message_received, **{"shop.handlers.take_answer": lambda **kwargs: None}):
+    name = "shop.handlers.tell_opening_hours"
+    HandlerCallFactory.create(event=WebhookEvent.objects.get(), handler=name, failed=True)
+    with connected(message_received, **{name: lambda **kwargs: None}):
         for block in blocks("docs/operations.md", "python"):
             block.run(namespace)
     assert namespace["newest"] == "cellcast"
+    assert set(HandlerCall.objects.values_list("state", flat=True)) == {"skipped"}
 
 
 @pytest.mark.django_db
@@ -294,9 +289,13 @@ def test_admin_page_names_every_page_and_action() -> None:
         str(model._meta.verbose_name_plural) for model in models if model in admin.site._registry
     }
     assert {row[0].lower() for row in table("docs/admin.md", "page")} == titles
-    model_admin = admin.site.get_model_admin(WebhookEvent)
-    assert model_admin.actions
-    actions: list[Any] = list(model_admin.actions)
+    models_with_actions = (WebhookEvent, HandlerCall)
+    actions: list[Any] = [
+        action
+        for model in models_with_actions
+        for action in admin.site.get_model_admin(model).actions or ()
+    ]
+    assert len(actions) > 4
     documented = {(row[0], row[1].strip("`")) for row in table("docs/admin.md", "action")}
     assert documented == {
         (str(each.short_description), f"cellcast_django.{each.allowed_permissions[0]}_webhookevent")
@@ -342,105 +341,9 @@ def consumer(settings: Any) -> Iterator[Consumer]:
 
 
 @pytest.fixture
-def shop(monkeypatch: pytest.MonkeyPatch, settings: Any, consumer: Consumer) -> Any:
-    """The names of handlers.md, its handlers connected; ``Order`` and others are mocks."""
-    package, models, sms = ModuleType("shop"), ModuleType("shop.models"), ModuleType("shop.sms")
-    monkeypatch.setitem(sys.modules, "sentry_sdk", MagicMock())
-    vars(sms).update({"book": MagicMock(), "BookingsAreClosedError": OSError})
-    for name in ("Answer", "AutoAnswer", "Customer", "Order"):
-        setattr(models, name, MagicMock())
-    vars(models)["AutoAnswer"].objects.get_or_create.return_value = (None, False)
-    vars(models)["Answer"].objects.get_or_create.side_effect = [(None, True), (None, False)]
-    vars(sms)["send_sms"] = MagicMock(return_value="66b5b93b1e2c012dfe964000")
-    settings.CELLCAST_SEND_WITH = "shop.sms.send_sms"
-    for module in (package, models, sms):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    names: dict[str, Any] = {}
-    for block in blocks("docs/handlers.md", "python"):
-        # Each file has its own names, so that an import that the page forgets fails here.
-        file = block.first_line.removeprefix("# ").removesuffix(".py").replace("/", ".")
-        if file not in sys.modules:
-            monkeypatch.setitem(sys.modules, file, ModuleType(file))
-        block.run(vars(sys.modules[file]))
-        names |= vars(sys.modules[file])
-    return SimpleNamespace(**names)
-
-
-@pytest.mark.django_db
-def test_handlers_have_the_documented_names(shop: Any, client: WebhookClient) -> None:
-    client.reply()
-    assert set(HandlerCall.objects.values_list("handler", flat=True)) == {
-        "shop.bookings.book_what_was_asked_for",
-        "shop.bookings.count_replies",
-        "shop.handlers.tell_opening_hours",
-        "shop.handlers.answer_outside_hours",
-        "shop.forward",
-        "shop.handlers.take_answer",
-    }
-
-
-@pytest.mark.django_db
-def test_reply_is_answered_once(shop: Any, client: WebhookClient) -> None:
-    client.reply(message=" Hours")
-    event = WebhookEvent.objects.get()
-    shop.tell_opening_hours(message=event.message, event=event)
-    answer = Message.objects.outbound().get()
-    assert (answer.contact, answer.own_number) == ("+61400000000", "+61400000001")
-    assert not Message.objects.unhandled().exists()
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(("hour", "sent"), [(8, 1), (9, 0), (16, 0), (17, 1)])
-def test_reply_outside_hours_is_answered_once_a_day(
-    hour: int, sent: int, shop: Any, client: WebhookClient
-) -> None:
-    client.reply()
-    event = WebhookEvent.objects.get()
-    event.received_at = timezone.localtime().replace(hour=hour)
-    shop.AutoAnswer.objects.get_or_create.side_effect = [(None, True), (None, False)]
-    for _ in range(2):
-        shop.answer_outside_hours(message=event.message, event=event)
-    assert Message.objects.outbound().count() == sent
-    assert Message.objects.unhandled().count() == 1
-    client.reply(message="STOP", _id="2")
-    shop.AutoAnswer.objects.get_or_create.side_effect = [(None, True)]
-    shop.answer_outside_hours(message=event.message, event=event)
-    assert Message.objects.outbound().count() == sent, "never after a STOP"
-
-
-def order_to_notify() -> MagicMock:
-    return MagicMock(phone_number="+61400000001", code="A-7")
-
-
-@pytest.mark.django_db
-def test_report_updates_the_orders_notice(shop: Any, client: WebhookClient) -> None:
-    shop.send_notice(order_to_notify(), "Ready.")
-    shop.Order.objects.filter.return_value.update.assert_not_called()
-    client.status()
-    assert shop.Order.objects.filter.call_args == call(code="A-7")
-    assert shop.Order.objects.filter.return_value.update.call_args.kwargs["notice"] == "delivered"
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(("status", "notice"), [("delivered", "delivered"), ("dead", "failed")])
-def test_report_that_comes_first_updates_the_notice_later(
-    status: str, notice: str, shop: Any, client: WebhookClient
-) -> None:
-    client.status(status=status)
-    shop.Order.objects.filter.assert_not_called()
-    shop.send_notice(order_to_notify(), "Ready.")
-    assert shop.Order.objects.filter.call_args == call(code="A-7")
-    assert shop.Order.objects.filter.return_value.update.call_args.kwargs["notice"] == notice
-
-
-@pytest.mark.django_db
-def test_status_of_a_reply_updates_no_notice(shop: Any, client: WebhookClient) -> None:
-    shop.send_notice(order_to_notify(), "Ready.")
-    shop.Order.reset_mock()
-    client.reply(_id="66b5b93b1e2c012dfe964000", status="received")
-    client.reply(_id="66b5b93b1e2c012dfe964000", status="delivered")
-    assert WebhookEvent.objects.latest("pk").state == "done"
-    shop.Order.objects.filter.assert_not_called()
+def forwarding(consumer: Consumer, disconnected_afterwards: None) -> dict[str, Any]:
+    """The handler of handlers.md that forwards to the consumer, connected."""
+    return run_file("docs/handlers.md", "shop/forwarding.py")
 
 
 @pytest.fixture
@@ -480,7 +383,7 @@ def test_stop_words_do_what_the_table_says(
 def test_opt_out_ends_the_newsletter(shop_that_asks: dict[str, Any], client: WebhookClient) -> None:
     client.opt_out()
     customers = shop_that_asks["Customer"].objects.filter
-    assert customers.call_args == call(phone_number="+61404000000")
+    assert customers.call_args == call(contact="+61404000000")
     assert customers.return_value.update.call_args == call(
         newsletter_ended_at=OptOut.objects.get().since
     )
@@ -488,7 +391,10 @@ def test_opt_out_ends_the_newsletter(shop_that_asks: dict[str, Any], client: Web
 
 @pytest.mark.django_db
 def test_events_are_forwarded_again_after_an_outage(
-    shop: Any, consumer: Consumer, client: WebhookClient, caplog: pytest.LogCaptureFixture
+    forwarding: dict[str, Any],
+    consumer: Consumer,
+    client: WebhookClient,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     consumer.status = 503
     client.reply()
@@ -507,28 +413,6 @@ def test_events_are_forwarded_again_after_an_outage(
     assert json.loads(bodies[3]) == testing.opt_out_payload()
     assert consumer.received[0][0] == f"cellcast-{event.pk}-{event.received_at:%Y%m%d%H%M%S%f}"
     assert len(bodies) == 5
-
-
-@pytest.mark.django_db
-def test_late_answer_counts_from_its_arrival(shop: Any, client: WebhookClient) -> None:
-    client.reply(message="Yes")
-    received_at = WebhookEvent.objects.get().received_at
-    orders = shop.Order.objects.filter
-    assert orders.call_args == call(phone_number="+61400000000")
-    assert orders.return_value.update.call_args == call(is_wanted=True, answered_at=received_at)
-
-
-@pytest.mark.django_db
-def test_queries_page_code_counts_what_is_stored(shop: Any, client: WebhookClient) -> None:
-    client.reply(message="Yes")
-    for number, status in enumerate(["delivered", "failed", "queued"]):
-        client.status(_id=str(number), status=status)
-    assert shop.what_is_stored() == {
-        "replies": ["Yes"],
-        "delivered": 1,
-        "ended otherwise": 1,
-        "no final status yet": 1,
-    }
 
 
 # The front page, the README, the tests' page, and getting started
@@ -617,6 +501,7 @@ def test_reply_answers_what_only_pretends_to_be_sent(
     client: WebhookClient, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CELLCAST_SEND_WITH", raising=False)
+    monkeypatch.setenv("DEBUG", "1")
     namespace: dict[str, Any] = {"__name__": "settings"}
     blocks("docs/local-development.md", "python")[-1].run(namespace)
     settings.CELLCAST_SEND_WITH = namespace["CELLCAST_SEND_WITH"]

@@ -158,25 +158,21 @@ def recipe(monkeypatch: pytest.MonkeyPatch, disconnected_afterwards: None) -> di
     for block in blocks(PAGE, "python"):
         if block.first_line in {"# shop/alarms.py", "# shop/sentry.py"}:
             block.run(names)
-    names |= {"sentry": sentry, "urlopen": MagicMock(), "mail_admins": MagicMock()}
+    names |= {"sentry": sentry, "mail_admins": MagicMock()}
     return names
 
 
 @pytest.mark.django_db
-def test_recipes_report_the_first_failure_once(recipe: dict[str, Any], settings: Any) -> None:
-    settings.SHOP_SLACK_URL = "https://slack.example.com/hook"
+def test_recipes_report_the_first_failure_once(recipe: dict[str, Any]) -> None:
     with connected(received, confirm=raise_(GiveUp("call +61400000001"))):
         events = [reply(message=str(number)) for number in range(5)]
 
     sentence = f"Event {events[0].pk} has failed: confirm."
     [letter] = recipe["mail_admins"].call_args_list
     assert letter.args[1].startswith(sentence)
-    [call] = recipe["urlopen"].call_args_list
-    assert json.loads(call.args[0].data) == {"text": sentence}
-    assert call.args[0].full_url == settings.SHOP_SLACK_URL
     sentry = recipe["sentry"]
     assert sentry.capture_message.call_count == 5
     scope = sentry.new_scope.return_value.__enter__.return_value
     assert scope.fingerprint == ["cellcast", "confirm"]
-    everything = f"{letter} {call.args[0].data} {sentry.mock_calls}"
+    everything = f"{letter} {sentry.mock_calls}"
     assert "+61400000001" not in everything

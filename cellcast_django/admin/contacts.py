@@ -113,7 +113,7 @@ def _ask(setting: str, path: str, about: list[str]) -> dict[str, Named]:
 
 def _named(said: Any) -> Named:
     said, url = said if isinstance(said, tuple | list) else (said, "")
-    name = clean(str(said))
+    name = clean(str(said)) if said else ""  # a column of the host's may be null
     return Named(name, url_or_nothing(url) if name else "")
 
 

@@ -76,7 +76,7 @@ class WebhookEventRows(Rows):
             if event.kind == WebhookEvent.Kind.REPLY and not self.hides_message(event)
         ]
         start = Left("body", MAX_TEXT_LENGTH + 1)
-        texts = Message.objects.filter(pk__in=replies).values_list("pk", start)
+        texts = Message.objects.fresh().filter(pk__in=replies).values_list("pk", start)
         return {pk: beginning(text, MAX_TEXT_LENGTH) for pk, text in texts}
 
     @staticmethod

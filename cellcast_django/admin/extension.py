@@ -17,6 +17,9 @@ from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import Message
 
+CUSTOMER_OF = "customer_of"
+"""Names a message, in the address of the list of all with its customer."""
+
 
 class Link(NamedTuple):
     """Where something leads, and what it is called."""
@@ -37,7 +40,7 @@ class Panel(NamedTuple):
 
 
 class Extension:
-    """Adds nothing: how a site is without the desk."""
+    """How a site is without the desk."""
 
     pages: ClassVar[Sequence[type[Page]]] = ()
     css: ClassVar[Sequence[str]] = ()
@@ -55,7 +58,12 @@ class Extension:
         return ()
 
     def panels_of_message(self, viewer: Viewer, message: Message) -> Sequence[Panel]:
-        return ()
+        """Return what a message's page shows besides: where else the customer's messages are."""
+        if not message.contact:
+            return ()
+        url = f"{viewer.url(Message, 'changelist')}?{CUSTOMER_OF}={message.pk}"
+        others = Link(url, gettext("All messages with this customer"))
+        return [Panel("summary", "admin/cellcast_django/others.html", others)]
 
     def panels_of_empty_list(self, viewer: Viewer) -> Sequence[Panel]:
         return ()

@@ -111,7 +111,7 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     def search(self, request: HttpRequest) -> Search:
         viewer = Viewer(self.admin_site, request)
         has_messages = viewer.site.is_registered(Message)
-        messages = viewer.rows(Message) if has_messages else Message.objects.all()
+        messages = viewer.rows(Message) if has_messages else Message.objects.fresh()
         return StatusChangeSearch(self.get_queryset(request), self.paginator.MAX_COUNT, messages)
 
     def has_module_permission(self, request: HttpRequest) -> bool:

@@ -35,6 +35,7 @@ from cellcast_django.admin.display.texts import (
     ago,
     beginning,
     duration,
+    exact_time,
     media_links,
 )
 from cellcast_django.admin.events import WebhookEventRows
@@ -42,6 +43,7 @@ from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import (
     CreatedFilter,
+    CustomerFilter,
     DirectionFilter,
     HandledFilter,
     MessageTestFilter,
@@ -96,7 +98,9 @@ class MessageRows(Rows):
     @admin.display(description=_("text"))
     def text(self, message: Any) -> SafeString:
         if words := beginning(message.beginning, MAX_TEXT_LENGTH):
-            text = format_html('<bdi class="cellcast-line">{}</bdi>', words)
+            waits = message.direction == Direction.INBOUND and not message.handled_at
+            classes = "cellcast-line cellcast-waits" if waits else "cellcast-line"
+            text = format_html('<bdi class="{}">{}</bdi>', classes, words)
         else:
             text = format_html('<span class="quiet">{}</span>', why_empty(message))
         return format_html("{} {}", text, media_links(message.media, MAX_PICTURES))
@@ -113,10 +117,10 @@ class MessageRows(Rows):
     def _tested(self) -> set[int | None]:
         """The messages that our own Test Sends have made or touched."""
         keys = [message.pk for message in self.rows]
-        events = WebhookEvent.objects.filter(is_test=True, message__in=keys)
+        events = WebhookEvent.objects.fresh().filter(is_test=True, message__in=keys)
         return set(events.values_list("message_id", flat=True))
 
-    @admin.display(description="", empty_value="")
+    @admin.display(description=_("opt out"), empty_value="")
     def opt_out(self, message: Message) -> str:
         url = opt_out_url(self.viewer, message)
         if not url or self.customer(message).opted_out_since is not None:
@@ -179,11 +183,12 @@ class MessageAdmin(ReadOnlyAdmin):
         StatusFilter,
         OptedOutFilter,
         MessageTestFilter,
+        CustomerFilter,
     ]
     ordering = ["-created_at", "-pk"]
     search_fields = ["contact", "cellcast_id", "body"]
     search_help_text = _(
-        "Phone number (any format), Cellcast id, reference, or words. Words search the latest "
+        "Number in any format, words, or an id or reference. Words are searched in the latest "
         "10,000 messages."
     )
     fields = [
@@ -227,7 +232,14 @@ class MessageAdmin(ReadOnlyAdmin):
         )
         words = gettext("From %(customer)s") if is_reply else gettext("To %(customer)s")
         title = Unprinted(words % {"customer": customer.label or gettext("(no number)")})
-        return {"title": title, "subtitle": None, "page": page, "panels": panels}
+        crumb = gettext("Reply of %(time)s") if is_reply else gettext("Message of %(time)s")
+        return {
+            "title": title,
+            "subtitle": None,
+            "crumb": crumb % {"time": exact_time(obj.created_at)},
+            "page": page,
+            "panels": panels,
+        }
 
 
 @shown

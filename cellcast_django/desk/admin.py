@@ -6,36 +6,40 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin import AdminSite, ListFilter
 from django.contrib.admin.views.main import SEARCH_VAR
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model
-from django.utils import timezone
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path
 from django.utils.translation import gettext
 
 from cellcast_django.admin.extension import Extension, Link, Panel, extend
 from cellcast_django.admin.lists.filters import HandledFilter
-from cellcast_django.admin.lists.read_only import home_of, is_ours
+from cellcast_django.admin.lists.read_only import ModelAdmin, home_of, is_ours
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.activity import ActivityPage
 from cellcast_django.desk.conversation import AroundMessage, ConversationPage
 from cellcast_django.desk.customer import CustomerData
 from cellcast_django.desk.figures import Figures, ReasonFilter
-from cellcast_django.desk.marking import mark_done, mark_new, reopen_column
+from cellcast_django.desk.handling import mark_customer_done
+from cellcast_django.desk.marking import LIST_ACTIONS, Handle, Reopen, reopen_column
+from cellcast_django.desk.models import ToAnswer
 from cellcast_django.desk.new_conversation import NewConversation
 from cellcast_django.desk.overview import Overview
-from cellcast_django.desk.page import url_of_page
+from cellcast_django.desk.page import TO_ANSWER, url_of_page
 from cellcast_django.desk.setup import Setup
-from cellcast_django.desk.to_answer import (
-    BACK,
-    TO_ANSWER,
-    Handle,
-    News,
-    Reopen,
-    Replies,
-    ToAnswer,
-)
+from cellcast_django.desk.to_answer import BACK, News, ToAnswerPage
+from cellcast_django.desk.waiting import Choice, WaitingList
 from cellcast_django.models import Direction, Message
 
-LINKED: Sequence[type[Page]] = [ToAnswer, NewConversation, Overview, Figures, ActivityPage, Setup]
+LINKED: Sequence[type[Page]] = [
+    ToAnswerPage,
+    NewConversation,
+    Overview,
+    Figures,
+    ActivityPage,
+    Setup,
+]
 """The pages that all lists lead to."""
 
 
@@ -47,7 +51,7 @@ class Desk(Extension):
 
     def actions(self, viewer: Viewer, model: type[Model]) -> Sequence[Callable[..., Any]]:
         may_mark = model is Message and viewer.may("handle_message")
-        return [mark_done, mark_new] if may_mark else []
+        return LIST_ACTIONS if may_mark else []
 
     def filters(self, model: type[Model]) -> Sequence[type[ListFilter]]:
         return [ReasonFilter] if model is Message else []
@@ -83,13 +87,50 @@ class Desk(Extension):
         return Link(ConversationPage.url(viewer, message), gettext("Open conversation"))
 
     def url_after_opt_out(self, viewer: Viewer, message: Message) -> str:
-        if viewer.request.GET.get(BACK) == TO_ANSWER and is_on(viewer.site, ToAnswer):
-            return ToAnswer.url(viewer)
-        return super().url_after_opt_out(viewer, message)
+        """Return to the place in the list, or to the conversation, as it was narrowed."""
+        choice = Choice.of(viewer.request)
+        if viewer.request.GET.get(BACK) == TO_ANSWER and is_on(viewer.site, ToAnswerPage):
+            before, after = WaitingList(viewer).around(choice, message)
+            row = next(iter(after + before[::-1]), None)
+            fragment = f"#cellcast-waiting-{row.newest.pk}" if row else ""
+            return ToAnswerPage.url(viewer) + choice.query() + fragment
+        query = choice.query() if is_on(viewer.site, ConversationPage) else ""
+        return super().url_after_opt_out(viewer, message) + query
 
     def has_opted_out(self, viewer: Viewer, reply: Message) -> None:
         if reply.direction == Direction.INBOUND and viewer.may("handle_message"):
-            Replies(viewer).handle([reply], timezone.now())
+            mark_customer_done(viewer, reply.pk)
+
+
+class Door(ModelAdmin):
+    """Puts *To answer* on the admin's front page and into its side bar."""
+
+    def get_urls(self) -> list[URLPattern]:
+        info = self.opts.app_label, self.opts.model_name
+        view = self.admin_site.admin_view(self.changelist_view)
+        return [path("", view, name="{}_{}_changelist".format(*info))]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        page = ToAnswerPage(Viewer(self.admin_site, request))
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return HttpResponseRedirect(page.url(page.viewer))
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        viewer = Viewer(self.admin_site, request)
+        return is_on(viewer.site, ToAnswerPage) and ToAnswerPage(viewer).is_allowed
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
 
 
 def is_on(site: AdminSite, page: type[Page]) -> bool:
@@ -100,6 +141,8 @@ def is_on(site: AdminSite, page: type[Page]) -> bool:
 def register(site: AdminSite) -> None:
     """Show the desk on a site, whether or not its models have been registered yet."""
     extend(site, Desk())
+    if not site.is_registered(ToAnswer):
+        site.register(ToAnswer, Door)
 
 
 register(admin.site)

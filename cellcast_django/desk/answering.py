@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from django.contrib import messages as notices
 from django.http import QueryDict
+from django.utils.crypto import salted_hmac
 from django.utils.module_loading import import_string
-from django.utils.translation import gettext as _, ngettext
+from django.utils.translation import gettext as _
 
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.viewer import Viewer
@@ -45,8 +46,8 @@ def segments(text: str) -> int:
     return 1 if places <= alone else -(-places // joined)
 
 
-class Outcome(NamedTuple):
-    """What to tell the person. If nothing is known to be sent, the text is still in the form."""
+class Notice(NamedTuple):
+    """What became of a text, in words. If it is not known to be sent, it is still in the form."""
 
     level: int
     sentence: str
@@ -54,7 +55,7 @@ class Outcome(NamedTuple):
     """Where to go on: at what has been sent, now or by an earlier click."""
 
     @classmethod
-    def not_sent(cls, reason: str) -> "Outcome":
+    def not_sent(cls, reason: str) -> "Notice":
         return cls(notices.ERROR, _("Not sent: %(reason)s") % {"reason": reason})
 
 
@@ -67,6 +68,20 @@ def is_in_doubt(contact: str) -> bool:
     return Claim.is_taken(_doubt(contact))
 
 
+def end_doubt(contact: str) -> None:
+    """Warn nobody any more: somebody has looked whether it was sent."""
+    Claim.end(_doubt(contact))
+
+
+def draft_key(viewer: Viewer, contact: str) -> str:
+    """Return under which name a tab keeps what this person has typed for a customer.
+
+    It is in pages and addresses, so it holds neither.
+    """
+    value = f"{viewer.request.user.pk}\0{contact}"
+    return salted_hmac("cellcast_django.draft", value, algorithm="sha256").hexdigest()[:24]
+
+
 def can_send_to(contact: str) -> bool:
     """Whether the site sends, and the contact can be sent to."""
     return bool(conf.send_with) and is_phone_number(contact, conf.default_region)
@@ -77,25 +92,36 @@ class TextForm:
     """A form for a text: what was typed, and what a script needs to count its SMS."""
 
     text: str
+    draft: str
+    """Under which name the browser's tab keeps what has been typed."""
+    again: str = ""
+    """The message with the same text about which this form asks."""
     ticket: str = field(default_factory=new_ticket)
-    """Valid for one message: a second click, or going back, does not send it twice."""
+    """Valid for one message: a second click does not send it twice."""
 
     basic = BASIC
     extended = EXTENDED
     max_length = MAX_LENGTH
+
+    @property
+    def sent_fragment(self) -> str:
+        """Ends an address: what was typed has been sent, so the tab forgets it."""
+        return f"#cellcast-sent-{self.draft}"
 
 
 class Sending(ABC):
     """One post of a form that has a text for a customer."""
 
     def __init__(
-        self, viewer: Viewer, contact: str, *, shown: int | None, sender: str = ""
+        self, viewer: Viewer, contact: str, *, shown: int | None, sender: str = "", label: str
     ) -> None:
         """Take the highest key of the messages that the form showed, if it says which.
 
-        Without a ``sender``, the text goes out from any of your numbers.
+        Without a ``sender``, the text goes out from any of your numbers. The ``label`` is what the
+        person knows the customer as.
         """
         self.viewer = viewer
+        self.label = label
         self.contact = contact
         self.shown = shown
         self.sender = sender
@@ -108,7 +134,7 @@ class Sending(ABC):
     # What the two forms differ in.
 
     @abstractmethod
-    def refusal(self) -> Outcome | None:
+    def refusal(self) -> Notice | None:
         """Return why it is not to be sent, now that nobody else is sending to the customer."""
 
     @abstractmethod
@@ -119,7 +145,7 @@ class Sending(ABC):
     def log_loss(self, sentence: str) -> None:
         """Record what may have been sent although there is no message."""
 
-    def send(self) -> Outcome:
+    def send(self) -> Notice:
         """Claim the form and the customer, and send.
 
         The claims are rows that commit at once: no lock is held while the host's function runs.
@@ -137,62 +163,70 @@ class Sending(ABC):
             if not self.may_be_sent:
                 form.release()
 
-    def _mistake(self) -> Outcome | None:
+    def _mistake(self) -> Notice | None:
         if not can_send_to(self.contact):
-            return Outcome.not_sent(_("this is not a phone number."))
+            return Notice.not_sent(_("this is not a phone number."))
         if not self.text:
-            return Outcome.not_sent(_("write something first."))
+            return Notice.not_sent(_("write something first."))
         if len(self.text) > MAX_LENGTH:
             words = _("the text has %(count)d characters, and the limit is %(limit)d.")
-            return Outcome.not_sent(words % {"count": len(self.text), "limit": MAX_LENGTH})
+            return Notice.not_sent(words % {"count": len(self.text), "limit": MAX_LENGTH})
         if not TICKET.fullmatch(self.form.get("ticket", "")) or self.shown is None:
-            return Outcome.not_sent(_("the form was incomplete. Try again."))
+            return Notice.not_sent(_("the form was incomplete. Try again."))
         try:
             import_string(conf.send_with)
         except Exception as error:  # the host's module may raise anything
             logger.error("CELLCAST_SEND_WITH cannot be imported: %s.", type(error).__qualname__)
-            return Outcome.not_sent(_("the function that sends cannot be imported."))
+            return Notice.not_sent(_("the function that sends cannot be imported."))
         return None
 
-    def _outcome_before(self) -> Outcome:
+    def _outcome_before(self) -> Notice:
         """Return what is known of the form's first post: only what was recorded is called sent."""
         later = Message.objects.fresh().outbound().filter(contact=self.contact)
         recorded = later.filter(pk__gt=self.shown, recorded_at__isnull=False).order_by("pk")
         sent = next((each for each in recorded if each.body == self.text), None)
         if sent is not None:
-            return Outcome(notices.WARNING, _("Already sent, so it was not sent again."), sent)
+            return Notice(notices.WARNING, _("Already sent, so it was not sent again."), sent)
+        if Claim.is_taken(self._recorded):
+            words = _("Not sent: this form had sent another text before. Yours is kept below.")
+            return Notice(notices.WARNING, words)
         words = _(
-            "May have been sent by an earlier click, but was not recorded. Check before you send "
-            "it again."
+            "May have been sent by an earlier click, but was not recorded. Before you send it "
+            "again, look in Cellcast’s list of sent messages, or ask the customer."
         )
-        return Outcome(notices.ERROR, words)
+        return Notice(notices.ERROR, words)
 
-    def _send_alone(self) -> Outcome:
+    @property
+    def _recorded(self) -> str:
+        """Claimed once what the form has sent is recorded."""
+        return f"recorded {self.form['ticket']}"
+
+    def _send_alone(self) -> Notice:
         claim = Claim.take(f"customer {self.contact}", SENDING_LASTS)
         if claim is None:
             words = _(
                 "Not sent: somebody is sending this customer an answer at this moment. Read theirs "
                 "first: yours is kept below."
             )
-            return Outcome(notices.WARNING, words)
+            return Notice(notices.WARNING, words)
         try:
             return self.refusal() or self._send_now()
         finally:
             claim.release()
 
-    def _send_now(self) -> Outcome:
+    def _send_now(self) -> Notice:
         """Call the host's function; until it has said what became of it, colleagues are warned."""
         doubt = Claim.take(_doubt(self.contact), DOUBT_LASTS)
         self.may_be_sent = True
-        result: Message | Outcome
+        result: Message | Notice
         try:
             result = send(
                 self.contact, self.text, sender=self.sender, username=self.viewer.username
             )
         except OptedOutError:
-            result = Outcome.not_sent(_("this customer has opted out."))
+            result = Notice.not_sent(_("this customer has opted out."))
         except NotSentError as error:
-            result = Outcome.not_sent(clean(str(error.reason)))
+            result = Notice.not_sent(clean(str(error.reason)))
         except Exception as error:  # the host's code may raise anything
             return self._loss(error)
         if doubt is not None:
@@ -202,13 +236,15 @@ class Sending(ABC):
         self.may_be_sent = False
         return result
 
-    def _sent(self, sent: Message) -> Outcome:
+    def _sent(self, sent: Message) -> Notice:
         self.has_sent(sent)
+        Claim.take(self._recorded, TICKET_LASTS)
         count = segments(self.text)
-        sentence = ngettext("Sent as %(count)d SMS.", "Sent as %(count)d SMS.", count)
-        return Outcome(notices.SUCCESS, sentence % {"count": count}, sent)
+        sentence = _("Sent as %(count)d SMS to %(customer)s.")
+        said = sentence % {"count": count, "customer": self.label}
+        return Notice(notices.SUCCESS, said, sent)
 
-    def _loss(self, error: Exception) -> Outcome:
+    def _loss(self, error: Exception) -> Notice:
         """Say so to the person, and in the log: there is no message."""
         kind = type(error).__qualname__
         logger.error("CELLCAST_SEND_WITH failed: %s.", kind)
@@ -216,6 +252,7 @@ class Sending(ABC):
         self.log_loss(f"A text of {size} may have been sent, and was not recorded: {kind}.")
         problem = f"{kind}: {clean(str(error))}".rstrip(" .:")
         words = _(
-            "May have been sent, but was not recorded: %(problem)s. Check before you send it again."
+            "May have been sent, but was not recorded: %(problem)s. Before you send it again, look "
+            "in Cellcast’s list of sent messages, or ask the customer."
         )
-        return Outcome(notices.ERROR, words % {"problem": problem})
+        return Notice(notices.ERROR, words % {"problem": problem})

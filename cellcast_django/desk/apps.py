@@ -6,7 +6,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class CellcastDeskConfig(AppConfig):
-    """An app without models: it shows those of ``cellcast_django``."""
+    """It shows the models of ``cellcast_django``, and has none of its own but a door to them."""
 
     name = "cellcast_django.desk"
     label = "cellcast_desk"

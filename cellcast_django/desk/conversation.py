@@ -4,7 +4,7 @@ Its URL names a message, never a phone number: URLs end up in the logs of web se
 """
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
@@ -12,7 +12,7 @@ from typing import Any
 
 from django.contrib import messages as notices
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -20,7 +20,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from cellcast_django.admin.contacts import Customer, Named, customer_of, references_of
+from cellcast_django.admin.contacts import Customer, Named, customers, references_of
 from cellcast_django.admin.display.badges import although_opted_out_badge, status_badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
@@ -30,27 +30,23 @@ from cellcast_django.admin.display.texts import (
     number_html,
     own_number_html,
 )
-from cellcast_django.admin.lists.filters import configured_own_numbers, own_numbers
 from cellcast_django.admin.lists.paging import is_key, older_than
-from cellcast_django.admin.page import Page
+from cellcast_django.admin.own_numbers import configured_own_numbers, own_numbers
 from cellcast_django.admin.viewer import Viewer
+from cellcast_django.conf import conf
 from cellcast_django.desk.answering import (
-    Outcome,
+    Notice,
     Sending,
     TextForm,
     can_send_to,
+    draft_key,
+    end_doubt,
     is_in_doubt,
 )
 from cellcast_django.desk.customer import CustomerTools
-from cellcast_django.desk.page import Switch, number_switches
-from cellcast_django.desk.to_answer import (
-    Choice,
-    Replies,
-    ToAnswer,
-    newer_than,
-    not_handled,
-    pop_undo,
-)
+from cellcast_django.desk.handling import Undo, mark_customer_done, marked_last
+from cellcast_django.desk.page import TO_ANSWER, DeskPage, Switch, number_switches, url_of_page
+from cellcast_django.desk.waiting import Choice, WaitingReply
 from cellcast_django.models import (
     Direction,
     Message,
@@ -159,20 +155,44 @@ class Conversation:
     def __init__(self, viewer: Viewer, message: Message, own: str = "") -> None:
         self.viewer = viewer
         self.message = message
-        self.own_numbers = own_numbers(viewer.rows(Message))
-        self.own_number = own if own in self.own_numbers else ""
         same = {"contact": message.contact} if message.contact else {"pk": message.pk}
         # Never from a replica, which may not have a colleague's answer of a moment ago.
         shown: Any = viewer.rows(Message).using(database_alias())
-        self.messages = shown.filter(**same)
+        self.all_messages = self.messages = shown.filter(**same)
+        self.own_numbers = own_numbers(viewer.rows(Message))
+        self.own_number = own if own in self.own_numbers else ""
         if self.own_number:
             # Those of a name may belong to any number.
             is_named = ~Q(own_number__startswith="+")
             self.messages = self.messages.filter(Q(own_number=self.own_number) | is_named)
 
     @cached_property
+    def numbers_used(self) -> list[str]:
+        """Your numbers that this customer has written to, or was sent from, if there are several.
+
+        The one that the page is narrowed to is among them.
+        """
+        if not self.own_numbers:
+            return []
+        used = self.all_messages.order_by().values_list("own_number", flat=True).distinct()
+        wanted = {*used, self.own_number}
+        found = [number for number in self.own_numbers if number in wanted]
+        return found if len(found) > 1 else []
+
+    @cached_property
+    def marked(self) -> dict[int, str]:
+        """The replies that the last click has marked as done: of another customer, perhaps."""
+        return marked_last(self.viewer)
+
+    @cached_property
+    def known(self) -> dict[str, Customer]:
+        """Whoever the page names."""
+        return customers([self.message.contact, *self.marked.values()])
+
+    @property
     def customer(self) -> Customer:
-        return customer_of(self.message.contact)
+        contact = self.message.contact
+        return self.known.get(contact) or Customer(contact)
 
     @property
     def url(self) -> str:
@@ -205,17 +225,28 @@ class Conversation:
         dividers = self._dividers(thread[0].created_at, end)
         return Thread(self._bubbles(thread, self.message), dividers, url=self.url)
 
-    def waiting(self) -> list[Message]:
-        """Return the oldest and the newest reply that nobody has dealt with; none if none waits."""
-        waiting = not_handled(self.messages).defer("body", "original_body")
-        newest = waiting.order_by("-created_at", "-pk").first()
-        oldest = newest and waiting.order_by("created_at", "pk").first()
-        return [oldest, newest] if oldest and newest else []
+    def waiting(self) -> Message | None:
+        """Return the newest reply that nobody has dealt with."""
+        waiting = self.messages.unhandled().defer("body", "original_body")
+        found: Message | None = waiting.order_by("-created_at", "-pk").first()
+        return found
 
     @property
     def can_be_answered(self) -> bool:
         """Whether answers can be sent to this customer, and by this person."""
         return can_send_to(self.message.contact) and self.viewer.may("answer_message")
+
+    @property
+    def why_no_form(self) -> str:
+        """Why nobody can answer this customer, on a site that answers others."""
+        if not conf.send_with or can_send_to(self.message.contact):
+            return ""
+        if not self.message.contact:
+            return _("It came without a number, so it cannot be answered.")
+        return _("This is a name, not a phone number, so it cannot be answered.")
+
+    def form(self, text: str, again: str = "") -> TextForm:
+        return TextForm(text, draft=draft_key(self.viewer, self.message.contact), again=again)
 
     @cached_property
     def written_to(self) -> str:
@@ -241,7 +272,7 @@ class Conversation:
                 message=message,
                 url=self.viewer.url(Message, "change", message.pk),
                 is_current=message == current,
-                has_own_number=bool(self.own_numbers),
+                has_own_number=bool(self.numbers_used),
                 reference=references.get(message.reference),
             )
             for message in messages
@@ -252,12 +283,18 @@ class Conversation:
         if not self.message.contact or not self.viewer.may_view(OptOut):
             return []
         opt_outs = self.viewer.rows(OptOut).filter(contact=self.message.contact)
-        changes = OptOutChange.objects.filter(opt_out__in=opt_outs).order_by("-pk")
+        changes = OptOutChange.objects.fresh().filter(opt_out__in=opt_outs).order_by("-pk")
         if start is not None:
             changes = changes.filter(at__gte=start)
         if end is not None:
             changes = changes.filter(at__lt=end)
         return list(changes[:MAX_DIVIDERS])
+
+
+def newer_than(queryset: QuerySet[Any], field: str, time: datetime, pk: int) -> QuerySet[Any]:
+    """Narrow to the rows that precede this one when the newest come first."""
+    is_newer = Q(**{f"{field}__gt": time}) | Q(pk__gt=pk)
+    return queryset.filter(is_newer, **{f"{field}__gte": time})
 
 
 DRAFT = "cellcast_django.draft"
@@ -278,6 +315,10 @@ def take_draft(request: HttpRequest, message: Message) -> str:
     return str(text)
 
 
+SAME_TEXT_ASKS = timedelta(minutes=10)
+"""So long after a text, the same text to the same customer is asked about."""
+
+
 class Answering(Sending):
     """An answer to the customer."""
 
@@ -288,29 +329,51 @@ class Answering(Sending):
             conversation.message.contact,
             shown=int(shown) if is_key(shown) else None,
             sender=conversation.sender,
+            label=conversation.customer.label,
         )
         self.conversation = conversation
+        self.asked_about = ""
+        """The key of the message with the same text, once the person has been asked."""
+        self.answered: list[WaitingReply] = []
+        """The replies that are done by it."""
 
-    def refusal(self) -> Outcome | None:
-        if not self.conversation.messages.outbound().filter(pk__gt=self.shown).exists():
+    def refusal(self) -> Notice | None:
+        if self.conversation.messages.outbound().filter(pk__gt=self.shown).exists():
+            words = _(
+                "Not sent: this customer has been sent a message that the page did not show you. "
+                "Read it, and send yours below if it is still needed."
+            )
+            return Notice(notices.WARNING, words)
+        same = self._same_text()
+        if same is None or str(same.pk) == self.form.get("again"):
             return None
+        self.asked_about = str(same.pk)
         words = _(
-            "Not sent: this customer has been sent a message that the page did not show you. Read "
-            "it, and send yours below if it is still needed."
+            "Not sent: the same text went to this customer at %(time)s. Send it once more if you "
+            "mean to."
         )
-        return Outcome(notices.WARNING, words)
+        at = date_format(timezone.localtime(same.created_at), "H:i")
+        return Notice(notices.WARNING, words % {"time": at})
+
+    def _same_text(self) -> Message | None:
+        sent = self.conversation.all_messages.outbound().filter(
+            recorded_at__isnull=False, created_at__gte=timezone.now() - SAME_TEXT_ASKS
+        )
+        return next((each for each in sent.order_by("-pk") if each.body == self.text), None)
 
     def log_loss(self, sentence: str) -> None:
         self.viewer.log(self.conversation.message, sentence)
 
     def has_sent(self, sent: Message) -> None:
-        self.viewer.log(sent, "Sent it from the conversation.")
+        self.viewer.log(sent, "Sent an answer.")
         answered = self.form.get("answers", "")
         replies = self.conversation.messages.inbound()
-        if is_key(answered) and (reply := replies.filter(pk=int(answered)).first()):
-            own_number = self.conversation.own_number
-            Replies(self.viewer).handle(
-                [reply], timezone.now(), own_number=own_number, seen_until=self.shown
+        if is_key(answered) and replies.filter(pk=int(answered)).exists():
+            self.answered = mark_customer_done(
+                self.viewer,
+                int(answered),
+                own_number=self.conversation.own_number,
+                seen_until=self.shown,
             )
 
 
@@ -331,24 +394,31 @@ class ConversationContent:
     choice: Choice
     form: TextForm | None
     """``None`` where no answers can be sent to this customer, or by this person."""
+    why_no_form: str
+    """Why this person cannot answer this customer, who might answer others."""
     sender: str
     """The own number or name that the answer goes out from, if there are several."""
     unknown_sender: str
     """What the customer wrote to, if the answer does not go out from it."""
     is_in_doubt: bool
     """Whether somebody's answer may have been sent, and no message tells of it."""
+    may_clear_doubt: bool
     waiting: Message | None
     """The newest reply that nobody has dealt with, if this person may say that it is done."""
     done: Message | None
     """The newest reply that is shown, if it is done and this person may reopen it."""
-    next_key: int | None
-    """The message with the next customer who waits."""
     next_url: str
+    """The conversation with the next customer who waits."""
     back_url: str
     """The place in the list that the person came from."""
     numbers: Sequence[Switch]
-    undo: Sequence[int]
+    undo: Undo | None
     tools: CustomerTools
+
+    @property
+    def further_query(self) -> str:
+        """Lets a form lead back to the conversation as it is narrowed."""
+        return self.choice.query().replace("?", "&")
 
     @property
     def linked_label(self) -> SafeString:
@@ -356,46 +426,13 @@ class ConversationContent:
         number = number_html(self.customer.contact)
         return format_html("{} ({})", number, self.customer.named.html)
 
-    @classmethod
-    def of(
-        cls, conversation: Conversation, choice: Choice, text: str, before: str
-    ) -> "ConversationContent":
-        viewer, message = conversation.viewer, conversation.message
-        may_handle, has_form = viewer.may("handle_message"), conversation.can_be_answered
-        sender = conversation.sender if has_form else ""
-        thread, waiting = conversation.thread(before, choice), conversation.waiting()
-        newest = thread.newest_reply
-        is_done = newest is not None and newest.handled_at is not None
-        next_key = Replies(viewer).next_waiting(choice, message.contact, waiting)
-        to_next = "" if next_key is None else ConversationPage.url(viewer, next_key)
-        return cls(
-            customer=conversation.customer,
-            thread=thread,
-            choice=choice,
-            form=TextForm(text) if has_form else None,
-            sender=sender if conversation.own_numbers else "",
-            unknown_sender=conversation.written_to if has_form and not sender else "",
-            is_in_doubt=is_in_doubt(message.contact),
-            waiting=waiting[-1] if waiting and may_handle else None,
-            done=newest if is_done and may_handle else None,
-            next_key=next_key,
-            next_url=to_next and to_next + choice.query(),
-            back_url=f"{ToAnswer.url(viewer)}{choice.query()}#cellcast-waiting-{message.pk}",
-            numbers=number_switches(
-                conversation.own_numbers,
-                conversation.own_number,
-                lambda own: conversation.url + choice.query(own=own),
-            ),
-            undo=pop_undo(viewer.request),
-            tools=CustomerTools.of(viewer, message, conversation.customer),
-        )
 
-
-class ConversationPage(Page):
+class ConversationPage(DeskPage):
     """The thread, or what precedes the message in ``?before=``; a POST sends an answer."""
 
     name = "conversation"
     route = "<int:pk>/conversation/"
+    is_below_list = True
     model = Message
     title = gettext_lazy("Conversation")
     template = "cellcast_desk/conversation.html"
@@ -407,19 +444,83 @@ class ConversationPage(Page):
         choice = Choice.of(self.request)
         conversation = Conversation(self.viewer, message, choice.own_number)
         if self.request.method == "POST":
-            if not conversation.can_be_answered:
-                raise PermissionDenied
-            answering = Answering(conversation)
-            outcome = answering.send()
-            self.viewer.tell(outcome.sentence, outcome.level)
-            if outcome.leads_to:
-                return HttpResponseRedirect(conversation.url + choice.query())
-            # Shows what the form did not: the newest messages.
-            text, before = answering.text, ""
-        else:
-            text, before = take_draft(self.request, message), self.request.GET.get("before", "")
-        content = ConversationContent.of(conversation, choice, text, before)
-        words = conversation.customer.label or _("(no number)")
+            return self.answer(conversation, choice)
+        form = conversation.form(take_draft(self.request, message))
+        return self.render_content(conversation, choice, form)
+
+    def answer(self, conversation: Conversation, choice: Choice) -> HttpResponse:
+        """Send what was typed, or end the doubt whether another answer was sent."""
+        if not conversation.can_be_answered:
+            raise PermissionDenied
+        here = conversation.url + choice.query()
+        if "checked" in self.request.POST:
+            end_doubt(conversation.message.contact)
+            self.viewer.log(conversation.message, "A text that may have been sent was looked up.")
+            return HttpResponseRedirect(here)
+        answering = Answering(conversation)
+        then = answering.form.get("then", "")
+        notice = answering.send()
+        self.viewer.tell(notice.sentence, notice.level)
+        if notice.leads_to is None:
+            # Shows what the form did not: the newest messages, and an opt-out.
+            conversation = Conversation(self.viewer, conversation.message, choice.own_number)
+            form = conversation.form(answering.text, again=answering.asked_about)
+            return self.render_content(conversation, choice, form)
+        if then == "next":
+            marked = answering.answered
+            here = self.next_url(choice, conversation.message, marked) or self.list_url(choice)
+        return HttpResponseRedirect(here + conversation.form("").sent_fragment)
+
+    def next_url(
+        self, choice: Choice, message: Message, marked: Sequence[WaitingReply] = ()
+    ) -> str:
+        """Return the conversation of who follows in the list, or of its first one after the last.
+
+        Empty if nobody else waits.
+        """
+        before, after = self.waiting.around(choice, message, marked)
+        following = next(iter(after + before), None)
+        if following is None:
+            return ""
+        return self.url(self.viewer, following.newest.pk) + choice.query()
+
+    def list_url(self, choice: Choice) -> str:
+        return url_of_page(self.viewer, TO_ANSWER) + choice.query()
+
+    def render_content(
+        self, conversation: Conversation, choice: Choice, form: TextForm
+    ) -> HttpResponse:
+        viewer, message = self.viewer, conversation.message
+        before = "" if form.text else self.request.GET.get("before", "")
+        may_handle, may_answer = viewer.may("handle_message"), viewer.may("answer_message")
+        thread = conversation.thread(before, choice)
+        waiting, newest = conversation.waiting(), thread.newest_reply
+        is_done = newest is not None and newest.handled_at is not None
+        customer, has_form = conversation.customer, conversation.can_be_answered
+        sender = conversation.sender if has_form else ""
+        content = ConversationContent(
+            customer=customer,
+            thread=thread,
+            choice=choice,
+            form=form if has_form and customer.opted_out_since is None else None,
+            why_no_form=conversation.why_no_form if may_answer else "",
+            sender=sender if conversation.own_numbers else "",
+            unknown_sender=conversation.written_to if has_form and not sender else "",
+            is_in_doubt=is_in_doubt(message.contact),
+            may_clear_doubt=may_answer,
+            waiting=waiting if may_handle else None,
+            done=newest if is_done and not waiting and may_handle else None,
+            next_url=self.next_url(choice, message),
+            back_url=f"{self.list_url(choice)}#cellcast-waiting-{message.pk}",
+            numbers=number_switches(
+                conversation.numbers_used,
+                conversation.own_number,
+                lambda own: conversation.url + choice.query(own=own),
+            ),
+            undo=Undo.of(conversation.marked, conversation.known),
+            tools=CustomerTools.of(viewer, message, customer),
+        )
+        words = customer.label or _("(no number)")
         title = Unprinted(_("Conversation with %(customer)s") % {"customer": words})
         return self.render(content, title=title)
 
@@ -431,10 +532,10 @@ class AroundMessage:
     thread: Thread
     message: Message
     may_handle: bool
-    undo: Sequence[int]
+    undo: Undo | None
 
     @classmethod
     def of(cls, viewer: Viewer, message: Message) -> "AroundMessage":
         may_handle = message.direction == Direction.INBOUND and viewer.may("handle_message")
         thread = Conversation(viewer, message).around()
-        return cls(thread, message, may_handle, pop_undo(viewer.request))
+        return cls(thread, message, may_handle, Undo.of(marked_last(viewer), {}))

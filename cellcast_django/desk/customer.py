@@ -9,9 +9,9 @@ from django.shortcuts import get_object_or_404
 from django.utils import timezone
 
 from cellcast_django.admin.contacts import Customer
+from cellcast_django.admin.days import RANGE, range_of
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.lists.export import streamed
-from cellcast_django.admin.lists.filters import PeriodFilter, range_of
 from cellcast_django.admin.lists.read_only import is_ours
 from cellcast_django.admin.opt_outs import MESSAGE, EndPage, may_opt_out, opt_out_url
 from cellcast_django.admin.page import Page
@@ -76,7 +76,7 @@ class CustomerData(Page):
         messages = self.viewer.rows(Message).exclude(contact="")
         message = get_object_or_404(messages.only("contact"), pk=pk)
         form = self.request.POST
-        if any(form.get(name) and not day_of(form[name]) for name in PeriodFilter.RANGE):
+        if any(form.get(name) and not day_of(form[name]) for name in RANGE):
             raise BadRequest("This is not a day.")  # nor may it mean all of them
         first, last = range_of(form)
         data = ContactData(

@@ -1,10 +1,11 @@
-"""The figures: how many messages were sent and received, what became of them, why, and how fast."""
+"""The figures of a month beside the one before it: how many, how good, and why not."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from django.contrib import admin
 from django.db.models import Exists, OuterRef, QuerySet
@@ -18,18 +19,10 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.lists.export import csv_of
-from cellcast_django.admin.lists.filters import Choices, MessageTestFilter, own_numbers
+from cellcast_django.admin.lists.filters import Choices, MessageTestFilter, StatusFilter
+from cellcast_django.admin.own_numbers import narrow_to_sender, senders
 from cellcast_django.desk.page import DeskPage, LinkedCount, Switch, number_switches, views_all_of
-from cellcast_django.desk.traffic import (
-    NOT_FINAL,
-    DeliveryTimes,
-    Month,
-    Reasons,
-    Traffic,
-    count_messages,
-    count_reasons,
-    measure_delivery_times,
-)
+from cellcast_django.desk.traffic import Month, Reasons, Traffic, count_messages, count_reasons
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange
 from cellcast_django.payloads import clean
 from cellcast_django.statuses import UNDELIVERED, Status
@@ -69,47 +62,61 @@ class ReasonFilter(admin.SimpleListFilter):
         return queryset.filter(Exists(digests.filter(digest=chosen)))
 
 
+class Figure(NamedTuple):
+    """A figure of a month or a day: how it is counted, and which messages it leads to."""
+
+    name: str
+    label: str | Promise
+    count: Callable[[Traffic], int]
+    query: str
+    level: int = 1
+    """0 for a whole, 1 for a part of what was sent, 2 for a part of what was not delivered."""
+
+
+def _ended_as(status: Status) -> Callable[[Traffic], int]:
+    return lambda counted: counted.ended[status]
+
+
+FIGURES = [
+    Figure("sent", _("Sent"), attrgetter("sent"), "direction=outbound", 0),
+    Figure("delivered", _("delivered"), attrgetter("delivered"), "status=delivered"),
+    Figure("not_delivered", _("not delivered"), attrgetter("undelivered"), "status=undelivered"),
+    *(
+        Figure(each.value, each.label, _ended_as(each), f"status={each}", level=2)
+        for each in reversed(Status)
+        if each in UNDELIVERED
+    ),
+    *(
+        Figure(name, StatusFilter.BY_OUTCOME[name], attrgetter(name), f"status={name}")
+        for name in ("on_the_way", "unreported")
+    ),
+    Figure("replies", _("Replies"), attrgetter("replies"), "direction=inbound", 0),
+]
+
+
 @shown
 class Column:
-    """The figures of one month: the rows of a table, each of which adds up."""
+    """What one month has, and the lists that its figures lead to."""
 
     month: Month
-    traffic: Traffic
+    days: Sequence[Traffic]
     reasons: Reasons
     list_url: str
     """Leads to the messages that count, of any day."""
     new_opt_outs: LinkedCount | None
 
-    def figure_of(self, count: int, query: str) -> LinkedCount:
+    @cached_property
+    def total(self) -> Traffic:
+        return sum(self.days, Traffic())
+
+    def linked(self, count: int, query: str) -> LinkedCount:
         days = days_of(self.month.first, self.month.last)
         return LinkedCount.of(count, f"{self.list_url}&{days}", query)
 
     @property
-    def figures(self) -> dict[str, tuple[Promise, LinkedCount]]:
-        """The labels and counts by the names that they have in the file."""
-        counted, of = self.traffic, self.figure_of
-        figures: dict[str, tuple[Promise, LinkedCount]] = {
-            "sent": (_("Sent"), of(counted.total_sent, "direction=outbound")),
-            "delivered": (_("delivered"), of(counted.delivered, "status=delivered")),
-            "not_delivered": (_("not delivered"), of(counted.undelivered, "status=undelivered")),
-            "on_the_way": (
-                _("on the way (less than 3 days)"),
-                of(counted.on_the_way, "status=on_the_way"),
-            ),
-            "unreported": (
-                _("without a final report"),
-                of(counted.unreported, "status=unreported"),
-            ),
-            "replies": (_("Replies"), of(sum(counted.replies), "direction=inbound")),
-        }
-        if self.new_opt_outs is not None:
-            figures["opt_outs"] = _("New opt-outs"), self.new_opt_outs
-        return figures
-
-    @property
     def delivered_share(self) -> str:
         """The delivered share of those with a final status, in percent; empty without any."""
-        rate = self.traffic.delivery_rate
+        rate = self.total.delivery_rate
         return (
             "" if rate is None else gettext("%(rate)s%%") % {"rate": number_format(100 * rate, 1)}
         )
@@ -122,27 +129,14 @@ def days_of(first: date, last: date) -> str:
 
 @shown
 class FigureRow:
-    """One figure or reason of both months, or the statuses of one day."""
+    """A figure or reason of both months, or the figures of one day."""
 
     name: str
     label: str | Promise
     counts: Sequence[LinkedCount]
-
-
-@shown
-class Days:
-    """The messages of each day by status: the headings, a row for each day, and the sums."""
-
-    headings: Sequence[str | Promise]
-    rows: Sequence[FigureRow]
-    sums: Sequence[LinkedCount]
-
-
-STATUSES: dict[str, str | Promise] = {
-    **{status.value: status.label for status in reversed(Status) if status.value in UNDELIVERED},
-    NOT_FINAL: _("no final report yet"),
-    Status.DELIVERED.value: Status.DELIVERED.label,
-}
+    level: int = 0
+    width: int = 0
+    """Of a day's bar: what was sent, in percent of the day with the most."""
 
 
 @shown
@@ -153,25 +147,33 @@ class FiguresContent:
     numbers: Sequence[Switch]
     csv_url: str
     columns: Sequence[Column]
-    """This month's figures, and those of the month before."""
-    times: DeliveryTimes
+    """The figures of the month before, and of this month."""
 
-    @property
+    @cached_property
     def rows(self) -> list[FigureRow]:
-        """The figures, each with its count in both months."""
-        figures = [column.figures for column in self.columns]
-        return [
-            FigureRow(name, label, [each[name][1] for each in figures])
-            for name, (label, _count) in figures[0].items()
-        ]
+        """The figures, each with its count in both months; of parts only those that there are."""
+        rows = []
+        for each in FIGURES:
+            counts = [
+                column.linked(each.count(column.total), each.query) for column in self.columns
+            ]
+            if each.level < 2 or any(counted.count for counted in counts):
+                rows.append(FigureRow(each.name, each.label, counts, each.level))
+        opt_outs = [each.new_opt_outs for each in self.columns if each.new_opt_outs is not None]
+        return [*rows, FigureRow("opt_outs", _("New opt-outs"), opt_outs)] if opt_outs else rows
 
     @property
     def fall(self) -> str:
         """By how much the delivered share has fallen, in points; empty if that is little."""
-        now, before = (column.traffic.delivery_rate for column in self.columns)
+        before, now = (column.total.delivery_rate for column in self.columns)
         if now is None or before is None or round(before - now, 6) < MIN_FALL:
             return ""
         return number_format(100 * (before - now), 1)
+
+    @property
+    def is_flawless(self) -> bool:
+        """Whether there were final reports, all of deliveries."""
+        return {column.total.delivery_rate for column in self.columns} - {None} == {1}
 
     @cached_property
     def reasons(self) -> list[FigureRow]:
@@ -190,7 +192,7 @@ class FiguresContent:
             digests = ",".join(digest for digest, _text in named)
             other = f"{ReasonFilter.OTHER}{digests}"
             rows.append(self._reason("other", _("other reasons"), others, other))
-        without = [max(0, each.traffic.undelivered - each.reasons.total()) for each in columns]
+        without = [max(0, each.total.undelivered - each.reasons.total()) for each in columns]
         if any(without):
             rows.append(self._reason("none", _("no reason given"), without, ReasonFilter.NONE))
         return rows
@@ -198,30 +200,37 @@ class FiguresContent:
     def _reason(self, name: str, label: str | Promise, counts: list[int], reason: str) -> FigureRow:
         query = f"status=undelivered&reason={reason}"
         linked = zip(self.columns, counts, strict=True)
-        return FigureRow(name, label, [column.figure_of(count, query) for column, count in linked])
+        return FigureRow(name, label, [column.linked(count, query) for column, count in linked])
 
     @cached_property
-    def days(self) -> Days:
-        """The messages of each day so far by status, without what no message has."""
-        column = self.columns[0]
-        counted = [
-            (label, column.traffic.sent[status], f"status={status or 'not_final'}")
-            for status, label in STATUSES.items()
-        ]
-        counted.append((_("replies"), column.traffic.replies, "direction=inbound"))
-        used = [each for each in counted if any(each[1])]
-        rows = []
-        past = [day for day in column.month.days if day <= timezone.localdate()]
-        for place, day in enumerate(past):
+    def day_figures(self) -> list[Figure]:
+        """The columns of the days: without what this month has none of."""
+        total = self.columns[-1].total
+        return [each for each in FIGURES if each.level < 2 and each.count(total)]
+
+    @cached_property
+    def days(self) -> list[FigureRow]:
+        """The days of the month from its first message until today."""
+        column, used = self.columns[-1], self.day_figures
+        rows: list[FigureRow] = []
+        most = max(day.sent for day in column.days) or 1
+        for day, counted in zip(column.month.days, column.days, strict=True):
+            if day > timezone.localdate() or not (rows or counted != Traffic()):
+                continue
             url = f"{column.list_url}&{days_of(day, day)}"
-            counts = [LinkedCount.of(counts[place], url, query) for _label, counts, query in used]
-            rows.append(FigureRow(day.isoformat(), date_format(day, "D j M"), counts))
-        sums = [column.figure_of(sum(counts), query) for _label, counts, query in used]
-        return Days([label for label, *_rest in used], rows, sums)
+            counts = [LinkedCount.of(each.count(counted), url, each.query) for each in used]
+            width = round(100 * counted.sent / most)
+            rows.append(FigureRow(day.isoformat(), date_format(day, "D j M"), counts, width=width))
+        return rows
+
+    @property
+    def sums(self) -> list[LinkedCount]:
+        column = self.columns[-1]
+        return [column.linked(each.count(column.total), each.query) for each in self.day_figures]
 
 
 class Figures(DeskPage):
-    """Figures, reasons, days and the delivery time of a month, as a page or as a file."""
+    """Figures, reasons and days of a month, as a page or as a file."""
 
     name = "figures"
     title = _("Figures")
@@ -232,71 +241,71 @@ class Figures(DeskPage):
         return Month.of(self.request.GET.get("period", ""))
 
     @cached_property
-    def own_numbers(self) -> list[str]:
-        return own_numbers(self.viewer.rows(Message))
+    def senders(self) -> list[str]:
+        return senders(self.viewer.rows(Message))
 
     @cached_property
-    def own_number(self) -> str:
-        """The number of yours that alone is counted; empty for all."""
+    def sender(self) -> str:
+        """The number or name of yours that alone is counted; empty for all."""
         asked = self.request.GET.get("own", "")
-        return asked if asked in self.own_numbers else ""
+        return asked if asked in self.senders else ""
 
     @property
     def is_allowed(self) -> bool:
         return views_all_of(self.viewer, Message)
 
     def show(self) -> HttpResponseBase:
-        month, own_number = self.month, self.own_number
+        month, sender = self.month, self.sender
         content = FiguresContent(
             months=list(self.months()),
-            numbers=number_switches(
-                self.own_numbers, own_number, lambda own: self.url_of(month, own)
-            ),
-            csv_url=self.url_of(month, own_number),
-            columns=[self.column(month), self.column(month.before)],
-            times=measure_delivery_times(month, own_number),
+            numbers=number_switches(self.senders, sender, partial(self.url_of, month)),
+            csv_url=self.url_of(month, sender),
+            columns=[self.column(month.before), self.column(month)],
         )
         is_file = self.request.method == "POST"
         return self.as_csv(content) if is_file else self.render(content)
 
-    def url_of(self, month: Month, own_number: str) -> str:
-        own = {"own": own_number} if own_number else {}
+    def url_of(self, month: Month, sender: str) -> str:
+        own = {"own": sender} if sender else {}
         return f"?{urlencode({'period': month.key, **own})}"
 
     def months(self) -> Iterator[Switch]:
         """Yield links to the months around this one, and to the present one."""
         around = [self.month.before, self.month, self.month.after, Month.of()]
         for month in dict.fromkeys(filter(None, around)):
-            url = self.url_of(month, self.own_number)
-            yield Switch(url, month.label, month == self.month)
+            yield Switch(self.url_of(month, self.sender), month.label, month == self.month)
 
-    def as_csv(self, shown: FiguresContent) -> HttpResponseBase:
+    def as_csv(self, content: FiguresContent) -> HttpResponseBase:
         """Return what the page shows as a file, and record that it was taken."""
         self.viewer.log_list(Message, f"Exported the figures of {self.month.key}.")
         lines: list[tuple[Any, ...]] = []
-        for place, column in enumerate(shown.columns):
+        for place, column in enumerate(content.columns):
             dates = column.month.first.isoformat(), column.month.last.isoformat()
-            for name, (_label, figure) in column.figures.items():
-                lines.append((*dates, name, "", figure.count))
-            lines.append((*dates, "delivery_rate", "", column.traffic.delivery_rate))
-            for row in shown.reasons:
+            lines.append((*dates, "delivery_rate", "", column.total.delivery_rate))
+            for row in content.rows:
+                lines.append((*dates, row.name, "", row.counts[place].count))
+            for row in content.reasons:
                 lines.append((*dates, "not_delivered", row.label, row.counts[place].count))
-        for row in shown.days.rows:
-            for status, figure in zip(shown.days.headings, row.counts, strict=True):
-                lines.append((row.name, row.name, status, "", figure.count))
+        for row in content.days:
+            for each, counted in zip(content.day_figures, row.counts, strict=True):
+                lines.append((row.name, row.name, each.name, "", counted.count))
         heading = ("own_number", "from", "to", "figure", "reason", "count")
         name = f"figures-{self.month.key}.csv"
-        parts = [[(self.own_number, *line) for line in lines]]
-        return csv_of(self.request, name, heading, parts)
+        return csv_of(self.request, name, heading, [[(self.sender, *line) for line in lines]])
 
     def column(self, month: Month) -> Column:
+        def narrow(messages: Any) -> Any:
+            if not self.sender:
+                return messages
+            return narrow_to_sender(messages, self.sender, self.senders)
+
         counted = {"test": MessageTestFilter.WITHOUT}
-        if self.own_number:
-            counted["own_number"] = self.own_number
+        if self.sender:
+            counted["own_number"] = self.sender
         return Column(
             month,
-            count_messages(month, self.own_number),
-            count_reasons(month, self.own_number),
+            count_messages(month, narrow, by_day=month == self.month),
+            count_reasons(month, narrow),
             f"{self.viewer.url(Message, 'changelist')}?{urlencode(counted)}",
             self.new_opt_outs(month),
         )
@@ -306,7 +315,7 @@ class Figures(DeskPage):
 
         By the history: whoever opts out again later has opted out in this month all the same.
         """
-        if self.own_number or not self.viewer.may_view(OptOut):
+        if self.sender or not self.viewer.may_view(OptOut):
             return None
         rows = self.viewer.rows(OptOut)
         begun = OptOutChange.objects.using(rows.db).filter(

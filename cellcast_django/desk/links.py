@@ -35,7 +35,7 @@ def conversation_url(number: str | PhoneNumber, *, request: HttpRequest) -> str 
 
 
 def _desks(name: str | None) -> Iterator[AdminSite]:
-    """Return the sites that have conversations, this one and Django's own first."""
+    """Yield the sites that have conversations, this one and Django's own first."""
     for site in sorted(all_sites, key=lambda site: (site.name != name, site.name != "admin")):
         if isinstance(extension_of(site), Desk) and is_on(site, ConversationPage):
             yield site

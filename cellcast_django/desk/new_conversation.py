@@ -1,23 +1,29 @@
-"""A conversation that somebody begins: a number and a text, for a customer who has never written.
+"""A conversation that somebody begins: whom, and a text, for a customer who has never written.
 
 It takes a permission of its own, and no other: a person who may not look at messages can do it,
-and learns nothing of who has been written to.
+and learns nothing of who has been written to. Who may look at them finds customers by name.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import messages as notices
 from django.http import HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _, gettext_lazy
 
+from cellcast_django.admin.contacts import Customer, contacts_named, customers
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.page import Page
+from cellcast_django.admin.own_numbers import configured_own_numbers, own_numbers
 from cellcast_django.conf import conf
 from cellcast_django.contacts import to_contact
-from cellcast_django.desk.answering import Outcome, Sending, TextForm
+from cellcast_django.desk.answering import Notice, Sending, TextForm, can_send_to, draft_key
 from cellcast_django.desk.conversation import ConversationPage, keep_draft
+from cellcast_django.desk.page import DeskPage
 from cellcast_django.models import Message, database_alias
+from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
+
+MAX_FOUND = 20  # customers of one name to choose from
 
 
 @shown
@@ -25,9 +31,14 @@ class NewForm:
     """What the page shows: the form, filled in with what was not sent."""
 
     number: str
+    found: Sequence[Customer]
+    """The customers whom the words in the place of a number may mean."""
+    senders: Sequence[str]
+    """What it may go out from: any of your numbers, if none is known."""
+    sender: str
     form: TextForm
     may_view: bool
-    """Whether this person may look at messages, and so at the pages that lead here."""
+    """Whether this person may look at messages, and so search by name."""
 
     max_number_length = MAX_NUMBER_LENGTH
 
@@ -35,16 +46,19 @@ class NewForm:
 class Beginning(Sending):
     """The first message to a customer."""
 
-    def refusal(self) -> Outcome | None:
+    def refusal(self) -> Notice | None:
         if (newest := self._seen()) is not None:
+            if is_opted_out(self.contact):
+                words = _("Not sent: this customer has opted out.")
+                return Notice(notices.ERROR, words, newest)
             keep_draft(self.viewer.request, newest, self.text)
             words = _(
                 "Not sent: there is a conversation with this customer already. Read it, and send "
                 "yours below if it is still needed."
             )
-            return Outcome(notices.WARNING, words, newest)
+            return Notice(notices.WARNING, words, newest)
         if Message.objects.fresh().filter(contact=self.contact).exists():
-            return Outcome.not_sent(_("you cannot write to this number."))
+            return Notice.not_sent(_("you cannot write to this number."))
         return None
 
     def _seen(self) -> Message | None:
@@ -56,13 +70,13 @@ class Beginning(Sending):
         return found
 
     def has_sent(self, sent: Message) -> None:
-        self.viewer.log(sent, "Began a conversation with it.")
+        self.viewer.log(sent, "Wrote first.")
 
     def log_loss(self, sentence: str) -> None:
         self.viewer.log_list(Message, sentence)
 
 
-class NewConversation(Page):
+class NewConversation(DeskPage):
     """The form; a POST sends, and leads to the conversation."""
 
     name = "new"
@@ -76,15 +90,56 @@ class NewConversation(Page):
         return bool(conf.send_with) and self.viewer.may("write_message")
 
     def show(self) -> HttpResponse:
-        number = clean(self.request.POST.get("number", ""))[:MAX_NUMBER_LENGTH].strip()
-        beginning = Beginning(self.viewer, to_contact(number), shown=0)
+        posted, senders = self.request.POST, self.senders()
+        number = clean(posted.get("number", ""))[:MAX_NUMBER_LENGTH].strip()
+        sender = posted.get("sender", "")
+        sender = sender if sender in senders else next(iter(senders), "")
+        found = self.customers_named(number)
+        customer = self.chosen(found) if found else Customer(to_contact(number))
+        beginning = Beginning(
+            self.viewer,
+            customer.contact if customer else "",
+            shown=0,
+            sender=sender,
+            label=customer.label if customer else "",
+        )
+        form = TextForm(beginning.text, draft=draft_key(self.viewer, ""))
         if self.request.method == "POST":
-            outcome = beginning.send()
-            self.viewer.tell(outcome.sentence, outcome.level)
-            if outcome.leads_to is not None:
-                return HttpResponseRedirect(self._url_of(outcome.leads_to))
+            if customer is None:
+                notice = Notice(notices.INFO, _("Not sent yet: is this whom you mean?"))
+            else:
+                notice = beginning.send()
+            self.viewer.tell(notice.sentence, notice.level)
+            if notice.leads_to is not None:
+                return HttpResponseRedirect(self._url_of(notice.leads_to) + form.sent_fragment)
         may_view = self.viewer.may_view(Message)
-        return self.render(NewForm(number, TextForm(beginning.text), may_view))
+        return self.render(NewForm(number, found, senders, sender, form, may_view))
+
+    def senders(self) -> list[str]:
+        """Return your numbers and names that a text may go out from, as far as they are known."""
+        if not self.viewer.may_view(Message):
+            return configured_own_numbers()
+        return own_numbers(self.viewer.rows(Message)) or configured_own_numbers()
+
+    def customers_named(self, words: str) -> list[Customer]:
+        """Return whom words may mean that are no number, for those who may view messages."""
+        if can_send_to(to_contact(words)) or not self.viewer.may_view(Message):
+            return []
+        contacts, _has_more = contacts_named(words)
+        found = customers(contact for contact in contacts[:MAX_FOUND] if can_send_to(contact))
+        return sorted(found.values(), key=lambda each: each.name)
+
+    def chosen(self, found: Sequence[Customer]) -> Customer | None:
+        """Return who is meant: the one that was chosen, or the only one, who is known already.
+
+        Nothing is sent to a customer who is known: their conversation opens.
+        """
+        contact = self.request.POST.get("contact")
+        if contact is None and len(found) == 1:
+            contact = found[0].contact
+            if not self.viewer.rows(Message).filter(contact=contact).exists():
+                return None
+        return next((each for each in found if each.contact == contact), None)
 
     def _url_of(self, message: Message) -> str:
         """Return the conversation of a message, or this page if this person may not see it."""

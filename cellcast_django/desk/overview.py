@@ -1,6 +1,6 @@
-"""The overview: who waits, whether webhooks arrive, what needs attention, what recovery found.
+"""The overview: whether webhooks arrive, what needs attention, who waits, what recovery found.
 
-Each person sees the parts about the models that they may view.
+For those who may view events. Of messages it shows them what they may view.
 """
 
 from collections.abc import Iterator
@@ -24,13 +24,14 @@ from cellcast_django.admin.lists.filters import (
     StopFilter,
     TestFilter,
 )
-from cellcast_django.admin.lists.read_only import HOMES, is_ours
+from cellcast_django.admin.lists.read_only import is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.connected import connected_handlers
 from cellcast_django.days import midnight
 from cellcast_django.desk.page import DeskPage, LinkedCount, url_of_page, views_all_of
-from cellcast_django.desk.to_answer import News, Replies, ToAnswer, Waiting, stop_wish_badge
+from cellcast_django.desk.to_answer import ToAnswerPage, stop_wish_badge
+from cellcast_django.desk.waiting import Waiting, WaitingList
 from cellcast_django.health import (
     Credit,
     FailingHandler,
@@ -55,6 +56,9 @@ MAX_OVERDUE = timedelta(minutes=15)
 
 OPTED_OUT_DAYS = 7
 """How long the overview shows a message that was sent although its contact had opted out."""
+
+MIN_SECONDS = 1
+"""How long a call takes that is among the slowest."""
 
 MAX_ERROR_LENGTH = 160  # characters of a handler's error
 
@@ -127,13 +131,15 @@ class EventsPart:
 def _not_done(
     viewer: Viewer, invalid: int, calls: dict[HandlerCall.State, int]
 ) -> Iterator[tuple[LinkedCount, SafeString]]:
-    """Yield how many events are invalid, and how many calls are in each state, as links."""
+    """Yield how many events are invalid, and how many calls are in each state; of none, nothing."""
     url = f"{viewer.url(WebhookEvent, 'changelist')}?outcome=invalid&test={TestFilter.WITHOUT}"
-    yield LinkedCount(invalid, url), badge(Tone.BAD if invalid else Tone.QUIET, _("invalid"))
+    if invalid:
+        yield LinkedCount(invalid, url), badge(Tone.BAD, _("invalid"))
     for state, count in calls.items():
-        tone = Tone.BAD if state == HandlerCall.State.FAILED else Tone.OPEN
-        shown = badge(tone if count else Tone.QUIET, state.label)
-        yield LinkedCount(count, _calls_url(viewer, state=state.value)), shown
+        if count:
+            tone = Tone.BAD if state == HandlerCall.State.FAILED else Tone.OPEN
+            url = _calls_url(viewer, state=state.value)
+            yield LinkedCount(count, url), badge(tone, state.label)
 
 
 def _calls_url(viewer: Viewer, **query: str) -> str:
@@ -167,26 +173,24 @@ class ToAnswerPart:
     waiting: Waiting
     oldest: datetime | None
     stop_wishes: LinkedCount
-    """The newest 5,000 replies that wait, as far as they may ask for no more messages."""
+    """The replies that wait, as far as they may ask for no more messages."""
     stop_wish: SafeString | str
     """Since when the first of them waits."""
     url: str
-    news_url: str
 
     @classmethod
     def of(cls, viewer: Viewer) -> "ToAnswerPart | None":
-        if not is_ours(viewer.site, Message) or not ToAnswer(viewer).is_allowed:
+        if not is_ours(viewer.site, Message) or not ToAnswerPage(viewer).is_allowed:
             return None
-        replies = Replies(viewer)
-        wishes = StopWishes.among(replies.shown.unhandled())
+        replies = WaitingList(viewer)
+        wishes = StopWishes.among(replies.rows.unhandled())
         query = urlencode({StopFilter.parameter_name: StopFilter.options[0][0]})
         return cls(
             waiting=replies.count(),
-            oldest=replies.oldest(),
+            oldest=replies.oldest_at,
             stop_wishes=LinkedCount(wishes.count, f"{viewer.url(Message, 'changelist')}?{query}"),
             stop_wish=stop_wish_badge(wishes.oldest_at) if wishes.oldest_at else "",
-            url=ToAnswer.url(viewer),
-            news_url=News.url(viewer),
+            url=ToAnswerPage.url(viewer),
         )
 
 
@@ -195,7 +199,6 @@ class RecoveryPart:
     """How many messages are silent, what recovery last found, and the credit it has read."""
 
     silent: LinkedCount
-    badge: SafeString
     has_key: bool
     ran_at: datetime | None
     lists: list[tuple[str | Promise, str | Promise, bool]]
@@ -209,7 +212,6 @@ class RecoveryPart:
         count = count_silent(StatusFilter.SILENT_AFTER)
         return cls(
             silent=LinkedCount(count, f"{viewer.url(Message, 'changelist')}?status=silent"),
-            badge=badge(Tone.OPEN if count else Tone.QUIET, _("no report")),
             has_key=bool(conf.api_key),
             ran_at=CommandRun.last(CommandRun.Command.RECOVER),
             lists=list(lists(CommandRun.last_summary(CommandRun.Command.RECOVER))),
@@ -245,7 +247,7 @@ class OverviewContent:
 
 
 class Overview(DeskPage):
-    """Who waits, whether webhooks arrive, what needs attention, and what recovery has found."""
+    """Whether webhooks arrive, what needs attention, who waits, and what recovery has found."""
 
     name = "overview"
     title = _("Overview")
@@ -253,14 +255,15 @@ class Overview(DeskPage):
 
     @property
     def is_allowed(self) -> bool:
-        return any(map(self.viewer.may_view, HOMES))
+        return self.viewer.may_view(WebhookEvent)
 
     def show(self) -> HttpResponse:
+        slowest = slowest_handlers() if views_all_of(self.viewer, WebhookEvent) else []
         content = OverviewContent(
             to_answer=ToAnswerPart.of(self.viewer),
             although_opted_out=self.although_opted_out(),
             events=EventsPart.of(self.viewer),
-            slowest=slowest_handlers() if views_all_of(self.viewer, WebhookEvent) else [],
+            slowest=[each for each in slowest if each.seconds >= MIN_SECONDS],
             recovery=RecoveryPart.of(self.viewer),
             setup_url=url_of_page(self.viewer, "setup"),
         )

@@ -2,17 +2,25 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import ClassVar, NamedTuple
 
 from django.db.models import Model
 from django.http import HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 
+from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import grouped, number_html
-from cellcast_django.admin.extension import extension_of
+from cellcast_django.admin.extension import Link, extension_of
+from cellcast_django.admin.own_numbers import OTHER
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
+from cellcast_django.desk.waiting import Choice, Waiting, WaitingList
+
+TO_ANSWER = "to_answer"
+"""The page that is the desk's door: conversations and forms lead back to it."""
 
 
 def url_of_page(viewer: Viewer, name: str) -> str:
@@ -58,17 +66,60 @@ class Switch(NamedTuple):
 
 
 def number_switches(
-    own_numbers: Sequence[str], chosen: str, url_of: Callable[[str], str]
+    numbers: Sequence[str], chosen: str, url_of: Callable[[str], str]
 ) -> list[Switch]:
     """Return links to all your numbers together and to each; none if there is only one."""
-    choices = ["", *own_numbers] if own_numbers else []
-    return [Switch(url_of(each), number_html(each), each == chosen) for each in choices]
+    labels: dict[str, str | SafeString] = {
+        "": gettext("All your numbers"),
+        OTHER: gettext("Others"),
+    }
+    only = gettext("Only {number}")
+    return [
+        Switch(
+            url_of(each),
+            labels.get(each) or format_html(only, number=number_html(each)),
+            each == chosen,
+        )
+        for each in (["", *numbers] if numbers else [])
+    ]
+
+
+@shown
+class Tabs:
+    """Lead from each page of the desk to the others that this person may open."""
+
+    links: Sequence[Link]
+    current: str
+    """The name of the page that they stand on."""
+    waiting: Waiting | None
+    """Who waits, for those who may open *To answer*."""
+    wishes: int
+    """How many of them may want to stop."""
+    wishes_url: str
+
+    @classmethod
+    def of(cls, waiting: WaitingList, current: str = "") -> "Tabs":
+        links = extension_of(waiting.viewer.site).links(waiting.viewer)
+        url = next((link.url for link in links if link.name == TO_ANSWER), "")
+        return cls(
+            links=links,
+            current=current,
+            waiting=waiting.count() if url else None,
+            wishes=waiting.may_want_to_stop if url else 0,
+            wishes_url=url + Choice(may_want_to_stop=True).query(),
+        )
 
 
 class DeskPage(Page):
-    """A page that leads to the others of the desk."""
+    """A page with tabs that lead to the others of the desk."""
+
+    is_below_list: ClassVar[bool] = False
+    """Whether it is about one row of the model's list, to which it leads back."""
+
+    @cached_property
+    def waiting(self) -> WaitingList:
+        return WaitingList(self.viewer)
 
     def render(self, shown: object, *, title: object = None, **more: object) -> HttpResponse:
-        links = extension_of(self.viewer.site).links(self.viewer)
-        others = [link for link in links if link.name != self.name]
-        return super().render(shown, title=title, pages=others, **more)
+        tabs = Tabs.of(self.waiting, self.name)
+        return super().render(shown, title=title, tabs=tabs, has_list=self.is_below_list, **more)

@@ -111,7 +111,7 @@ def webhook_urls(base_url: str) -> dict[str, str]:
         return {}
 
 
-class Place(NamedTuple):
+class UrlForm(NamedTuple):
     """One URL: where it goes in the dashboard, and the form that sends a test to it."""
 
     endpoint: Endpoint
@@ -158,11 +158,12 @@ class SetupContent:
     username: str
     secrets: Sequence[tuple[str, datetime | None, int]]
     """The usernames, when each was last used, and how many passwords each has now."""
-    checks: Sequence[CheckResult]
+    problems: Sequence[CheckResult]
+    passed: Sequence[CheckResult]
     progress: Sequence[tuple[SafeString, Promise, datetime | None]]
     """The steps: whether each is done, its name, and when it was."""
     has_tests: bool
-    places: Sequence[Place]
+    urls: Sequence[UrlForm]
     tested: Tested | None
     overview_url: str
 
@@ -195,11 +196,12 @@ class Setup(DeskPage):
             obstacle=site.obstacle,
             username=site.secret.partition(":")[0],
             secrets=list(secrets_in_use(webhooks)),
-            checks=checks,
+            problems=[each for each in checks if each.messages],
+            passed=[each for each in checks if not each.messages],
             progress=list(progress(checks, webhooks)),
-            has_tests=WebhookEvent.objects.filter(is_test=True).exists(),
-            places=[
-                Place(
+            has_tests=WebhookEvent.objects.fresh().filter(is_test=True).exists(),
+            urls=[
+                UrlForm(
                     endpoint=webhook.endpoint,
                     url=site.urls.get(webhook.slug),
                     body=self.request.POST.get("body", "")
@@ -279,7 +281,7 @@ def progress(
 ) -> Iterator[tuple[SafeString, Promise, datetime | None]]:
     """Yield a step each for the settings, for Test Send, and for a webhook from Cellcast."""
     is_valid = all(message.level < ERROR for check in checks for message in check.messages)
-    tests = WebhookEvent.objects.filter(is_test=True).order_by("-received_at")
+    tests = WebhookEvent.objects.fresh().filter(is_test=True).order_by("-received_at")
     tested_at = tests.values_list("received_at", flat=True).first()
     for is_done, name, at in (
         (is_valid, _("Settings are valid"), None),

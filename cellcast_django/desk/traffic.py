@@ -1,22 +1,19 @@
-"""The messages of a month: how many of which status, for which reasons, and how fast."""
+"""The messages of a month: what became of those sent on each day, and for which reasons."""
 
 import re
 from calendar import monthrange
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from itertools import pairwise
-from math import ceil
 from typing import Any, Self
 
-from django.db.models import Count, F, Min, Value
+from django.db.models import Case, Count, F, Min, Value, When
 from django.db.models.functions import MD5
 from django.utils import timezone
 from django.utils.formats import date_format
 
-from cellcast_django.admin.display.texts import duration
-from cellcast_django.admin.lists.filters import on_the_way_since
+from cellcast_django.admin.days import first_day_on_the_way
 from cellcast_django.days import midnight
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.models import Direction, Message
@@ -78,113 +75,108 @@ class Month:
     def end(self) -> datetime:
         return midnight(self.last + timedelta(days=1))
 
-    @property
-    def slots(self) -> list[tuple[datetime, datetime]]:
-        """The first moment of each day, and the first one after it."""
-        return list(pairwise([*map(midnight, self.days), self.end]))
 
-
-NOT_FINAL = ""  # stands for every status that is not final
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Traffic:
-    """The messages of a month, counted for each of its days."""
+    """The messages of one day or of several, whose counts add up."""
 
-    month: Month
-    replies: list[int]
-    sent: dict[str, list[int]]
-    """Outbound messages by status, those without a final one as ``NOT_FINAL``."""
+    replies: int = 0
+    on_the_way: int = 0
+    """How many have no final status, and were sent less than three days ago."""
+    unreported: int = 0
+    """How many have none, and were sent longer ago: none is expected any more."""
+    ended: Counter[str] = field(default_factory=Counter)
+    """How many have each final status."""
+
+    def __add__(self, other: "Traffic") -> "Traffic":
+        return Traffic(
+            self.replies + other.replies,
+            self.on_the_way + other.on_the_way,
+            self.unreported + other.unreported,
+            self.ended + other.ended,
+        )
 
     @property
-    def total_sent(self) -> int:
-        return sum(map(sum, self.sent.values()))
+    def sent(self) -> int:
+        return self.ended.total() + self.on_the_way + self.unreported
 
     @property
     def delivered(self) -> int:
-        return sum(self.sent[Status.DELIVERED])
+        return self.ended[Status.DELIVERED]
 
     @property
     def undelivered(self) -> int:
-        return sum(sum(self.sent[status]) for status in UNDELIVERED)
-
-    @property
-    def on_the_way(self) -> int:
-        """How many have no final status and were sent less than three days ago."""
-        start = on_the_way_since()
-        slots = zip(self.month.slots, self.sent[NOT_FINAL], strict=True)
-        return sum(count for (at, _end), count in slots if at >= start)
-
-    @property
-    def unreported(self) -> int:
-        """How many have no final status and were sent longer ago: none is expected any more."""
-        return sum(self.sent[NOT_FINAL]) - self.on_the_way
+        return sum(self.ended[status] for status in UNDELIVERED)
 
     @property
     def delivery_rate(self) -> float | None:
         """The delivered share of the messages with a final status, from 0 to 1."""
-        ended = self.delivered + self.undelivered
+        ended = self.ended.total()
         return self.delivered / ended if ended else None
 
 
 MAX_TESTS = 1_000  # messages of Test Sends that are left out
 
-
-def messages_of(month: Month, own_number: str) -> Any:
-    """Return the messages that count: of one of your numbers if it is given, without Test Sends."""
-    found = Message.objects.fresh().filter(created_at__gte=month.start, created_at__lt=month.end)
-    if own_number:
-        found = found.filter(own_number=own_number)
-    tests = of_tests(found).values_list("pk", flat=True)
-    return found.exclude(pk__in=list(tests[:MAX_TESTS]))
+Narrowing = Callable[[Any], Any]
+"""Narrows messages: to those of one of your numbers, for example."""
 
 
-def count_messages(month: Month, own_number: str = "") -> Traffic:
-    """Count the messages by the day of ``created_at``, by direction and by status."""
-    messages = messages_of(month, own_number)
-    # First those with a final status: what comes in between is then counted as without.
-    ended = _by_day(messages.outbound(), month, "status", sorted(FINAL))
-    both = _by_day(messages, month, "direction", Direction.values)
-    days = zip(both[Direction.OUTBOUND], *ended.values(), strict=True)
-    not_final = [count - sum(others) for count, *others in days]
-    sent = {**ended, NOT_FINAL: not_final}
-    return Traffic(month=month, replies=both[Direction.INBOUND], sent=sent)
+def messages_of(month: Month, narrow: Narrowing) -> Any:
+    """Return the messages that count: without Test Sends."""
+    every = Message.objects.fresh().filter(created_at__gte=month.start, created_at__lt=month.end)
+    tests = of_tests(every).values_list("pk", flat=True)
+    return narrow(every).exclude(pk__in=list(tests[:MAX_TESTS]))
 
 
-def _by_day(
-    messages: Any, month: Month, column: str, values: Sequence[str]
-) -> dict[str, list[int]]:
-    """Count how often a column has each of these values on each day, in one statement.
+def count_messages(
+    month: Month, narrow: Narrowing = lambda messages: messages, *, by_day: bool = True
+) -> list[Traffic]:
+    """Count the messages of each day by ``created_at``, or of some days together.
 
-    Each count is a range of one index and reads no rows. Grouping by the day would read them all,
-    and calculate the day of each.
+    In one statement. The days are compared with, not calculated: SQLite would do that in Python for
+    each message, and MariaDB may have no time zones.
     """
-    counted = {value: [0] * len(month.days) for value in values}
-    first, *others = (
-        messages.filter(**{f"{column}__in": values}, created_at__gte=start, created_at__lt=end)
-        .annotate(place=Value(place))
-        .values_list("place", column)
-        .annotate(count=Count("*"))
-        .order_by()
-        for place, (start, end) in enumerate(month.slots)
+    expected_from = first_day_on_the_way()
+    days = [day for day in month.days if by_day or day in (month.first, expected_from)]
+    found = [Traffic() for _ in days]
+    place = _place_among([midnight(day) for day in days])
+    counted = messages_of(month, narrow).order_by().annotate(place=place)
+    rows = counted.values_list("place", "direction", "status").annotate(count=Count("pk"))
+    for at, direction, status, count in rows:
+        if direction == Direction.INBOUND:
+            found[at].replies += count
+        elif status in FINAL:
+            found[at].ended[status] += count
+        elif days[at] >= expected_from:
+            found[at].on_the_way += count
+        else:
+            found[at].unreported += count
+    return found
+
+
+def _place_among(starts: Sequence[datetime], first: int = 0) -> Any:
+    """Return an expression for how many of these moments a message is at or after, less one."""
+    if len(starts) == 1:
+        return Value(first)
+    half = len(starts) // 2
+    return Case(
+        When(created_at__lt=starts[half], then=_place_among(starts[:half], first)),
+        default=_place_among(starts[half:], first + half),
     )
-    for place, value, count in first.union(*others, all=True):
-        counted[value][place] = count
-    return counted
 
 
 Reasons = Counter[tuple[str, str]]
 """How often each reason was given, by its digest and its text."""
 
 
-def count_reasons(month: Month, own_number: str = "") -> Reasons:
+def count_reasons(month: Month, narrow: Narrowing = lambda messages: messages) -> Reasons:
     """Count what was not delivered by the reason of the status that stands.
 
     Reasons are compared exactly, by their digests, as MariaDB compares text without case and
     accents. Messages without a reason are not among them.
     """
     given = (
-        messages_of(month, own_number)
+        messages_of(month, narrow)
         .undelivered()
         .filter(status_history__status=F("status"), status_history__reason__gt="")
     )
@@ -192,49 +184,3 @@ def count_reasons(month: Month, own_number: str = "") -> Reasons:
     counted = by_digest.annotate(text=Min("status_history__reason"), count=Count("pk"))
     rows = counted.values_list("digest", "text", "count")
     return Reasons({(digest, text): count for digest, text, count in rows})
-
-
-SAMPLE_SIZE = 2_000  # the newest delivered messages of a month, whose times are read
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryTimes:
-    """How long messages took to be delivered."""
-
-    seconds: Sequence[int]
-    """In ascending order; 0 if the server's clock was behind Cellcast's."""
-    is_sample: bool = False
-    """Whether there are more messages than these."""
-
-    @property
-    def half(self) -> str:
-        """Within this time half of them had arrived."""
-        return self._within(50)
-
-    @property
-    def nearly_all(self) -> str:
-        """And 19 of 20 within this."""
-        return self._within(95)
-
-    def _within(self, percent: int) -> str:
-        if not self.seconds:
-            return ""
-        place = ceil(len(self.seconds) * percent / 100) - 1
-        return duration(timedelta(seconds=self.seconds[place]))
-
-
-def measure_delivery_times(month: Month, own_number: str = "") -> DeliveryTimes:
-    """Measure the newest deliveries, from ``submitted_at`` to ``delivered``.
-
-    No status follows ``delivered``, so ``status_changed_at`` is when it was recorded. Messages
-    whose id does not contain the time of their submission are left out.
-    """
-    timed = (
-        messages_of(month, own_number)
-        .delivered()
-        .filter(submitted_at__isnull=False, status_changed_at__isnull=False)
-    )
-    times = timed.order_by("-created_at").values_list("submitted_at", "status_changed_at")
-    found = list(times[: SAMPLE_SIZE + 1])
-    seconds = sorted(max(0, int((end - at).total_seconds())) for at, end in found[:SAMPLE_SIZE])
-    return DeliveryTimes(seconds, is_sample=len(found) > SAMPLE_SIZE)

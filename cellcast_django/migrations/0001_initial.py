@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
             name='CommandRun',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('command', models.CharField(choices=[('run_handlers', 'cellcast_run_handlers'), ('recover', 'cellcast_recover')], help_text='The command that ran.', max_length=16, unique=True, verbose_name='command')),
+                ('command', models.CharField(choices=[('run_handlers', 'cellcast_run_handlers'), ('recover', 'cellcast_recover'), ('reply_mail', 'mail about waiting replies')], help_text='The command that ran.', max_length=16, unique=True, verbose_name='command')),
                 ('ran_at', models.DateTimeField(default=django.utils.timezone.now, help_text='When it last ran to completion.', verbose_name='ran at')),
                 ('summary', models.JSONField(blank=True, default=dict, help_text='What it found: counts only, no phone numbers.', verbose_name='summary')),
             ],

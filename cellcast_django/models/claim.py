@@ -75,6 +75,11 @@ class Claim(models.Model):
         claims = cls.objects.fresh().filter(key=_digest(name), until__gt=timezone.now())
         return bool(claims.exists())
 
+    @classmethod
+    def end(cls, name: str) -> None:
+        """End the claim of this name, whoever has taken it."""
+        cls.objects.using(database_alias()).filter(key=_digest(name)).delete()
+
     def release(self) -> None:
         """End the claim, unless it has ended by itself: somebody else's has another row."""
         Claim.objects.using(database_alias()).filter(pk=self.pk).delete()

@@ -1,19 +1,23 @@
 """Appointments and their reminders."""
 
+import re
 import unicodedata
 from typing import Any, Self
 
-from django.core.validators import RegexValidator
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from cellcast_django.contacts import to_contact
 from cellcast_django.models import Message
 
-is_e164 = RegexValidator(
-    r"\A\+[1-9]\d{6,14}\Z", _("Write the number with its country code: +61400000000")
-)
+
+def is_phone_number(number: str) -> None:
+    """Validate a number in any spelling."""
+    if not re.fullmatch(r"\+[1-9]\d{6,14}", to_contact(number)):
+        raise ValidationError(_("This is not a phone number."))
 
 
 def folded(text: str) -> str:
@@ -51,7 +55,7 @@ class Appointment(models.Model):
     customer_name = models.CharField(_("customer"), max_length=100)
     folded_name = models.CharField(max_length=400, editable=False)
     phone_number = models.CharField(
-        _("phone number"), max_length=16, db_index=True, validators=[is_e164]
+        _("phone number"), max_length=30, db_index=True, validators=[is_phone_number]
     )
     starts_at = models.DateTimeField(_("starts at"))
     state = models.CharField(_("state"), max_length=9, choices=State, default=State.PLANNED)
@@ -72,8 +76,9 @@ class Appointment(models.Model):
         return f"{timezone.localtime(self.starts_at):%d %b %H:%M}, {self.customer_name}"
 
     def save(self, **options: Any) -> None:
-        """Keep the name as it is searched."""
+        """Keep the name as it is searched, and the number as webhooks spell it."""
         self.folded_name = folded(self.customer_name)
+        self.phone_number = to_contact(self.phone_number)
         if options.get("update_fields") is not None:
             options["update_fields"] = {*options["update_fields"], "folded_name"}
         super().save(**options)

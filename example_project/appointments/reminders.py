@@ -7,17 +7,18 @@ from cellcast_django.sending import send
 from cellcast_django.statuses import Status
 from example_project.appointments.models import Appointment
 
-SENDER = "BrightTeeth"
-
 
 def remind(appointment: Appointment) -> Message:
-    """Send the reminder of an appointment. Raises what ``send`` raises."""
+    """Send the reminder of an appointment. Raises what ``send`` raises.
+
+    From any number, not from a name, since nobody can answer a name.
+    """
     starts_at = timezone.localtime(appointment.starts_at)
     text = (
         f"Hi {appointment.customer_name}, see you on {starts_at:%A %d %B at %H:%M}? "
         "Please reply YES or NO. Reply STOP to opt-out"
     )
-    message = send(appointment.phone_number, text, sender=SENDER, reference=appointment.reference)
+    message = send(appointment.phone_number, text, reference=appointment.reference)
     # A report that came before this line had no reference, so that no handler could find the
     # appointment; but then the message has its status already.
     mark_reminder(message)

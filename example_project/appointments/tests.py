@@ -4,6 +4,7 @@ A webhook is stored and its handlers are called before the client's method retur
 test's own transaction. What would be sent to Cellcast is in ``self.client.sent``.
 """
 
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from io import StringIO
@@ -11,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.test import SimpleTestCase, TestCase, override_settings
 from django.urls import reverse
@@ -290,6 +292,21 @@ class ReminderTests(WebhookTestCase):
         self.assertEqual(reminder_of(self.appointment).body, sent.body)
         self.appointment.refresh_from_db()
         self.assertEqual(self.appointment.reminder, Reminder.SENT)
+
+    def test_reminder_goes_out_from_a_number_that_can_be_answered(self) -> None:
+        remind(self.appointment)
+
+        self.assertEqual(self.client.sent[0].sender, "")
+
+    def test_number_may_be_typed_in_any_spelling(self) -> None:
+        appointment = make_appointment(phone_number="0491 570 006")
+
+        self.assertEqual(appointment.phone_number, CUSTOMER)
+        for typed, is_valid in (("(04) 9157 0006", True), ("Kim", False), ("12", False)):
+            with self.subTest(typed):
+                appointment.phone_number = typed
+                with nullcontext() if is_valid else self.assertRaises(ValidationError):
+                    appointment.full_clean()
 
     def test_refused_reminder_can_be_sent_again(self) -> None:
         fail_next(NotSentError("Your balance is too low."))

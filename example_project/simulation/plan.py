@@ -14,7 +14,6 @@ from cellcast_django.testing import (
     reply_payload,
     status_payload,
 )
-from example_project.appointments.reminders import SENDER
 from example_project.simulation.people import (
     CHILDRENS_NUMBER,
     CUSTOMERS,
@@ -36,7 +35,7 @@ class Sending:
     at: datetime
     cellcast_id: str
     number: str
-    sender: str = SENDER
+    sender: str = OUR_NUMBER
     text: str = ""
     customer: Customer | None = None
 
@@ -120,7 +119,7 @@ def reply(at: datetime, number: str, text: str, **changes: Any) -> Webhook:
 
 def report(at: datetime, number: str, status: str, cellcast_id: str) -> Webhook:
     """Return the webhook of a delivery report."""
-    changes = {"_id": cellcast_id, "status": status, "sender": SENDER, "receiver": number}
+    changes = {"_id": cellcast_id, "status": status, "sender": OUR_NUMBER, "receiver": number}
     if status in REASONS:
         changes["reason"] = REASONS[status]
     return Webhook(at=at, url_name="webhook-status", payload=status_payload(**changes))
@@ -132,7 +131,7 @@ def _sent(
     number: str,
     text: str,
     reports: list[Report],
-    sender: str = SENDER,
+    sender: str = OUR_NUMBER,
 ) -> Iterator[Step]:
     cellcast_id = new_id(at)
     yield Sending(at=at, cellcast_id=cellcast_id, number=number, sender=sender, text=text)

@@ -41,7 +41,7 @@ def store_something_of_everything() -> None:
     """Store what all pages have something to show of. A handler should fail meanwhile."""
     other = MessageFactory.create(inbound=True, sender=NUMBER, body=TEXT)
     other.mark_handled()
-    Message.objects.record_sent("1", receiver=NUMBER, body=TEXT, sender="+61480000000")
+    Message.objects.record_sent("1", receiver=NUMBER, body=f"{TEXT} No", sender="+61480000000")
     reply(sender=NUMBER, receiver="+61480000000", message=TEXT)
     WebhookEventFactory.create(kind="status", message=Message.objects.get(cellcast_id="1"))
     WebhookEventFactory.create(opt_out=True, contact="+61400777111")

@@ -98,6 +98,23 @@ def test_site_that_was_not_given_to_the_desk_has_none_of_it(
     assert no_such_page["Location"].startswith(f"{base}/message/{key}/conversation/change")
 
 
+@override_settings(ROOT_URLCONF=__name__)
+def test_without_the_desk_a_message_leads_to_its_customers_others(admin_client: Client) -> None:
+    first, second = MessageFactory.create_batch(2, inbound=True, sender=CUSTOMER)
+    MessageFactory.create(inbound=True, sender="+61400000009")
+    nobody = MessageFactory.create(inbound=True, sender="")
+    base = "/bare/cellcast_django/message"
+
+    link = only(admin_client.get(f"{base}/{first.pk}/change/").text, "a[@id='cellcast-others']")
+    found = admin_client.get(link.get("href", "")).context["cl"].result_list
+
+    assert {row.pk for row in found} == {first.pk, second.pk}
+    assert CUSTOMER[1:] not in link.get("href", "")
+    assert "cellcast-others" not in admin_client.get(f"{base}/{nobody.pk}/change/").text
+    assert len(admin_client.get(f"{base}/?customer_of=x").context["cl"].result_list) == 4
+    assert not admin_client.get(f"{base}/?customer_of={nobody.pk}").context["cl"].result_list
+
+
 def test_registered_models_are_left_alone() -> None:
     site = admin.AdminSite()
     own = type("Own", (MessageAdmin,), {})
@@ -232,25 +249,11 @@ def test_to_answer_uses_its_own_index(reader: Client, order: str) -> None:
     statements = [q["sql"] for q in captured if 'FROM "cellcast_django_message"' in q["sql"]]
     plans = [" ".join(plan_of(statement)) for statement in statements]
     walks = [plan for plan in plans if "cellcast_message_unhandled" in plan]
-    assert len(walks) == 2  # the rows, and how many there are
+    assert len(walks) == 2  # who waits, and whether they may want to stop
     for plan in walks:
         assert "cellcast_message_unhandled (direction=? AND handled_at=?)" in plan
         assert "B-TREE" not in plan
-    assert [plan for plan in plans if "cellcast_message_contact (contact=?" in plan]
     assert not [plan for plan in plans if "SCAN cellcast" in plan]
-
-
-@only_on_sqlite
-def test_conversation_queries_only_the_next_waiting_customer(reader: Client) -> None:
-    fill(300)
-    reply = Message.objects.unhandled().latest("created_at")
-
-    with CaptureQueriesContext(connection) as captured:
-        assert reader.get(url_of("message", "conversation", reply.pk)).status_code == 200
-
-    statements = [q["sql"] for q in captured if 'FROM "cellcast_django_message"' in q["sql"]]
-    plans = [" ".join(plan_of(statement)) for statement in statements]
-    assert len([plan for plan in plans if "cellcast_message_unhandled" in plan]) == 1
 
 
 @pytest.mark.parametrize(("language", "is_marked"), [("ar", True), ("en-au", False)])

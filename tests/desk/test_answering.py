@@ -176,7 +176,8 @@ def test_answer_is_sent_and_recorded_and_handles_the_reply(
 
     assert sent == [(CUSTOMER, "Yes,\nuntil five.", "")]
     assert levels(response) == ["success"]
-    assert response.redirect_chain[0][0] == url_of("message", "conversation", question.pk)
+    address = response.redirect_chain[0][0].partition("#")[0]
+    assert address == url_of("message", "conversation", question.pk)
     message = Message.objects.outbound().get()
     username = User.objects.get().username
     assert (message.body, message.sent_by) == ("Yes,\nuntil five.", username)
@@ -236,7 +237,6 @@ def test_number_that_only_a_webhook_knows_is_not_answered_from(
 
     assert sent == [(CUSTOMER, "Yes", "")]
     said = words(only(page, UNKNOWN_SENDER))
-    assert "CELLCAST_OWN_NUMBERS" in said
     assert readable_number(FORGED) in said
 
 
@@ -415,10 +415,10 @@ def test_page_without_messages_has_a_form(
     settings.CELLCAST_OWN_NUMBERS = [OURS, chosen]
     Message.objects.filter(pk=question.pk).update(own_number=OURS, receiver=OURS)
 
-    for query in ({"before": question.pk}, {"own": chosen}):
+    for text, query in (("Yes", {"before": question.pk}), ("No", {"own": chosen})):
         url = url_of("message", "conversation", question.pk, **query)
         form = hidden_fields(forms(receptionist.get(url).text)[0])
-        assert levels(receptionist.post(url, form | {"text": "Yes"}, follow=True)) == ["success"]
+        assert levels(receptionist.post(url, form | {"text": text}, follow=True)) == ["success"]
 
     assert [sender for _receiver, _text, sender in sent] == [OURS, chosen]
 
@@ -638,7 +638,7 @@ def test_answer_killed_while_it_is_sent_is_not_called_sent(
     assert len(sent) == 1
 
 
-DOUBT = "p[@id='cellcast-doubt']"
+DOUBT = "form[@id='cellcast-doubt']"
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ def levels(response: Any) -> list[str]:
 
 
 def is_at(response: Any, *place: Any) -> bool:
-    return bool(response.redirect_chain and response.redirect_chain[-1][0] == url_of(*place))
+    addresses = [url.partition("#")[0] for url, _status in response.redirect_chain]
+    return addresses[-1:] == [url_of(*place)]
 
 
 def values_of(response: Any) -> tuple[str, str]:

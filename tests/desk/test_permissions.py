@@ -54,7 +54,7 @@ IGNORED = {Session, Claim}
 
 
 def everything() -> dict[Any, Any]:
-    models = [each for each in apps.get_models() if each not in IGNORED]
+    models = [each for each in apps.get_models() if each not in IGNORED and not each._meta.proxy]
     return {each: list(each._base_manager.order_by("pk").values()) for each in models}
 
 

@@ -22,21 +22,21 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def reader(db: None) -> Client:
-    """A member of staff who may view messages."""
-    return staff("view_message")
+    """A member of staff who may view messages and events, and set up webhooks."""
+    return staff("view_message", "view_webhookevent", "set_up_webhookevent")
 
 
 def part_of(client: Client) -> str:
     """The text of the part."""
     html = client.get(reverse("admin:cellcast_django_overview")).content.decode()
-    return words(section(html, "recovery")).removeprefix("Missed by the webhooks").strip()
+    return words(section(html, "recovery")).removeprefix("What never arrived").strip()
 
 
 def test_messages_without_a_report_are_counted_and_listed(reader: Client) -> None:
     silent = MessageFactory.create(status="", created_at=timezone.now() - 7 * HOUR)
     MessageFactory.create(status="", created_at=timezone.now() - HOUR)
     MessageFactory.create(delivered=True, created_at=timezone.now() - 7 * HOUR)
-    assert part_of(reader).startswith("1 … no report")
+    assert part_of(reader).startswith("1 message of this week")
 
     html = reader.get(reverse("admin:cellcast_django_overview")).content.decode()
     [address] = [each for each in addresses(html) if each.endswith("status=silent")]
@@ -44,8 +44,15 @@ def test_messages_without_a_report_are_counted_and_listed(reader: Client) -> Non
     assert list(listed) == [silent]
 
 
-def test_page_without_silent_messages_shows_zero(reader: Client) -> None:
-    assert part_of(reader).startswith("0 • no report")
+def test_without_silent_messages_there_is_no_count(reader: Client) -> None:
+    assert "cellcast-silent" not in reader.get(reverse("admin:cellcast_django_overview")).text
+
+
+def test_no_setting_or_command_is_named_to_who_may_not_set_up() -> None:
+    client = staff("view_message", "view_webhookevent")
+    part = part_of(client)
+    assert part
+    assert "CELLCAST" not in part and "manage.py" not in part
 
 
 def test_page_without_a_key_explains_recovery(reader: Client, settings: Any) -> None:

@@ -7,7 +7,7 @@ import pytest
 from django.contrib.admin import ModelAdmin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 
-from cellcast_django.desk.traffic import Month, count_messages, measure_delivery_times
+from cellcast_django.desk.traffic import Month, count_messages
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Claim
 from tests.admin_pages import staff, url_of
@@ -85,6 +85,4 @@ def test_undo_finds_what_was_just_marked(settings: Any) -> None:
 def test_counts_and_the_tests_left_out_of_them_are_read_from_the_primary(settings: Any) -> None:
     settings.DATABASE_ROUTERS = ["tests.test_replica.ReadsMessagesFromReplica"]
     MessageFactory.create(delivered=True)
-    month = Month.of()
-    assert count_messages(month).delivered == 1
-    assert not measure_delivery_times(month).is_sample
+    assert sum(day.delivered for day in count_messages(Month.of())) == 1

@@ -1,7 +1,7 @@
-"""Filters of the lists, and the days and numbers that other pages are narrowed to as well."""
+"""Filters of the lists."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import date, datetime, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -11,15 +11,16 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from cellcast_django.admin.days import RANGE, first_day_on_the_way, range_of
 from cellcast_django.admin.display.badges import EVENT_STATES
 from cellcast_django.admin.display.texts import readable_number
-from cellcast_django.admin.lists.paging import CappedPaginator
+from cellcast_django.admin.extension import CUSTOMER_OF
+from cellcast_django.admin.lists.paging import CappedPaginator, is_key
 from cellcast_django.admin.lists.search import narrow_to_any
+from cellcast_django.admin.own_numbers import OTHER, narrow_to_sender, senders, values_in_use
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.conf import conf
 from cellcast_django.connected import connected_handlers
-from cellcast_django.contacts import is_phone_number, to_contact
-from cellcast_django.days import between, day_of, midnight
+from cellcast_django.days import between, midnight
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.health import silent_lately, wishes_to_stop
 from cellcast_django.models import (
@@ -40,13 +41,20 @@ class ChoiceFilter(admin.SimpleListFilter):
     options: ClassVar[Choices]
     hidden_among: ClassVar[Direction | None] = None
     """Not offered in a list of messages of this direction."""
+    is_for_all: ClassVar[bool] = True
+    """Otherwise not offered to those who may view no events, unless it is in use."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         return self.options
 
     def has_output(self) -> bool:
         direction = self.request.GET.get(DirectionFilter.parameter_name, "")
-        return direction != self.hidden_among and super().has_output()
+        is_offered = (
+            self.is_for_all
+            or self.value() is not None
+            or self.request.user.has_perm("cellcast_django.view_webhookevent")
+        )
+        return direction != self.hidden_among and is_offered and super().has_output()
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Narrow to the choice; ignore anything else in the query string."""
@@ -81,11 +89,12 @@ class StatusFilter(ChoiceFilter):
     SILENT_AFTER = timedelta(hours=6)
     BY_OUTCOME = {
         "undelivered": _("not delivered"),
-        "on_the_way": _("on the way (less than 3 days)"),
-        "unreported": _("no final report (older)"),
-        "not_final": _("no final report yet"),
+        "on_the_way": _("on the way"),
+        "unreported": _("never heard of again"),
     }
-    SILENT = ("silent", _("no status for 6 hours (last week)"))
+    """Those without a final status are on the way for three days."""
+    SILENT = ("silent", _("nobody knows if it arrived"))
+    """Recorded within the last week, and nothing heard for six hours. The overview leads to it."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         if request.GET.get(DirectionFilter.parameter_name) == self.hidden_among:
@@ -94,7 +103,8 @@ class StatusFilter(ChoiceFilter):
         in_use = values_in_use(sent, "status")
         known = [(each.value, each.label) for each in reversed(Status) if each.value in in_use]
         others = [(word, word) for word in in_use if word not in Status.values]
-        return [*self.BY_OUTCOME.items(), *known, *others, self.SILENT]
+        asked = [self.SILENT] if self.SILENT[0] == request.GET.get(self.parameter_name) else []
+        return [*self.BY_OUTCOME.items(), *known, *others, *asked]
 
     def knows(self, choice: str | None) -> bool:
         return choice in Status.values or super().knows(choice)
@@ -105,33 +115,31 @@ class StatusFilter(ChoiceFilter):
         match choice:
             case "silent":
                 return silent_lately(rows, self.SILENT_AFTER)
-            case "not_final":
-                return not_final
             case "on_the_way":
-                return not_final.filter(created_at__gte=on_the_way_since())
+                return not_final.filter(created_at__gte=midnight(first_day_on_the_way()))
             case "unreported":
-                return not_final.filter(created_at__lt=on_the_way_since())
+                return not_final.filter(created_at__lt=midnight(first_day_on_the_way()))
             case "undelivered":
                 return narrow_to_any(rows, *(sent.filter(status=word) for word in UNDELIVERED))
         return sent.filter(status=choice)
 
 
-MAX_VALUES = 30  # of a column, in a filter
+class CustomerFilter(ChoiceFilter):
+    """The messages with the customer of one of them: no address of ours holds a number.
 
-
-def values_in_use(rows: QuerySet[Any], column: str) -> list[str]:
-    """Return the first texts in a column, in their order.
-
-    Hops through its index from one to the next: ``DISTINCT`` would read the whole table.
+    Hidden unless it is in use: the page of a message leads to it.
     """
-    found = [""]
-    texts = rows.order_by(column).values_list(column, flat=True)
-    while len(found) <= MAX_VALUES:
-        text = texts.filter(**{f"{column}__gt": found[-1]}).first()
-        if text is None:
-            break
-        found.append(text)
-    return found[1:]
+
+    title = _("customer")
+    parameter_name = CUSTOMER_OF
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        asked = request.GET.get(self.parameter_name, "")
+        return [(asked, _("this customer"))] if is_key(asked) else []
+
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        asked = Message.objects.fresh().filter(pk=int(choice or 0)).exclude(contact="")
+        return rows.filter(contact__in=list(asked.values_list("contact", flat=True)))
 
 
 class OptedOutFilter(ChoiceFilter):
@@ -140,6 +148,7 @@ class OptedOutFilter(ChoiceFilter):
     title = _("consent")
     parameter_name = "opted_out"
     hidden_among = Direction.INBOUND
+    is_for_all = False
     options = [("sent", _("sent although opted out"))]
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
@@ -158,7 +167,7 @@ class StopFilter(ChoiceFilter):
     title = _("wish to stop")
     parameter_name = "stop"
     hidden_among = Direction.OUTBOUND
-    options = [("possibly", _("possibly (latest 5,000 new replies)"))]
+    options = [("possibly", _("may want to stop"))]
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
         return rows.filter(pk__in=[wish.pk for wish in wishes_to_stop(rows.unhandled())])
@@ -173,7 +182,7 @@ class HandledFilter(ChoiceFilter):
     title = _("replies")
     parameter_name = "handled"
     hidden_among = Direction.OUTBOUND
-    options = [("new", _("new")), ("done", _("done (latest 10,000 messages)"))]
+    options = [("new", _("new")), ("done", _("done"))]
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
         if choice == "new":
@@ -183,33 +192,19 @@ class HandledFilter(ChoiceFilter):
 
 
 class OwnNumberFilter(ChoiceFilter):
-    """Which of your numbers a customer wrote to, or you sent from. Hidden if there is only one."""
+    """Which of your numbers and names a message is about. Hidden if there is only one."""
 
     title = _("your number")
     parameter_name = "own_number"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         viewer = Viewer(model_admin.admin_site, request)
-        numbers = own_numbers(viewer.rows(Message)) if viewer.may_view(Message) else []
-        return [(number, readable_number(number)) for number in numbers]
+        self.senders = senders(viewer.rows(Message)) if viewer.may_view(Message) else []
+        names = {each: readable_number(each) for each in self.senders}
+        return (names | {OTHER: _("others")} if OTHER in names else names).items()
 
-
-def own_numbers(messages: Any) -> list[str]:
-    """Return your numbers to choose from, if there are several.
-
-    Those of ``CELLCAST_OWN_NUMBERS``; without it the phone numbers that you have recorded messages
-    from. What a webhook says that a customer wrote to is not among them.
-    """
-    if not (found := configured_own_numbers()):
-        recorded = messages.filter(recorded_at__isnull=False)
-        numbers = values_in_use(recorded, "own_number")
-        found = [each for each in numbers if is_phone_number(each, conf.default_region)]
-    return found if len(found) > 1 else []  # a single one need not be named
-
-
-def configured_own_numbers() -> list[str]:
-    """Return ``CELLCAST_OWN_NUMBERS`` as the column ``own_number`` holds them, each once."""
-    return list(dict.fromkeys(filter(None, map(to_contact, conf.own_numbers))))
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        return narrow_to_sender(rows, str(choice), self.senders)
 
 
 def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
@@ -219,14 +214,6 @@ def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
     return messages if start is None else messages.filter(created_at__gte=start)
 
 
-ON_THE_WAY_DAYS = 3  # with today; a later report is unlikely
-
-
-def on_the_way_since() -> datetime:
-    """Return since when a message without a final status counts as on the way."""
-    return midnight(timezone.localdate() - timedelta(days=ON_THE_WAY_DAYS - 1))
-
-
 class PeriodFilter(admin.ListFilter):
     """The rows of a range of days.
 
@@ -234,7 +221,7 @@ class PeriodFilter(admin.ListFilter):
     """
 
     template = "admin/cellcast_django/period_filter.html"
-    RANGE = ("from", "to")
+    RANGE = RANGE
     parameter_name = "from"
     """Django asks for it only of simpler filters, unfold of each."""
     time_field: ClassVar[str]
@@ -271,12 +258,6 @@ class PeriodFilter(admin.ListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return between(queryset, self.time_field, self.first, self.last)  # type: ignore[no-any-return]
-
-
-def range_of(query: Mapping[str, str]) -> tuple[date | None, date | None]:
-    """Return the first and the last day that a query string names, in this order."""
-    first, last = (day_of(query.get(name, "")) for name in PeriodFilter.RANGE)
-    return (last, first) if first and last and first > last else (first, last)
 
 
 class CreatedFilter(PeriodFilter):
@@ -330,6 +311,7 @@ class MessageTestFilter(TestFilter):
     """Messages with or without those that exist only because of our own Test Sends."""
 
     title = _("test messages")
+    is_for_all = False
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
         if choice == self.ONLY:

@@ -81,8 +81,7 @@ class CappedChangeList(ChangeList):
                 "help": self.search_help_text
             }
         self.viewer = Viewer(self.model_admin.admin_site, request)
-        notes: Sequence[Note] = getattr(request, "cellcast_search_notes", ())
-        self.search_notes = notes if self.result_count else ()
+        self.search_notes: Sequence[Note] = getattr(request, "cellcast_search_notes", ())
         self._bind_columns()
 
     def _bind_columns(self) -> None:

@@ -1,51 +1,35 @@
 """Template tags: where the desk's pages are on an admin site, and what the app's index shows."""
 
-from collections.abc import Sequence
-
 from django.contrib.admin.sites import all_sites
 from django.http import HttpRequest
 from django.template import Library, RequestContext
 from phonenumbers import PhoneNumber
 
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.extension import Link, extension_of
+from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.lists.read_only import home_of, is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.admin import Desk
 from cellcast_django.desk.links import conversation_url
 from cellcast_django.desk.overview import EventsPart
-from cellcast_django.desk.page import url_of_page
-from cellcast_django.desk.to_answer import (
-    Choice,
-    Replies,
-    ToAnswer,
-    Waiting,
-    WaitingPage,
-    pop_undo,
-)
+from cellcast_django.desk.page import Tabs, url_of_page
+from cellcast_django.desk.to_answer import ToAnswerPage, WaitingPage
+from cellcast_django.desk.waiting import Choice, Waiting, WaitingList
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import Message
 
-MAX_WAITING = 5  # customers on the app's index who wait for an answer
+CUSTOMERS_ON_INDEX = 5  # who wait for an answer, on the app's index
 
 register = Library()
-
-
-@register.simple_tag(takes_context=True)
-@hides_variables
-def cellcast_pages(context: RequestContext) -> Sequence[Link]:
-    """Return links to this admin site's pages that the user may open: name, URL and title."""
-    viewer = _viewer(context.request)
-    return extension_of(viewer.site).links(viewer) if viewer else []
 
 
 @shown
 class Summary:
     """What the app's index says of replies and webhooks."""
 
+    tabs: Tabs
     list: WaitingPage | None
     waiting: Waiting | None
-    undo: Sequence[int]
     events: EventsPart | None
     setup_url: str
 
@@ -57,12 +41,12 @@ def cellcast_summary(context: RequestContext) -> Summary | None:
     viewer = _viewer(context.request)
     if viewer is None:
         return None
-    waits = is_ours(viewer.site, Message) and ToAnswer(viewer).is_allowed
-    replies = Replies(viewer)
+    waits = is_ours(viewer.site, Message) and ToAnswerPage(viewer).is_allowed
+    waiting = WaitingList(viewer)
     return Summary(
-        list=replies.page(Choice(), MAX_WAITING) if waits else None,
-        waiting=replies.count() if waits else None,
-        undo=pop_undo(viewer.request) if waits else (),
+        tabs=Tabs.of(waiting),
+        list=WaitingPage.of(waiting, Choice(), CUSTOMERS_ON_INDEX) if waits else None,
+        waiting=waiting.count() if waits else None,
         events=EventsPart.of(viewer),
         setup_url=url_of_page(viewer, "setup"),
     )

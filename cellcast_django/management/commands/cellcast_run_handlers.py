@@ -27,6 +27,7 @@ from cellcast_django.management.terminal import (
     says_if_refused,
 )
 from cellcast_django.models import CommandRun, HandlerCall, HandlerCallQuerySet, WebhookEvent
+from cellcast_django.reply_mail import mail_waiting_replies
 
 logger = logging.getLogger("cellcast_django")
 
@@ -93,6 +94,7 @@ class Command(BaseCommand):
         else:
             tally = run_due(progress=self._report)
             CommandRun.record(CommandRun.Command.RUN_HANDLERS, summary(tally))
+            mail_waiting_replies()
             self._print(tally)
 
     def _chosen(self, events: list[int], *, failed: bool) -> HandlerCallQuerySet:
@@ -157,6 +159,7 @@ class Command(BaseCommand):
     def _watch(self) -> None:
         total: Tally = Counter()
         has_database = True
+        mails_at = 0.0
 
         count = self._counting(total)
 
@@ -173,6 +176,9 @@ class Command(BaseCommand):
             try:
                 tally = run_due(progress=report, is_over=lambda: self._is_over)
                 self._beat(total)
+                if time.monotonic() >= mails_at:
+                    mails_at = time.monotonic() + HEARTBEAT_SECONDS
+                    mail_waiting_replies()
             except Error as error:
                 if has_database:
                     logger.warning(

@@ -1,12 +1,24 @@
-/* Counts the SMS of an answer as it is typed, and sends it once however often the button is clicked.
-   The server does both too, so everything works without this script. */
+/* Counts the SMS of a text as it is typed, sends it once however often the button is clicked, and
+   keeps what has been typed in this tab until it is sent or deleted. The server does the first two
+   too, so everything works without this script. */
 "use strict";
+
+const DRAFT = "cellcast-draft-";
+const SENT = "#cellcast-sent-";
+
+if (location.hash.startsWith(SENT)) {
+    sessionStorage.removeItem(DRAFT + location.hash.slice(SENT.length));
+    history.replaceState(history.state, "", location.pathname + location.search);
+}
 
 document.querySelectorAll(".cellcast-answer").forEach((form) => {
     const area = form.querySelector("textarea");
     const output = form.querySelector("output");
+    const buttons = form.querySelectorAll("button");
     const basic = new Set(area.dataset.basic);
     const extended = new Set(area.dataset.extended);
+    const draft = DRAFT + form.dataset.draft;
+    let isSent = false;
 
     function segments(text) {
         const characters = Array.from(text);
@@ -23,9 +35,29 @@ document.querySelectorAll(".cellcast-answer").forEach((form) => {
         output.textContent = count === 1 ? one : many.replace("{count}", count);
     }
 
-    area.addEventListener("input", showCount);
-    form.addEventListener("submit", () => {
-        form.querySelector("button").disabled = true;
-    });
+    function keep() {
+        if (area.value) {
+            sessionStorage.setItem(draft, area.value);
+        } else {
+            sessionStorage.removeItem(draft);
+        }
+    }
+
+    area.value = area.defaultValue || sessionStorage.getItem(draft) || "";
+    keep();
     showCount();
+    area.addEventListener("input", () => {
+        keep();
+        showCount();
+    });
+    form.addEventListener("submit", (event) => {
+        if (isSent) {
+            event.preventDefault();
+        }
+        isSent = true;
+        // Later: a disabled button would not say that it was the one.
+        setTimeout(() => buttons.forEach((button) => {
+            button.disabled = true;
+        }));
+    });
 });

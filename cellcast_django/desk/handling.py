@@ -1,0 +1,144 @@
+"""What people do with replies: mark them as done, and make them new again.
+
+Whoever may mark replies as done may take it back at any time, whoever did it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from django.db.models import Exists, OuterRef, Q
+from django.utils import timezone
+from django.utils.translation import gettext
+
+from cellcast_django.admin.contacts import Customer
+from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.texts import grouped
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.database.transactions import again_if_refused
+from cellcast_django.desk.waiting import WaitingReply
+from cellcast_django.models import Direction, Message, database_alias
+
+MAX_CONTACTS = 100  # in a statement; of more customers, all waiting replies are read
+
+UNDO = "cellcast_django.undo"
+"""The session's key for what the last click has marked, until a page has offered to undo it."""
+
+
+def replies_of(viewer: Viewer) -> Any:
+    """Return the replies that this person sees: a replica may not have the last click's yet."""
+    return viewer.rows(Message).using(database_alias()).filter(direction=Direction.INBOUND)
+
+
+def with_earlier(
+    viewer: Viewer, replies: Any, *, own_number: str = "", seen_until: int | None = None
+) -> list[WaitingReply]:
+    """Return those of the replies that nobody has dealt with, and their customers' earlier ones.
+
+    On a page that is narrowed to an own number, those to another are left out. ``seen_until`` is
+    the highest key when the page was made: what has come since is left out too, whatever its clock
+    said.
+    """
+    chosen = rows_of(replies.filter(handled_at=None))
+    until: dict[str, datetime] = {}
+    for row in chosen:
+        if row.contact:
+            until[row.contact] = max(row.created_at, until.get(row.contact, row.created_at))
+    others = replies_of(viewer).filter(handled_at=None)
+    if len(until) <= MAX_CONTACTS:
+        others = others.filter(contact__in=until)
+    if own_number:
+        others = others.filter(own_number=own_number)
+    if seen_until is not None:
+        others = others.filter(pk__lte=max([seen_until, *(row.pk for row in chosen)]))
+    earlier = [
+        row
+        for row in (rows_of(others) if until else ())
+        if row.contact in until and row.created_at <= until[row.contact]
+    ]
+    return sorted({*chosen, *earlier}, reverse=True)
+
+
+def rows_of(replies: Any) -> list[WaitingReply]:
+    """Return the replies, the newest first."""
+    rows = replies.order_by("-created_at", "-pk").values_list(*WaitingReply._fields)
+    return [WaitingReply(*row) for row in rows]
+
+
+def mark_done(viewer: Viewer, keys: Sequence[int], at: datetime) -> int:
+    """Mark replies as handled by this person, all or none; a colleague's mark stays.
+
+    Returns how many were marked.
+    """
+    waiting = replies_of(viewer).filter(pk__in=keys, handled_at=None)
+    mark = partial(waiting.update, handled_at=at, handled_by=viewer.username)
+    return int(again_if_refused(mark, using=database_alias()))
+
+
+def mark_new(viewer: Viewer, keys: Sequence[int]) -> int:
+    """Make handled replies new again, whoever has handled them; return how many were."""
+    handled = replies_of(viewer).filter(pk__in=keys, handled_at__isnull=False)
+    mark = partial(handled.update, handled_at=None, handled_by="")
+    return int(again_if_refused(mark, using=database_alias()))
+
+
+def mark_customer_done(
+    viewer: Viewer, reply: int, *, own_number: str = "", seen_until: int | None = None
+) -> list[WaitingReply]:
+    """Mark a reply and its customer's earlier ones as done, and return them."""
+    chosen = replies_of(viewer).filter(pk=reply)
+    rows = with_earlier(viewer, chosen, own_number=own_number, seen_until=seen_until)
+    mark_done(viewer, [row.pk for row in rows], timezone.now())
+    return rows
+
+
+def handled_with(viewer: Viewer, replies: Iterable[Message]) -> list[int]:
+    """Return the keys of replies, and of what else of their customers was handled at that time."""
+    same = Q()
+    for reply in replies:
+        same |= Q(pk=reply.pk)
+        if reply.contact:
+            same |= Q(contact=reply.contact, handled_at=reply.handled_at)
+    return list(replies_of(viewer).filter(same).values_list("pk", flat=True)) if same else []
+
+
+def to_undo(viewer: Viewer, keys: Sequence[int]) -> list[Message]:
+    """Return those that this person has handled, except of customers answered since."""
+    sent = Message.objects.fresh().outbound().exclude(contact="")
+    answers = sent.filter(contact=OuterRef("contact"), created_at__gte=OuterRef("handled_at"))
+    mine = replies_of(viewer).filter(pk__in=keys, handled_by=viewer.username)
+    return list(mine.filter(handled_at__isnull=False).exclude(Exists(answers)))
+
+
+@shown
+class Undo:
+    """What the last click has marked as done, and whose replies these are."""
+
+    marked: Mapping[int, str]
+    """The keys of the replies, with their contacts."""
+    known: Mapping[str, Customer]
+
+    @classmethod
+    def of(cls, marked: Mapping[int, str], known: Mapping[str, Customer]) -> "Undo | None":
+        return cls(marked, known) if marked else None
+
+    @property
+    def keys(self) -> str:
+        return ",".join(map(str, self.marked))
+
+    @property
+    def sentence(self) -> str:
+        contact, *others = self.marked.values()
+        if others:
+            words = gettext("%(count)s customers marked as done.")
+            return words % {"count": grouped(len(self.marked))}
+        label = (self.known.get(contact) or Customer(contact)).label
+        words = gettext("Marked as done: %(customer)s.")
+        return words % {"customer": label or gettext("(no number)")}
+
+
+def marked_last(viewer: Viewer) -> dict[int, str]:
+    """Return the replies that the last click has marked, each with its contact, once."""
+    keys: list[int] = viewer.request.session.pop(UNDO, [])
+    return dict(replies_of(viewer).filter(pk__in=keys).values_list("pk", "contact")) if keys else {}

@@ -1,0 +1,243 @@
+"""Who waits for an answer: the customers with a reply that nobody has dealt with.
+
+The newest waiting replies are read, in one statement without a join; customers, their order, pages
+and counts are made of them in Python.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from typing import Any, NamedTuple, Self
+
+from django.contrib.admin.views.main import SEARCH_VAR
+from django.http import HttpRequest
+from django.utils.http import urlencode
+
+from cellcast_django.admin.days import range_of
+from cellcast_django.admin.display.texts import grouped
+from cellcast_django.admin.lists.paging import CappedPaginator, is_key
+from cellcast_django.admin.lists.search import Note
+from cellcast_django.admin.messages import MessageSearch
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.days import midnight
+from cellcast_django.health import MAX_WAITING, wishes_to_stop
+from cellcast_django.models import Message, database_alias
+from cellcast_django.payloads import clean
+
+
+@dataclass(frozen=True, repr=False)
+class Choice:
+    """Which customers the list shows, and in which order, as its address says."""
+
+    longest_first: bool = False
+    days: tuple[date | None, date | None] = (None, None)
+    own_number: str = ""
+    may_want_to_stop: bool = False
+    search: str = ""
+    after: str = ""
+    """The key of the reply after whose customer the page begins."""
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> Self:
+        """Read the query string, where anything unknown means nothing."""
+        query = request.GET
+        after = query.get("after", "")
+        return cls(
+            longest_first=query.get("order") == "longest",
+            days=range_of(query),
+            own_number=clean(query.get("own", "")),
+            may_want_to_stop="stop" in query,
+            search=clean(query.get(SEARCH_VAR, "")).strip(),
+            after=after if is_key(after) else "",
+        )
+
+    def query(self, **changes: Any) -> str:
+        """Return the query string of this choice with some changes; empty for the default."""
+        first, last = (each.isoformat() if each else "" for each in self.days)
+        values = {
+            "order": "longest" if self.longest_first else "",
+            "from": first,
+            "to": last,
+            "own": self.own_number,
+            "stop": "1" if self.may_want_to_stop else "",
+            SEARCH_VAR: self.search,
+            "after": self.after,
+        }
+        chosen = urlencode({name: value for name, value in (values | changes).items() if value})
+        return f"?{chosen}" if chosen else ""
+
+    @property
+    def is_narrowed(self) -> bool:
+        chosen = (self.search, self.own_number, self.may_want_to_stop, *self.days)
+        return any(chosen)
+
+
+class WaitingReply(NamedTuple):
+    """A reply that nobody has dealt with."""
+
+    created_at: datetime
+    pk: int
+    contact: str
+    own_number: str
+
+
+class Moment(NamedTuple):
+    """Where a reply stands among all others."""
+
+    created_at: datetime
+    pk: int
+
+
+@dataclass(frozen=True, repr=False)
+class WaitingCustomer:
+    """A customer who waits: of a reply without a number nobody knows whose it is."""
+
+    replies: list[WaitingReply]
+    """The newest first."""
+
+    @property
+    def newest(self) -> WaitingReply:
+        return self.replies[0]
+
+    @property
+    def oldest(self) -> WaitingReply:
+        return self.replies[-1]
+
+    @property
+    def key(self) -> str | int:
+        return self.newest.contact or self.newest.pk
+
+    def moment(self, choice: Choice) -> Moment:
+        """Return what decides on the customer's place in the list."""
+        return Moment(*(self.oldest if choice.longest_first else self.newest)[:2])
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How many customers wait for an answer."""
+
+    customers: int
+    is_complete: bool
+    """Whether all waiting replies were read, not only the newest."""
+    newest: int
+    """The highest key of a waiting reply."""
+    new: int = 0
+    """How many of the customers have written since some moment."""
+
+    def __str__(self) -> str:
+        return grouped(self.customers) if self.is_complete else f"{grouped(self.customers)}+"
+
+
+class WaitingList:
+    """The newest waiting replies that one person sees on one site."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
+
+    @cached_property
+    def rows(self) -> Any:
+        """All messages: a replica may not know yet what the last click has marked."""
+        return self.viewer.rows(Message).using(database_alias())
+
+    @cached_property
+    def _read(self) -> list[WaitingReply]:
+        # handled_at is null in all of them, but the databases use its index only if told.
+        newest = self.rows.unhandled().order_by("-handled_at", "-created_at", "-pk")
+        return [WaitingReply(*row) for row in newest.values_list(*WaitingReply._fields)[:LIMIT]]
+
+    @property
+    def replies(self) -> list[WaitingReply]:
+        return self._read[:MAX_WAITING]
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self._read) <= MAX_WAITING
+
+    @property
+    def oldest_at(self) -> datetime | None:
+        """When the reply came that has waited longest."""
+        return min((each.created_at for each in self.replies), default=None)
+
+    @cached_property
+    def wishes(self) -> dict[int, datetime]:
+        """The replies that may ask for no more messages, and when they came."""
+        return {wish.pk: wish.created_at for wish in wishes_to_stop(self.rows.unhandled())}
+
+    def find(self, choice: Choice) -> tuple[list[WaitingCustomer], Sequence[Note]]:
+        """Return the customers in the order of the list, and what is said of the search."""
+        first, last = choice.days
+        start = first and midnight(first)
+        end = last and midnight(last + timedelta(days=1))
+        replies = [
+            each
+            for each in self.replies
+            if choice.own_number in ("", each.own_number)
+            and (start is None or each.created_at >= start)
+            and (end is None or each.created_at < end)
+        ]
+        found = customers_of(replies)
+        notes: Sequence[Note] = ()
+        if choice.may_want_to_stop:
+            found = [each for each in found if self.wish_of(each)]
+        if choice.search:
+            waiting = self.rows.unhandled().order_by("-handled_at", "-created_at", "-pk")
+            search = MessageSearch(waiting, CappedPaginator.MAX_COUNT)
+            keys = search.find(waiting, choice.search).values_list("pk", flat=True)
+            meant, notes = set(keys[:LIMIT]), search.notes
+            found = [each for each in found if any(reply.pk in meant for reply in each.replies)]
+        found.sort(key=lambda each: each.moment(choice), reverse=not choice.longest_first)
+        return found, notes
+
+    def wish_of(self, customer: WaitingCustomer) -> datetime | None:
+        """Return since when a customer may want to stop."""
+        times = (self.wishes.get(reply.pk) for reply in customer.replies)
+        return min(filter(None, times), default=None)
+
+    def count(self, since: int | None = None) -> Waiting:
+        """Count the customers who wait, and those of them with a reply that came after a key."""
+        new = [each for each in self.replies if since is not None and each.pk > since]
+        return Waiting(
+            customers=len(customers_of(self.replies)),
+            is_complete=self.is_complete,
+            newest=max((each.pk for each in self.replies), default=0),
+            new=len(customers_of(new)),
+        )
+
+    @property
+    def may_want_to_stop(self) -> int:
+        """How many customers may."""
+        return sum(self.wish_of(each) is not None for each in customers_of(self.replies))
+
+    def around(
+        self, choice: Choice, message: Message, marked: Sequence[WaitingReply] = ()
+    ) -> tuple[list[WaitingCustomer], list[WaitingCustomer]]:
+        """Return who stands before a message's customer in the list, and who after.
+
+        Where a customer stood who waits no more, their ``marked`` replies say.
+        """
+        found, _notes = self.find(choice)
+        key = message.contact or message.pk
+        stood = [each for each in [*customers_of(marked), *found] if each.key == key]
+        moment = Moment(message.created_at, message.pk)
+        place = place_of(found, choice, stood[0].moment(choice) if stood else moment)
+        before, after = found[:place], found[place:]
+        return [each for each in before if each.key != key], after
+
+
+LIMIT = MAX_WAITING + 1
+
+
+def place_of(customers: Sequence[WaitingCustomer], choice: Choice, moment: Moment) -> int:
+    """Return how many of the customers stand before this moment in the list, or at it."""
+    if choice.longest_first:
+        return sum(each.moment(choice) <= moment for each in customers)
+    return sum(each.moment(choice) >= moment for each in customers)
+
+
+def customers_of(replies: Sequence[WaitingReply]) -> list[WaitingCustomer]:
+    """Gather replies by customer; each without a number is of somebody else."""
+    found: dict[str | int, list[WaitingReply]] = {}
+    for reply in replies:
+        found.setdefault(reply.contact or reply.pk, []).append(reply)
+    return [WaitingCustomer(each) for each in found.values()]

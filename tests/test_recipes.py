@@ -1,0 +1,389 @@
+"""The recipes of the pages, with tables, customers as people type them, and each way to fail."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from io import StringIO
+from itertools import count
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+from django.apps import apps
+from django.core.management import call_command
+from django.db import connection, models
+from django.test.utils import isolate_apps
+from django.utils import timezone
+
+from cellcast_django.api import ApiError
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.opt_outs import is_opted_out, opt_out
+from cellcast_django.sending import NotSentError, OptedOutError
+from cellcast_django.testing import WebhookClient, fail_next, reset, sent
+from tests.pages import Block, blocks
+
+pytestmark = pytest.mark.django_db
+
+TYPED = "0491 570 006"
+CONTACT = "+61491570006"
+
+PAGES = ("handlers", "sending", "opt-outs", "privacy-and-spam")
+
+FAILURES: dict[str, Exception | None] = {
+    "sent": None,
+    "refused": NotSentError("Your balance is too low."),
+    "timed out": ApiError("Cellcast's API gave no complete response."),
+    "opted out": OptedOutError("unsubscribed"),
+}
+
+
+def blocks_of(*files: str) -> list[Block]:
+    found = [each for page in PAGES for each in blocks(f"docs/{page}.md", "python")]
+    return [each for each in found if each.first_line.removeprefix("# ") in files]
+
+
+# The tables
+
+
+class Order(models.Model):
+    """What the pages call an order, without a definition."""
+
+    code = models.CharField(max_length=20)
+    phone_number = models.CharField(max_length=20)
+    notice = models.CharField(max_length=20, default="")
+    notice_at = models.DateTimeField(null=True)
+
+    class Meta:
+        app_label = "shop"
+        apps = apps.__class__()
+
+    def __str__(self) -> str:
+        return self.code
+
+
+@pytest.fixture(scope="module")
+def tables(django_db_setup: None, django_db_blocker: Any) -> Iterator[ModuleType]:
+    """``shop.models``, as the pages define it, with its tables."""
+    module = ModuleType("shop.models")
+    vars(module)["Order"], vars(module)["Task"] = Order, MagicMock()
+    with isolate_apps(), pytest.MonkeyPatch.context() as patched:
+        config = SimpleNamespace(label="shop")
+        patched.setattr(apps, "get_containing_app_config", lambda name: config)
+        for block in blocks_of("shop/models.py"):
+            block.run(vars(module))
+    shops = [
+        each
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, models.Model)
+    ]
+    with django_db_blocker.unblock():
+        with connection.schema_editor() as editor:
+            for model in shops:
+                editor.create_model(model)
+        yield module
+        with connection.schema_editor() as editor:
+            for model in shops:
+                editor.delete_model(model)
+
+
+@pytest.fixture
+def shop(
+    tables: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+    disconnected_afterwards: None,
+) -> SimpleNamespace:
+    """The names of the recipes, their handlers connected; what they send is in ``sent``."""
+    settings.CELLCAST_SEND_WITH = "cellcast_django.testing.pretend_to_send"
+    reset()
+    sms = {"book": MagicMock(), "BookingsAreClosedError": OSError, "send_sms": MagicMock()}
+    # The task is a plain function here: which package has the decorator depends on Django.
+    modules: dict[str, dict[str, Any]] = {
+        "shop": {},
+        "shop.sms": sms,
+        "django.tasks": {"task": as_task},
+    }
+    for name, values in modules.items():
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        vars(sys.modules[name]).update(values)
+    monkeypatch.setitem(sys.modules, "shop.models", tables)
+    names = dict(vars(tables))
+    for file in (
+        *("shop/bookings.py", "shop/tasks.py", "shop/campaigns.py", "shop/notices.py"),
+        *("shop/handlers.py", "shop/reports.py", "shop/offers.py"),
+    ):
+        name = file.removesuffix(".py").replace("/", ".")
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        for block in blocks_of(file):
+            # Each file has its own names, so that an import that the page forgets fails here.
+            block.run(vars(sys.modules[name]))
+        names |= vars(sys.modules[name])
+    return SimpleNamespace(**names)
+
+
+def as_task(function: Any) -> Any:
+    function.enqueue = function
+    return function
+
+
+def fail(failure: Exception | None) -> None:
+    if failure is not None:
+        fail_next(failure)
+
+
+# Handlers that send
+
+
+@pytest.fixture
+def cellcast(shop: SimpleNamespace) -> WebhookClient:
+    """A client that sees what Cellcast sees: 200, whatever a handler raises."""
+    return WebhookClient(raise_handler_errors=False)
+
+
+def at_hour(monkeypatch: pytest.MonkeyPatch, hour: int, day: int = 10) -> None:
+    at = datetime(2026, 11, day, hour)
+    clock = SimpleNamespace(localtime=lambda _received: at, now=timezone.now)
+    monkeypatch.setattr(sys.modules["shop.handlers"], "timezone", clock)
+
+
+def call_again(event: WebhookEvent) -> None:
+    call_command("cellcast_run_handlers", "--event", str(event.pk), stdout=StringIO())
+
+
+ENDS = {  # the event; what has been sent; the event once more; what has been sent by then
+    "sent": ("done", 1, "done", 1),
+    "refused": ("pending", 0, "done", 1),
+    "timed out": ("pending", 0, "done", 0),
+    "opted out": ("done", 0, "done", 0),
+}
+
+
+@pytest.mark.django_db(transaction=True)  # in a test's own, what a failed call wrote is rolled back
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize(("text", "hour"), [(" Hours", 12), ("Hello?", 20)])
+def test_answering_handler_ends_as_the_page_says(
+    cellcast: WebhookClient, monkeypatch: pytest.MonkeyPatch, text: str, hour: int, failure: str
+) -> None:
+    at_hour(monkeypatch, hour)
+    sys.modules["shop.models"].Answered.objects.all().delete()
+    state, first, state_later, later = ENDS[failure]
+    fail(FAILURES[failure])
+
+    cellcast.reply(sender=TYPED, message=text)
+
+    event = WebhookEvent.objects.get()
+    assert (event.state, len(sent)) == (state, first)
+    call_again(event)
+    event = WebhookEvent.objects.get()
+    assert (event.state, len(sent)) == (state_later, later)
+    assert {each.receiver for each in sent} == ({CONTACT} if later else set())
+    is_answered = bool(later) and text == " Hours"
+    assert Message.objects.unhandled().exists() is not is_answered
+    assert is_opted_out(TYPED) == (failure == "opted out")
+
+
+@pytest.mark.parametrize(("hour", "count"), [(8, 1), (9, 0), (16, 0), (17, 1)])
+def test_reply_outside_hours_is_answered_once_a_day(
+    cellcast: WebhookClient, monkeypatch: pytest.MonkeyPatch, hour: int, count: int
+) -> None:
+    at_hour(monkeypatch, hour)
+    cellcast.reply(sender=TYPED, message="Hello?", _id="1")
+    cellcast.reply(sender=CONTACT, message="Hello??", _id="2")
+    assert len(sent) == count
+    at_hour(monkeypatch, hour, day=11)
+    cellcast.reply(sender=TYPED, message="Hello???", _id="3")
+    assert len(sent) == 2 * count
+    cellcast.reply(sender=TYPED, message="STOP", _id="4")
+    at_hour(monkeypatch, hour, day=12)
+    cellcast.reply(sender=TYPED, message="Hello?!", _id="5")
+    assert len(sent) == 2 * count, "never after a STOP"
+
+
+def test_answer_goes_out_from_the_number_that_was_written_to(
+    cellcast: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_hour(monkeypatch, 12)
+    cellcast.reply(sender=TYPED, receiver="+61400000001", message="hours")
+    assert [each.sender for each in sent] == ["+61400000001"]
+
+
+def test_handlers_find_a_customer_however_the_number_was_typed(
+    shop: SimpleNamespace, cellcast: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_hour(monkeypatch, 12)
+    customer = shop.Customer.objects.create(phone_number=TYPED)
+    for number, text in enumerate(("Yes", "perhaps", "STOP")):
+        cellcast.reply(sender=CONTACT, message=text, _id=str(number))
+    customer.refresh_from_db()
+    assert (customer.phone_number, customer.replies, customer.is_coming) == (TYPED, 3, True)
+    first = WebhookEvent.objects.earliest("pk")
+    assert customer.answered_at == first.received_at
+    assert customer.newsletter_ended_at is not None
+    assert not WebhookEvent.objects.pending().exists()
+
+
+# Code that sends
+
+
+@pytest.fixture
+def booking(shop: SimpleNamespace) -> Any:
+    return shop.Booking.objects.create(phone_number=TYPED, time="nine")
+
+
+def reload(row: Any) -> Any:
+    row.refresh_from_db()
+    return row
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_task_texts_once_and_again_only_after_a_refusal(
+    shop: SimpleNamespace, booking: Any, failure: str
+) -> None:
+    raised = FAILURES[failure] if failure in ("refused", "timed out") else None
+    fail(FAILURES[failure])
+
+    with suppress(NotSentError, ApiError) if raised else does_nothing():
+        shop.send_reminder(booking.pk)
+        assert raised is None
+
+    assert (reload(booking).reminded_at is None) == (failure == "refused")
+    assert booking.needs_a_call == (failure == "opted out")
+    shop.send_reminder(booking.pk)
+    assert len(sent) == (failure in ("sent", "refused"))
+    assert is_opted_out(TYPED) == (failure == "opted out")
+
+
+class does_nothing(suppress):
+    """The context manager for what raises nothing."""
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_all_are_texted_once_however_often_it_is_started(
+    shop: SimpleNamespace, failure: str
+) -> None:
+    numbers = [TYPED, "0491 570 156", "(04) 9157 0157", "0491570158"]
+    bookings = [shop.Booking.objects.create(phone_number=each, time="nine") for each in numbers]
+    opt_out("+61491570158")
+    fail(FAILURES[failure])
+    for _ in range(3):
+        with suppress(NotSentError, ApiError):
+            shop.remind_all(bookings)
+    texted = sorted(each.receiver for each in sent)
+    assert texted[-2:] == ["+61491570156", "+61491570157"]
+    assert len(texted) == (3 if failure in ("sent", "refused") else 2)
+
+
+def test_loop_confirms_what_was_asked_about(
+    shop: SimpleNamespace, cellcast: WebhookClient, booking: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_hour(monkeypatch, 12)
+    shop.remind(booking)
+    [text] = sent
+    assert (text.receiver, text.reference) == (CONTACT, f"booking-{booking.pk}")
+    message_id = Message.objects.get().cellcast_id
+    cellcast.reply(sender=TYPED, message="perhaps", _id="1")
+    cellcast.reply(sender="+61400000002", message="no", _id="2")  # who was never asked
+    cellcast.reply(sender="+61400000002", message="no", _id=message_id)  # a stranger
+    assert reload(booking).is_confirmed is None
+    cellcast.reply(sender=TYPED, message=" yes ", _id="3")
+    assert reload(booking).is_confirmed is True
+    assert not Message.objects.unhandled().with_contact(TYPED).exists()
+    cellcast.status(_id=message_id, status="expired")
+    assert reload(booking).needs_a_call
+    assert not WebhookEvent.objects.pending().exists()
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_notice_says_what_became_of_it(
+    shop: SimpleNamespace, cellcast: WebhookClient, failure: str
+) -> None:
+    order = shop.Order.objects.create(code="A-7", phone_number=TYPED)
+    fail(FAILURES[failure])
+    with suppress(NotSentError, ApiError, OptedOutError):
+        shop.send_notice(order, "Ready.")
+    assert len(sent) == (failure == "sent")
+    assert reload(order).notice == ""
+    if message := Message.objects.first():
+        cellcast.status(_id=message.cellcast_id, status="failed")
+        assert reload(order).notice == "failed"
+        cellcast.status(_id=message.cellcast_id, status="delivered")
+        assert reload(order).notice == "delivered"
+        assert order.notice_at is not None
+
+
+def test_report_that_comes_first_marks_the_notice_later(
+    shop: SimpleNamespace, cellcast: WebhookClient, settings: Any
+) -> None:
+    order = shop.Order.objects.create(code="A-7", phone_number=TYPED)
+    settings.CELLCAST_SEND_WITH = f"{__name__}.report_first"
+    shop.send_notice(order, "Ready.")
+    assert reload(order).notice == "delivered"
+
+
+def report_first(receiver: str, body: str, sender: str, *, reference: str) -> str:
+    WebhookClient().status(_id="1", status="delivered", receiver=receiver)
+    return "1"
+
+
+def test_offer_needs_consent_in_any_spelling(
+    shop: SimpleNamespace, cellcast: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_hour(monkeypatch, 12)
+    shop.send_offer(TYPED, "Sale!")
+    assert sent == []
+    consent = shop.Consent.objects.create(
+        contact=CONTACT, purpose="offers", given_at=timezone.now()
+    )
+    shop.send_offer(TYPED, "Sale!")
+    assert [each.receiver for each in sent] == [CONTACT]
+    cellcast.reply(sender=TYPED, message="STOP")
+    assert reload(consent).ended_at is not None
+
+
+# The function that sends
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_functions_of_your_own_ask_for_stop_and_can_be_switched_off(
+    fake_cellcast: Any, settings: Any, switch: bool
+) -> None:
+    names: dict[str, Any] = {}
+    for block in blocks_of("shop/sms.py", "shop/switch.py"):
+        block.run(names)
+    settings.SHOP_SENDS_SMS = switch
+    names["send_with_stop"](CONTACT, "Hi", "", reference="")
+    assert fake_cellcast.sent[0]["replyStopToOptOut"] is True
+    with suppress(NotSentError) if not switch else does_nothing():
+        names["send_if_on"](CONTACT, "Hi", "", reference="order-7")
+    assert len(fake_cellcast.sent) == 1 + switch
+
+
+# What the pages ask
+
+
+def test_queries_count_what_is_stored(
+    shop: SimpleNamespace, cellcast: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_hour(monkeypatch, 12)
+    cellcast.reply(message="Yes")
+    for number, status in enumerate(["delivered", "failed", "queued"]):
+        cellcast.status(_id=str(number), status=status)
+    assert shop.what_is_stored() == {
+        "replies": ["Yes"],
+        "delivered": 1,
+        "ended otherwise": 1,
+        "no final status yet": 1,
+    }
+
+
+def test_customers_with_other_numbers_are_left_alone(
+    shop: SimpleNamespace, cellcast: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_hour(monkeypatch, 12)
+    other = shop.Customer.objects.create(phone_number="0491 570 156")
+    numbers: Callable[[], int] = count().__next__
+    for text in ("yes", "STOP"):
+        cellcast.reply(sender=CONTACT, message=text, _id=str(numbers()))
+    assert (reload(other).replies, other.is_coming, other.newsletter_ended_at) == (0, None, None)
