@@ -37,7 +37,6 @@ VARIANTS = {
     "bare": Variant("bare", "/bare", "/bare"),
     "by-hand": Variant("by hand", "/by-hand", "/by-hand"),
     "app": Variant("app"),
-    "portable": Variant("app, portable way"),
     "handler": Variant("app, one handler"),
     "in-order": Variant("app, one handler in order"),
     "task": Variant("app, task mode"),

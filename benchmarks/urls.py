@@ -8,7 +8,6 @@ from django.urls import include, path
 
 from benchmarks import bare, by_hand
 from benchmarks.models import BareEvent, HandMessage, HandStatus
-from cellcast_django import inbox
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import in_order, message_received, status_changed
 
@@ -22,10 +21,6 @@ if settings.VARIANT == "in-order":
 if settings.VARIANT in {"handler", "in-order", "task"}:
     message_received.connect(handler)
     status_changed.connect(handler)
-
-
-if settings.VARIANT == "portable":  # as on a database for which there is no statement
-    inbox.FAST_WAYS.clear()
 
 
 def counts(_request: HttpRequest) -> JsonResponse:

@@ -127,10 +127,9 @@ class StatusChangeFactory(DjangoModelFactory[StatusChange]):
     def move_message(change: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
         if create and change.applied:
             message = change.message
-            message.previous_status = message.status
             message.status = change.status
             message.status_changed_at = change.recorded_at
-            message.save(update_fields=["previous_status", "status", "status_changed_at"])
+            message.save(update_fields=["status", "status_changed_at"])
 
 
 class OptOutFactory(DjangoModelFactory[OptOut]):

@@ -26,7 +26,14 @@ from cellcast_django.models import (
     database_alias,
     username_of,
 )
-from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean, letters_and_digits
+from cellcast_django.payloads import (
+    MAX_NUMBER_LENGTH,
+    OptOut as OptOutPayload,
+    Payload,
+    Reply,
+    clean,
+    letters_and_digits,
+)
 
 NUMBERS_PER_QUERY = 1_000
 
@@ -177,6 +184,13 @@ def is_stop_word(text: str) -> bool:
     to opt out".
     """
     return letters_and_digits(text) in _stop_words(conf.stop_words)
+
+
+def opts_out(payload: Payload) -> bool:
+    """Whether a webhook of Cellcast's that says this opts its contact out."""
+    if isinstance(payload, Reply):
+        return payload.sender.strip() != "" and is_stop_word(payload.body)
+    return isinstance(payload, OptOutPayload)
 
 
 def may_want_to_stop(text: str) -> bool:

@@ -43,7 +43,7 @@ def receive(
         username=username,
         is_test=is_test,
     )
-    by_task = conf.run_handlers == "task"
+    by_task = conf.run_handlers != "inline"
     if by_task and is_in_same_database():
         with suppress(NotEnqueuedError):  # then the webhook is stored without its tasks
             return store(before_commit=enqueue)
@@ -58,7 +58,7 @@ def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
     Raises ``django.db.Error`` when the database refuses; nothing has changed then.
     """
     stored = inbox.reprocess(event)
-    _run_or_enqueue(stored.calls, by_task=conf.run_handlers == "task")
+    _run_or_enqueue(stored.calls, by_task=conf.run_handlers != "inline")
     return stored
 
 
@@ -111,7 +111,7 @@ def enqueue(event_ids: list[int]) -> None:
 
 
 def _run_handlers() -> Any:
-    return import_string(RUN_HANDLERS).using(backend=conf.task_backend)
+    return import_string(RUN_HANDLERS).using(backend=conf.run_handlers)
 
 
 def is_in_same_database() -> bool:

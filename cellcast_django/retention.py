@@ -33,7 +33,8 @@ from django.db.models.functions import Cast, Concat
 
 from cellcast_django.contacts import to_contact
 from cellcast_django.database.transactions import with_retries
-from cellcast_django.inbox.drafts import message_values
+from cellcast_django.fold import State, fold
+from cellcast_django.inbox.drafts import said_by
 from cellcast_django.models import (
     Direction,
     HandlerCall,
@@ -54,9 +55,6 @@ from cellcast_django.payloads import (
 from cellcast_django.statuses import supersedes
 
 BATCH_SIZE = 500  # how many rows are locked, and in memory, at a time
-
-WRITTEN_TO_US = (Endpoint.RECEIVE, Endpoint.OPT_OUT)
-"""Where the receiver is a number of yours. Of a message that you sent, it is the customer's."""
 
 BATCH_SECONDS = 60
 """How long a failed batch is retried: longer than a webhook, as nobody waits for a response."""
@@ -428,7 +426,7 @@ class _Rest:
 
     message: Message = field(repr=False)
     history: list[StatusChange] = field(default_factory=list)
-    said: Message = field(default_factory=Message, repr=False)
+    said: State | None = field(default=None, repr=False)
     """What the other events fill in."""
     first_with: dict[str, tuple[int, str]] = field(default_factory=dict, repr=False)
     """The first of the other events that reports a status, and its reason."""
@@ -439,19 +437,18 @@ class _Rest:
     def hear(self, event: WebhookEvent, *, is_taken: bool) -> None:
         """Add one of the message's events; call it in the order of their keys."""
         payload = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))[0]
-        said = Message()
-        if isinstance(payload, Reply | StatusReport):
-            said = Message(**message_values(payload))
+        if not isinstance(payload, Reply | StatusReport):
+            self.is_readable &= is_taken
+            return
+        said = said_by(payload, event.received_at)
         if is_taken:
             names = Message.REPORTED if self.message.recorded_at is None else MAY_BE_FILLED_IN
-            values = {name: getattr(said, name) for name in names}
-            same = {name for name in names if values[name] == getattr(self.message, name)}
-            self.claimed |= {name for name in same if values[name]}
+            known = {name: said.values.get(name) for name in names}
+            same = {name for name in names if known[name] == getattr(self.message, name)}
+            self.claimed |= {name for name in same if known[name]}
             return
-        self.is_readable &= said.key != ""
-        self.said.fill_in_from(said)
-        reason = payload.reason if isinstance(payload, StatusReport) else ""
-        self.first_with.setdefault(said.status, (event.pk, reason))
+        self.said, _ = fold(self.said, said)
+        self.first_with.setdefault(said.status, (event.pk, said.details.get("reason", "")))
 
     def restore(self, taken: set[int]) -> set[int]:
         """Compute the message and its history without the taken events; return the rows to go."""
@@ -473,8 +470,9 @@ class _Rest:
                 message.status, message.status_changed_at = change.status, change.recorded_at
         is_whole = self.is_readable and None not in known
         for name in self.claimed:
-            if (value := getattr(self.said, name)) or is_whole:
-                setattr(message, name, value)
+            value = None if self.said is None else self.said.values.get(name)
+            if value or is_whole:
+                setattr(message, name, value or getattr(Message(), name))
         return gone
 
 

@@ -29,7 +29,8 @@ def as_task(function: Callable[..., None]) -> Any:
     package = tasks_package()
     if package is not None:
         with suppress(Exception):
-            return package.task(backend=conf.task_backend)(function)
+            inline = conf.run_handlers == "inline"
+            return package.task(backend="default" if inline else conf.run_handlers)(function)
     return function
 
 

@@ -1,5 +1,6 @@
 """What the tests of the admin share: people of the staff, addresses, and what a page says."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from unittest.mock import patch
@@ -20,6 +21,9 @@ from cellcast_django.models import (
 )
 from tests.html import parse, words
 from tests.many import add_copies
+
+Know = Callable[..., None]
+"""A fixture of ``conftest``: what ``CELLCAST_DIRECTORY`` knows."""
 
 CUSTOMER = "+61400000001"
 ID = "66b5b93b1e2c012dfe964000"

@@ -79,5 +79,5 @@ def kill_each(mode: str) -> None:
 
 if __name__ == "__main__":
     message_received.connect(book, dispatch_uid="book")
-    for mode in ("inline", "task"):
+    for mode in ("inline", "default"):
         kill_each(mode)

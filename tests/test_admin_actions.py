@@ -294,7 +294,7 @@ def test_actions_work_under_atomic_requests(
 def test_read_again_on_the_queue_reports_waiting_handlers(
     operator: Client, listen: Listen, settings: Any
 ) -> None:
-    settings.CELLCAST_RUN_HANDLERS = "task"
+    settings.CELLCAST_RUN_HANDLERS = "default"
     dummy = f"{tasks_package().__name__}.backends.dummy.DummyBackend"
     settings.TASKS = {"default": {"BACKEND": dummy}}
     calls = listen(message_received)

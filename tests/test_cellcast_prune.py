@@ -316,6 +316,12 @@ def test_opt_out_with_pending_handlers_is_kept() -> None:
     assert OptOut.objects.exists()
 
 
+def test_opt_out_is_deleted_while_others_handlers_are_pending(opted_out: OptOut) -> None:
+    WebhookEventFactory.create(pending=True)
+    assert run("--contact", CONTACT, "--opt-outs").endswith("Deleted: 1 opt-out.\n")
+    assert not OptOut.objects.filter(pk=opted_out.pk).exists()
+
+
 def test_opt_out_of_a_sender_name_is_found() -> None:
     OptOutFactory.create(contact="Cellcast Pty")
     assert "Kept: the opt-out" in run("--contact", "Cellcast Pty")

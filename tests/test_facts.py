@@ -14,7 +14,7 @@ from cellcast_django.signals import message_received, opt_out_received, status_c
 from cellcast_django.testing import WebhookClient
 from tests.handlers import SIGNALS, Calls, Connect, ran
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("way")]
+pytestmark = pytest.mark.django_db
 
 CUSTOMER = "+61400000000"
 

@@ -534,7 +534,7 @@ class Histories(RuleBasedStateMachine):
     def choose_who_calls_handlers(self, by_task: bool) -> None:
         self.stack.enter_context(
             override_settings(
-                CELLCAST_RUN_HANDLERS="task" if by_task else "inline",
+                CELLCAST_RUN_HANDLERS="default" if by_task else "inline",
                 TASKS={"default": {"BACKEND": DUMMY}},
             )
         )

@@ -31,17 +31,13 @@ from tests.admin_pages import make_invalid
 from tests.clock import Clock
 from tests.database_faults import refusing
 from tests.handlers import SIGNALS, Calls, connected
-from tests.ways import PORTABLE
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("way")]
+pytestmark = pytest.mark.django_db
 
 ID = "66b5b93b1e2c012dfe964000"
 CUSTOMER = "+61400000001"
 OURS = "+61400000009"
 PICTURES = ("https://media.example.com/1.jpg", "https://media.example.com/ü?a=1&b='2'")
-
-
-arrays_are_always_portable = pytest.mark.parametrize("way", [PORTABLE], indirect=True)
 
 
 def report(status: str = "delivered", **changes: Any) -> StatusReport:
@@ -242,7 +238,7 @@ def test_stored_event_equals_the_returned_one(payload: Payload, heard: bool, lis
 
 
 @pytest.mark.parametrize("payload", [report(), reply(), OptOut(raw="{}", number=CUSTOMER)])
-@pytest.mark.parametrize("via", ["inline", "task"])
+@pytest.mark.parametrize("via", ["inline", "default"])
 def test_duplicate_has_nothing_to_run(
     payload: Payload, via: str, listen: Any, settings: Any
 ) -> None:
@@ -355,10 +351,6 @@ def assert_highest_status_stands(message: Message, told: list[str]) -> None:
 
 
 def store_all(payloads: Iterable[Payload]) -> None:
-    """Store them one by one, or in an array, which is always portable."""
-    if not inbox.FAST_WAYS:
-        store(*payloads)
-        return
     for payload in payloads:
         store(payload)
 
@@ -378,16 +370,6 @@ def test_array_response_keeps_its_order() -> None:
     events = store(*payloads)
     assert [event.cellcast_id for event in events] == [f"id-{number}" for number in range(50)]
     assert [event.pk for event in events] == sorted(event.pk for event in events)
-
-
-@arrays_are_always_portable
-def test_array_of_a_thousand_takes_few_statements(
-    django_assert_max_num_queries: Any,
-) -> None:
-    payloads = [report(cellcast_id=f"id-{number}") for number in range(1_000)]
-    with django_assert_max_num_queries(120):
-        assert set(outcomes(store(*payloads))) == {"stored"}
-    assert StatusChange.objects.count() == 1_000
 
 
 def test_later_report_fills_in_only_empty_fields() -> None:
@@ -412,7 +394,6 @@ def test_record_sent_adopts_an_early_report() -> None:
     assert (message.status, message.body) == ("delivered", "See you at nine?")
 
 
-@arrays_are_always_portable
 def test_first_report_in_an_array_describes_the_message() -> None:
     store(
         report("sent", sender="", reason="x"), report("delivered"), report("dead", sender="other")
@@ -545,7 +526,7 @@ def test_event_with_a_handler_is_leased_to_this_process(signal: Any, payload: Pa
 
 
 def test_task_mode_makes_the_event_due_at_once(settings: Any) -> None:
-    settings.CELLCAST_RUN_HANDLERS = "task"
+    settings.CELLCAST_RUN_HANDLERS = "default"
     with connected(status_changed, handler=Calls()):
         [event] = store(report())
     assert event.attempts == 0

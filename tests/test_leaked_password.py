@@ -29,8 +29,6 @@ def dump() -> dict[str, dict[str, Any]]:
     rows = [row for model in MODELS for row in model._default_manager.all()]
     dumped: dict[str, dict[str, Any]] = {}
     for row in serializers.serialize("python", rows):
-        if row["model"] == Message._meta.label_lower:
-            del row["fields"]["previous_status"]
         dumped[f"{row['model'].partition('.')[2]} {row['pk']}"] = row["fields"]
     return dumped
 

@@ -17,7 +17,6 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
 
 from cellcast_django.database.fields import ExactCharField
-from cellcast_django.database.transactions import insert_and_lock
 from cellcast_django.factories import (
     HandlerCallFactory,
     MessageFactory,
@@ -704,19 +703,6 @@ def test_querysets_can_be_chained() -> None:
     saved(outbound())
     assert Message.objects.with_contact("0400000001").inbound().get() == message
     assert not Message.objects.inbound().on_the_way()
-
-
-@pytest.mark.django_db
-def test_lock_inserts_missing_rows_and_leaves_existing_ones_unchanged() -> None:
-    present = saved(outbound("a", body="Coming?"), status="delivered")
-    with transaction.atomic():
-        messages = [outbound("b"), outbound("a"), outbound("b")]
-        locked = insert_and_lock(Message.objects.all(), messages, unique="key")
-    assert set(locked) == {outbound("a").key, outbound("b").key}
-    assert locked[present.key] == present
-    assert (locked[present.key].body, locked[present.key].status) == ("Coming?", "delivered")
-    assert locked[outbound("b").key].pk
-    assert Message.objects.count() == 2
 
 
 # Handled replies

@@ -120,12 +120,12 @@ def test_racing_statuses_of_one_message_are_all_stored(heard: Counter[str]) -> N
 
 
 def test_racing_arrays_for_the_same_messages_are_all_stored(heard: Counter[str]) -> None:
-    ids = [str(number) for number in range(30)]
-    arrays = [[status_payload(_id=each) for each in random.sample(ids, 30)] for _ in range(15)]
+    ids = [str(number) for number in range(10)]
+    arrays = [[status_payload(_id=each) for each in random.sample(ids, 10)] for _ in range(15)]
     answers = at_once([send("status", array) for array in arrays])
     assert Counter(status for status, _ in answers) == {200: 15}
-    assert Message.objects.count() == StatusChange.objects.count() == 30
-    assert WebhookEvent.objects.count() == 450
+    assert Message.objects.count() == StatusChange.objects.count() == 10
+    assert WebhookEvent.objects.count() == 150
     assert set(heard.values()) == {1}
 
 
@@ -277,7 +277,7 @@ def test_webhooks_race_two_recoveries(heard: Counter[str]) -> None:
 
 @pytest.mark.parametrize("order", [1, -1], ids=["webhook first", "recovery first"])
 def test_webhook_and_recovery_wait_for_each_other_to_commit(
-    heard: Counter[str], way: str, order: int
+    heard: Counter[str], order: int
 ) -> None:
     has_written, may_commit = Event(), Event()
     first, second = (reply_webhook("+61400000001"), recovered_reply("+61400000001"))[::order]

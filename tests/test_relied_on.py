@@ -4,9 +4,6 @@ When one fails after an upgrade, its docstring says what of ours no longer holds
 """
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from importlib import import_module
-from types import MethodType
 from typing import Any
 
 import pytest
@@ -23,9 +20,7 @@ from django_tasks_db import DatabaseBackend
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from cellcast_django.database.prepared_statements import PREPARE_AFTER
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.testing import WebhookClient
 
 on = connection.vendor
 only_on_postgresql = pytest.mark.skipif(on != "postgresql", reason="psycopg's")
@@ -106,64 +101,11 @@ class InTestCase(TestCase):
             assert not connection.atomic_blocks[-1]._from_testcase  # type: ignore[attr-defined]
 
 
-def test_cursor_comes_from_methods_that_backends_override(
-    database: BaseDatabaseWrapper, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """``prepared_statements`` prepares only where all of them are Django's own."""
-    database.connect()
-    called = []
-
-    def note(name: str) -> None:
-        original = getattr(database, name)
-        assert original.__module__.startswith("django.db.backends.")
-
-        def method(_self: Any, *args: Any, **kwargs: Any) -> Any:
-            called.append(name)
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(database, name, MethodType(method, database))
-
-    for name in ("_cursor", "create_cursor", "_prepare_cursor", "make_cursor"):
-        note(name)
-    database.cursor().close()
-    assert called == ["_cursor", "create_cursor", "_prepare_cursor", "make_cursor"]
-
-
-def test_driver_cursor_can_be_wrapped(database: BaseDatabaseWrapper) -> None:
-    """``prepared_statements`` wraps psycopg's cursor, after what ``_cursor`` does before."""
-    database.validate_thread_sharing()
-    database.ensure_connection()
-    assert database.queries_logged is False
-    with database.make_cursor(database.connection.cursor()) as cursor:
-        cursor.execute("SELECT 1")
-        assert cursor.fetchone() == (1,)
-
-
-def test_features_tell_what_an_insert_accepts_and_returns(db: None) -> None:
-    """``inbox`` takes no fast way without, ``portable`` and ``transactions`` act upon it."""
-    assert connection.features.can_return_columns_from_insert is True
-    assert connection.features.can_return_rows_from_bulk_insert is True
-    has_target = connection.features.supports_update_conflicts_with_target
-    assert has_target is (connection.vendor != "mysql")
-
-
 def test_driver_errors_outside_cursors_become_djangos(database: Any) -> None:
     """``transactions.discard`` suppresses Django's when the driver cannot end a session."""
     database.connect()
     with pytest.raises(OperationalError), database.wrap_database_errors:
         raise database.Database.OperationalError
-
-
-def test_adapted_times_work_in_raw_statements(db: None) -> None:
-    """``plain_statements`` passes them to the writers like this."""
-    now = datetime(2026, 11, 26, 1, 2, 3, 456_789, tzinfo=UTC)
-    event = WebhookEvent.objects.create(received_at=now)
-    adapted = connection.ops.adapt_datetimefield_value(now)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT id FROM cellcast_django_webhookevent WHERE received_at = %s", [adapted]
-        )
-        assert cursor.fetchone() == (event.pk,)
 
 
 def test_queryset_compiles_to_a_statement_for_a_cursor(db: None) -> None:
@@ -193,25 +135,6 @@ def test_driver_reports_an_open_transaction_without_a_query(database: BaseDataba
         assert not is_open()
         cursor.execute("BEGIN")
         assert is_open()
-
-
-@only_on_postgresql
-def test_django_disables_psycopgs_own_preparing(database: BaseDatabaseWrapper) -> None:
-    """``prepared_statements`` takes ``None`` for a session on which it has not begun."""
-    database.connect()
-    assert database.connection.prepare_threshold is None
-    assert database.connection.info.backend_pid
-
-
-@only_on_postgresql
-def test_psycopg_caches_our_parsed_statement(transactional_db: None) -> None:
-    """Reading it takes a tenth of a webhook's CPU time, and psycopg forgets longer ones."""
-    import_module("psycopg._queries")._query2pg.cache_clear()
-    client = WebhookClient()
-    for number in range(2 * PREPARE_AFTER):
-        client.status(_id=str(number))
-    read = import_module("psycopg._queries")._query2pg.cache_info()
-    assert read.hits >= PREPARE_AFTER
 
 
 # Django's signals, models, responses and admin

@@ -26,11 +26,6 @@ OURS = "+61400000009"
 HOUR = timedelta(hours=1)
 
 
-@pytest.fixture(autouse=True)
-def _each_way(way: str) -> None:
-    """Each way of writing."""
-
-
 def webhook(body: str = "Yes please", *, is_test: bool = False, **changes: Any) -> WebhookEvent:
     values: dict[str, Any] = {"raw": "{}", "cellcast_id": ID, "sender": CUSTOMER, "receiver": OURS}
     values |= {"status": "delivered", "body": body, "original_body": "Nine?"}
@@ -368,18 +363,5 @@ def test_webhook_costs_one_lookup_with_or_without_a_key(settings: Any, key: str)
     settings.CELLCAST_API_KEY = key
     with CaptureQueriesContext(connection) as queries:
         webhook(cellcast_id="1")
-    look_ups = [query for query in queries if "cellcast_id" in query["sql"].partition("WHERE")[2]]
-    assert len(look_ups) == 1
-
-
-def test_array_of_replies_costs_one_lookup_for_all_contacts() -> None:
-    webhook(cellcast_id="0")
-    values: dict[str, Any] = {"raw": "{}", "receiver": OURS, "status": "received", "body": "Yes"}
-    replies = [
-        Reply(**values, cellcast_id=str(number), sender=f"+6140000000{number}", original_body="")
-        for number in range(1, 6)
-    ]
-    with CaptureQueriesContext(connection) as queries:
-        receiving.receive(replies, endpoint=Endpoint.RECEIVE)
     look_ups = [query for query in queries if "cellcast_id" in query["sql"].partition("WHERE")[2]]
     assert len(look_ups) == 1

@@ -50,7 +50,7 @@ def heard() -> Iterator[list[str]]:
 @pytest.fixture
 def task_mode(settings: Any) -> Any:
     """Run handlers by tasks, on a backend that runs them immediately."""
-    settings.CELLCAST_RUN_HANDLERS = "task"
+    settings.CELLCAST_RUN_HANDLERS = "default"
     settings.TASKS = {"default": {"BACKEND": f"{BACKENDS}.immediate.ImmediateBackend"}}
     return settings
 
@@ -65,7 +65,7 @@ def test_task_runs_the_event(task_mode: Any, heard: list[str]) -> None:
 
 def test_task_uses_the_configured_backend(task_mode: Any, heard: list[str]) -> None:
     task_mode.TASKS = task_mode.TASKS | {"sms": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
-    task_mode.CELLCAST_TASK_BACKEND = "sms"
+    task_mode.CELLCAST_RUN_HANDLERS = "sms"
     WebhookClient().reply()
     assert not heard
     assert WebhookEvent.objects.pending().exists()
@@ -350,7 +350,7 @@ def nothing() -> None: ...
 
 def test_task_needs_only_the_configured_backend(settings: Any) -> None:
     settings.TASKS = {"sms": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
-    settings.CELLCAST_TASK_BACKEND = "sms"
+    settings.CELLCAST_RUN_HANDLERS = "sms"
     assert tasks.as_task(nothing).backend == "sms"
 
 

@@ -278,7 +278,7 @@ def test_open_transaction_is_raised(first: Calls, strict: WebhookClient) -> None
 
 @pytest.mark.django_db
 def test_run_handlers_runs_what_tasks_would(first: Calls, settings: Any) -> None:
-    settings.CELLCAST_RUN_HANDLERS = "task"
+    settings.CELLCAST_RUN_HANDLERS = "default"
     backend = f"{tasks_package().__name__}.backends.dummy.DummyBackend"
     settings.TASKS = {"default": {"BACKEND": backend}}
     for text in ("one", "two"):

@@ -1,15 +1,18 @@
-"""A database that nobody has named: everything works there, but slower."""
+"""A database that nobody has named is taken for one like PostgreSQL."""
 
 import pytest
+from django.db import connection
 
+from cellcast_django.database import vendors
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.testing import WebhookClient, status_payload
 
 pytestmark = pytest.mark.django_db
 
 
-@pytest.mark.usefixtures("unnamed_database")
-def test_unknown_database_vendor_stores_webhooks() -> None:
+@pytest.mark.skipif(connection.vendor == "mysql", reason="which this one is not")
+def test_unknown_database_vendor_stores_webhooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vendors, "VENDORS", {})
     client = WebhookClient()
     client.status()
     client.status()

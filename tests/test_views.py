@@ -652,7 +652,7 @@ def test_task_mode_leaves_handlers_to_the_task(
 ) -> None:
     calls = listen(message_received)
     backend = {"BACKEND": f"{tasks_package().__name__}.backends.dummy.DummyBackend"}
-    with override_settings(CELLCAST_RUN_HANDLERS="task", TASKS={"default": backend}):
+    with override_settings(CELLCAST_RUN_HANDLERS="default", TASKS={"default": backend}):
         response = post(DOCUMENTED_RECEIVE)
         [task] = run_handlers.using().get_backend().results
     assert response.status_code == 200

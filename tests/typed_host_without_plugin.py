@@ -136,7 +136,6 @@ def fields_of_message(message: Message) -> None:
     assert_type(message.media, list[str])
     assert_type(message.reference, str)
     assert_type(message.status, str)
-    assert_type(message.previous_status, str)
     assert_type(message.submitted_at, datetime | None)
     assert_type(message.created_at, datetime)
     assert_type(message.status_changed_at, datetime | None)

@@ -16,7 +16,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import Customer, Named, may_be_name, references_of
+from cellcast_django.admin.contacts import Customer, Named, may_be_name
 from cellcast_django.admin.display.badges import (
     CallRow,
     Tone,
@@ -224,7 +224,7 @@ class MessageAdmin(ReadOnlyAdmin):
             state=message_state(obj),
             although_opted_out=although_opted_out_badge(obj.opted_out_at),
             sentence="" if is_reply else description_of(obj.status),
-            references=list(references_of(viewer, [obj.reference]).values()),
+            references=list(viewer.directory.references([obj.reference]).values()),
             why_empty=why_empty(obj),
             answered=link_to_answered(viewer, obj),
             timeline=timeline(viewer, obj),

@@ -7,7 +7,7 @@ and in deadlocks elsewhere.
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain, repeat
@@ -234,32 +234,6 @@ def _limited(
 
 
 # How they begin
-
-
-def insert_and_lock(rows: models.QuerySet[M], objects: Iterable[M], *, unique: str) -> dict[str, M]:
-    """Lock the objects' rows, and return them by their ``unique`` field.
-
-    An object without a row is inserted; the others' rows stay as they are. They are locked in the
-    order of that field, so that no two transactions wait for each other.
-    """
-    by_key = {getattr(each, unique): each for each in objects}
-    upsert(rows, [by_key[key] for key in sorted(by_key)], unique=unique, overwrite=[unique])
-    # Under REPEATABLE READ a plain SELECT would not see what the upsert has just waited for.
-    locked = rows.filter(**{f"{unique}__in": by_key}).select_for_update()
-    return {getattr(each, unique): each for each in locked}
-
-
-def upsert(
-    rows: models.QuerySet[M], objects: Sequence[M], *, unique: str, overwrite: Sequence[str]
-) -> None:
-    """Insert the objects, in their order; overwrite these fields of rows that are there."""
-    has_target = connections[rows.db].features.supports_update_conflicts_with_target
-    rows.bulk_create(
-        objects,
-        update_conflicts=True,
-        update_fields=overwrite,
-        unique_fields=[unique] if has_target else None,
-    )
 
 
 def lock_for_insert(rows: models.QuerySet[M]) -> None:

@@ -6,12 +6,11 @@ A fourth database is one more row. The host project may have others beside the a
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
-from cellcast_django.database import mariadb, postgresql, prepared_statements
+from cellcast_django.database import mariadb, postgresql
 from cellcast_django.database.sessions import Limits
 
 
@@ -30,34 +29,22 @@ def _limit_sqlite(
     return Limits(partial(set_timeout, timeout))
 
 
-def _execute(
-    connection: BaseDatabaseWrapper, statement: str, values: dict[str, Any]
-) -> CursorWrapper:
-    cursor = connection.cursor()
-    cursor.execute(statement, values)
-    return cursor
-
-
-class Dialect(NamedTuple):
-    """How the inbox's own statements are written."""
-
-    quote: str
-    on_conflict: str
-    """What an insert does if the unique column ``{}`` has its value already."""
-    offered: str
-    """The value of a row that could not be inserted."""
-    fill_in: str
-    """The value ``{old}``, or ``{new}`` if the old one is ``{empty}``."""
-    is_one_of: str
-    """Whether ``{}`` is one of the statuses in ``%(named)s``, which are parted by an ``X``."""
+def _returned_id(cursor: CursorWrapper) -> int | None:
+    row = cursor.fetchone()
+    return None if row is None else int(row[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
-    """A database, by default one of which nothing is known: all works, but slower."""
+    """A database, by default one that inserts as PostgreSQL does."""
 
-    dialect: Dialect | None = None
-    """``None`` leaves all writing to the ORM."""
+    quote: str = '"{}"'
+    unless_there: str = " ON CONFLICT ({}) DO NOTHING"
+    """The end of an insert that leaves the row alone whose unique column ``{}`` has the value."""
+    returning: str = " RETURNING id"
+    """The end of every insert."""
+    inserted_id: Callable[[CursorWrapper], int | None] = _returned_id
+    """The id of the row that was inserted; ``None`` if there was one."""
     exact_collation: str | None = None
     """Compares by case, accent and trailing space, where the default does not."""
     unicode_collation: str | None = None
@@ -66,8 +53,6 @@ class Vendor:
     limit: Callable[[BaseDatabaseWrapper, float, float], Limits] = lambda *_: Limits()
     """Limits lock waits, by so many seconds for a lock and in all, and lets transactions read what
     is committed."""
-    execute: Callable[[BaseDatabaseWrapper, str, dict[str, Any]], CursorWrapper] = _execute
-    """Executes a statement with ``%(name)s`` placeholders, and returns the cursor."""
     lock_for_insert: tuple[str, ...] = ()
     """Keep others from inserting into a ``{table}``; see ``lock_for_insert``."""
     is_embedded: bool = False
@@ -76,32 +61,18 @@ class Vendor:
     """The recommended option that limits lock waits, and its value."""
 
 
-POSTGRESQL = Dialect(
-    quote='"{}"',
-    on_conflict="ON CONFLICT ({}) DO UPDATE SET",
-    offered="excluded.{}",
-    fill_in="COALESCE(NULLIF({old}, {empty}), {new})",
-    is_one_of="strpos(%(named)s::text, 'X' || {} || 'X') > 0",
-)
-
 VENDORS = {
     "postgresql": Vendor(
-        dialect=POSTGRESQL,
         limit=postgresql.limit,
-        execute=prepared_statements.execute,
         # Waits for the present writers, and makes later ones wait.
         lock_for_insert=("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",),
         lock_limit=("options", "-c lock_timeout=2s"),
     ),
     "mysql": Vendor(  # MariaDB, that is: MySQL lacks its collations
-        dialect=Dialect(
-            quote="`{}`",
-            on_conflict="ON DUPLICATE KEY UPDATE",
-            offered="VALUES({})",
-            # By their lengths: it finds a blank equal to an empty text.
-            fill_in="IF(LENGTH({old}) > LENGTH({empty}), {old}, {new})",
-            is_one_of="instr(%(named)s, concat('X', {}, 'X')) > 0",
-        ),
+        quote="`{}`",
+        unless_there=" ON DUPLICATE KEY UPDATE {0} = VALUES({0})",
+        returning="",
+        inserted_id=lambda cursor: cursor.lastrowid or None,
         exact_collation="utf8mb4_nopad_bin",
         unicode_collation="utf8mb4_unicode_ci",
         limit=mariadb.limit,
@@ -113,7 +84,8 @@ VENDORS = {
         ),
     ),
     "sqlite": Vendor(
-        dialect=POSTGRESQL._replace(is_one_of="instr(%(named)s, 'X' || {} || 'X') > 0"),
+        returning="",  # which it has from 3.35
+        inserted_id=lambda cursor: cursor.lastrowid if cursor.rowcount else None,
         limit=_limit_sqlite,
         # Any write takes the one lock, even if it changes nothing.
         lock_for_insert=("DELETE FROM {table} WHERE 1 = 0",),
@@ -122,8 +94,6 @@ VENDORS = {
 }
 
 ANY_OTHER = Vendor()
-
-DIALECTS = {name: each.dialect for name, each in VENDORS.items() if each.dialect is not None}
 
 
 def vendor_of(connection: BaseDatabaseWrapper) -> Vendor:

@@ -21,7 +21,7 @@ from cellcast_django.admin.display.badges import CallRow, Tone, badge, call_rows
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted
 from cellcast_django.checks import CHECKS
-from cellcast_django.conf import conf, is_base_url
+from cellcast_django.conf import BASE_URL, conf
 from cellcast_django.desk.page import DeskPage, url_of_page
 from cellcast_django.diagnostics.diagnosis import Diagnosis, diagnose
 from cellcast_django.diagnostics.test_send import (
@@ -83,7 +83,7 @@ class Site:
         base_url = conf.public_url or f"{request.scheme}://{request.get_host()}"
         return cls(
             base_url=base_url,
-            urls=webhook_urls(base_url) if is_base_url(base_url) else {},
+            urls=webhook_urls(base_url) if BASE_URL.fits(base_url) else {},
             secret=next(iter(conf.webhook_secrets), ""),
         )
 

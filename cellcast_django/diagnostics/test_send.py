@@ -15,8 +15,8 @@ from django.utils.encoding import iri_to_uri
 
 from cellcast_django import payloads
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.inbox.drafts import opts_out
 from cellcast_django.models import MessageQuerySet, WebhookEvent
+from cellcast_django.opt_outs import opts_out
 from cellcast_django.payloads import read_object
 from cellcast_django.retention import Pruned, take_back
 from cellcast_django.views import TEST_SEND_HEADER

@@ -13,10 +13,9 @@ from django.utils import timezone
 
 from cellcast_django.database.transactions import ensure_autocommit, with_retries
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.inbox import portable
 from cellcast_django.inbox.calls import Stored
 from cellcast_django.inbox.drafts import Arrival, draft
-from cellcast_django.inbox.portable import BeforeCommit
+from cellcast_django.inbox.writing import AlreadyReadError, BeforeCommit, write
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
     MAX_USERNAME_LENGTH,
@@ -61,13 +60,11 @@ def store(
     )
     drafts = [draft(payload, arrival) for payload in payloads]
 
-    def write(using: str) -> Stored:
-        connection = connections[using]
-        if connection.in_atomic_block:  # otherwise with_retries has done so
-            ensure_autocommit(connection)
-        return portable.write(using, drafts, before_commit=before_commit)
+    def store(using: str) -> Stored:
+        ensure_autocommit(connections[using])
+        return write(using, drafts, before_commit=before_commit)
 
-    return with_retries(write, using=database_alias())
+    return with_retries(store, using=database_alias())
 
 
 @hides_variables
@@ -90,11 +87,11 @@ def reprocess(event: WebhookEvent) -> Stored:
     )
     drafts = [draft(payload, arrival) for payload in payloads]
 
-    def write(using: str) -> Stored:
+    def replace(using: str) -> Stored:
         ensure_autocommit(connections[using])
-        return portable.write(using, drafts, replaced=event)
+        return write(using, drafts, replaced=event)
 
     try:
-        return with_retries(write, using=database_alias())
-    except portable.NoLongerInvalidError:
+        return with_retries(replace, using=database_alias())
+    except AlreadyReadError:
         return Stored()

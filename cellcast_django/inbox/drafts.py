@@ -1,19 +1,17 @@
-"""From a payload to the values of the rows that it makes, and to what becomes of its event.
+"""From a payload to what it says of its message, and to the values of its event.
 
 A field that a payload has in common with ``Message`` or ``StatusChange`` is stored there.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cache
-from operator import itemgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from django.db import models
-from django.db.models.fields import NOT_PROVIDED
 
 from cellcast_django.contacts import to_contact
+from cellcast_django.fold import Said, Values
 from cellcast_django.models import (
     Direction,
     Message,
@@ -23,26 +21,14 @@ from cellcast_django.models import (
     WebhookEvent,
     message_key,
 )
-from cellcast_django.opt_outs import is_stop_word
+from cellcast_django.opt_outs import opts_out
 from cellcast_django.payloads import (
     Endpoint,
     Invalid,
-    OptOut as OptOutPayload,
     Payload,
     Reply,
     StatusReport,
 )
-from cellcast_django.signals import (
-    FactSignal,
-    message_received,
-    opt_out_received,
-    status_changed,
-)
-
-M = TypeVar("M", bound=models.Model)
-
-Values = dict[str, Any]
-"""The values of a row, by column."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -58,101 +44,101 @@ class Arrival:
     has_just_arrived: bool
     """What comes from elsewhere has a time of its own, which says what it is older than."""
 
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of each event."""
+        return {name: getattr(self, name) for name in self.__slots__[:-2]}
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Draft:
-    """What a payload says of its event; the rest of it is in a ``Decision``."""
+    """One payload, and what it wants to write."""
 
     payload: Payload
     arrival: Arrival
-    event_values: Values
-    contact_to_opt_out: str
-    """The contact to opt out, or ``""``."""
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class StatusDraft(Draft):
-    """Also the message and the history row, as they are if nothing has reported them yet.
-
-    Their values are enough to store them; a row costs more than all else that is done here.
-    """
-
-    payload: Reply | StatusReport
-    message_values: Values
-    change_values: Values
-    may_be_stored: bool
+    event: Values
+    """The columns of its event that are known before anything is stored."""
+    opts_out: str = ""
+    """The contact whom it opts out, if any: our own test opts nobody out."""
+    said: Said | None = None
+    """What it says of a message, if it is about one."""
+    if_new: Values = field(default_factory=dict)
+    """The columns of its message that nothing which comes later changes."""
+    may_be_stored: bool = False
     """Whether the message may be stored without an id: it has a contact and is no test."""
 
 
 def draft(payload: Payload, arrival: Arrival) -> Draft:
-    """Return the values of the rows for one payload, as if it were the first to say so."""
+    """Return what one payload wants to write."""
     if isinstance(payload, Reply | StatusReport):
-        return _draft_status(payload, arrival)
+        return _about_message(payload, arrival)
+    kind, error, contact = WebhookEvent.Kind.UNKNOWN, "", ""
     if isinstance(payload, Invalid):
-        kind, error, contact = WebhookEvent.Kind.UNKNOWN, payload.reason, ""
+        error = payload.reason
     else:
-        kind, error, contact = WebhookEvent.Kind.OPT_OUT, "", to_contact(payload.number)
-    event = _event(arrival, kind=kind.value, error=error, contact=contact, body=payload.raw)
-    return Draft(payload, arrival, event, _to_opt_out(payload, contact, arrival))
+        kind, contact = WebhookEvent.Kind.OPT_OUT, to_contact(payload.number)
+    known = {"kind": kind.value, "error": error, "contact": contact, "body": payload.raw}
+    return Draft(
+        payload=payload,
+        arrival=arrival,
+        event=arrival.columns() | known,
+        opts_out=_to_opt_out(payload, contact, arrival),
+    )
 
 
 def _to_opt_out(payload: Payload, contact: str, arrival: Arrival) -> str:
-    """Return the contact to opt out, or ``""``: our own test opts nobody out."""
     return contact if opts_out(payload) and not arrival.is_test else ""
 
 
-def opts_out(payload: Payload) -> bool:
-    """Whether a webhook of Cellcast's that says this opts its contact out."""
-    if isinstance(payload, Reply):
-        return payload.sender.strip() != "" and is_stop_word(payload.body)
-    return isinstance(payload, OptOutPayload)
-
-
-def _draft_status(payload: Reply | StatusReport, arrival: Arrival) -> StatusDraft:
-    """Return the values for a payload about a message, as ``draft`` does."""
+def _about_message(payload: Reply | StatusReport, arrival: Arrival) -> Draft:
+    said = said_by(payload, arrival.now, is_test=arrival.is_test)
     is_reply = isinstance(payload, Reply)
-    time = arrival.now
-    if isinstance(payload, StatusReport) and payload.happened_at is not None:
-        time = min(payload.happened_at, time)
-    message = message_values(payload)
-    contact: str = message["contact"]
-    message["status_changed_at"] = time
-    message.setdefault("created_at", arrival.now)
+    contact, created_at = said.values["contact"], arrival.now
+    if isinstance(payload, Reply) and payload.listed is not None:
+        created_at = payload.listed.received_at
+    if_new: dict[str, Any] = {"created_at": created_at}
     if is_reply and (arrival.is_test or opts_out(payload)):
-        message["handled_at"] = message["created_at"]  # nobody needs to answer it
-    if is_reply and arrival.is_test:
-        # Otherwise a customer's reply that says the same would be its duplicate.
-        message["key"] = message_key(Direction.INBOUND, "", "test", message["key"])
-    event = _event(
-        arrival,
-        kind=(WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS).value,
-        body=payload.raw,
-        cellcast_id=message["cellcast_id"],
-        contact=contact,
-    )
-    change = {"applied": True, "recorded_at": time, **_common_values(payload, StatusChange)}
-    return StatusDraft(
-        payload,
-        arrival,
-        event,
-        _to_opt_out(payload, contact, arrival),
-        _defaults(Message) | message,
-        _defaults(StatusChange) | change,
+        if_new["handled_at"] = created_at  # nobody needs to answer it
+    known = {
+        "kind": (WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS).value,
+        "error": "",
+        "body": payload.raw,
+        "cellcast_id": said.values["cellcast_id"],
+        "contact": contact,
+    }
+    return Draft(
+        payload=payload,
+        arrival=arrival,
+        event=arrival.columns() | known,
+        opts_out=_to_opt_out(payload, contact, arrival),
+        said=said,
+        if_new=if_new,
         may_be_stored=is_reply and contact != "" and not arrival.is_test,
     )
 
 
-def message_values(payload: Reply | StatusReport) -> dict[str, Any]:
-    """Return the values of the message that the payload is about, with the payload's status."""
+def said_by(payload: Reply | StatusReport, now: datetime, *, is_test: bool = False) -> Said:
+    """Return what a payload says of its message; ``now`` is when it came."""
     is_reply = isinstance(payload, Reply)
     direction = Direction.INBOUND if is_reply else Direction.OUTBOUND
     values = Message.values_from_parts(direction, **_common_values(payload, Message))
     if isinstance(payload, Reply) and payload.listed is not None:
         # Its time identifies it. No webhook's reply has an empty id.
-        time = payload.listed.received_at
-        identity = "", values["contact"], payload.body, time.isoformat(), *payload.media
-        values |= {"key": message_key(direction, *identity), "created_at": time}
-    return values
+        time = payload.listed.received_at.isoformat()
+        identity = "", values["contact"], payload.body, time, *payload.media
+        values["key"] = message_key(direction, *identity)
+    if is_reply and is_test:
+        # Otherwise a customer's reply that says the same would be its duplicate.
+        values["key"] = message_key(direction, "", "test", values["key"])
+    if isinstance(payload, StatusReport) and payload.happened_at is not None:
+        now = min(payload.happened_at, now)
+    details = _common_values(payload, StatusChange)
+    del details["status"]
+    return Said(values=values, status=values.pop("status"), details=details, at=now)
+
+
+def key_of(report: StatusReport) -> str:
+    """Return the key of the message that a report is about."""
+    return message_key(Direction.OUTBOUND, report.cellcast_id)
 
 
 def begin_opt_out(draft: Draft, opt_out: OptOut) -> OptOutChange | None:
@@ -177,89 +163,6 @@ def begin_opt_out(draft: Draft, opt_out: OptOut) -> OptOutChange | None:
     )
 
 
-def attach_facts(
-    event: WebhookEvent, message: Any, change: StatusChange | None, begun: OptOutChange | None
-) -> None:
-    """Cache the event's facts on it, missing ones too, so that handlers cause no query."""
-    event.message = message
-    if change is not None:
-        change.message, change.event = message, event
-    if begun is not None:
-        begun.event = begun.opt_out.event = event
-    WebhookEvent._meta.get_field("opt_out_change").set_cached_value(event, begun)
-
-
-class Found(NamedTuple):
-    """The message that an event is about, once it is written, if it is about one."""
-
-    pk: Any = None
-    status: str = ""
-    previous_status: str = ""
-    """The status before this event; ``""`` if it had none."""
-    is_new: bool = False
-    """It was inserted just now: nothing had reported it, and nobody recorded it."""
-    is_news: bool = False
-    """Its history gains this status."""
-
-
-class Decision(NamedTuple):
-    """What becomes of an event: its outcome, and the signals of its facts, in their order."""
-
-    outcome: str
-    signals: tuple[FactSignal, ...] = ()
-
-
-DUPLICATE = Decision(WebhookEvent.Outcome.DUPLICATE.value)
-INVALID = Decision(WebhookEvent.Outcome.INVALID.value)
-
-
-def decide(draft: Draft, found: Found, begun: OptOutChange | None = None) -> Decision:
-    """Return what becomes of the event.
-
-    Without a fact the event is a duplicate, or invalid; but nobody looks whether the opt-out of a
-    test would have been one.
-    """
-    signals: list[FactSignal] = []
-    if found.is_news:
-        is_new_reply = isinstance(draft.payload, Reply) and not found.previous_status
-        signals.append(message_received if is_new_reply else status_changed)
-    if begun is not None:
-        signals.append(opt_out_received)
-    is_test_of_opt_out = draft.arrival.is_test and isinstance(draft.payload, OptOutPayload)
-    if not signals and not is_test_of_opt_out:
-        return INVALID if isinstance(draft.payload, Invalid) else DUPLICATE
-    return Decision(WebhookEvent.Outcome.STORED.value, tuple(signals))
-
-
-def _event(arrival: Arrival, **values: Any) -> Values:
-    """Return the values of an event that arrived so."""
-    values |= _common_values(arrival, WebhookEvent)
-    return _defaults(WebhookEvent) | values
-
-
-def row_of(model: type[M], values: Values) -> M:
-    """Return an unsaved row, in a third of the time that the columns' names would take."""
-    return model(*in_order(model)(values))
-
-
-@cache
-def in_order(model: type[models.Model]) -> Callable[[Values], tuple[Any, ...]]:
-    """Return what picks a row's values in the order in which the model takes them."""
-    return itemgetter(*(field.attname for field in model._meta.concrete_fields))
-
-
-@cache
-def _defaults(model: type[models.Model]) -> Values:
-    """Return the columns' defaults; what a callable makes has to be given."""
-    return {field.attname: _default(field) for field in model._meta.concrete_fields}
-
-
-def _default(field: Any) -> Any:
-    if field.has_default():
-        return None if callable(field.default) else field.default
-    return field.get_default() if field.db_default is NOT_PROVIDED else field.db_default
-
-
 def _common_values(source: Any, model: type[models.Model]) -> dict[str, Any]:
     """Return the fields that a dataclass has in common with a model."""
     return {name: getattr(source, name) for name in _common_names(source.__class__, model)}
@@ -267,5 +170,5 @@ def _common_values(source: Any, model: type[models.Model]) -> dict[str, Any]:
 
 @cache
 def _common_names(source: type, model: type[models.Model]) -> list[str]:
-    columns = {field.name for field in model._meta.concrete_fields}
-    return [field.name for field in fields(source) if field.name in columns]
+    columns = {each.name for each in model._meta.concrete_fields}
+    return [each.name for each in fields(source) if each.name in columns]

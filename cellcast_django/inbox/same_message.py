@@ -8,10 +8,13 @@ message. The storing of a webhook knows of recovery only what it asks here.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from django.db.backends.utils import CursorWrapper
+
+from cellcast_django.database import rows
 from cellcast_django.database.transactions import lock_for_insert
-from cellcast_django.inbox.drafts import StatusDraft
+from cellcast_django.inbox.drafts import Draft
 from cellcast_django.models import Direction, Message, MessageQuerySet, StatusChange
 from cellcast_django.payloads import Listed, Reply
 
@@ -133,40 +136,63 @@ def _pair(
 # The hook
 
 
-def lock_out_others(using: str, drafts: Iterable[StatusDraft]) -> None:
+def lock_out_others(using: str, drafts: Iterable[Draft]) -> None:
     """Keep others from storing replies of the contacts of whom the API has listed one.
 
     Must come first in the transaction, and lasts until it ends.
     """
     listed = [each for each in drafts if _listed_with(each)]
     if listed:
-        contacts = {each.message_values["contact"] for each in listed}
+        contacts = {_contact(each) for each in listed}
         first = min(item for each in listed for item in _listed_with(each))
         lock_for_insert(_stored_since(using, contacts, first.received_at))
 
 
 def unite(
-    using: str, new: Iterable[StatusDraft], rows: Mapping[str, Message]
+    cursor: CursorWrapper, new: Iterable[Draft], inserted: Mapping[str, int]
 ) -> dict[str, Message]:
     """Return, by the key of the reply, the messages as which new replies were stored before.
 
-    ``rows`` are the messages just inserted for them, by their keys. Those that turn out to be
-    another one are deleted; the other one takes over what only the webhook knows. One query for the
-    contacts of all webhooks.
+    ``inserted`` are the rows just inserted for them, by their keys. Those that turn out to be
+    another message are deleted; the other one takes over what only the webhook knows.
     """
-    replies = list(new)
+    using, replies = cursor.db.alias, list(new)
     listed = [each for each in replies if _listed_with(each)]
-    brought = _brought_by_webhooks(using, listed, rows)
-    recovered = _recovered_before(using, [each for each in replies if each not in listed])
-    inserted = [rows[key].pk for key in (*brought, *recovered)]
-    if inserted:
-        Message.objects.using(using).filter(pk__in=inserted).delete()
+    brought = _brought_by_webhooks(using, listed, inserted)
+    others = [each for each in replies if each not in listed]
+    recovered = _recovered_before(using, others) if _is_any_without_id(cursor, others) else {}
+    gone = [inserted[key] for key in (*brought, *recovered)]
+    if gone:
+        Message.objects.using(using).filter(pk__in=gone).delete()
     for key, message in recovered.items():
-        _take_over(using, message, rows[key])
+        [draft] = (each for each in others if _key(each) == key)
+        _take_over(using, message, draft)
     return brought | recovered
 
 
-def _listed_with(draft: StatusDraft) -> tuple[Listed, ...]:
+def _is_any_without_id(cursor: CursorWrapper, drafts: Iterable[Draft]) -> bool:
+    """Whether a contact has a message without an id: asked for every new reply, by the index."""
+    contacts = {_contact(each) for each in drafts}
+    return any(
+        rows.column(cursor, Message, "id", cellcast_id="", contact=each) for each in contacts
+    )
+
+
+def _contact(draft: Draft) -> str:
+    return str(_values(draft)["contact"])
+
+
+def _key(draft: Draft) -> str:
+    return str(_values(draft)["key"])
+
+
+def _values(draft: Draft) -> Any:
+    """Return what it says of its message: all drafts here are replies."""
+    said: Any = draft.said
+    return said.values
+
+
+def _listed_with(draft: Draft) -> tuple[Listed, ...]:
     """Return the place of a reply in the API's list, and those of others alike."""
     payload = draft.payload
     if not isinstance(payload, Reply) or payload.listed is None:
@@ -175,7 +201,7 @@ def _listed_with(draft: StatusDraft) -> tuple[Listed, ...]:
 
 
 def _brought_by_webhooks(
-    using: str, drafts: Sequence[StatusDraft], rows: Mapping[str, Message]
+    using: str, drafts: Sequence[Draft], inserted: Mapping[str, int]
 ) -> dict[str, Message]:
     """Return the messages that webhooks have stored since the recovery looked."""
     items: dict[Alike, set[Listed]] = defaultdict(set)
@@ -185,16 +211,14 @@ def _brought_by_webhooks(
         return {}
     times = [item.received_at for some in items.values() for item in some]
     replies = _stored_since(using, {contact for contact, _ in items}, min(times))
-    inserted = [rows[each.message_values["key"]].pk for each in drafts]
-    stored = stored_replies(
-        replies.filter(created_at__lte=max(times) + LATEST).exclude(pk__in=inserted)
-    )
+    new = [inserted[_key(each)] for each in drafts]
+    stored = stored_replies(replies.filter(created_at__lte=max(times) + LATEST).exclude(pk__in=new))
     matched = {group: match(items[group], stored.get(group, [])) for group in items}
     found = {}
     for each in drafts:
         message = matched[_alike(each)].get(_listed_with(each)[0])
         if message is not None:
-            found[each.message_values["key"]] = message.pk
+            found[_key(each)] = message.pk
     messages = Message.objects.using(using).in_bulk(set(found.values()))
     return {key: messages[pk] for key, pk in found.items()}
 
@@ -204,12 +228,10 @@ def _stored_since(using: str, contacts: Collection[str], time: datetime) -> Mess
     return replies_since(Message.objects.using(using), contacts, time + EARLIEST)
 
 
-def _recovered_before(using: str, drafts: Sequence[StatusDraft]) -> dict[str, Message]:
+def _recovered_before(using: str, drafts: Sequence[Draft]) -> dict[str, Message]:
     """Return the recovered replies whose webhooks these are, the oldest first."""
-    if not drafts:
-        return {}
     now = drafts[0].arrival.now
-    contacts = {each.message_values["contact"] for each in drafts}
+    contacts = {_contact(each) for each in drafts}
     replies = replies_since(Message.objects.using(using), contacts, now - LATE_WEBHOOK)
     replies = replies.filter(cellcast_id="").order_by("created_at", "pk")
     waiting: dict[Alike, list[Message]] = defaultdict(list)
@@ -221,30 +243,28 @@ def _recovered_before(using: str, drafts: Sequence[StatusDraft]) -> dict[str, Me
         same = next((reply for reply in candidates if _has_same_media(reply, each)), None)
         if same is not None:
             candidates.remove(same)
-            found[each.message_values["key"]] = same
+            found[_key(each)] = same
     return found
 
 
-def _alike(draft: StatusDraft) -> Alike:
-    return alike(draft.message_values["contact"], draft.message_values["body"])
+def _alike(draft: Draft) -> Alike:
+    return alike(_contact(draft), _values(draft)["body"])
 
 
-def _has_same_media(recovered: Message, draft: StatusDraft) -> bool:
+def _has_same_media(recovered: Message, draft: Draft) -> bool:
     """Whether replies of the same text may be the same, though one may not tell its media."""
     media = distinguishing_media(recovered.body, recovered.media)
-    others = distinguishing_media(draft.message_values["body"], draft.message_values["media"])
+    others = distinguishing_media(_values(draft)["body"], _values(draft)["media"])
     return media == others or not media or not others
 
 
-def _take_over(using: str, recovered: Message, webhook: Message) -> None:
+def _take_over(using: str, recovered: Message, webhook: Draft) -> None:
     """Take over what only the webhook knows, as if it had come first.
 
     Its status too: the recovered reply's was a guess, so replacing it runs no handler.
     """
-    media = recovered.media
-    names = ["key", "cellcast_id", "status", *Message.REPORTED]
-    for name in names:
-        setattr(recovered, name, getattr(webhook, name))
-    recovered.media = media or webhook.media
-    recovered.save(using=using, update_fields=names)
+    said: Any = webhook.said
+    known = {"status": said.status, "media": recovered.media or said.values["media"]}
+    changes = recovered.take({**said.values, **known})
+    recovered.save(using=using, update_fields=changes)
     StatusChange.objects.using(using).filter(message=recovered).update(status=recovered.status)

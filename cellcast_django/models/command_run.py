@@ -3,12 +3,12 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.db import models
+from django.db import connections, models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.database.fields import CharField, DateTimeField
-from cellcast_django.database.transactions import upsert, with_retries
+from cellcast_django.database.transactions import with_retries
 from cellcast_django.models.base import FreshQuerySet
 
 
@@ -72,7 +72,12 @@ class CommandRun(models.Model):
         run = cls(command=command, ran_at=timezone.now(), summary=summary)
 
         def write(using: str) -> None:
-            runs = cls.objects.using(using)
-            upsert(runs, [run], unique="command", overwrite=["ran_at", "summary"])
+            has_target = connections[using].features.supports_update_conflicts_with_target
+            cls.objects.using(using).bulk_create(
+                [run],
+                update_conflicts=True,
+                update_fields=["ran_at", "summary"],
+                unique_fields=["command"] if has_target else None,
+            )
 
         with_retries(write, using=cls.objects.fresh().db)

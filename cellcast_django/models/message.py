@@ -8,7 +8,8 @@ from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from django.db import models, router, transaction
+from django.db import connections, models, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.functional import Promise
@@ -24,7 +25,9 @@ from cellcast_django.database.fields import (
     PartialIndex,
     UnicodeTextField,
 )
-from cellcast_django.database.transactions import again_if_refused, insert_and_lock
+from cellcast_django.database.rows import insert_or_lock, stored, update
+from cellcast_django.database.transactions import again_if_refused
+from cellcast_django.fold import Said, State, fold
 from cellcast_django.models.base import (
     FreshQuerySet,
     optional_number,
@@ -179,19 +182,41 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         parts |= {"cellcast_id": _checked_id(cellcast_id)}
         using = self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]
 
+        values = Message.values_from_parts(Direction.OUTBOUND, **parts)
+        values["sent_by"] = username_of(username)
+        said = Said(values=values, at=timezone.now(), is_recorded=True)
+
         def record() -> Message:
-            sent = self.model(**self.model.values_from_parts(Direction.OUTBOUND, **parts))
-            sent.sent_by = username_of(username)
             with transaction.atomic(using=using):
-                messages = self.model.objects.using(using)
-                [message] = insert_and_lock(messages, [sent], unique="key").values()
-                changed = message.record(sent)
-                message.save(using=using, update_fields=changed)
+                message = _record(connections[using], said)
                 if answers is not None:
                     answers.mark_handled(username=username)
             return message
 
         return again_if_refused(record, using=using)  # the SMS has gone
+
+
+def _record(connection: BaseDatabaseWrapper, said: Said) -> "Message":
+    """Insert a message that the host's code has sent, or adopt the row that a report has made."""
+    state, _ = fold(None, said)
+    new = {**state.columns, "created_at": said.at}
+    with connection.cursor() as cursor:
+        pk, message = insert_or_lock(cursor, Message, new, unique="key")
+        if message is None:
+            message = stored(connection, Message, new | {"id": pk})
+            changes = message.opted_out_when_sent(is_new=True)
+        else:
+            if message.recorded_at and message.contact not in ("", said.values["contact"]):
+                logger.warning(
+                    "Message %s was recorded again, for another receiver: it is filed under that "
+                    "one now. Does each receiver have an id of its own?",
+                    pk,
+                )
+            changes = message.take(fold(message.state(), said)[0].columns)
+            changes |= message.opted_out_when_sent(is_new=False)
+        if changes:
+            update(cursor, Message, pk, changes)
+    return message
 
 
 def outgoing_parts(
@@ -246,17 +271,21 @@ class Message(models.Model):
         status_history: RelatedManager["StatusChange"]
         events: RelatedManager[WebhookEvent]
 
+    NOT_SAID = frozenset(
+        {
+            *("id", "status", "status_changed_at", "recorded_at", "created_at"),
+            *("handled_at", "handled_by", "opted_out_at"),
+        }
+    )
+    """Columns that follow from what else is known. All others are what events and your code say."""
+
     # fmt: off
     REPORTED = (
         "sender", "receiver", "own_number", "contact",
         "body", "original_body", "media",
     )
     # fmt: on
-    """What an event says of a message, beside its identity and status.
-
-    A later event fills in what is empty, the code that sends overwrites what a report has claimed,
-    and a recovered reply takes over what its webhook knows.
-    """
+    """What an event says of a message, beside its identity and status."""
 
     key = ExactCharField(
         _("key"),
@@ -308,13 +337,6 @@ class Message(models.Model):
         max_length=MAX_STATUS_LENGTH,
         blank=True,
         help_text=_("The highest status in the history; empty until the first report."),
-    )
-    previous_status = ExactCharField(
-        _("previous status"),
-        max_length=MAX_STATUS_LENGTH,
-        blank=True,
-        editable=False,
-        help_text=_("Used by the app while it stores a report."),
     )
     submitted_at = optional_time(
         _("submitted at"),
@@ -522,52 +544,35 @@ class Message(models.Model):
         candidates = candidates.filter(is_before, is_recent | is_quoted)
         return candidates.order_by("-is_quoted", "-sent_at", "-pk").first()
 
-    def fill_in_from(self, other: "Message") -> list[str]:
-        """Copy from ``other`` what is empty here, and return the names of the fields copied.
+    def state(self, history: Iterable[str] = ()) -> State:
+        """Return what is known of the message; ``history`` are the statuses reported so far."""
+        said = (field.attname for field in self._meta.concrete_fields)
+        return State(
+            values={name: getattr(self, name) for name in said if name not in self.NOT_SAID},
+            status=self.status,
+            status_changed_at=self.status_changed_at,
+            history=frozenset(history),
+            recorded_at=self.recorded_at,
+        )
 
-        The text of a recorded message is what ``record_sent`` said, also if that was nothing. No
-        text comes back to a sent one that was redacted: it has no contact.
-        """
-        is_redacted = self.direction == Direction.OUTBOUND and not self.contact
-        keeps_text = self.recorded_at is not None or is_redacted
-        empty = [name for name in self.REPORTED if not getattr(self, name)]
-        return self._take(other, [each for each in empty if not (keeps_text and each == "body")])
+    def take(self, columns: dict[str, Any]) -> dict[str, Any]:
+        """Take these columns over, without saving them; return those that have changed."""
+        changes = {name: value for name, value in columns.items() if value != getattr(self, name)}
+        for name, value in changes.items():
+            setattr(self, name, value)
+        return changes
 
-    def record(self, sent: "Message") -> list[str]:
-        """Take over what the sending side knows, without saving it; return the fields to save.
-
-        This message is locked, and may be what ``sent`` has just become.
-        """
-        changed = ["opted_out_at"]
-        self.opted_out_at = self.opted_out_at or self._opted_out_at(sent)
-        if self.recorded_at is None:
-            self.recorded_at = timezone.now()
-            changed.append("recorded_at")
-        elif self.contact and self.contact != sent.contact:
-            logger.warning(
-                "Message %s was recorded again, for another receiver: it is filed under that one "
-                "now. Does each receiver have an id of its own?",
-                self.pk,
-            )
-        return changed + self._take(sent, [*self.REPORTED, "reference", "sent_by"])
-
-    def _opted_out_at(self, sent: "Message") -> datetime | None:
-        """Return since when the contact had opted out when the message was sent, if at all.
+    def opted_out_when_sent(self, *, is_new: bool) -> dict[str, Any]:
+        """Take over since when the contact had opted out when it was sent, if at all.
 
         An opt-out that began after a message had been stored says nothing about it, should the same
         message be recorded twice.
         """
-        active = OptOut.objects.using(self._state.db).active().filter(contact=sent.contact)
-        if self.status or self.recorded_at is not None:  # it was stored before
+        active = OptOut.objects.using(self._state.db).active().filter(contact=self.contact)
+        if not is_new:
             active = active.filter(since__lte=self.created_at)
-        return active.values_list("since", flat=True).first()
-
-    def _take(self, other: "Message", names: Iterable[str]) -> list[str]:
-        values = {name: getattr(other, name) for name in names}
-        changed = [name for name in values if values[name] and values[name] != getattr(self, name)]
-        for name in changed:
-            setattr(self, name, values[name])
-        return changed
+        since = self.opted_out_at or active.values_list("since", flat=True).first()
+        return self.take({"opted_out_at": since})
 
 
 class StatusChangeQuerySet(FreshQuerySet["StatusChange"]):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from django.db import models
+from django.db import connections, models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from phonenumbers import PhoneNumber
@@ -17,7 +17,7 @@ from cellcast_django.database.fields import (
     PartialIndex,
     UnicodeTextField,
 )
-from cellcast_django.database.transactions import insert_and_lock
+from cellcast_django.database.rows import insert_or_lock, stored
 from cellcast_django.models.base import (
     FreshQuerySet,
     optional_time,
@@ -54,16 +54,22 @@ class OptOutQuerySet(FreshQuerySet["OptOut"]):
         A contact without one gets a row that has not begun. Lock the messages' rows first, if there
         are any.
         """
-        opt_outs = [OptOut(contact=contact) for contact in set(contacts)]
-        return insert_and_lock(self, opt_outs, unique="contact")
+        connection, found = connections[self.db], {}
+        with connection.cursor() as cursor:
+            for contact in sorted(set(contacts)):
+                new = {"contact": contact, "since": timezone.now()}
+                pk, opt_out = insert_or_lock(cursor, OptOut, new, unique="contact")
+                found[contact] = opt_out or stored(connection, OptOut, new | {"id": pk})
+        return found
 
     def save_changes(self, changes: Sequence["OptOutChange"]) -> None:
         """Write what ``begin`` or ``end`` returned, and the opt-outs that follow from it.
 
         The opt-outs must be locked, and the events saved.
         """
-        OptOutChange.objects.using(self.db).bulk_create(changes)
-        self.bulk_update([change.opt_out for change in changes], FOLLOWING_FIELDS)
+        for change in changes:
+            change.save(using=self.db, force_insert=True)
+            change.opt_out.save(using=self.db, update_fields=FOLLOWING_FIELDS)
 
 
 class OptOut(models.Model):

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from cellcast_django.api import Item
 from cellcast_django.contacts import to_contact
-from cellcast_django.inbox.drafts import message_values
+from cellcast_django.inbox.drafts import key_of
 from cellcast_django.inbox.same_message import (
     EARLIEST,
     LATEST,
@@ -177,7 +177,7 @@ def missing_statuses(reading: Reading) -> Iterator[Sequence[StatusReport]]:
 
 
 def _without_a_text(keys: Collection[str]) -> set[str]:
-    """Return which messages have no text, and take one from the list: see ``fill_in_from``."""
+    """Return which messages have no text, and take one from the list: see ``fold``."""
     messages = Message.objects.fresh().filter(key__in=keys, recorded_at=None)
     without = messages.filter(body="").exclude(contact="")
     return set(without.values_list("key", flat=True))
@@ -197,7 +197,7 @@ def report_of(item: Item) -> tuple[Identity, ListedReport]:
     if report.status == Status.DELIVERED:
         with suppress(ItemError):
             said["happened_at"] = read_time(item, "updatedAt")
-    return (message_values(report)["key"], report.status), ListedReport(**said)
+    return (key_of(report), report.status), ListedReport(**said)
 
 
 # Opt-outs

@@ -13,7 +13,7 @@ from django.db.models import Max, Min
 from django.utils import timezone
 
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.inbox.drafts import message_values
+from cellcast_django.inbox.drafts import key_of
 from cellcast_django.inbox.same_message import LATEST, match
 from cellcast_django.models import WebhookEvent, WebhookEventQuerySet
 from cellcast_django.payloads import Endpoint, StatusReport, read
@@ -76,7 +76,7 @@ class Comparison:
         report = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))[0]
         if not isinstance(report, StatusReport):
             return None
-        listed = self.statuses.get(message_values(report)["key"])
+        listed = self.statuses.get(key_of(report))
         return listed is not None and not supersedes(report.status, listed)
 
 

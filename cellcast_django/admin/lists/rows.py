@@ -8,7 +8,7 @@ from django.db.models import Min, Model
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from cellcast_django.admin.contacts import Customer, customers
+from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.texts import own_number_html
 from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.viewer import Viewer
@@ -39,7 +39,7 @@ class Rows:
 
     @cached_property
     def _customers(self) -> dict[str, Customer]:
-        return customers(self.contacts())
+        return self.viewer.directory.customers(self.contacts())
 
     def contacts(self) -> Iterable[str]:
         """Return whom the rows are about."""

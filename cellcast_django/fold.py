@@ -1,0 +1,127 @@
+"""What a report, a reply or a recorded sending does to a message: values in, values out.
+
+The only place that knows it. ``fold`` adds what one of them says to what is known; ``remake`` makes
+a message from all that is said of it, in any order. Plain Python: no database, no models.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from cellcast_django.statuses import supersedes
+
+Values = Mapping[str, Any]
+"""Columns of a row, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Said:
+    """What a report, a reply or a recorded sending says of a message."""
+
+    values: Values
+    """Columns of the message; an empty one says nothing."""
+    at: datetime
+    """When it happened."""
+    status: str = ""
+    details: Values = field(default_factory=dict)
+    """Columns of the history row, such as the reason."""
+    is_recorded: bool = False
+    """``record_sent`` says so: what the sending side knows beats what a report has claimed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class State:
+    """A message as it is known."""
+
+    values: Values
+    status: str = ""
+    """The highest in ``history``."""
+    status_changed_at: datetime | None = None
+    history: frozenset[str] = frozenset()
+    recorded_at: datetime | None = None
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of the message that follow from this."""
+        return {
+            **self.values,
+            "status": self.status,
+            "status_changed_at": self.status_changed_at,
+            "recorded_at": self.recorded_at,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Change:
+    """The row that the history gains."""
+
+    status: str
+    previous_status: str
+    applied: bool
+    recorded_at: datetime
+    details: Values
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of the history row, but for those that point to other rows."""
+        return {
+            **self.details,
+            "status": self.status,
+            "previous_status": self.previous_status,
+            "applied": self.applied,
+            "recorded_at": self.recorded_at,
+        }
+
+
+def fold(known: State | None, said: Said) -> tuple[State, Change | None]:
+    """Return the message after this was said, and the row that its history gains, if any."""
+    if said.is_recorded:
+        return _record(known, said), None
+    state = State(values=said.values) if known is None else _fill_in(known, said)
+    if said.status in state.history:
+        return state, None
+    applied = supersedes(said.status, state.status)
+    change = Change(
+        status=said.status,
+        previous_status=state.status,
+        applied=applied,
+        recorded_at=said.at,
+        details=said.details,
+    )
+    history = state.history | {said.status}
+    if not applied:
+        return replace(state, history=history), change
+    moved = replace(state, history=history, status=said.status, status_changed_at=said.at)
+    return moved, change
+
+
+def remake(known: State | None, said: Iterable[Said]) -> tuple[State | None, list[Change]]:
+    """Return the message after all of this was said, and the rows that its history gains."""
+    changes = []
+    for each in said:
+        known, change = fold(known, each)
+        if change is not None:
+            changes.append(change)
+    return known, changes
+
+
+def _fill_in(known: State, said: Said) -> State:
+    """Fill in what is empty: what was said first stands.
+
+    The text of a recorded message is what ``record_sent`` said, also if that was nothing. None
+    comes back to a redacted message, which has no contact.
+    """
+    values = known.values
+    new = {name: value for name, value in said.values.items() if value and not values.get(name)}
+    if known.recorded_at is not None or not values["contact"]:
+        new.pop("body", None)
+    return replace(known, values={**values, **new}) if new else known
+
+
+def _record(known: State | None, said: Said) -> State:
+    if known is None:
+        return State(values=said.values, recorded_at=said.at)
+    new = {name: value for name, value in said.values.items() if value}
+    recorded_at = known.recorded_at or said.at
+    return replace(known, values={**known.values, **new}, recorded_at=recorded_at)

@@ -1,0 +1,212 @@
+"""The one way to store events, one or a thousand, on every database: lock, fold, write.
+
+In one transaction: insert each message unless it is there, or lock its row and read its history;
+then the same for the opt-outs. Every decision is made under these locks, in Python, and then
+written: events, history rows, messages and opt-outs. Start with ``write``.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connections
+from django.db.backends.utils import CursorWrapper
+
+from cellcast_django.connected import SENDERS
+from cellcast_django.database import rows
+from cellcast_django.database.transactions import own_transaction
+from cellcast_django.fold import Change, State, fold
+from cellcast_django.inbox import same_message
+from cellcast_django.inbox.calls import Stored, Told, insert_calls
+from cellcast_django.inbox.drafts import Draft, begin_opt_out
+from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
+from cellcast_django.payloads import Invalid, OptOut as OptOutPayload, Reply
+from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
+
+BeforeCommit = Callable[[list[int]], None]
+"""Called in the transaction, with the ids of the events that have something to run."""
+
+
+class AlreadyReadError(Exception):
+    """Another process has read the event in the meantime."""
+
+
+@dataclass(slots=True, repr=False)
+class Row:
+    """A message that is locked."""
+
+    pk: int
+    message: Message | None
+    """As it was read; ``None`` if it was inserted just now."""
+    stored: Mapping[str, Any]
+    """Its columns in the database."""
+    state: State | None
+    """What is known of it so far; ``None`` if nothing is."""
+
+    @classmethod
+    def of(cls, message: Message, history: Iterable[str]) -> "Row":
+        state = message.state(history)
+        return cls(message.pk, message, state.columns, state)
+
+
+def write(
+    using: str,
+    drafts: Sequence[Draft],
+    *,
+    replaced: WebhookEvent | None = None,
+    before_commit: BeforeCommit | None = None,
+) -> Stored:
+    """Write everything in one transaction of its own; return the events in the drafts' order.
+
+    It locks the messages in the order of their keys, then the opt-outs in that of their contacts.
+    The first event takes the place of ``replaced``, an invalid one. Raises ``AlreadyReadError`` if
+    that one is not invalid any more.
+    """
+    with connections[using].cursor() as cursor, own_transaction(using):
+        messages = _lock_messages(cursor, drafts)
+        contacts = {each.opts_out for each in drafts} - {""}
+        opt_outs = OptOut.objects.using(using).insert_and_lock(contacts) if contacts else {}
+        told = []
+        for each in drafts:
+            row = None if each.said is None else messages[each.said.values["key"]]
+            opt_out = opt_outs.get(each.opts_out)
+            told.append(_write_event(cursor, each, row, opt_out, replaced))
+            replaced = None
+        for row in messages.values():
+            _save(cursor, row)
+        calls = insert_calls(cursor, told, drafts[0].arrival.now)
+        if before_commit is not None and calls:
+            before_commit(list(dict.fromkeys(call.event_id for call in calls)))
+    return Stored((event for event, _ in told), calls)
+
+
+# Lock
+
+
+def _lock_messages(cursor: CursorWrapper, drafts: Sequence[Draft]) -> dict[str, Row]:
+    """Insert what is not there, and lock what is; return the rows by key."""
+    using = cursor.db.alias
+    first = {each.said.values["key"]: each for each in reversed(drafts) if each.said is not None}
+    same_message.lock_out_others(using, first.values())
+    found = {key: _insert_or_lock(cursor, first[key]) for key in sorted(first)}
+    new = {
+        key: found[key].pk
+        for key, each in first.items()
+        if each.may_be_stored and found[key].message is None
+    }
+    if new:
+        stored_before = same_message.unite(cursor, [first[key] for key in new], new)
+        for key, message in stored_before.items():
+            said: Any = first[key].said
+            found[key] = Row.of(message, {message.status, said.status})
+    return found
+
+
+def _insert_or_lock(cursor: CursorWrapper, draft: Draft) -> Row:
+    said: Any = draft.said
+    state, _ = fold(None, said)
+    new = {**state.columns, **draft.if_new}
+    pk, message = rows.insert_or_lock(cursor, Message, new, unique="key")
+    if message is None:
+        return Row(pk, None, new, None)
+    has_history = message.status != ""
+    history = rows.column(cursor, StatusChange, "status", message_id=pk) if has_history else ()
+    return Row.of(message, history)
+
+
+# Fold and write
+
+
+def _write_event(
+    cursor: CursorWrapper,
+    draft: Draft,
+    row: Row | None,
+    opt_out: OptOut | None,
+    replaced: WebhookEvent | None,
+) -> Told:
+    """Write an event, the row that a history gains, and the opt-out that begins."""
+    using, change, begun = cursor.db.alias, None, None
+    if row is not None and draft.said is not None:
+        row.state, change = fold(row.state, draft.said)
+    if opt_out is not None:
+        begun = begin_opt_out(draft, opt_out)
+    outcome, signals = decide(draft, change, begun)
+    message = None if row is None else row.pk
+    columns = {**draft.event, "outcome": outcome, "message_id": message}
+    if replaced is None:
+        columns["id"] = rows.insert(cursor, WebhookEvent, columns)
+    else:
+        columns["id"] = _replace(using, replaced, columns)
+    event = rows.stored(cursor.db, WebhookEvent, columns)
+    history = None
+    if row is not None and change is not None:
+        history = {**change.columns, "message_id": row.pk, "event_id": event.pk}
+        history["id"] = rows.insert(cursor, StatusChange, history)
+    if begun is not None:
+        begun.event = begun.opt_out.event = event
+        OptOut.objects.using(using).save_changes([begun])
+    if row is not None and any(signal.has_listeners(SENDERS[signal]) for signal in signals):
+        _attach_facts(cursor, event, row, history)
+    WebhookEvent._meta.get_field("opt_out_change").set_cached_value(event, begun)
+    return event, signals
+
+
+def _replace(using: str, replaced: WebhookEvent, columns: dict[str, Any]) -> int:
+    is_invalid = columns["outcome"] == WebhookEvent.Outcome.INVALID
+    columns["dismissed_at"] = replaced.dismissed_at if is_invalid else None
+    events = WebhookEvent.objects.using(using).filter(outcome=WebhookEvent.Outcome.INVALID)
+    if not events.filter(pk=replaced.pk).update(**columns):
+        raise AlreadyReadError
+    return replaced.pk
+
+
+def _attach_facts(cursor: CursorWrapper, event: WebhookEvent, row: Row, history: Any) -> None:
+    """Cache the rows of the event's facts on it, so that handlers cause no query."""
+    event.message = message = _message(cursor, row)
+    if history is not None:
+        change = rows.stored(cursor.db, StatusChange, history)
+        change.message, change.event = message, event
+
+
+def _message(cursor: CursorWrapper, row: Row) -> Message:
+    """Return the message as it is now; for all of its events in a webhook the same."""
+    if row.message is None:
+        row.message = rows.stored(cursor.db, Message, {**row.stored, "id": row.pk})
+    return row.message
+
+
+def _save(cursor: CursorWrapper, row: Row) -> None:
+    """Write what has changed of a message, also in what the events' handlers are given."""
+    known: Any = row.state
+    columns = known.columns
+    changes = {name: value for name, value in columns.items() if value != row.stored[name]}
+    if changes:
+        rows.update(cursor, Message, row.pk, changes)
+        if row.message is not None:
+            row.message.take(columns)
+
+
+# What becomes of an event
+
+
+def decide(
+    draft: Draft, change: Change | None, begun: OptOutChange | None
+) -> tuple[str, tuple[FactSignal, ...]]:
+    """Return the event's outcome, and the signals of its facts in the order they are told in.
+
+    Without a fact the event is a duplicate, or invalid; but nobody looks whether the opt-out of a
+    test would have been one.
+    """
+    signals: list[FactSignal] = []
+    if change is not None:
+        is_new_reply = isinstance(draft.payload, Reply) and not change.previous_status
+        signals.append(message_received if is_new_reply else status_changed)
+    if begun is not None:
+        signals.append(opt_out_received)
+    is_test_of_opt_out = draft.arrival.is_test and isinstance(draft.payload, OptOutPayload)
+    outcome = WebhookEvent.Outcome.STORED
+    if not signals and not is_test_of_opt_out:
+        is_invalid = isinstance(draft.payload, Invalid)
+        outcomes = WebhookEvent.Outcome
+        outcome = outcomes.INVALID if is_invalid else outcomes.DUPLICATE
+    return outcome.value, tuple(signals)
