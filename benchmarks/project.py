@@ -36,5 +36,5 @@ DATABASES = {"default": json.loads(os.environ["BENCH_DATABASE"])}
 
 CELLCAST_WEBHOOK_SECRETS = ["cellcast:a-long-enough-password"]
 if VARIANT == "task":
-    CELLCAST_RUN_HANDLERS = "task"
+    CELLCAST_RUN_HANDLERS = "default"
     TASKS = {"default": {"BACKEND": "benchmarks.tasks.ForgetfulBackend"}}

@@ -17,7 +17,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from django.utils import timezone
 
-from cellcast_django.conf import conf, is_api_url
+from cellcast_django.conf import conf
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.payloads import MAX_ID_LENGTH, read_object
 
@@ -164,7 +164,7 @@ def why_not() -> str:
         return 'urllib3 is not installed: run pip install "cellcast-django[api]".'
     if not conf.api_key:
         return "CELLCAST_API_KEY is not set, or is not a valid key."
-    if not is_api_url(conf.api_url):
+    if not conf.api_url:
         return "CELLCAST_API_URL is not an https:// URL, so the key is not sent there."
     return ""
 

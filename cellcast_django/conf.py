@@ -1,210 +1,228 @@
-"""The app's settings, one property each: what can be used of it. System checks report the rest.
+"""The app's settings, one property each: its kind, what it means, and as its body the default.
 
-Each is read when first used and after ``setting_changed``: a webhook asks for up to eight of them,
-and asking Django for one that is not set raises an error each time. Django sends the signal for
-``override_settings``, pytest-django for its fixture.
+A value of another kind counts as unset, so that a mistake never lets anybody in; a system check
+reports it. Each is read when first used and after ``setting_changed``: a webhook asks for up to
+eight of them, and asking Django for one that is not set raises an error each time. Django sends the
+signal for ``override_settings``, pytest-django for its fixture.
 """
 
 import re
-from collections.abc import Sequence
-from contextlib import suppress
-from functools import cached_property
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from functools import cached_property, update_wrapper
+from typing import Any, NamedTuple, TypeVar
 
+import phonenumbers
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
-DEFAULT_API_URL = "https://api.cellcast.com"
-DEFAULT_STOP_WORDS = ("stop", "stopall", "unsubscribe", "unsub", "optout")
+T = TypeVar("T")
+
+PREFIX = "CELLCAST_"
 
 
-def is_secret(entry: object) -> bool:
-    """Whether this is a printable ``"username:password"`` string with both parts present.
+class Kind(NamedTuple):
+    """What a setting's value has to be."""
+
+    how: str
+    """How to write one."""
+    fits: Callable[[Any], bool]
+    use: Callable[[Any], Any] = lambda value: value
+    """What is used of a value that fits."""
+
+
+KINDS: dict[str, Kind] = {}
+"""By the setting's name."""
+
+
+def setting(kind: Kind) -> Callable[[Callable[[Any], T]], "cached_property[T]"]:
+    """Make the setting of that name of a function that returns its default."""
+
+    def decorate(default: Callable[[Any], T]) -> "cached_property[T]":
+        name = PREFIX + default.__name__.upper()
+        KINDS[name] = kind
+
+        def read(conf: "Settings") -> T:
+            value = getattr(settings, name, None)
+            return kind.use(value) if kind.fits(value) else default(conf)
+
+        return cached_property(update_wrapper(read, default))
+
+    return decorate
+
+
+# The kinds
+
+
+def _text(how: str, pattern: str, use: Callable[[str], str] = str) -> Kind:
+    """Return the kind of printable texts that match.
 
     An environment variable that is not UTF-8 contains lone surrogates, which are not printable.
     """
-    if not isinstance(entry, str):
-        return False
-    username, _, password = entry.partition(":")
-    return bool(username and password) and entry.isprintable()
-
-
-BASE_URL = re.compile(r"(?i:https?)://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]]+)(:\d{1,5})?/*")
-
-
-def is_base_url(url: object) -> bool:
-    """Whether this is a scheme and an ASCII host, with or without a port, and nothing else."""
-    if not isinstance(url, str) or not url.isascii() or not url.isprintable():
-        return False
-    with suppress(ValueError):  # no such port, or no such IPv6 address
-        return BASE_URL.fullmatch(url) is not None and urlsplit(url).port != 0
-    return False
-
-
-def is_api_key(value: object) -> bool:
-    """Whether this can be put into an HTTP header unchanged."""
-    return (
-        isinstance(value, str)
-        and value != ""
-        and value.isascii()
-        and value.isprintable()
-        and " " not in value
+    matches = re.compile(pattern, re.ASCII).fullmatch
+    return Kind(
+        how,
+        lambda value: isinstance(value, str) and value.isprintable() and bool(matches(value)),
+        use,
     )
 
 
-def is_api_url(url: object) -> bool:
-    """Whether the API key may be sent there: over HTTPS, or to this machine."""
-    if not isinstance(url, str) or not is_base_url(url):
-        return False
-    parts = urlsplit(url)
-    return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
+def _without_slash(url: str) -> str:
+    return url.rstrip("/")
 
 
-def _texts(name: str, default: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the strings in a setting; the default if it is not a list."""
-    value = getattr(settings, name, default)
-    if not isinstance(value, (list, tuple)):
-        return tuple(default)
-    return tuple(entry for entry in value if isinstance(entry, str))
+HOST = r"(\[::1\]|[\w.-]+)(:[1-9]\d{0,4})?/*"
+BASE_URL = _text(
+    'a scheme and a host alone, such as "https://sms.example.com" (DNS spells a host that is not '
+    "ASCII as xn--…)",
+    f"((?i:https?)://{HOST})?",
+    _without_slash,
+)
+API_URL = _text(
+    "the base URL with https://, without a path (http:// for localhost alone)",
+    rf"(?i:https)://{HOST}|(?i:http)://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?/*",
+    _without_slash,
+)
+API_KEY = _text("the key alone, without white space or line breaks", "[!-~]*")
+PATH = _text('a dotted path, such as "shop.sms.send_sms"', ".*")
+WAY = _text('"inline", or the alias of a backend in TASKS, such as "default"', ".+")
+SECRET = _text('"username:password", with both parts', "[^:]+:.+")
+SECRETS = Kind(
+    'a list, ["username:password"] with the brackets, or .split() an environment variable',
+    lambda value: isinstance(value, (list, tuple)),
+    lambda value: tuple(filter(SECRET.fits, value)),
+)
+TEXTS = Kind(
+    'a list of texts, each with a letter or a digit, such as ["stop", "opt out"]',
+    lambda value: (
+        isinstance(value, (list, tuple))
+        and all(isinstance(entry, str) and any(map(str.isalnum, entry)) for entry in value)
+    ),
+    tuple,
+)
+ADDRESSES = Kind(
+    'a list of e-mail addresses, such as ["reception@example.com"]',
+    lambda value: TEXTS.fits(value) and all("@" in entry for entry in value),
+    tuple,
+)
+COUNT = Kind(
+    "a whole number above zero",
+    lambda value: type(value) is int and value > 0,  # True is an int too, hence not isinstance
+)
+REGION = Kind(
+    'an ISO 3166 code of two capital letters, such as "AU" or "NZ"',
+    lambda value: isinstance(value, str) and value in phonenumbers.SUPPORTED_REGIONS,
+)
 
 
 class Settings:
     """Typed access to the ``CELLCAST_…`` settings."""
 
-    @cached_property
+    @setting(SECRETS)
     def webhook_secrets(self) -> tuple[str, ...]:
         """``"username:password"`` strings, any of which is accepted; with none, all is refused.
 
         Malformed entries are ignored: a mistake in the settings never lets anybody in.
         """
-        return tuple(filter(is_secret, _texts("CELLCAST_WEBHOOK_SECRETS")))
+        return ()
 
-    @cached_property
+    @setting(REGION)
     def default_region(self) -> str:
         """The region (ISO 3166 code) of numbers without a country code."""
-        return getattr(settings, "CELLCAST_DEFAULT_REGION", "AU")
+        return "AU"
 
-    @cached_property
+    @setting(COUNT)
     def max_body_bytes(self) -> int:
         """The largest body in bytes; larger ones are refused with 413, unread."""
-        return getattr(settings, "CELLCAST_MAX_BODY_BYTES", 262_144)
+        return 262_144
 
-    @cached_property
+    @setting(WAY)
     def run_handlers(self) -> str:
-        """``"inline"``: handlers run before the response; ``"task"``: on a Django Tasks backend."""
-        return getattr(settings, "CELLCAST_RUN_HANDLERS", "inline")
+        """``"inline"``: before the response; else the alias of a Django Tasks backend: there.
 
-    @cached_property
-    def task_backend(self) -> str:
-        """With ``"task"``: the alias in ``TASKS`` that handlers are enqueued on."""
-        return getattr(settings, "CELLCAST_TASK_BACKEND", "default")
+        With ``"inline"`` the tasks of a schedule are of the alias ``"default"``.
+        """
+        return "inline"
 
-    @cached_property
+    @setting(COUNT)
     def handler_lease(self) -> int:
         """Seconds for which other processes leave a running attempt alone."""
-        return getattr(settings, "CELLCAST_HANDLER_LEASE", 300)
+        return 300
 
-    @cached_property
+    @setting(COUNT)
     def handler_max_attempts(self) -> int:
         """How often a handler is called for an event before it needs a person."""
-        return getattr(settings, "CELLCAST_HANDLER_MAX_ATTEMPTS", 12)
+        return 12
 
-    @cached_property
+    @setting(BASE_URL)
     def public_url(self) -> str:
         """The site's own base URL, for the setup page and the commands that print or call URLs.
 
-        Without a trailing slash; ``""`` if it is unset or no such URL.
+        Without a trailing slash.
         """
-        url = getattr(settings, "CELLCAST_PUBLIC_URL", "")
-        return str(url).rstrip("/") if is_base_url(url) else ""
+        return ""
 
-    @cached_property
+    @setting(TEXTS)
     def stop_words(self) -> tuple[str, ...]:
-        """A reply whose whole text is one of these opts the customer out; ``[]`` turns that off.
+        """A reply whose whole text is one of these opts the customer out; ``[]`` turns that off."""
+        return ("stop", "stopall", "unsubscribe", "unsub", "optout")
 
-        A mistake must not turn opting out off: a value that is not a list means the default.
-        """
-        return _texts("CELLCAST_STOP_WORDS", DEFAULT_STOP_WORDS)
-
-    @cached_property
+    @setting(TEXTS)
     def stop_hints(self) -> tuple[str, ...]:
         """Words that make a reply *may want to stop*, beside the app's English ones.
 
         Words and phrases in any language, found anywhere in a text, without case. They opt nobody
         out.
         """
-        return _texts("CELLCAST_STOP_HINTS")
+        return ()
 
-    @cached_property
+    @setting(TEXTS)
     def own_numbers(self) -> tuple[str, ...]:
         """Your phone numbers, in any spelling, and sender names, exactly as they are.
 
         What staff may answer from, and what the filters offer.
         """
-        return _texts("CELLCAST_OWN_NUMBERS")
+        return ()
 
-    @cached_property
-    def contact_names(self) -> str:
-        """The dotted path of ``(contacts: list[str]) -> dict[str, str | tuple[str, str]]``: names.
+    @setting(PATH)
+    def directory(self) -> str:
+        """The dotted path of a class like ``cellcast_django.directory.Directory``.
 
-        For the admin's pages, each with the address of your own page about the customer if you have
-        one. Asked once a page.
+        Its methods say what your own tables know of customers: names, whom a name may mean, and
+        what references are about.
         """
-        return getattr(settings, "CELLCAST_CONTACT_NAMES", "")
+        return ""
 
-    @cached_property
-    def reference_links(self) -> str:
-        """The dotted path of ``(references: list[str]) -> dict[str, tuple[str, str]]``.
-
-        What each reference is called, and the address of your own page about it. Asked once a page.
-        """
-        return getattr(settings, "CELLCAST_REFERENCE_LINKS", "")
-
-    @cached_property
-    def contact_search(self) -> str:
-        """The dotted path of ``(words: str) -> Iterable[str]``: whose numbers these words may mean.
-
-        For the search of the admin's lists; at most 200 are used.
-        """
-        return getattr(settings, "CELLCAST_CONTACT_SEARCH", "")
-
-    @cached_property
+    @setting(PATH)
     def send_with(self) -> str:
         """The dotted path of ``(receiver: str, body: str, sender: str) -> str``: lets staff answer.
 
         It sends, and returns Cellcast's id. ``sender`` is the own number the customer wrote to.
         ``"cellcast_django.api.send_sms"`` is one.
         """
-        return getattr(settings, "CELLCAST_SEND_WITH", "")
+        return ""
 
-    @cached_property
+    @setting(ADDRESSES)
     def mail_replies_to(self) -> tuple[str, ...]:
         """Addresses that are told by e-mail that replies wait, by each run of what is due.
 
         At most once in 15 minutes, if a reply waits that came after the last mail. How many wait,
         and the address of *To answer* below ``CELLCAST_PUBLIC_URL``; no number, name or text.
         """
-        return _texts("CELLCAST_MAIL_REPLIES_TO")
+        return ()
 
-    @cached_property
+    @setting(API_KEY)
     def api_key(self) -> str:
-        """The API key, for ``cellcast_recover`` and ``send_sms``; never shown or logged.
+        """The API key, for ``cellcast_recover`` and ``send_sms``; never shown or logged."""
+        return ""
 
-        ``""`` if it is unset or cannot be a bearer token.
-        """
-        value = getattr(settings, "CELLCAST_API_KEY", "")
-        return value if is_api_key(value) else ""
-
-    @cached_property
+    @setting(API_URL)
     def api_url(self) -> str:
         """The base URL of Cellcast's API; accounts in the US and the UK have other hosts.
 
         ``""`` if the key must not be sent there.
         """
-        url = getattr(settings, "CELLCAST_API_URL", DEFAULT_API_URL)
-        return str(url).rstrip("/") if is_api_url(url) else ""
+        return "" if hasattr(settings, "CELLCAST_API_URL") else "https://api.cellcast.com"
 
 
 conf = Settings()

@@ -5,7 +5,7 @@ the task is written in the event's transaction. Any other queue gets the task af
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -17,7 +17,7 @@ from django.utils.module_loading import import_string
 
 from cellcast_django import handlers, inbox
 from cellcast_django.conf import conf
-from cellcast_django.models import WebhookEvent, database_alias
+from cellcast_django.models import HandlerCall, WebhookEvent, database_alias
 from cellcast_django.payloads import Endpoint, Payload
 
 logger = logging.getLogger("cellcast_django")
@@ -31,7 +31,7 @@ def receive(
     username: str = "",
     is_test: bool = False,
 ) -> list[WebhookEvent]:
-    """Store the payloads of one webhook, run its handlers, and return what ``inbox.store`` returns.
+    """Store the payloads of one webhook, run its handlers, and return its events.
 
     Raises ``django.db.Error`` when the database refuses; nothing is stored then.
     """
@@ -43,38 +43,37 @@ def receive(
         username=username,
         is_test=is_test,
     )
-    by_task = conf.run_handlers == "task"
+    by_task = conf.run_handlers != "inline"
     if by_task and is_in_same_database():
         with suppress(NotEnqueuedError):  # then the webhook is stored without its tasks
             return store(before_commit=enqueue)
-    events = store()
-    _run_or_enqueue(events, by_task=by_task)
-    return events
+    stored = store()
+    _run_or_enqueue(stored.calls, by_task=by_task)
+    return stored
 
 
 def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
-    """Read an invalid event again, run its handlers, and return what ``inbox.reprocess`` returns.
+    """Read an invalid event again, run its handlers, and return the events it has become.
 
     Raises ``django.db.Error`` when the database refuses; nothing has changed then.
     """
-    events = inbox.reprocess(event)
-    _run_or_enqueue(events, by_task=conf.run_handlers == "task")
-    return events
+    stored = inbox.reprocess(event)
+    _run_or_enqueue(stored.calls, by_task=conf.run_handlers != "inline")
+    return stored
 
 
-def _run_or_enqueue(events: Iterable[WebhookEvent], *, by_task: bool) -> None:
-    """Run the handlers of events that have just been stored, here or on the queue.
+def _run_or_enqueue(calls: Sequence[HandlerCall], *, by_task: bool) -> None:
+    """Make the calls of events that have just been stored, here or on the queue.
 
-    Never raises: errors are logged, and ``cellcast_run_handlers`` finds the events later.
+    Never raises: errors are logged, and ``cellcast_run_handlers`` finds the calls later.
     """
-    due = [event for event in events if event.next_run_at is not None]
-    if not due:
+    if not calls:
         return
     if not by_task:
-        handlers.run(due)
+        handlers.run(calls)
         return
     try:
-        enqueue([event.pk for event in due])
+        enqueue(list(dict.fromkeys(call.event_id for call in calls)))
     except NotEnqueuedError as error:
         cause = type(error.__cause__).__qualname__
         logger.error("Not enqueued: event %s, the first of %s: %s.", *error.args, cause)
@@ -112,7 +111,7 @@ def enqueue(event_ids: list[int]) -> None:
 
 
 def _run_handlers() -> Any:
-    return import_string(RUN_HANDLERS).using(backend=conf.task_backend)
+    return import_string(RUN_HANDLERS).using(backend=conf.run_handlers)
 
 
 def is_in_same_database() -> bool:

@@ -29,13 +29,14 @@ def as_task(function: Callable[..., None]) -> Any:
     package = tasks_package()
     if package is not None:
         with suppress(Exception):
-            return package.task(backend=conf.task_backend)(function)
+            inline = conf.run_handlers == "inline"
+            return package.task(backend="default" if inline else conf.run_handlers)(function)
     return function
 
 
 @as_task
 def run_handlers(event_id: int) -> None:
-    """Run one event's handlers if it is due. Safe to run twice."""
+    """Make the calls of one event that are due. Safe to run twice."""
     handlers.run_due([event_id])
 
 

@@ -35,9 +35,7 @@ CELLCAST_SEND_WITH = env.str(
     "CELLCAST_SEND_WITH", default="cellcast_django.testing.pretend_to_send" if DEBUG else ""
 )
 # The admin shows the names of phone numbers, and finds them by these.
-CELLCAST_CONTACT_NAMES = "example_project.appointments.names.names_of"
-CELLCAST_REFERENCE_LINKS = "example_project.appointments.names.links_of"
-CELLCAST_CONTACT_SEARCH = "example_project.appointments.names.numbers_of"
+CELLCAST_DIRECTORY = "example_project.appointments.names.Customers"
 
 INSTALLED_APPS = [
     "django.contrib.admin",

@@ -2,7 +2,7 @@
 
 import gc
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -17,8 +17,9 @@ from django.db.models.signals import post_migrate
 from django.test import Client
 from hypothesis import settings
 
+from cellcast_django.directory import Directory
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import staff
+from tests.admin_pages import Know, staff
 from tests.fake_cellcast import KEY, FakeCellcast, serving
 
 pytest_plugins = [
@@ -129,6 +130,22 @@ def operator() -> Client:
     """A member of staff who may also run the actions."""
     actions = ("rerun_webhookevent", "reprocess_webhookevent", "dismiss_webhookevent")
     return staff("view_webhookevent", *actions)
+
+
+class Known(Directory):
+    """What ``CELLCAST_DIRECTORY`` names in a test that has told it something."""
+
+
+@pytest.fixture
+def know(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Know:
+    """Let the pages ask these functions for ``names``, ``search`` and ``references``."""
+
+    def tell(**functions: Callable[..., Any]) -> None:
+        for name, function in functions.items():
+            monkeypatch.setattr(Known, name, staticmethod(function))
+        settings.CELLCAST_DIRECTORY = f"{__name__}.Known"
+
+    return tell
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ from tests.admin_pages import (
     CUSTOMER,
     ID,
     MODELS,
+    Know,
     changelist_at,
     fill,
     listed,
@@ -610,7 +611,7 @@ def test_search_finds_quoted_words(reader: Client, client: WebhookClient) -> Non
 
 
 def test_empty_search_lists_what_can_be_found(
-    reader: Client, client: WebhookClient, settings: Any
+    reader: Client, client: WebhookClient, know: Know, settings: Any
 ) -> None:
     client.reply()
 
@@ -620,7 +621,7 @@ def test_empty_search_lists_what_can_be_found(
 
     without_names = hint(q="570 156")
     assert hint(q="+61400000000") == hint(direction="outbound") == ""
-    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.nobody"
+    know(search=nobody)
     with_names = hint(q="570 156")
     assert with_names and with_names in without_names and with_names != without_names
     settings.CELLCAST_DEFAULT_REGION = "NZ"
@@ -642,9 +643,9 @@ def broken_search(words: str) -> list[str]:
 
 @pytest.mark.parametrize("model", [*MODELS, "optout"])
 def test_search_finds_customers_by_their_names(
-    admin_client: Client, client: WebhookClient, settings: Any, model: str
+    admin_client: Client, client: WebhookClient, know: Know, model: str
 ) -> None:
-    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
+    know(search=people_named)
     for number in (1, 2, 3):
         client.status(_id=str(number), receiver=f"+6140000000{number}")
         client.opt_out(contact=f"+6140000000{number}")
@@ -656,8 +657,8 @@ def test_search_finds_customers_by_their_names(
     assert changelist.search_help_text != changelist.model_admin.search_help_text
 
 
-def test_search_finds_names_and_words(reader: Client, client: WebhookClient, settings: Any) -> None:
-    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
+def test_search_finds_names_and_words(reader: Client, client: WebhookClient, know: Know) -> None:
+    know(search=people_named)
     client.reply(_id="1", sender="+61400000001", message="Hello")
     client.reply(_id="2", sender="+61400000002", message="Is Dr Lee in?")
     client.reply(_id="3", sender="+61400000004", message="Hello")
@@ -682,9 +683,9 @@ asked: list[int] = []
 
 @pytest.mark.parametrize("model", [*MODELS, "optout"])
 def test_search_by_name_asks_for_201_uses_200_and_says_that_there_are_more(
-    admin_client: Client, client: WebhookClient, settings: Any, model: str
+    admin_client: Client, client: WebhookClient, know: Know, model: str
 ) -> None:
-    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.many_people"
+    know(search=many_people)
     for number in (199, 200):
         client.status(_id=str(number), receiver=f"+61400{number:06}")
         client.opt_out(contact=f"+61400{number:06}")
@@ -697,16 +698,16 @@ def test_search_by_name_asks_for_201_uses_200_and_says_that_there_are_more(
         table.objects.filter(contact="+61400000199").delete()
     assert listed(admin_client, model, q="Lee") == []
     assert note(admin_client, model, q="Lee") == "more"
-    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
+    know(search=people_named)
     assert note(admin_client, model, q="Lee") == ""
 
 
 def test_search_tells_customers_of_a_name_from_texts_with_it(
-    reader: Client, client: WebhookClient, settings: Any
+    reader: Client, client: WebhookClient, know: Know
 ) -> None:
     client.reply(_id="1", sender="+61400000002", message="Is Dr Lee in?")
     assert note(reader, "message", q="Lee") == ""
-    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
+    know(search=people_named)
 
     assert note(reader, "message", q="Dr Lee") == "texts"
     assert note(reader, "message", q="Tran") == ""
@@ -715,21 +716,21 @@ def test_search_tells_customers_of_a_name_from_texts_with_it(
     assert note(reader, "message", q="Lee") == ""
 
 
-def test_search_passes_words_without_surplus_blanks(reader: Client, settings: Any) -> None:
-    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
+def test_search_passes_words_without_surplus_blanks(reader: Client, know: Know) -> None:
+    know(search=people_named)
     message = MessageFactory.create(inbound=True, sender="+61400000001")
 
     assert listed(reader, "message", q='" Grace  Lee "') == [message.pk]
 
 
 def test_search_works_when_name_search_fails(
-    reader: Client, settings: Any, caplog: pytest.LogCaptureFixture
+    reader: Client, know: Know, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.broken_search"
+    know(search=broken_search)
     message = MessageFactory.create(inbound=True, body="Is Dr Lee in?")
 
     assert listed(reader, "message", q="Lee") == [message.pk]
-    assert logged(caplog) == [("ERROR", ("CELLCAST_CONTACT_SEARCH", "ConnectionError"))]
+    assert logged(caplog) == [("ERROR", ("search", "ConnectionError"))]
 
 
 @pytest.mark.parametrize("model", MODELS)

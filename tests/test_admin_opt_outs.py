@@ -20,7 +20,7 @@ from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEven
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import CUSTOMER, listed, page_of, staff, text_of, url_of
+from tests.admin_pages import CUSTOMER, Know, listed, page_of, staff, text_of, url_of
 from tests.database_faults import just_before
 from tests.html import every, hidden_fields, only, words
 
@@ -157,8 +157,8 @@ def test_history_shows_both_stops_and_the_opt_in_between(
     assert "cellcast-conversation" not in html
 
 
-def test_title_names_contact_and_state(viewer: Client, settings: Any) -> None:
-    settings.CELLCAST_CONTACT_NAMES = "tests.test_admin_opt_outs.names"
+def test_title_names_contact_and_state(viewer: Client, know: Know) -> None:
+    know(names=names)
     made = OptOutFactory.create(contact=CUSTOMER)
     url = url_of("optout", "change", made.pk)
     before = str(viewer.get(url).context["title"])
@@ -359,8 +359,8 @@ def test_form_has_a_single_save_button(clerk: Client) -> None:
     assert "_addanother" not in html and "_continue" not in html
 
 
-def test_who_may_add_alone_learns_nothing_of_the_contact(settings: Any) -> None:
-    settings.CELLCAST_CONTACT_NAMES = "tests.test_admin_opt_outs.names"
+def test_who_may_add_alone_learns_nothing_of_the_contact(know: Know) -> None:
+    know(names=names)
     client = staff("add_optout")
     opt_out("+61400000002", note="first")
     told = []
@@ -481,8 +481,8 @@ def names(contacts: list[str]) -> dict[str, str]:
     return dict.fromkeys(contacts, "Ms Kim Lee")
 
 
-def test_list_shows_names_from_the_host_project(viewer: Client, settings: Any) -> None:
-    settings.CELLCAST_CONTACT_NAMES = "tests.test_admin_opt_outs.names"
+def test_list_shows_names_from_the_host_project(viewer: Client, know: Know) -> None:
+    know(names=names)
     OptOutFactory.create()
     assert "Ms Kim Lee" in page_of(viewer, "optout")
 
@@ -495,10 +495,9 @@ def ask_a_missing_table(asked: Any) -> Any:
         cursor.execute("SELECT name FROM no_such_table")
 
 
-def test_host_projects_database_error_loses_no_opt_out(clerk: Client, settings: Any) -> None:
+def test_host_projects_database_error_loses_no_opt_out(clerk: Client, know: Know) -> None:
     """Names are asked for in the transaction in which the admin adds it."""
-    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.ask_a_missing_table"
-    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.ask_a_missing_table"
+    know(names=ask_a_missing_table, search=ask_a_missing_table)
 
     add(clerk, number=CUSTOMER, reason="Asked at the counter")
 

@@ -6,23 +6,20 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 
-from cellcast_django.conf import DEFAULT_STOP_WORDS, Settings, conf, is_secret
+from cellcast_django.conf import SECRET, Settings, conf
 
 VALUES: dict[str, tuple[object, object]] = {
     "webhook_secrets": ((), ("new:secret", "old:secret")),
     "default_region": ("AU", "US"),
     "max_body_bytes": (262_144, 1),
-    "run_handlers": ("inline", "task"),
-    "task_backend": ("default", "sms"),
+    "run_handlers": ("inline", "sms"),
     "handler_lease": (300, 60),
     "handler_max_attempts": (12, 3),
     "public_url": ("", "https://example.com"),
-    "stop_words": (DEFAULT_STOP_WORDS, ("stop", "quit")),
+    "stop_words": (("stop", "stopall", "unsubscribe", "unsub", "optout"), ("stop", "quit")),
     "stop_hints": ((), ("leave me alone",)),
     "own_numbers": ((), ("+61400000001", "cellcast")),
-    "contact_names": ("", "shop.sms.names"),
-    "reference_links": ("", "shop.sms.links"),
-    "contact_search": ("", "shop.sms.search"),
+    "directory": ("", "shop.names.Customers"),
     "send_with": ("", "shop.sms.send_sms"),
     "mail_replies_to": ((), ("desk@shop.example",)),
     "api_key": ("", "4f1c9a52"),
@@ -87,7 +84,7 @@ def test_malformed_secrets_are_ignored(value: object, opens: tuple[str, ...]) ->
     ],
 )
 def test_secret_requires_username_and_password(entry: object, expected: bool) -> None:
-    assert is_secret(entry) is expected
+    assert SECRET.fits(entry) is expected
 
 
 @pytest.mark.parametrize(
@@ -121,12 +118,14 @@ def test_api_url_that_is_unsafe_is_not_used(value: object) -> None:
         assert conf.api_url == ""
 
 
-@pytest.mark.parametrize(
-    ("name", "default"),
-    [("stop_words", DEFAULT_STOP_WORDS), ("stop_hints", ()), ("own_numbers", ())],
-)
-def test_value_that_is_no_list_means_the_default(name: str, default: object) -> None:
-    with override_settings(**{setting_of(name): "stop"}):
-        assert getattr(conf, name) == default
-    with override_settings(**{setting_of(name): ["stop", None]}):
-        assert getattr(conf, name) == ("stop",)
+@pytest.mark.parametrize("value", ["stop", None, 5, ["stop", None]])
+@pytest.mark.parametrize("name", ["stop_words", "stop_hints", "own_numbers"])
+def test_value_that_is_no_list_of_texts_means_the_default(name: str, value: object) -> None:
+    with override_settings(**{setting_of(name): value}):
+        assert getattr(conf, name) == VALUES[name][0]
+
+
+@pytest.mark.parametrize("value", ["300", None, True, 0])
+def test_value_that_is_no_count_means_the_default(value: object) -> None:
+    with override_settings(CELLCAST_HANDLER_LEASE=value, CELLCAST_MAX_BODY_BYTES=value):
+        assert (conf.handler_lease, conf.max_body_bytes) == (300, 262_144)

@@ -23,14 +23,14 @@ from django.core.mail import EmailMultiAlternatives
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
-from django.utils import timezone
 
 import cellcast_django
 from cellcast_django import inbox, payloads, receiving
 from cellcast_django.diagnostics import test_send
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.factories import WebhookEventFactory
-from cellcast_django.models import WebhookEvent
+from cellcast_django.factories import (
+    HandlerCallFactory,
+)
 from cellcast_django.payloads import Endpoint
 from cellcast_django.retention import Selection
 from cellcast_django.testing import authorization, opt_out_payload, reply_payload, status_payload
@@ -315,7 +315,7 @@ class RouterWithAMistake:
 @pytest.mark.parametrize(
     ("command", "statement"),
     [
-        ("cellcast_run_handlers", "^UPDATE cellcast_django_webhookevent"),
+        ("cellcast_run_handlers", "^UPDATE cellcast_django_handlercall"),
         ("cellcast_reprocess", "^INSERT"),
         ("cellcast_status", "FROM .cellcast_django_webhookevent"),
         ("cellcast_test_send --delete", "FROM .cellcast_django_webhookevent"),
@@ -323,9 +323,7 @@ class RouterWithAMistake:
 )
 def test_refused_command_reports_nothing_personal(command: str, statement: str) -> None:
     make_invalid(json.dumps(reply_payload(sender=CUSTOMER, message=TEXT)))
-    error = {"at": timezone.now().isoformat(), "error": f"{CUSTOMER}: {TEXT}", "attempts": 1}
-    WebhookEventFactory.create(pending=True, handler_results={"shop.confirm": error})
-    WebhookEvent.objects.filter(outcome="stored").update(next_run_at=timezone.now())
+    HandlerCallFactory.create(retrying=True, error=f"{CUSTOMER}: {TEXT}")
     with refusing(statement), pytest.raises(CommandError, match="refused") as caught:
         call_command(*command.split())
     assert_hides_everything(reported(caught.value))

@@ -7,12 +7,12 @@ from itertools import permutations, zip_longest
 from typing import Any
 
 import pytest
+from cellcast_django.handlers.calls import facts_of
 from django.db import OperationalError, connection
 from django.utils import timezone
 
 from cellcast_django import inbox, receiving
 from cellcast_django.diagnostics.test_send import of_tests
-from cellcast_django.handlers.calls import facts_of
 from cellcast_django.models import (
     Direction,
     Message,
@@ -238,7 +238,7 @@ def test_stored_event_equals_the_returned_one(payload: Payload, heard: bool, lis
 
 
 @pytest.mark.parametrize("payload", [report(), reply(), OptOut(raw="{}", number=CUSTOMER)])
-@pytest.mark.parametrize("via", ["inline", "task"])
+@pytest.mark.parametrize("via", ["inline", "default"])
 def test_duplicate_has_nothing_to_run(
     payload: Payload, via: str, listen: Any, settings: Any
 ) -> None:
@@ -526,7 +526,7 @@ def test_event_with_a_handler_is_leased_to_this_process(signal: Any, payload: Pa
 
 
 def test_task_mode_makes_the_event_due_at_once(settings: Any) -> None:
-    settings.CELLCAST_RUN_HANDLERS = "task"
+    settings.CELLCAST_RUN_HANDLERS = "default"
     with connected(status_changed, handler=Calls()):
         [event] = store(report())
     assert event.attempts == 0

@@ -6,9 +6,9 @@ from functools import partial, wraps
 from typing import Any
 
 import pytest
+from cellcast_django.handlers.calls import Call, Fact, handler_name, handlers_by_name
 from django.dispatch import receiver
 
-from cellcast_django.handlers.calls import Call, Fact, handler_name, handlers_by_name
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in
 from cellcast_django.signals import (

@@ -17,7 +17,12 @@ from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
 from cellcast_django import receiving, tasks
-from cellcast_django.models import CommandRun, Message, WebhookEvent
+from cellcast_django.models import (
+    CommandRun,
+    HandlerCall,
+    Message,
+    WebhookEvent,
+)
 from cellcast_django.receiving import tasks_package
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, reply_payload
@@ -45,7 +50,7 @@ def heard() -> Iterator[list[str]]:
 @pytest.fixture
 def task_mode(settings: Any) -> Any:
     """Run handlers by tasks, on a backend that runs them immediately."""
-    settings.CELLCAST_RUN_HANDLERS = "task"
+    settings.CELLCAST_RUN_HANDLERS = "default"
     settings.TASKS = {"default": {"BACKEND": f"{BACKENDS}.immediate.ImmediateBackend"}}
     return settings
 
@@ -54,13 +59,13 @@ def test_task_runs_the_event(task_mode: Any, heard: list[str]) -> None:
     assert WebhookClient().reply(message="yes").status_code == 200
     assert heard == ["yes"]
     event = WebhookEvent.objects.get()
-    assert event.done_at is not None
-    assert event.attempts == 1
+    assert event.state == "done"
+    assert event.calls.get().attempts == 1
 
 
 def test_task_uses_the_configured_backend(task_mode: Any, heard: list[str]) -> None:
     task_mode.TASKS = task_mode.TASKS | {"sms": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
-    task_mode.CELLCAST_TASK_BACKEND = "sms"
+    task_mode.CELLCAST_RUN_HANDLERS = "sms"
     WebhookClient().reply()
     assert not heard
     assert WebhookEvent.objects.pending().exists()
@@ -105,7 +110,7 @@ def test_event_not_enqueued_is_due(
     task_mode.TASKS = backends
     assert WebhookClient().reply().status_code == 200
     event = WebhookEvent.objects.get()
-    assert WebhookEvent.objects.due(timezone.now()).get() == event
+    assert HandlerCall.objects.due().get().event == event
     [(level, (first, count, _cause))] = logged(caplog)
     assert (level, first, count) == ("ERROR", event.pk, 1)
 
@@ -119,9 +124,9 @@ def test_webhook_stops_enqueueing_after_the_first_refusal(
         replies = [reply_payload(message=str(number)) for number in range(20)]
         assert WebhookClient().webhook(replies, "receive").status_code == 200
     assert enqueue.call_count == 1
-    events = WebhookEvent.objects.due(timezone.now()).order_by("pk")
-    assert len(events) == 20
-    assert logged(caplog) == [("ERROR", (events[0].pk, 20, "ConnectionError"))]
+    due = HandlerCall.objects.due().order_by("pk")
+    assert len(due) == 20
+    assert logged(caplog) == [("ERROR", (due[0].event_id, 20, "ConnectionError"))]
 
 
 def test_scheduled_task_runs_due_events(task_mode: Any, heard: list[str]) -> None:
@@ -345,7 +350,7 @@ def nothing() -> None: ...
 
 def test_task_needs_only_the_configured_backend(settings: Any) -> None:
     settings.TASKS = {"sms": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
-    settings.CELLCAST_TASK_BACKEND = "sms"
+    settings.CELLCAST_RUN_HANDLERS = "sms"
     assert tasks.as_task(nothing).backend == "sms"
 
 

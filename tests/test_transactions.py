@@ -115,8 +115,8 @@ def test_run_of_handlers_is_committed_despite_leftovers(
         run("BEGIN") if left == "BEGIN" else connection.set_autocommit(False)
         run_due()
     with other.cursor() as cursor:
-        cursor.execute("SELECT done_at FROM cellcast_django_webhookevent")
-        assert cursor.fetchone() != (None,)
+        cursor.execute("SELECT state FROM cellcast_django_handlercall")
+        assert cursor.fetchone() == ("done",)
 
 
 def test_record_of_a_command_is_committed_without_autocommit(other: BaseDatabaseWrapper) -> None:

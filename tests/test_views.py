@@ -116,7 +116,7 @@ def test_documented_reply_is_stored_and_handled(listen: Listen) -> None:
         "reply",
         message,
     )
-    assert event.done_at
+    assert event.state == "done"
     [call] = calls
     assert (call["message"], call["event"]) == (message, event)
 
@@ -652,7 +652,7 @@ def test_task_mode_leaves_handlers_to_the_task(
 ) -> None:
     calls = listen(message_received)
     backend = {"BACKEND": f"{tasks_package().__name__}.backends.dummy.DummyBackend"}
-    with override_settings(CELLCAST_RUN_HANDLERS="task", TASKS={"default": backend}):
+    with override_settings(CELLCAST_RUN_HANDLERS="default", TASKS={"default": backend}):
         response = post(DOCUMENTED_RECEIVE)
         [task] = run_handlers.using().get_backend().results
     assert response.status_code == 200

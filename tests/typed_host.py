@@ -191,7 +191,6 @@ def settings() -> None:
     assert_type(conf.default_region, str)
     assert_type(conf.max_body_bytes, int)
     assert_type(conf.run_handlers, str)
-    assert_type(conf.task_backend, str)
     assert_type(conf.handler_lease, int)
     assert_type(conf.handler_max_attempts, int)
     assert_type(conf.public_url, str)

@@ -14,10 +14,12 @@ from django.test import TestCase, override_settings
 from phonenumbers import PhoneNumber
 
 from cellcast_django.api import send_sms
+from cellcast_django.handlers import run_again, skip
 from cellcast_django.models import (
     Claim,
     CommandRun,
-    HandlerResult,
+    HandlerCall,
+    HandlerCallQuerySet,
     Message,
     MessageQuerySet,
     OptOut,
@@ -88,13 +90,6 @@ def fields_of_webhook_event(webhook_event: WebhookEvent) -> None:
     assert_type(webhook_event.username, str)
     assert_type(webhook_event.is_test, bool)
     assert_type(webhook_event.received_at, datetime)
-    assert_type(webhook_event.done_at, datetime | None)
-    assert_type(webhook_event.next_run_at, datetime | None)
-    assert_type(webhook_event.attempts, int)
-    assert_type(webhook_event.handler_results, dict[str, HandlerResult])
-    assert_type(webhook_event.waiting_for, int | None)
-    assert_type(webhook_event.interventions, int)
-    assert_type(webhook_event.calls_are_noted, bool)
     assert_type(webhook_event.dismissed_at, datetime | None)
 
 
@@ -196,17 +191,20 @@ def find() -> Message | None:
 
 
 def watch(now: datetime) -> Iterator[WebhookEvent]:
-    """Ask for the state of events, and of their handlers."""
-    assert_type(WebhookEvent.objects.due(now), WebhookEventQuerySet)
+    """Ask for the state of events, and of their calls."""
+    assert_type(HandlerCall.objects.due(now), HandlerCallQuerySet)
+    assert_type(run_again(HandlerCall.objects.failed()), int)
+    assert_type(skip(HandlerCall.objects.failing(), username="ann"), int)
     assert_type(WebhookEvent.objects.invalid(), WebhookEventQuerySet)
     assert_type(WebhookEvent.objects.pending().count(), int)
     assert_type(WebhookEvent.objects.done().exists(), bool)
     for event in WebhookEvent.objects.failed():
         assert_type(event.payload, dict[str, Any])
         assert_type(event.state, WebhookEvent.State | None)
-        assert_type(event.handler_errors(), dict[str, str])
-        for result in event.handler_results.values():
-            assert_type(result["error"], str)
+        for call in event.calls.all():
+            assert_type(call.error, str)
+            assert_type(call.next_attempt_at, datetime | None)
+            assert_type(call.event, WebhookEvent)
         yield event
 
 

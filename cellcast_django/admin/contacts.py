@@ -9,6 +9,7 @@ from itertools import islice, product
 from typing import Any
 
 from django.db import connections, transaction
+from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.module_loading import import_string
 from django.utils.safestring import SafeString
@@ -16,9 +17,9 @@ from django.utils.safestring import SafeString
 from cellcast_django.admin.display.badges import opt_out_badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import number_html, readable_number
-from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import to_contact
+from cellcast_django.directory import Directory
 from cellcast_django.models import OptOut
 from cellcast_django.payloads import clean, is_web_url
 
@@ -73,47 +74,89 @@ class Customer:
         return opt_out_badge(self.opted_out_since)
 
 
-def customers(contacts: Iterable[str]) -> dict[str, Customer]:
-    """Return the customers by contact: one query, and one call of the host's function."""
-    wanted = sorted({contact for contact in contacts if contact})
-    if not wanted:
-        return {}
-    names = _ask("CELLCAST_CONTACT_NAMES", conf.contact_names, wanted)
-    active = OptOut.objects.fresh().active().filter(contact__in=wanted)
-    since = dict(active.values_list("contact", "since"))
-    return {each: Customer(each, names.get(each, Named()), since.get(each)) for each in wanted}
+class HostDirectory:
+    """What the host's ``Directory`` says on one page: of each contact and reference asked once."""
+
+    def __init__(self) -> None:
+        self._directory: Any = Directory()
+        if conf.directory:
+            with _host_code("Directory"):
+                self._directory = import_string(conf.directory)()
+        self._known: dict[tuple[str, str], Named] = {}
+
+    def customers(self, contacts: Iterable[str]) -> dict[str, Customer]:
+        """Return the customers by contact."""
+        names = self._ask("names", contacts)
+        active = OptOut.objects.fresh().active().filter(contact__in=list(names)) if names else ()
+        since = {opt_out.contact: opt_out.since for opt_out in active}
+        return {each: Customer(each, named, since.get(each)) for each, named in names.items()}
+
+    def customer(self, contact: str) -> Customer:
+        """Return one customer; for several, ask for all at once."""
+        return self.customers([contact]).get(contact) or Customer(contact)
+
+    def references(self, references: Iterable[str]) -> dict[str, Named]:
+        """Return what the references are about, or else the references."""
+        known = self._ask("references", references)
+        return {each: named if named.name else Named(each) for each, named in known.items()}
+
+    def _ask(self, method: str, about: Iterable[str]) -> dict[str, Named]:
+        """Return what a method says of these, each once."""
+        wanted = sorted({each for each in about if each})
+        missing = [each for each in wanted if (method, each) not in self._known]
+        self._known |= {(method, each): Named() for each in missing}
+        if missing and hasattr(self._directory, method):
+            with _host_code(method):
+                for each, said in getattr(self._directory, method)(missing).items():
+                    with _host_code(method):
+                        self._known[method, each] = _named(said)
+        return {each: self._known[method, each] for each in wanted}
+
+    def search(self, words: str) -> tuple[list[str], bool]:
+        """Return the contacts whom the host project finds, and whether there are more."""
+        if not may_be_name(words):
+            return [], False
+        with _host_code("search"):
+            found = self._directory.search(words)
+            if isinstance(found, str):  # whose letters would be numbers
+                raise TypeError
+            numbers = list(islice(found, MAX_NAMED + 1))
+            contacts = [contact for contact in map(to_contact, numbers[:MAX_NAMED]) if contact]
+            return contacts, len(numbers) > MAX_NAMED
+        return [], False
 
 
-def customer_of(contact: str) -> Customer:
-    """Return one customer; for several, ask for all at once."""
-    return customers([contact]).get(contact) or Customer(contact)
+def directory_of(request: Any) -> HostDirectory:
+    """Return the one of this request."""
+    if not hasattr(request, "cellcast_directory"):
+        request.cellcast_directory = HostDirectory()
+    return request.cellcast_directory  # type: ignore[no-any-return]
 
 
-def references_of(viewer: Viewer, references: Iterable[str]) -> dict[str, Named]:
-    """Return what ``CELLCAST_REFERENCE_LINKS`` says of references, or else the references.
-
-    On one page it is asked but once about each.
-    """
-    known, wanted = viewer.references, {each for each in references if each}
-    if missing := sorted(wanted - known.keys()):
-        found = _ask("CELLCAST_REFERENCE_LINKS", conf.reference_links, missing)
-        known.update({each: found.get(each, Named(each)) for each in missing})
-    return {each: known[each] for each in wanted}
+MAX_NAMED = 200  # contacts that a name is searched for at once
 
 
-def _ask(setting: str, path: str, about: list[str]) -> dict[str, Named]:
-    """Return what a function of the host's says: for each a name, or a name and an address."""
-    if not path:
-        return {}
-    with _host_code(setting):
-        found = import_string(path)(about)
-        return {each: _named(said) for each, said in found.items() if said}
-    return {}
+def searches_names() -> bool:
+    """Whether the host's ``Directory`` has a search of its own."""
+    with _host_code("search"):
+        return bool(conf.directory) and (
+            getattr(import_string(conf.directory), "search", Directory.search)
+            is not Directory.search
+        )
+    return False
+
+
+def may_be_name(words: str) -> bool:
+    """Whether these words are searched for: a name has a letter."""
+    return any(map(str.isalpha, words)) and searches_names()
 
 
 def _named(said: Any) -> Named:
-    said, url = said if isinstance(said, tuple | list) else (said, "")
-    name = clean(str(said)) if said else ""  # a column of the host's may be null
+    """Return a name, perhaps with an address. Raises ``TypeError`` for anything else."""
+    name, url = said if isinstance(said, tuple | list) else (said, "")
+    if not isinstance(name or "", str | Promise):
+        raise TypeError
+    name = clean(str(name or ""))
     return Named(name, url_or_nothing(url) if name else "")
 
 
@@ -128,30 +171,8 @@ def url_or_nothing(url: object) -> str:
     return text if text.isprintable() and (is_path or is_web_url(text)) else ""
 
 
-MAX_NAMED = 200  # contacts that a name is searched for at once
-
-
-def may_be_name(words: str) -> bool:
-    """Whether these words are looked up with ``CELLCAST_CONTACT_SEARCH``: a name has a letter."""
-    return bool(conf.contact_search) and any(map(str.isalpha, words))
-
-
-def contacts_named(words: str) -> tuple[list[str], bool]:
-    """Return the contacts whom the host project finds, and whether there are more.
-
-    Nobody if its function fails.
-    """
-    if not may_be_name(words):
-        return [], False
-    with _host_code("CELLCAST_CONTACT_SEARCH"):
-        found = list(islice(import_string(conf.contact_search)(words), MAX_NAMED + 1))
-        contacts = [contact for contact in map(to_contact, found[:MAX_NAMED]) if contact]
-        return contacts, len(found) > MAX_NAMED
-    return [], False
-
-
 @contextmanager
-def _host_code(setting: str) -> Iterator[None]:
+def _host_code(name: str) -> Iterator[None]:
     """Log what the host's code raises; a database error aborts no transaction around it."""
     initialised = connections.all(initialized_only=True)
     try:
@@ -160,7 +181,7 @@ def _host_code(setting: str) -> Iterator[None]:
                 stack.enter_context(transaction.atomic(using=using))
             yield
     except Exception as error:  # the host's code may raise anything
-        logger.error("The function in %s failed: %s.", setting, type(error).__qualname__)
+        logger.error("CELLCAST_DIRECTORY: %s failed: %s.", name, type(error).__qualname__)
 
 
 AUSTRALIAN_PREFIXES = ("+614", "+612", "+613", "+617", "+618")

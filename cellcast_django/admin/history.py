@@ -70,8 +70,8 @@ class StatusChangeRows(Rows):
 class StatusChangeSearch(Search):
     """Finds status changes by their messages: those that the site shows to this person."""
 
-    def __init__(self, rows: QuerySet[Any], max_count: int, messages: QuerySet[Any]) -> None:
-        super().__init__(rows, max_count)
+    def __init__(self, *arguments: Any, messages: QuerySet[Any]) -> None:
+        super().__init__(*arguments)
         self.messages = messages
 
     def meanings(self, term: str) -> list[Q]:
@@ -112,7 +112,8 @@ class StatusChangeAdmin(ReadOnlyAdmin):
         viewer = Viewer(self.admin_site, request)
         has_messages = viewer.site.is_registered(Message)
         messages = viewer.rows(Message) if has_messages else Message.objects.fresh()
-        return StatusChangeSearch(self.get_queryset(request), self.paginator.MAX_COUNT, messages)
+        rows, count = self.get_queryset(request), self.paginator.MAX_COUNT
+        return StatusChangeSearch(rows, count, viewer.directory, messages=messages)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Leave it out of the menu: people come here from a message."""

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import Customer, customer_of
+from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.badges import Tone, badge, opt_out_state_badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
@@ -219,8 +219,8 @@ class EndPage(Page):
         newest = history.values_list("pk", flat=True).first() or 0
         seen = int(posted["seen"]) if is_key(posted.get("seen", "")) else newest
         if opt_out.is_active and not form.is_valid():
-            content = EndContent(form, customer_of(opt_out.contact), seen, back_url)
-            return self.render(content)
+            customer = self.viewer.directory.customer(opt_out.contact)
+            return self.render(EndContent(form, customer, seen, back_url))
         if opt_out.is_active and newest > seen:
             again = gettext("Not ended: this customer has opted out again meanwhile.")
             self.viewer.tell(again, messages.WARNING)
@@ -316,8 +316,8 @@ class OptOutAdmin(ReadOnlyAdmin):
         if not viewer.may_view(OptOut):
             viewer.tell(gettext("Opted out."))
             return HttpResponseRedirect(viewer.url(OptOut, "add"))
-        told = gettext("Opted out: %(customer)s") % {"customer": customer_of(obj.contact).label}
-        viewer.tell(told)
+        customer = viewer.directory.customer(obj.contact).label
+        viewer.tell(gettext("Opted out: %(customer)s") % {"customer": customer})
         return HttpResponseRedirect(url_to_go_back_to(viewer, obj))
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
@@ -334,7 +334,7 @@ class OptOutAdmin(ReadOnlyAdmin):
             contact_link=_contact_link(viewer, obj),
             end_url=EndPage.url(viewer, obj.pk) if may_end else "",
         )
-        customer = customer_of(obj.contact).label
+        customer = viewer.directory.customer(obj.contact).label
         return {"title": Unprinted(title % {"customer": customer}), "subtitle": None, "page": page}
 
 

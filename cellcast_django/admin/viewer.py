@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
+from cellcast_django.admin.contacts import HostDirectory, directory_of
 from cellcast_django.models import username_of
 
 
@@ -21,13 +22,16 @@ class Viewer:
         self.site = site
         self.request = request
         self._viewable: dict[type[Model], bool] = {}
-        self.references: dict[str, Any] = {}
-        """What the host project has said of references on this page."""
 
     @property
     def username(self) -> str:
         """Who it is, as it is stored."""
         return username_of(self.request.user.get_username())
+
+    @property
+    def directory(self) -> HostDirectory:
+        """What the host project knows of customers: the same for all of a request."""
+        return directory_of(self.request)
 
     def may(self, permission: str) -> bool:
         """Whether this person has a permission of the app, such as ``handle_message``."""

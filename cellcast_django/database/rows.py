@@ -4,7 +4,7 @@ Statements are derived from the models, and go through the connection's own curs
 not given has its default.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -25,6 +25,30 @@ def insert(cursor: CursorWrapper, model: type[models.Model], values: Values) -> 
     pk = _insert(cursor, model, values)
     assert pk is not None  # noqa: S101  # nothing was in its way
     return pk
+
+
+MAX_ROWS = 1_000  # of one statement: a database takes only so many values
+
+
+def insert_all(
+    cursor: CursorWrapper, model: type[models.Model], many: Sequence[Values]
+) -> list[int]:
+    """Insert rows with the same columns, and return their ids in the same order."""
+    vendor = vendor_of(cursor.db)
+    ids: list[int] = []
+    statement = _insert_statement(vendor, model, tuple(many[0]), "")
+    head, _, row = statement.removesuffix(vendor.returning).partition(" VALUES ")
+    for start in range(0, len(many), MAX_ROWS):
+        some = many[start : start + MAX_ROWS]
+        statement = f"{head} VALUES {', '.join([row] * len(some))}"
+        values = [each for values in some for each in _adapted(cursor.db, model, values)]
+        if vendor.is_embedded:  # nobody else writes meanwhile
+            cursor.execute(statement, values)
+            ids += range(cursor.lastrowid - len(some) + 1, cursor.lastrowid + 1)
+        else:
+            cursor.execute(f"{statement} RETURNING id", values)
+            ids += (pk for (pk,) in cursor.fetchall())
+    return ids
 
 
 def insert_or_lock(

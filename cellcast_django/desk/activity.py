@@ -13,7 +13,7 @@ from django.http import HttpResponse
 from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.contacts import Customer, customers
+from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.desk.page import DeskPage
@@ -93,7 +93,7 @@ class ActivityPage(DeskPage):
             rows = self.viewer.rows(model).filter(pk__in=keys)
             for pk, contact in rows.values_list("pk", "contact"):
                 rows_of[type_, str(pk)] = contact, self.viewer.url(model, "change", pk)
-        known = customers(contact for contact, _url in rows_of.values())
+        known = self.viewer.directory.customers(contact for contact, _url in rows_of.values())
         places = (rows_of.get((each.content_type_id, each.object_id), ("", "")) for each in entries)
         return [
             Activity(entry, known.get(contact), url)

@@ -20,7 +20,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from cellcast_django.admin.contacts import Customer, Named, customers, references_of
+from cellcast_django.admin.contacts import Customer, Named
 from cellcast_django.admin.display.badges import although_opted_out_badge, status_badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
@@ -187,7 +187,7 @@ class Conversation:
     @cached_property
     def known(self) -> dict[str, Customer]:
         """Whoever the page names."""
-        return customers([self.message.contact, *self.marked.values()])
+        return self.viewer.directory.customers([self.message.contact, *self.marked.values()])
 
     @property
     def customer(self) -> Customer:
@@ -266,7 +266,7 @@ class Conversation:
         return self.written_to if is_own_number(self.written_to) else ""
 
     def _bubbles(self, messages: Sequence[Any], current: Message | None = None) -> list[Bubble]:
-        references = references_of(self.viewer, (each.reference for each in messages))
+        references = self.viewer.directory.references(each.reference for each in messages)
         return [
             Bubble(
                 message=message,

@@ -11,7 +11,7 @@ from django.contrib import messages as notices
 from django.http import HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _, gettext_lazy
 
-from cellcast_django.admin.contacts import Customer, contacts_named, customers
+from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.own_numbers import configured_own_numbers, own_numbers
 from cellcast_django.conf import conf
@@ -125,8 +125,9 @@ class NewConversation(DeskPage):
         """Return whom words may mean that are no number, for those who may view messages."""
         if can_send_to(to_contact(words)) or not self.viewer.may_view(Message):
             return []
-        contacts, _has_more = contacts_named(words)
-        found = customers(contact for contact in contacts[:MAX_FOUND] if can_send_to(contact))
+        directory = self.viewer.directory
+        contacts, _has_more = directory.search(words)
+        found = directory.customers(filter(can_send_to, contacts[:MAX_FOUND]))
         return sorted(found.values(), key=lambda each: each.name)
 
     def chosen(self, found: Sequence[Customer]) -> Customer | None:

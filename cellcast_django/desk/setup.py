@@ -17,11 +17,11 @@ from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext, override
 
-from cellcast_django.admin.display.badges import HandlerRow, Tone, badge, handler_rows
+from cellcast_django.admin.display.badges import CallRow, Tone, badge, call_rows
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted
 from cellcast_django.checks import CHECKS
-from cellcast_django.conf import conf, is_base_url
+from cellcast_django.conf import BASE_URL, conf
 from cellcast_django.desk.page import DeskPage, url_of_page
 from cellcast_django.diagnostics.diagnosis import Diagnosis, diagnose
 from cellcast_django.diagnostics.test_send import (
@@ -83,7 +83,7 @@ class Site:
         base_url = conf.public_url or f"{request.scheme}://{request.get_host()}"
         return cls(
             base_url=base_url,
-            urls=webhook_urls(base_url) if is_base_url(base_url) else {},
+            urls=webhook_urls(base_url) if BASE_URL.fits(base_url) else {},
             secret=next(iter(conf.webhook_secrets), ""),
         )
 
@@ -127,7 +127,7 @@ class TestedEvent(NamedTuple):
     badge: SafeString
     is_duplicate: bool
     url: str
-    handlers: Sequence[HandlerRow]
+    handlers: Sequence[CallRow]
 
 
 @shown
@@ -270,10 +270,10 @@ def webhook_of(request: HttpRequest) -> Webhook:
     raise BadRequest("There is no such webhook URL.")
 
 
-def handlers_that_ran(pk: Any) -> list[HandlerRow]:
-    """Return each handler that ran for a test, and its result."""
+def handlers_that_ran(pk: Any) -> list[CallRow]:
+    """Return the calls that a test has asked for."""
     event = WebhookEvent.objects.fresh().filter(pk=pk, is_test=True).first()
-    return handler_rows(event, list(event.handler_results)) if event else []
+    return call_rows(event) if event else []
 
 
 def progress(

@@ -14,7 +14,7 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import Customer, customers
+from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
@@ -127,7 +127,8 @@ class WaitingPage:
         if choice.after and (after := waiting.rows.filter(pk=choice.after).first()):
             start = place_of(found, choice, Moment(after.created_at, after.pk))
         page, marked = found[start : start + count], marked_last(viewer)
-        known = customers([*(each.newest.contact for each in page), *marked.values()])
+        contacts = (each.newest.contact for each in page)
+        known = viewer.directory.customers([*contacts, *marked.values()])
         may_handle = viewer.may("handle_message")
         return cls(
             rows=_rows(waiting, choice, page, known),

@@ -2,7 +2,7 @@
 
 The transaction's first statement writes, which locks the messages' rows and then those of the
 opt-outs; every decision is made under these locks. So racing copies of one webhook end as one
-message, one status change, one opt-out and one run of handlers, on every database. Start with
+message, one status change, one opt-out and one call of each handler, on every database. Start with
 ``store``.
 """
 
@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from cellcast_django.database.transactions import ensure_autocommit, with_retries
 from cellcast_django.error_reports import hides_variables
+from cellcast_django.inbox.calls import Stored
 from cellcast_django.inbox.drafts import Arrival, draft
 from cellcast_django.inbox.writing import AlreadyReadError, BeforeCommit, write
 from cellcast_django.models import (
@@ -33,17 +34,15 @@ def store(
     username: str = "",
     is_test: bool = False,
     before_commit: BeforeCommit | None = None,
-) -> list[WebhookEvent]:
-    """Store the payloads of one webhook, and return one event for each, in the same order.
+) -> Stored:
+    """Store the payloads of one webhook; return an event for each, in its order, and their calls.
 
     When this returns, the transaction has committed. What was reported before is a ``duplicate``,
-    and so is the opt-out of a contact who is opted out already. An event that has something to
-    run has ``next_run_at`` set, and its first attempt counts as begun when handlers
-    run inline.
+    and so is the opt-out of a contact who is opted out already.
 
-    ``before_commit`` is called inside the transaction with the ids of those events, so that
-    whatever it writes to the same database commits with the webhook. If it raises, nothing is
-    stored.
+    ``before_commit`` is called inside the transaction with the ids of the events that have calls,
+    so that whatever it writes to the same database commits with the webhook. If it raises, nothing
+    is stored.
 
     Raises ``django.db.Error`` when the database refuses; nothing is stored then. A deadlock, a lock
     timeout and a lost connection are retried first.
@@ -61,7 +60,7 @@ def store(
     )
     drafts = [draft(payload, arrival) for payload in payloads]
 
-    def store(using: str) -> list[WebhookEvent]:
+    def store(using: str) -> Stored:
         ensure_autocommit(connections[using])
         return write(using, drafts, before_commit=before_commit)
 
@@ -69,8 +68,8 @@ def store(
 
 
 @hides_variables
-def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
-    """Read an invalid event again, and return the events it has become.
+def reprocess(event: WebhookEvent) -> Stored:
+    """Read an invalid event again; return the events it has become, and their calls.
 
     The event keeps its id. If it still cannot be understood, it stays invalid with the new reason.
     For an event that is not invalid (any more), nothing is written or returned. Raises
@@ -88,11 +87,11 @@ def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
     )
     drafts = [draft(payload, arrival) for payload in payloads]
 
-    def replace(using: str) -> list[WebhookEvent]:
+    def replace(using: str) -> Stored:
         ensure_autocommit(connections[using])
         return write(using, drafts, replaced=event)
 
     try:
         return with_retries(replace, using=database_alias())
     except AlreadyReadError:
-        return []
+        return Stored()

@@ -7,21 +7,21 @@ written: events, history rows, messages and opt-outs. Start with ``write``.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import connections
 from django.db.backends.utils import CursorWrapper
 
-from cellcast_django.conf import conf
+from cellcast_django.connected import SENDERS
 from cellcast_django.database import rows
 from cellcast_django.database.transactions import own_transaction
 from cellcast_django.fold import Change, State, fold
 from cellcast_django.inbox import same_message
+from cellcast_django.inbox.calls import Stored, Told, insert_calls
 from cellcast_django.inbox.drafts import Draft, begin_opt_out
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
 from cellcast_django.payloads import Invalid, OptOut as OptOutPayload, Reply
-from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 
 BeforeCommit = Callable[[list[int]], None]
 """Called in the transaction, with the ids of the events that have something to run."""
@@ -55,8 +55,8 @@ def write(
     *,
     replaced: WebhookEvent | None = None,
     before_commit: BeforeCommit | None = None,
-) -> list[WebhookEvent]:
-    """Write everything in one transaction of its own, and return the events in the drafts' order.
+) -> Stored:
+    """Write everything in one transaction of its own; return the events in the drafts' order.
 
     It locks the messages in the order of their keys, then the opt-outs in that of their contacts.
     The first event takes the place of ``replaced``, an invalid one. Raises ``AlreadyReadError`` if
@@ -66,18 +66,18 @@ def write(
         messages = _lock_messages(cursor, drafts)
         contacts = {each.opts_out for each in drafts} - {""}
         opt_outs = OptOut.objects.using(using).insert_and_lock(contacts) if contacts else {}
-        events = []
+        told = []
         for each in drafts:
             row = None if each.said is None else messages[each.said.values["key"]]
             opt_out = opt_outs.get(each.opts_out)
-            events.append(_write_event(cursor, each, row, opt_out, replaced))
+            told.append(_write_event(cursor, each, row, opt_out, replaced))
             replaced = None
         for row in messages.values():
             _save(cursor, row)
-        due = [event.pk for event in events if event.next_run_at is not None]
-        if before_commit is not None and due:
-            before_commit(due)
-    return events
+        calls = insert_calls(cursor, told, drafts[0].arrival.now)
+        if before_commit is not None and calls:
+            before_commit(list(dict.fromkeys(call.event_id for call in calls)))
+    return Stored((event for event, _ in told), calls)
 
 
 # Lock
@@ -123,16 +123,16 @@ def _write_event(
     row: Row | None,
     opt_out: OptOut | None,
     replaced: WebhookEvent | None,
-) -> WebhookEvent:
+) -> Told:
     """Write an event, the row that a history gains, and the opt-out that begins."""
     using, change, begun = cursor.db.alias, None, None
     if row is not None and draft.said is not None:
         row.state, change = fold(row.state, draft.said)
     if opt_out is not None:
         begun = begin_opt_out(draft, opt_out)
-    decision = decide(draft, change, begun)
+    outcome, signals = decide(draft, change, begun)
     message = None if row is None else row.pk
-    columns = {**draft.event, **decision._asdict(), "message_id": message}
+    columns = {**draft.event, "outcome": outcome, "message_id": message}
     if replaced is None:
         columns["id"] = rows.insert(cursor, WebhookEvent, columns)
     else:
@@ -145,17 +145,16 @@ def _write_event(
     if begun is not None:
         begun.event = begun.opt_out.event = event
         OptOut.objects.using(using).save_changes([begun])
-    # Here the event, what it tells and its id are known: rows of its calls would go in here.
-    if event.next_run_at is not None and row is not None:
+    if row is not None and any(signal.has_listeners(SENDERS[signal]) for signal in signals):
         _attach_facts(cursor, event, row, history)
     WebhookEvent._meta.get_field("opt_out_change").set_cached_value(event, begun)
-    return event
+    return event, signals
 
 
 def _replace(using: str, replaced: WebhookEvent, columns: dict[str, Any]) -> int:
     is_invalid = columns["outcome"] == WebhookEvent.Outcome.INVALID
     columns["dismissed_at"] = replaced.dismissed_at if is_invalid else None
-    events = WebhookEvent.objects.using(using).invalid_or_dismissed()
+    events = WebhookEvent.objects.using(using).filter(outcome=WebhookEvent.Outcome.INVALID)
     if not events.filter(pk=replaced.pk).update(**columns):
         raise AlreadyReadError
     return replaced.pk
@@ -190,40 +189,24 @@ def _save(cursor: CursorWrapper, row: Row) -> None:
 # What becomes of an event
 
 
-class Decision(NamedTuple):
-    """What becomes of an event, in four of its columns: its outcome, and when its handlers run."""
-
-    outcome: str
-    done_at: datetime | None = None
-    next_run_at: datetime | None = None
-    attempts: int = 0
-
-
-def decide(draft: Draft, change: Change | None, begun: OptOutChange | None) -> Decision:
-    """Return what becomes of the event, by the handlers that are connected for its facts.
+def decide(
+    draft: Draft, change: Change | None, begun: OptOutChange | None
+) -> tuple[str, tuple[FactSignal, ...]]:
+    """Return the event's outcome, and the signals of its facts in the order they are told in.
 
     Without a fact the event is a duplicate, or invalid; but nobody looks whether the opt-out of a
     test would have been one.
-
-    Inline, handlers run right after the commit in this process, so the run is already counted and
-    leased here: that saves a write, and after a crash the event is due when the lease ends.
     """
-    are_heard = []
+    signals: list[FactSignal] = []
     if change is not None:
         is_new_reply = isinstance(draft.payload, Reply) and not change.previous_status
-        signal = message_received if is_new_reply else status_changed
-        are_heard.append(signal.has_listeners(Message))
+        signals.append(message_received if is_new_reply else status_changed)
     if begun is not None:
-        are_heard.append(opt_out_received.has_listeners(WebhookEvent))
+        signals.append(opt_out_received)
     is_test_of_opt_out = draft.arrival.is_test and isinstance(draft.payload, OptOutPayload)
-    if not are_heard and not is_test_of_opt_out:
+    outcome = WebhookEvent.Outcome.STORED
+    if not signals and not is_test_of_opt_out:
         is_invalid = isinstance(draft.payload, Invalid)
         outcomes = WebhookEvent.Outcome
-        return Decision((outcomes.INVALID if is_invalid else outcomes.DUPLICATE).value)
-    outcome, now = WebhookEvent.Outcome.STORED.value, draft.arrival.now
-    if True not in are_heard:
-        return Decision(outcome, done_at=now)
-    if conf.run_handlers == "inline":
-        lease = timedelta(seconds=conf.handler_lease)
-        return Decision(outcome, next_run_at=now + lease, attempts=1)
-    return Decision(outcome, next_run_at=now)
+        outcome = outcomes.INVALID if is_invalid else outcomes.DUPLICATE
+    return outcome.value, tuple(signals)

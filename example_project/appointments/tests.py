@@ -24,7 +24,7 @@ from cellcast_django.sending import NotSentError, OptedOutError
 from cellcast_django.testing import WebhookClient, fail_next, mms_payload, reset
 from example_project.appointments.answers import read_answer
 from example_project.appointments.models import Answer, Appointment
-from example_project.appointments.names import links_of, names_of, numbers_of
+from example_project.appointments.names import Customers
 from example_project.appointments.reminders import remind
 
 CUSTOMER = "+61491570006"
@@ -111,14 +111,14 @@ class NamesTests(TestCase):
         make_appointment(customer_name="Anna Ng", starts_at=timezone.now() + 2 * TOMORROW)
         latest = Appointment.objects.get(customer_name="Ben Ng")
 
-        found = names_of([CUSTOMER, "+61491570157"])
+        found = Customers().names([CUSTOMER, "+61491570157"])
 
         self.assertEqual(found, {CUSTOMER: ("Anna Ng / Ben Ng", latest.get_admin_url())})
 
     def test_references_lead_to_their_appointments(self) -> None:
         appointment = make_appointment()
 
-        found = links_of([appointment.reference, "appointment-0", "order-1", "x"])
+        found = Customers().references([appointment.reference, "appointment-0", "order-1", "x"])
 
         expected = {appointment.reference: (str(appointment), appointment.get_admin_url())}
         self.assertEqual(found, expected)
@@ -138,24 +138,24 @@ class NamesTests(TestCase):
         make_appointment(customer_name="Mrs Kim Lee")
         make_appointment(customer_name="Mrs Kim Lee", starts_at=timezone.now() + 2 * TOMORROW)
 
-        self.assertEqual(list(numbers_of("kim")), [CUSTOMER])
-        self.assertEqual(list(numbers_of("jo")), [])
+        self.assertEqual(list(Customers().search("kim")), [CUSTOMER])
+        self.assertEqual(list(Customers().search("jo")), [])
 
     def test_number_is_found_by_words_in_any_order(self) -> None:
         make_appointment(customer_name="Mrs Chloé Grace Lee")
 
         for words in ("Mrs Lee", "lee grace", "grace  lee", "chloe", "CHLOÉ", "Chloe\u0301"):
             with self.subTest(words):
-                self.assertEqual(list(numbers_of(words)), [CUSTOMER])
-        self.assertEqual(list(numbers_of("Lee Kim")), [])
+                self.assertEqual(list(Customers().search(words)), [CUSTOMER])
+        self.assertEqual(list(Customers().search("Lee Kim")), [])
 
     def test_renamed_customer_is_found_by_the_new_name(self) -> None:
         appointment = make_appointment(customer_name="Kim")
         appointment.customer_name = "Zoë"
         appointment.save(update_fields=["customer_name"])
 
-        self.assertEqual(list(numbers_of("zoe")), [CUSTOMER])
-        self.assertEqual(list(numbers_of("kim")), [])
+        self.assertEqual(list(Customers().search("zoe")), [CUSTOMER])
+        self.assertEqual(list(Customers().search("kim")), [])
 
 
 class ReplyTests(WebhookTestCase):

@@ -15,6 +15,7 @@ from django.urls import path
 from django.utils import timezone
 
 import tests.urls
+from cellcast_django.directory import Directory
 from cellcast_django.models import Direction, Message, StatusChange
 from tests.many import add_copies
 
@@ -34,15 +35,16 @@ NAMES = {number_of(each): f"Mr Ng {each}" for each in range(CUSTOMERS)}
 NAMES[number_of(7)], NAMES[number_of(8)] = "Mrs Grace Lee", "Chloé Tran"
 
 
-def names_of(contacts: list[str]) -> dict[str, tuple[str, str]]:
-    known = [contact for contact in contacts if contact in NAMES]
-    return {contact: (NAMES[contact], f"/customers/{contact[-3:]}/") for contact in known}
+class Customers(Directory):
+    """Finds by all of the words, in any order, as the documentation shows it."""
 
+    def names(self, contacts: list[str]) -> dict[str, tuple[str, str]]:
+        known = [contact for contact in contacts if contact in NAMES]
+        return {contact: (NAMES[contact], f"/customers/{contact[-3:]}/") for contact in known}
 
-def numbers_of(words: str) -> Iterable[str]:
-    """Find by all of the words, in any order, as the documentation shows it."""
-    wanted = set(folded(words).split())
-    return (number for number, name in NAMES.items() if wanted <= set(folded(name).split()))
+    def search(self, words: str) -> Iterable[str]:
+        wanted = set(folded(words).split())
+        return (number for number, name in NAMES.items() if wanted <= set(folded(name).split()))
 
 
 def folded(text: str) -> str:

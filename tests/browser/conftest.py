@@ -128,8 +128,7 @@ def clinic(cellcast: WebhookClient, settings: Any) -> None:
     """A site with 20,000 messages of half a year, that sends nothing and has names."""
     settings.ROOT_URLCONF = clinics.__name__
     settings.CELLCAST_OWN_NUMBERS = clinics.OWN_NUMBERS
-    settings.CELLCAST_CONTACT_NAMES = f"{clinics.__name__}.names_of"
-    settings.CELLCAST_CONTACT_SEARCH = f"{clinics.__name__}.numbers_of"
+    settings.CELLCAST_DIRECTORY = f"{clinics.__name__}.Customers"
     clinics.fill()
 
 

@@ -22,6 +22,7 @@ from django.utils import timezone
 from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.desk import marking, to_answer
+from cellcast_django.directory import Directory
 from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.statuses import Status
@@ -192,12 +193,14 @@ SIGHTS = {
 }
 
 
-def names_of(contacts: list[str]) -> dict[str, tuple[str, str]]:
-    return {contact: ("Mrs Lee", "/customers/7/") for contact in contacts if contact == WRITER}
+class Customers(Directory):
+    """One customer, and one booking."""
 
+    def names(self, contacts: list[str]) -> dict[str, tuple[str, str]]:
+        return {contact: ("Mrs Lee", "/customers/7/") for contact in contacts if contact == WRITER}
 
-def links_of(references: list[str]) -> dict[str, tuple[str, str]]:
-    return dict.fromkeys(references, ("Booking 7", "/bookings/7/"))
+    def references(self, references: list[str]) -> dict[str, tuple[str, str]]:
+        return dict.fromkeys(references, ("Booking 7", "/bookings/7/"))
 
 
 def store_everything() -> None:
@@ -257,8 +260,7 @@ def everything(transactional_db: None) -> Iterator[str]:
             CELLCAST_PUBLIC_URL=url,
             CELLCAST_OWN_NUMBERS=OWN_NUMBERS,
             CELLCAST_SEND_WITH="cellcast_django.testing.pretend_to_send",
-            CELLCAST_CONTACT_NAMES=f"{__name__}.names_of",
-            CELLCAST_REFERENCE_LINKS=f"{__name__}.links_of",
+            CELLCAST_DIRECTORY=f"{__name__}.Customers",
         ),
     ):
         store_everything()

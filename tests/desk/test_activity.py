@@ -7,6 +7,7 @@ from secrets import token_urlsafe
 from typing import Any
 
 import pytest
+from cellcast_django.admin.event_actions import ACTIONS, SkipHandler
 from django.apps import apps
 from django.contrib.admin import ModelAdmin, site
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -20,7 +21,6 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from phonenumbers import PhoneNumber
 
-from cellcast_django.admin.event_actions import ACTIONS, SkipHandler
 from cellcast_django.desk import activity, setup
 from cellcast_django.desk.models import ToAnswer
 from cellcast_django.diagnostics.test_send import Response
@@ -28,7 +28,7 @@ from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import MAX_USERNAME_LENGTH, Message, OptOut, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import staff, url_of
+from tests.admin_pages import Know, staff, url_of
 from tests.desk.every_page import on_one_database
 from tests.handlers import Calls, Connect
 from tests.html import addresses, every, only, words
@@ -140,8 +140,8 @@ def test_other_apps_entries_hide_none(auditor: Client) -> None:
     assert "Long ago." in words(row)
 
 
-def test_customer_is_named_to_whoever_may_see_the_object(auditor: Client, settings: Any) -> None:
-    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.names_of"
+def test_customer_is_named_to_whoever_may_see_the_object(auditor: Client, know: Know) -> None:
+    know(names=names_of)
     message = MessageFactory.create()
     log(Message, message)
     [for_auditor] = rows_of(auditor)
@@ -208,9 +208,11 @@ def names_of(contacts: list[str]) -> dict[str, str]:
 
 
 @pytest.fixture
-def site_in_trouble(connect: Connect, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def site_in_trouble(
+    connect: Connect, know: Know, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A customer whose replies a handler fails for, another who opted out, and an odd webhook."""
-    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.names_of"
+    know(names=names_of)
     settings.CELLCAST_SEND_WITH = f"{__name__}.send_to_nobody"
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1

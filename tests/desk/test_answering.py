@@ -26,7 +26,7 @@ from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Claim, Message
 from cellcast_django.opt_outs import opt_out
 from cellcast_django.sending import NotSentError, OptedOutError
-from tests.admin_pages import CUSTOMER, ID, page_of, staff, url_of
+from tests.admin_pages import CUSTOMER, ID, Know, page_of, staff, url_of
 from tests.html import every, hidden_fields, only, words
 from tests.logs import logged
 
@@ -117,9 +117,9 @@ def text_kept(response: Any) -> str:
 
 
 def test_names_are_shown_and_fetched_once_per_page(
-    reader: Client, question: Message, settings: Any
+    reader: Client, question: Message, know: Know
 ) -> None:
-    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.names"
+    know(names=names)
     MessageFactory.create(inbound=True, sender="+61400000002")
 
     for page in ((), ("to_answer",), ("conversation", question.pk), ("change", question.pk)):
@@ -132,23 +132,23 @@ def test_names_are_shown_and_fetched_once_per_page(
 
 
 def test_page_opens_when_fetching_names_fails(
-    reader: Client, question: Message, settings: Any, caplog: pytest.LogCaptureFixture
+    reader: Client, question: Message, know: Know, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.broken"
+    know(names=broken)
 
     assert "0400 000 001" in page_of(reader, "message")
-    assert logged(caplog) == [("ERROR", ("CELLCAST_CONTACT_NAMES", "ConnectionError"))]
+    assert logged(caplog) == [("ERROR", ("names", "ConnectionError"))]
 
 
-def test_odd_customer_names_break_no_page(reader: Client, question: Message, settings: Any) -> None:
+def test_odd_customer_names_break_no_page(reader: Client, question: Message, know: Know) -> None:
     MessageFactory.create(inbound=True, sender=OTHER)
-    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.odd_names"
+    know(names=odd_names)
 
     page = page_of(reader, "message", "to_answer")
 
     assert "Mrs Lee \ufffd" in page
     assert "None" not in words(only(page, "form[@class='cellcast-waiting']//table"))
-    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.no_names"
+    know(names=no_names)
     assert "0400 000 001" in page_of(reader, "message")
 
 

@@ -34,7 +34,7 @@ site = core.site
 @pytest.fixture
 def pages(site: Any, connect: Connect, admin_client: Client) -> list[tuple[str, Any]]:
     """Every address that shows something, and what each button of those pages sends."""
-    site.CELLCAST_CONTACT_NAMES = f"{every_page.__name__}.names"
+    site.CELLCAST_DIRECTORY = f"{every_page.__name__}.Everybody"
     site.CELLCAST_SEND_WITH = "cellcast_django.testing.pretend_to_send"
     connect(message_received, Calls("fails", error=ValueError("no luck")))
     every_page.store_something_of_everything()

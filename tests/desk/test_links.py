@@ -15,7 +15,7 @@ from cellcast_django.admin.contacts import url_or_nothing
 from cellcast_django.desk.links import conversation_url
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
-from tests.admin_pages import CUSTOMER, page_of, staff, text_of, url_of
+from tests.admin_pages import CUSTOMER, Know, page_of, staff, text_of, url_of
 from tests.html import every, only, words
 from tests.logs import logged
 from tests.pages import blocks
@@ -64,9 +64,9 @@ def reminder() -> Message:
 
 @pytest.mark.parametrize("page", ["conversation", "change"])
 def test_name_is_a_link_to_the_customers_own_page(
-    reader: Client, reminder: Message, settings: Any, page: str
+    reader: Client, reminder: Message, know: Know, page: str
 ) -> None:
-    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.names"
+    know(names=names)
 
     html = page_of(reader, "message", page, reminder.pk)
 
@@ -77,9 +77,9 @@ def test_name_is_a_link_to_the_customers_own_page(
 
 @pytest.mark.parametrize("page", ["conversation", "change"])
 def test_name_whose_address_leads_elsewhere_is_text(
-    reader: Client, reminder: Message, settings: Any, page: str
+    reader: Client, reminder: Message, know: Know, page: str
 ) -> None:
-    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.names_to_nowhere"
+    know(names=names_to_nowhere)
 
     html = page_of(reader, "message", page, reminder.pk)
 
@@ -91,9 +91,9 @@ def test_name_whose_address_leads_elsewhere_is_text(
 @pytest.mark.parametrize("names_of", ["nameless", "null"])
 @pytest.mark.parametrize("page", ["conversation", "change"])
 def test_page_of_somebody_without_a_name_has_no_empty_link(
-    reader: Client, reminder: Message, settings: Any, page: str, names_of: str
+    reader: Client, reminder: Message, know: Know, page: str, names_of: str
 ) -> None:
-    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.{names_of}"
+    know(names=globals()[names_of])
 
     html = page_of(reader, "message", page, reminder.pk)
 
@@ -103,9 +103,9 @@ def test_page_of_somebody_without_a_name_has_no_empty_link(
 
 @pytest.mark.parametrize("page", ["conversation", "change"])
 def test_references_are_links_and_asked_for_once_a_page(
-    reader: Client, reminder: Message, settings: Any, page: str
+    reader: Client, reminder: Message, know: Know, page: str
 ) -> None:
-    settings.CELLCAST_REFERENCE_LINKS = f"{__name__}.references"
+    know(references=references)
     for number in (8, 9):
         reference = f"booking-{number}"
         Message.objects.record_sent(reference, receiver=CUSTOMER, body="?", reference=reference)
@@ -120,16 +120,16 @@ def test_references_are_links_and_asked_for_once_a_page(
 
 
 def test_references_are_shown_if_asking_fails(
-    reader: Client, reminder: Message, settings: Any, caplog: pytest.LogCaptureFixture
+    reader: Client, reminder: Message, know: Know, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings.CELLCAST_REFERENCE_LINKS = f"{__name__}.broken"
+    know(references=broken)
 
     assert "booking-7" in page_of(reader, "message", "conversation", reminder.pk)
-    assert logged(caplog) == [("ERROR", ("CELLCAST_REFERENCE_LINKS", "ConnectionError"))]
+    assert logged(caplog) == [("ERROR", ("references", "ConnectionError"))]
 
 
-def test_pages_without_references_ask_nothing(reader: Client, settings: Any) -> None:
-    settings.CELLCAST_REFERENCE_LINKS = f"{__name__}.references"
+def test_pages_without_references_ask_nothing(reader: Client, know: Know) -> None:
+    know(references=references)
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
 
     page_of(reader, "message", "conversation", reply.pk)

@@ -205,7 +205,7 @@ def test_page_marks_passed_and_failed_checks(
     assert said["Time"].startswith("✓") and "(cellcast_django." not in said["Time"]
     assert said["Encryption"].startswith("⚠")
     assert said["Transactions"].startswith("•") and "ATOMIC_REQUESTS" in said["Transactions"]
-    [region] = [each for each in said.values() if "(cellcast_django.E005)" in each]
+    [region] = [each for each in said.values() if "(cellcast_django.E001)" in each]
     assert region.startswith("✕")
 
 

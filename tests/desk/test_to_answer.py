@@ -31,7 +31,7 @@ from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_out
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import CUSTOMER, listed, page_of, staff, url_of
+from tests.admin_pages import CUSTOMER, Know, listed, page_of, staff, url_of
 from tests.database_faults import refused_for_another, refusing
 from tests.html import addresses, every, hidden_fields, only, section, words
 from tests.many import add_copies
@@ -241,8 +241,8 @@ def numbers_of_lee(words: str) -> list[str]:
 
 
 @pytest.mark.parametrize("term", ["0400 000 001", "000001", "sunday", "Mrs Lee", "mrs  lee"])
-def test_search_finds_who_waits(reader: Client, settings: Any, term: str) -> None:
-    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.numbers_of_lee"
+def test_search_finds_who_waits(reader: Client, know: Know, term: str) -> None:
+    know(search=numbers_of_lee)
     ask(20, "Mrs Lee asked me to write: open on Sunday?", CUSTOMER)
     ask(10, "Are you there?", OTHER)
 

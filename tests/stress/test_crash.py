@@ -114,7 +114,7 @@ def test_randomly_killed_command_leaves_the_rest_to_the_next_run(
     host = new_host(
         vendor,
         CELLCAST_HANDLER_LEASE=LEASE,
-        CELLCAST_RUN_HANDLERS="task",
+        CELLCAST_RUN_HANDLERS="default",
         TASKS={"default": {"BACKEND": "django.tasks.backends.dummy.DummyBackend"}},
     )
     webhooks = [numbered(serial) for serial in range(scaled(400))]

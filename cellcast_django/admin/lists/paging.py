@@ -11,11 +11,11 @@ from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.translation import gettext
 
+from cellcast_django.admin.contacts import searches_names
 from cellcast_django.admin.display.texts import grouped
 from cellcast_django.admin.extension import Link, Panel, extension_of
 from cellcast_django.admin.lists.search import Note, nothing_found
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.conf import conf
 
 if TYPE_CHECKING:
     AnyPaginator = Paginator[Any]
@@ -59,7 +59,9 @@ class CappedChangeList(ChangeList):
     def get_queryset(
         self, request: HttpRequest, exclude_parameters: Any = None
     ) -> QuerySet[Any, Any]:
-        return super().get_queryset(request, exclude_parameters).defer(*self.model_admin.list_defer)
+        rows = super().get_queryset(request, exclude_parameters)
+        own = self.model_admin
+        return rows.defer(*own.list_defer).prefetch_related(*own.list_prefetch)
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any, Any]) -> list[Any]:
         """Keep the order of the indexes, whatever the query string asks for."""
@@ -74,7 +76,7 @@ class CappedChangeList(ChangeList):
         is_narrowed = bool(self.query) or self.has_active_filters
         if self.paginator.is_capped or not is_narrowed:
             self.full_result_count = self.result_count
-        if conf.contact_search:
+        if searches_names():
             self.search_help_text = gettext("%(help)s Names are searched too.") % {
                 "help": self.search_help_text
             }

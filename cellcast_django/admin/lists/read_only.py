@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
 from django.utils.text import capfirst
 
+from cellcast_django.admin.contacts import directory_of
 from cellcast_django.admin.display.texts import exact_seconds
 from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.lists.paging import CappedChangeList, CappedPaginator
@@ -51,6 +52,8 @@ class ReadOnlyAdmin(ModelAdmin):
     """Fields of the model, or functions of ``rows_type``."""
     list_defer: ClassVar[Sequence[str]] = ()
     """Columns that the list does not load."""
+    list_prefetch: ClassVar[Sequence[str]] = ()
+    """Rows of other models that the list loads with one query each."""
     nothing_here: ClassVar[Any] = ""
     """What an empty list says; ``""`` where the site has to be set up first."""
     list_per_page = 50
@@ -161,7 +164,8 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def search(self, request: HttpRequest) -> Search:
         """Return what finds this person's rows."""
-        return self.search_type(self.get_queryset(request), self.paginator.MAX_COUNT)
+        rows, directory = self.get_queryset(request), directory_of(request)
+        return self.search_type(rows, self.paginator.MAX_COUNT, directory)
 
     # The page of a row
 

@@ -10,8 +10,9 @@ from django.utils.translation import gettext
 
 from cellcast_django.admin.contacts import (
     MAX_NAMED,
+    HostDirectory,
     contacts_ending_with,
-    contacts_named,
+    searches_names,
 )
 from cellcast_django.admin.display.texts import grouped
 from cellcast_django.conf import conf
@@ -67,8 +68,9 @@ def words_of(term: str) -> list[str]:
 class Search:
     """Finds rows of one model exactly: an index serves each condition."""
 
-    def __init__(self, rows: QuerySet[Any], max_count: int) -> None:
+    def __init__(self, rows: QuerySet[Any], max_count: int, directory: HostDirectory) -> None:
         """Take all rows that may be found, and how many of the newest a list pages through."""
+        self.directory = directory
         self.rows = rows
         self.max_count = max_count
         self.notes: list[Note] = []
@@ -88,7 +90,7 @@ class Search:
 
     def named(self, term: str) -> list[Q]:
         """Return what is about the customers whose name ``term`` may be."""
-        contacts, has_more = contacts_named(" ".join(words_of(term)))
+        contacts, has_more = self.directory.search(" ".join(words_of(term)))
         if has_more:
             sentence = gettext("More than %(count)s customers are called that: type more.")
             self.notes.append(Note("more", sentence % {"count": grouped(MAX_NAMED)}))
@@ -110,5 +112,5 @@ def nothing_found() -> str:
         )
     else:
         numbers = gettext("Phone numbers and ids must be complete.")
-    names = "" if conf.contact_search else gettext("Names are not searched here: use the number.")
+    names = "" if searches_names() else gettext("Names are not searched here: use the number.")
     return " ".join(filter(None, [gettext("Nothing found."), numbers, names]))

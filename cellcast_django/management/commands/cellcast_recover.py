@@ -136,8 +136,7 @@ ROW = "{:>9}  {:<19}  {:<7}  {:<16}  {}"
 def cells_of(event: WebhookEvent) -> list[str]:
     """Return what is said of an event, and the handlers that have been told: no number, no text."""
     at = f"{timezone.localtime(event.received_at):%Y-%m-%d %H:%M:%S}"
-    results = event.handler_results.items()
-    told = sorted(name for name, each in results if not each.get("skipped"))
+    told = sorted({call.handler for call in event.calls.all() if call.attempts})
     return [str(event.pk), at, event.kind, event.username, " ".join(told)]
 
 

@@ -13,7 +13,7 @@ from django.db import Error as DatabaseError, connections
 from django.db.migrations.loader import MigrationLoader
 from django.urls import NoReverseMatch
 
-from cellcast_django.checks import TAG
+from cellcast_django.checks import TAG, check_secrets_for_deployment
 from cellcast_django.conf import conf
 from cellcast_django.models import database_alias
 from cellcast_django.webhooks import WEBHOOKS, Webhook
@@ -115,7 +115,9 @@ def missing_parts() -> Iterator[tuple[str, str]]:
             yield "The app's tables are missing or not up to date.", "Run manage.py migrate."
     except DatabaseError as error:
         yield f"The database cannot be reached ({type(error).__name__}).", "Check DATABASES."
-    for message in run_checks(tags=[TAG], include_deployment_checks=not settings.DEBUG):
-        # Of E004, another message names the cause.
-        if message.id != "cellcast_django.E004" and not message.is_silenced():
+    messages = run_checks(tags=[TAG], include_deployment_checks=not settings.DEBUG)
+    if settings.DEBUG:  # which Django asks of deployed sites alone
+        messages += check_secrets_for_deployment()
+    for message in messages:
+        if not message.is_silenced():
             yield f"{message.msg} ({message.id})", message.hint or ""

@@ -39,9 +39,9 @@ def max_count(text: str) -> int:
 class Command(BaseCommand):
     help = (
         "Print when the last webhooks arrived, the outcomes of the last day's events, the pending "
-        "and failed events, the waiting replies, and how many of the last day's messages were "
-        "delivered. Exits 1 if no reports come or a limit is exceeded, and prints which one on "
-        "stderr: for cron and monitoring. Changes nothing."
+        "and failed calls of handlers, the waiting replies, and how many of the last day's "
+        "messages were delivered. Exits 1 if no reports come or a limit is exceeded, and prints "
+        "which one on stderr: for cron and monitoring. Changes nothing."
     )
     requires_system_checks = []  # a warning about the settings says nothing about webhooks
 
@@ -69,7 +69,7 @@ class Command(BaseCommand):
                 f"--max-{state}",
                 type=max_count,
                 metavar="N",
-                help=f"exit 1 if more events than this {verb}",
+                help=f"exit 1 if more calls of handlers than this {verb}",
             )
         parser.add_argument(
             "--max-silent",
@@ -144,6 +144,9 @@ class Command(BaseCommand):
         if handlers.overdue:
             self._row("overdue", f"the oldest was due {since(handlers.oldest_due_at)}")
         self._row("last run", since(handlers.ran_at))
+        for each in health.failing_handlers:
+            counts = f"{each.retrying:,} retrying, {each.failed:,} failed"
+            self._row("failing", f"{each.handler}: {counts}, since {since(each.since)}")
         for slow in health.slowest_handlers:
             self._row("took", f"{slow.seconds:,.2f} s  {slow.handler}")
         self._heading("Replies")
@@ -257,5 +260,6 @@ def as_dict(health: Health) -> dict[str, Any]:
         },
         "messages": asdict(deliveries) | {"delivery_rate": deliveries.rate},
         "credit": asdict(health.credit) if health.credit else None,
+        "failing_handlers": [asdict(each) for each in health.failing_handlers],
         "slowest_handlers": [asdict(each) for each in health.slowest_handlers],
     }

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import NoReverseMatch
 
-from cellcast_django.conf import conf, is_base_url
+from cellcast_django.conf import BASE_URL, conf
 from cellcast_django.diagnostics.diagnosis import diagnose
 from cellcast_django.diagnostics.test_send import (
     Response,
@@ -95,7 +95,7 @@ def find_url(webhook: Webhook, given: str | None) -> str:
     url = given or conf.public_url
     if not url:
         raise CommandError("Set CELLCAST_PUBLIC_URL, or pass --url https://…")
-    if given and not is_base_url(given):
+    if given and not BASE_URL.fits(given):
         return given
     try:
         return webhook.url(url)

@@ -5,5 +5,5 @@ from tests.stress.host.settings import INSTALLED_APPS
 
 INSTALLED_APPS = [*INSTALLED_APPS, "django_tasks_db"]
 TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
-CELLCAST_RUN_HANDLERS = "task"
+CELLCAST_RUN_HANDLERS = "default"
 CELLCAST_HANDLER_LEASE = 5

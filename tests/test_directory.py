@@ -1,0 +1,153 @@
+"""What ``CELLCAST_DIRECTORY`` names: asked once a page, and its mistakes left out."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils.translation import gettext_lazy
+
+from cellcast_django.admin.contacts import HostDirectory
+from cellcast_django.directory import Directory
+from cellcast_django.factories import MessageFactory
+from tests.admin_pages import CUSTOMER, Know, page_of
+from tests.logs import logged
+
+OTHER, PAGE = "+61400000002", "/customers/7/"
+
+
+def test_directory_knows_nobody() -> None:
+    directory = Directory()
+    assert directory.names([CUSTOMER]) == directory.references(["7"]) == {}
+    assert directory.search("Lee") == []
+
+
+class Counted(Directory):
+    """Says when it is made and what it is asked."""
+
+    asked: list[object] = []
+
+    def __init__(self) -> None:
+        self.asked.append("made")
+
+    def names(self, contacts: list[str]) -> dict[str, str]:
+        self.asked.append(contacts)
+        return dict.fromkeys(contacts, "Mrs Lee")
+
+    def search(self, words: str) -> list[str]:
+        self.asked.append(words)
+        return [CUSTOMER]
+
+
+@pytest.mark.django_db
+def test_page_makes_one_and_asks_each_method_once(reader: Client, settings: Any) -> None:
+    settings.CELLCAST_DIRECTORY = f"{__name__}.Counted"
+    MessageFactory.create(inbound=True, sender=CUSTOMER)
+    MessageFactory.create(inbound=True, sender=OTHER)
+    Counted.asked.clear()
+    assert "Mrs Lee" in page_of(reader, "message", q="Lee")
+    assert Counted.asked == ["made", "Lee", [CUSTOMER]]
+    page_of(reader, "message")
+    assert Counted.asked[3:] == ["made", [CUSTOMER, OTHER]]
+
+
+def test_nobody_is_asked_twice_about_one_customer(know: Know) -> None:
+    asked: list[list[str]] = []
+
+    def references(references: list[str]) -> dict[str, str]:
+        asked.append(references)
+        return {}
+
+    know(references=references)
+    directory = HostDirectory()
+    directory.references(["7", ""])
+    assert set(directory.references(["7", "8"])) == {"7", "8"}
+    assert asked == [["7"], ["8"]]
+
+
+@pytest.mark.parametrize(
+    ("said", "name", "url"),
+    [
+        ("Mrs Lee", "Mrs Lee", ""),
+        (gettext_lazy("Mrs Lee"), "Mrs Lee", ""),
+        (("Mrs Lee", PAGE), "Mrs Lee", PAGE),
+        (["Mrs Lee", None], "Mrs Lee", ""),
+        (("Mrs Lee", 7), "Mrs Lee", ""),
+        *((nobody, "", "") for nobody in (None, "", (None, PAGE), ("", PAGE), (None, None))),
+    ],
+)
+@pytest.mark.django_db
+def test_name_may_have_an_address(
+    know: Know, said: object, name: str, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    know(names=lambda contacts: {CUSTOMER: said})
+    customer = HostDirectory().customer(CUSTOMER)
+    assert (customer.name, customer.named.url) == (name, url)
+    assert not logged(caplog)
+
+
+@pytest.mark.parametrize("said", [7, b"Mrs Lee", ("Mrs Lee",), ("Mrs", "Lee", PAGE), {"Mrs": 1}])
+@pytest.mark.django_db
+def test_name_of_a_wrong_shape_is_left_out_and_others_stay(
+    know: Know, said: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    know(names=lambda contacts: {CUSTOMER: said, OTHER: "Mr Ng"})
+    found = HostDirectory().customers([CUSTOMER, OTHER])
+    assert [found[each].name for each in (CUSTOMER, OTHER)] == ["", "Mr Ng"]
+    assert [(level, names[0]) for level, names in logged(caplog)] == [("ERROR", "names")]
+
+
+@pytest.mark.parametrize("said", [None, ["Mrs Lee"], "Mrs Lee", 7])
+@pytest.mark.django_db
+def test_answer_of_a_wrong_shape_is_left_out(
+    know: Know, said: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    know(names=lambda contacts: said, references=lambda references: said)
+    directory = HostDirectory()
+    assert directory.customer(CUSTOMER).name == ""
+    assert directory.references(["7"])["7"].name == "7"
+    assert [names[0] for _, names in logged(caplog)] == ["names", "references"]
+
+
+@pytest.mark.parametrize("said", [None, "0400 000 001", [7], 7])
+def test_search_of_a_wrong_shape_finds_nobody(
+    know: Know, said: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    know(search=lambda words: said)
+    assert HostDirectory().search("Lee") == ([], False)
+    assert logged(caplog) == [("ERROR", ("search", "TypeError"))]
+
+
+class Fails(Directory):
+    def __init__(self) -> None:
+        raise ConnectionError
+
+
+@pytest.mark.parametrize(
+    ("path", "error"), [("Fails", "ConnectionError"), ("Nowhere", "ImportError")]
+)
+@pytest.mark.django_db
+def test_page_opens_without_a_directory(
+    reader: Client, settings: Any, path: str, error: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.CELLCAST_DIRECTORY = f"{__name__}.{path}"
+    MessageFactory.create(inbound=True, sender=CUSTOMER)
+    assert "0400 000 001" in page_of(reader, "message")
+    assert ("ERROR", ("Directory", error)) in logged(caplog)
+
+
+class OnlyNames:
+    """A class of the host's own with some of the methods."""
+
+    def names(self, contacts: Iterable[str]) -> dict[str, str]:
+        return dict.fromkeys(contacts, "Mrs Lee")
+
+
+@pytest.mark.django_db
+def test_all_methods_are_optional(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+    settings.CELLCAST_DIRECTORY = f"{__name__}.OnlyNames"
+    directory = HostDirectory()
+    assert directory.customer(CUSTOMER).name == "Mrs Lee"
+    assert directory.references(["7"])["7"].name == "7"
+    assert directory.search("Lee") == ([], False)
+    assert not logged(caplog)
