@@ -178,7 +178,9 @@ def with_retries(
         # try.
         connection.health_check_done = True  # type: ignore[attr-defined]
     last_begin = time.monotonic() + (for_seconds or BUDGET_SECONDS - LOCK_SECONDS)
-    for pause in chain(PAUSES, repeat(PAUSES[-1])):
+    pauses = chain(PAUSES, repeat(PAUSES[-1]))
+    while True:
+        pause = next(pauses)
         try:
             if is_ours and not connection.in_atomic_block:
                 ensure_autocommit(connection)
@@ -197,7 +199,6 @@ def with_retries(
                     raise
                 raise refusal from error
         time.sleep(seconds)
-    raise AssertionError  # the pauses have no end
 
 
 def again_if_refused(write: Callable[[], T], *, using: str) -> T:

@@ -7,13 +7,15 @@ message, one status change, one opt-out and one call of each handler, on every d
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from django.db import connections
+from django.db import Error, connections
 from django.utils import timezone
 
-from cellcast_django.database.transactions import ensure_autocommit, with_retries
+from cellcast_django.database.transactions import ensure_autocommit, is_lost, with_retries
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox.calls import Stored
+from cellcast_django.inbox.deferring import insert_alone, postpone
 from cellcast_django.inbox.drafts import Arrival, draft
 from cellcast_django.inbox.writing import AlreadyReadError, BeforeCommit, write
 from cellcast_django.models import (
@@ -47,8 +49,43 @@ def store(
     Raises ``django.db.Error`` when the database refuses; nothing is stored then. A deadlock, a lock
     timeout and a lost connection are retried first.
     """
+    arrival = _arrival(endpoint, content_type, username, is_test=is_test)
+    drafts = [draft(payload, arrival) for payload in payloads]
+
+    def store(using: str) -> Stored:
+        connection = connections[using]
+        if connection.in_atomic_block:  # otherwise with_retries has done so
+            ensure_autocommit(connection)
+        return write(using, drafts, before_commit=before_commit)
+
+    return with_retries(store, using=database_alias())
+
+
+@hides_variables
+def defer(
+    payloads: Sequence[Payload],
+    error: Exception,
+    *,
+    endpoint: Endpoint,
+    content_type: str = "",
+    username: str = "",
+    is_test: bool = False,
+) -> list[WebhookEvent]:
+    """Keep the events of a webhook that ``store`` could not store, because of this error.
+
+    Raises it if that is of no use: no database is there, SQLite's one lock is taken, or a test's
+    transaction cannot continue. Raises ``django.db.Error`` if not even this can be stored.
+    """
+    connection = connections[database_alias()]
+    if connection.in_atomic_block or (isinstance(error, Error) and is_lost(connection, error)):
+        raise error
+    arrival = _arrival(endpoint, content_type, username, is_test=is_test)
+    return insert_alone(payloads, arrival, error)
+
+
+def _arrival(endpoint: Endpoint, content_type: str, username: str, *, is_test: bool) -> Arrival:
     now = timezone.now()
-    arrival = Arrival(
+    return Arrival(
         endpoint=endpoint.value,
         content_type=clean(content_type)[:MAX_CONTENT_TYPE_LENGTH],
         # Some user models have numbers for usernames.
@@ -58,13 +95,6 @@ def store(
         now=now,
         has_just_arrived=endpoint != Endpoint.API,
     )
-    drafts = [draft(payload, arrival) for payload in payloads]
-
-    def store(using: str) -> Stored:
-        ensure_autocommit(connections[using])
-        return write(using, drafts, before_commit=before_commit)
-
-    return with_retries(store, using=database_alias())
 
 
 @hides_variables
@@ -75,16 +105,35 @@ def reprocess(event: WebhookEvent) -> Stored:
     For an event that is not invalid (any more), nothing is written or returned. Raises
     ``django.db.Error`` as ``store`` does.
     """
-    payloads = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))
+    return _read_again(event, now=timezone.now(), has_just_arrived=False)
+
+
+@hides_variables
+def read_deferred(event: WebhookEvent) -> Stored:
+    """Read a deferred event as if it had just arrived, at the time of its arrival.
+
+    Its calls are due at once. If it cannot be stored now either, it is postponed, and the error
+    raised. For an event that is not deferred (any more), nothing is written or returned.
+    """
+    try:
+        return _read_again(event, now=event.received_at, has_just_arrived=True)
+    except Exception as error:
+        if not connections[database_alias()].in_atomic_block:
+            postpone(event, error)
+        raise
+
+
+def _read_again(event: WebhookEvent, *, now: datetime, has_just_arrived: bool) -> Stored:
     arrival = Arrival(
         endpoint=event.endpoint,
         content_type=event.content_type,
         username=event.username,
         is_test=event.is_test,
         received_at=event.received_at,
-        now=timezone.now(),
-        has_just_arrived=False,
+        now=now,
+        has_just_arrived=has_just_arrived,
     )
+    payloads = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))
     drafts = [draft(payload, arrival) for payload in payloads]
 
     def replace(using: str) -> Stored:

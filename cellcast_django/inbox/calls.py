@@ -25,13 +25,15 @@ class Stored(list[WebhookEvent]):
         self.calls = calls
 
 
-def insert_calls(cursor: CursorWrapper, told: Sequence[Told], now: datetime) -> list[HandlerCall]:
+def insert_calls(
+    cursor: CursorWrapper, told: Sequence[Told], now: datetime, *, is_read_later: bool = False
+) -> list[HandlerCall]:
     """Insert the calls of events that have just been inserted, in the order they are made in.
 
     Inline, they belong to this process until a lease ends, and the first one is running, which
-    saves a write. On a queue nobody has had them yet.
+    saves a write. On a queue, and where a deferred event was read, nobody has had them yet.
     """
-    is_inline = conf.run_handlers == "inline"
+    is_inline = conf.run_handlers == "inline" and not is_read_later
     due_at = now + timedelta(seconds=conf.handler_lease) if is_inline else now
     names = {signal: calls_asked_for(signal) for _, signals in told for signal in signals}
     values = [

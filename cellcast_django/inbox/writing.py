@@ -59,10 +59,11 @@ def write(
     """Write everything in one transaction of its own; return the events in the drafts' order.
 
     It locks the messages in the order of their keys, then the opt-outs in that of their contacts.
-    The first event takes the place of ``replaced``, an invalid one. Raises ``AlreadyReadError`` if
-    that one is not invalid any more.
+    The first event takes the place of ``replaced``, an invalid or deferred one. Raises
+    ``AlreadyReadError`` if that one has been read in the meantime.
     """
-    with connections[using].cursor() as cursor, own_transaction(using):
+    is_deferred = replaced is not None and replaced.outcome == WebhookEvent.Outcome.DEFERRED
+    with connections[using].cursor() as cursor, own_transaction(using, may_hurry=True):
         messages = _lock_messages(cursor, drafts)
         contacts = {each.opts_out for each in drafts} - {""}
         opt_outs = OptOut.objects.using(using).insert_and_lock(contacts) if contacts else {}
@@ -74,7 +75,7 @@ def write(
             replaced = None
         for row in messages.values():
             _save(cursor, row)
-        calls = insert_calls(cursor, told, drafts[0].arrival.now)
+        calls = insert_calls(cursor, told, drafts[0].arrival.now, is_read_later=is_deferred)
         if before_commit is not None and calls:
             before_commit(list(dict.fromkeys(call.event_id for call in calls)))
     return Stored((event for event, _ in told), calls)
@@ -154,7 +155,8 @@ def _write_event(
 def _replace(using: str, replaced: WebhookEvent, columns: dict[str, Any]) -> int:
     is_invalid = columns["outcome"] == WebhookEvent.Outcome.INVALID
     columns["dismissed_at"] = replaced.dismissed_at if is_invalid else None
-    events = WebhookEvent.objects.using(using).filter(outcome=WebhookEvent.Outcome.INVALID)
+    columns["next_read_at"] = None
+    events = WebhookEvent.objects.using(using).filter(outcome=replaced.outcome)
     if not events.filter(pk=replaced.pk).update(**columns):
         raise AlreadyReadError
     return replaced.pk
