@@ -110,10 +110,14 @@ def read_deferred(event_ids: Iterable[int] | None = None) -> int:
 
 
 def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
-    """Read an invalid event again, run its handlers, and return the events it has become.
+    """Read an invalid or deferred event again, run its handlers; return what it has become.
 
     Raises ``django.db.Error`` when the database refuses; nothing has changed then.
     """
+    if event.outcome == WebhookEvent.Outcome.DEFERRED:
+        read_deferred([event.pk])
+        handlers.run_due([event.pk])
+        return list(WebhookEvent.objects.fresh().filter(pk=event.pk))
     stored = inbox.reprocess(event)
     _run_or_enqueue(stored.calls, by_task=conf.run_handlers != "inline")
     return stored

@@ -9,16 +9,18 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import DatabaseError, OperationalError, connection
+from django.test import Client
 from django.utils import timezone
 
 from cellcast_django import inbox, receiving
+from cellcast_django.health import measure_health
 from cellcast_django.inbox import deferring
 from cellcast_django.models import HandlerCall, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opted_out
 from cellcast_django.payloads import Endpoint, Reply
-from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.signals import in_order, message_received, opt_out_received, status_changed
 from cellcast_django.tasks import run_due_handlers
 from cellcast_django.testing import (
     WebhookClient,
@@ -27,7 +29,7 @@ from cellcast_django.testing import (
     run_handlers,
     status_payload,
 )
-from tests.handlers import Listen
+from tests.handlers import Listen, connected
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -317,3 +319,64 @@ def test_lost_database_is_503(client: WebhookClient) -> None:
 def test_event_that_cannot_be_inserted_either_is_503(client: WebhookClient) -> None:
     with unable(), patch.object(inbox, "insert_alone", side_effect=DatabaseError):
         assert client.status().status_code == 503
+
+
+def test_handler_in_order_waits_for_a_deferred_event_for_a_day(client: WebhookClient) -> None:
+    told: list[str] = []
+
+    def book(message: Message, **_: Any) -> None:
+        told.append(message.body)
+
+    in_order(book)
+    with connected(message_received, book=book):
+        with unable():
+            client.reply(_id="1", sender=CUSTOMER, message="first")
+        client.reply(_id="2", sender=CUSTOMER, message="second")
+        client.reply(_id="3", sender="+61400000002", message="other")
+        assert told == ["other"]
+        with unable():
+            run_handlers()
+        assert told == ["other"]
+        WebhookEvent.objects.deferred().update(next_read_at=timezone.now())
+        run_handlers()
+        assert told == ["other", "first", "second"]
+        with unable():
+            client.reply(_id="4", sender=CUSTOMER, message="old")
+            WebhookEvent.objects.deferred().update(received_at=timezone.now() - timedelta(hours=25))
+        client.reply(_id="5", sender=CUSTOMER, message="young")
+        assert told[-1] == "young"
+
+
+# Pages, commands
+
+
+def test_overview_status_and_list_show_what_is_deferred(
+    client: WebhookClient, admin_client: Client
+) -> None:
+    with unable():
+        client.status()
+    event = WebhookEvent.objects.get()
+    health = measure_health()
+    assert (health.deferred.count, health.deferred.oldest_at) == (1, event.received_at)
+    assert not health.deferred.is_overdue
+    call_command("cellcast_status", verbosity=0)
+    with pytest.raises(CommandError):
+        call_command("cellcast_status", max_pending=0)
+    WebhookEvent.objects.update(received_at=timezone.now() - timedelta(hours=25))
+    with pytest.raises(CommandError, match="Deferred"):
+        call_command("cellcast_status")
+    page = admin_client.get("/admin/cellcast_django/webhookevent/?outcome=deferred")
+    assert list(page.context["cl"].result_list) == [event]
+    call_command("cellcast_prune", older_than=timedelta(0), verbosity=0)
+    assert WebhookEvent.objects.deferred().exists()
+
+
+def test_read_again_reads_a_deferred_event_at_once(client: WebhookClient, listen: Listen) -> None:
+    told = listen(status_changed)
+    with unable():
+        client.status()
+        receiving.read_deferred()
+        [event] = receiving.reprocess(WebhookEvent.objects.get())
+        assert event.outcome == "deferred"
+    [event] = receiving.reprocess(event)
+    assert (event.outcome, len(told)) == ("stored", 1)

@@ -174,45 +174,48 @@ def with_retries(
     connection = connections[using]
     is_outside = not connection.in_atomic_block and (is_ours or connection.autocommit)
     if is_ours:
-        # Django's health check would be a round trip for each webhook; a lost session fails the
-        # try.
+        # Django's health check would be a round trip for each webhook; a lost session fails a try.
         connection.health_check_done = True  # type: ignore[attr-defined]
     last_begin = time.monotonic() + (for_seconds or BUDGET_SECONDS - LOCK_SECONDS)
-    pauses = chain(PAUSES, repeat(PAUSES[-1]))
+    pauses, is_first = chain(PAUSES, repeat(PAUSES[-1])), True
     while True:
-        pause = next(pauses)
         try:
             if is_ours and not connection.in_atomic_block:
                 ensure_autocommit(connection)
-            return write(using)
-        except (*RETRIED_ERRORS, OSError) as error:
-            refusal = error if isinstance(error, Error) else OperationalError(*error.args)
-            may_retry = is_outside and (is_ours or is_refused(refusal))
-            if may_retry and is_ours:
-                may_retry = for_seconds is not None or _may_be_tried_again(
-                    connection, refusal, is_first=pause == PAUSES[0]
-                )
+            return _without_os_errors(write, using)
+        except RETRIED_ERRORS as error:
+            if not is_outside or (not is_ours and not is_refused(error)):
+                raise
+            if is_ours:
                 discard(connection)
-            seconds = pause * random.uniform(1, 1.5)  # noqa: S311
-            if not may_retry or time.monotonic() + seconds > last_begin:
-                if refusal is error:
-                    raise
-                raise refusal from error
-        time.sleep(seconds)
+            pause = next(pauses) * random.uniform(1, 1.5)  # noqa: S311
+            is_hopeless = (
+                for_seconds is None and is_ours and not _helps(connection, error, is_first=is_first)
+            )
+            if is_hopeless or time.monotonic() + pause > last_begin:
+                raise
+        time.sleep(pause)
+        is_first = False
+
+
+def _without_os_errors(write: Callable[[str], T], using: str) -> T:
+    try:
+        return write(using)
+    except OSError as error:  # psycopg's, where file handles are out
+        raise OperationalError(*error.args) from error
+
+
+def _helps(connection: BaseDatabaseWrapper, error: Exception, *, is_first: bool) -> bool:
+    """Whether another try may help."""
+    if is_locked(error):
+        _Hurry.until = time.monotonic() + HURRIED_FOR_SECONDS
+        return False
+    return is_first or is_lost(connection, error)
 
 
 def again_if_refused(write: Callable[[], T], *, using: str) -> T:
     """Call what people or the host's code write, and again if it was refused for another one."""
     return with_retries(lambda _using: write(), using=using, is_ours=False)
-
-
-def _may_be_tried_again(
-    connection: BaseDatabaseWrapper, error: Exception, *, is_first: bool
-) -> bool:
-    if is_locked(error):
-        _Hurry.until = time.monotonic() + HURRIED_FOR_SECONDS
-        return False
-    return is_first or is_lost(connection, error)
 
 
 def _code_of(error: Exception) -> str | int | None:

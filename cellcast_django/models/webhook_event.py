@@ -1,5 +1,6 @@
 """One thing Cellcast reported: its original text, and what it was about."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.db import models
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from cellcast_django.models.message import Message
 
 MAX_CONTENT_TYPE_LENGTH = 255
+
+HELD_BACK_FOR = timedelta(days=1)
+"""How long handlers ``in_order`` wait for a deferred event."""
 
 
 class WebhookEventQuerySet(FreshQuerySet["WebhookEvent"]):
