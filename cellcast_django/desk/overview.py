@@ -105,8 +105,15 @@ class EventsPart:
             return None
         comes_first = viewer.may("rerun_webhookevent")
         if viewer.is_restricted(WebhookEvent):
-            invalid = viewer.rows(WebhookEvent).filter(is_test=False).invalid().count()
-            return cls(list(_not_done(viewer, invalid, {})), comes_first)
+            events = viewer.rows(WebhookEvent).filter(is_test=False)
+            calls = HandlerCall.objects.fresh().filter(event__in=events.values("pk"))
+            retrying = calls.failing().exclude(state__in=HandlerCall.FAILED)
+            counts = {
+                HandlerCall.State.FAILED: calls.failed().count(),
+                HandlerCall.State.RETRYING: retrying.count(),
+                HandlerCall.State.WAITING: calls.unfinished().filter(attempts=0).count(),
+            }
+            return cls(list(_not_done(viewer, events.invalid().count(), counts)), comes_first)
         webhooks = measure_webhooks()
         handlers = measure_handlers()
         counts = {
