@@ -107,11 +107,11 @@ class EventsPart:
         if viewer.is_restricted(WebhookEvent):
             events = viewer.rows(WebhookEvent).filter(is_test=False)
             calls = HandlerCall.objects.fresh().filter(event__in=events.values("pk"))
-            retrying = calls.failing().exclude(state__in=HandlerCall.FAILED)
+            unfinished, states = calls.unfinished(), HandlerCall.State
             counts = {
-                HandlerCall.State.FAILED: calls.failed().count(),
-                HandlerCall.State.RETRYING: retrying.count(),
-                HandlerCall.State.WAITING: calls.unfinished().filter(attempts=0).count(),
+                states.FAILED: calls.failed().count(),
+                states.RETRYING: unfinished.filter(state=states.RETRYING).count(),
+                states.WAITING: unfinished.filter(state=states.WAITING).count(),
             }
             return cls(list(_not_done(viewer, events.invalid().count(), counts)), comes_first)
         webhooks = measure_webhooks()
@@ -153,6 +153,7 @@ def _calls_url(viewer: Viewer, **query: str) -> str:
     """Return where these calls are listed; empty where the site has no such list."""
     if not viewer.may_view(HandlerCall):
         return ""
+    query["test"] = TestFilter.WITHOUT
     return f"{viewer.url(HandlerCall, 'changelist')}?{urlencode(query)}"
 
 

@@ -301,9 +301,8 @@ def test_response_says_what_the_handlers_did(send: MagicMock) -> None:
     client = staff("set_up_webhookevent", "view_webhookevent")
     event = WebhookEventFactory.create(is_test=True)
     HandlerCallFactory.create(event=event, handler="shop.confirm")
-    HandlerCallFactory.create(
-        event=event, handler="slack", failed=True, error="KeyError: 'channel'"
-    )
+    error = "KeyError: 'channel'"
+    HandlerCallFactory.create(event=event, handler="slack", failed=True, error=error)
     send.return_value = response_of(STORED.replace(b"1", str(event.pk).encode()))
 
     response = client.post(
