@@ -459,7 +459,7 @@ def test_calls_that_others_have_taken_meanwhile_are_not_made(first: Calls, secon
 def test_call_that_nobody_has_had_is_due_whatever_the_clock_says(
     first: Calls, settings: Any
 ) -> None:
-    settings.CELLCAST_RUN_HANDLERS = "task"
+    settings.CELLCAST_RUN_HANDLERS = "default"
     event, _calls = stored_reply()
     HandlerCall.objects.update(next_attempt_at=timezone.now() + timedelta(hours=1))
     assert call_of(event).version == 0

@@ -18,6 +18,7 @@ from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import ago, beginning
 from cellcast_django.admin.lists.filters import (
     CallStateFilter,
+    CallTestFilter,
     ErrorFilter,
     EventReceivedFilter,
     HandlerFilter,
@@ -105,7 +106,13 @@ class HandlerCallAdmin(ReadOnlyAdmin):
         "attempts",
         HandlerCallRows.problem,
     ]
-    list_filter = [CallStateFilter, HandlerFilter, ErrorFilter, EventReceivedFilter]
+    list_filter = [
+        CallStateFilter,
+        HandlerFilter,
+        ErrorFilter,
+        EventReceivedFilter,
+        CallTestFilter,
+    ]
     list_select_related = ["event"]
     list_defer = ["event__body"]
     ordering = ["-pk"]

@@ -23,6 +23,7 @@ from cellcast_django.admin.actions import (
 )
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted, grouped
+from cellcast_django.admin.lists.filters import TestFilter
 from cellcast_django.admin.lists.paging import chunks
 from cellcast_django.admin.lists.read_only import is_ours
 from cellcast_django.admin.page import MAX_SECONDS, Page
@@ -199,9 +200,11 @@ class ActOnCalls(ActionPage):
     actions = CALL_ACTIONS
 
 
-class ActOnHandler(ActOnCalls):
+class ActOnHandler(ActionPage):
     """An action on the calls of one handler: on those that fail, or to skip it everywhere."""
 
+    model = HandlerCall
+    actions = CALL_ACTIONS
     name = "of_handler"
     route = "of-handler/<slug:name>/"
 
@@ -212,7 +215,8 @@ class ActOnHandler(ActOnCalls):
         chosen = (
             calls.failing() if name == RunCallAgain.name else calls.unfinished() | calls.failed()
         )
-        back_url = f"{self.viewer.url(HandlerCall, 'changelist')}?{urlencode({'handler': handler})}"
+        query = urlencode({"handler": handler, "test": TestFilter.WITHOUT})
+        back_url = f"{self.viewer.url(HandlerCall, 'changelist')}?{query}"
         return self.ask_or_act(action, chosen.order_by("pk"), back_url)
 
 

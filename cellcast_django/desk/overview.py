@@ -109,8 +109,15 @@ class EventsPart:
             return None
         comes_first = viewer.may("rerun_webhookevent")
         if viewer.is_restricted(WebhookEvent):
-            invalid = viewer.rows(WebhookEvent).filter(is_test=False).invalid().count()
-            return cls(list(_not_done(viewer, invalid, {})), comes_first)
+            events = viewer.rows(WebhookEvent).filter(is_test=False)
+            calls = HandlerCall.objects.fresh().filter(event__in=events.values("pk"))
+            unfinished, states = calls.unfinished(), HandlerCall.State
+            counts = {
+                states.FAILED: calls.failed().count(),
+                states.RETRYING: unfinished.filter(state=states.RETRYING).count(),
+                states.WAITING: unfinished.filter(state=states.WAITING).count(),
+            }
+            return cls(list(_not_done(viewer, events.invalid().count(), counts)), comes_first)
         webhooks, deferred = measure_webhooks(), measure_deferred()
         handlers = measure_handlers()
         counts = {
@@ -161,6 +168,7 @@ def _calls_url(viewer: Viewer, **query: str) -> str:
     """Return where these calls are listed; empty where the site has no such list."""
     if not viewer.may_view(HandlerCall):
         return ""
+    query["test"] = TestFilter.WITHOUT
     return f"{viewer.url(HandlerCall, 'changelist')}?{urlencode(query)}"
 
 

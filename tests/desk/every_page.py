@@ -13,6 +13,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import URLResolver, get_resolver
 
+from cellcast_django.admin.actions import CALL_ACTIONS, EVENT_ACTIONS
 from cellcast_django.directory import Directory
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.models import (

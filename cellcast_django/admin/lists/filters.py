@@ -307,6 +307,13 @@ class TestFilter(ChoiceFilter):
         return rows.filter(is_test=choice == self.ONLY)
 
 
+class CallTestFilter(TestFilter):
+    """Calls with or without those for events of our own Test Sends."""
+
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        return rows.filter(event__is_test=choice == self.ONLY)
+
+
 class MessageTestFilter(TestFilter):
     """Messages with or without those that exist only because of our own Test Sends."""
 
