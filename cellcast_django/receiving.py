@@ -49,7 +49,7 @@ def receive(
     What cannot be stored for now is deferred, but for what the API has listed. Raises
     ``django.db.Error`` when the database refuses; nothing is stored then.
     """
-    arrival = {
+    arrival: dict[str, Any] = {
         "endpoint": endpoint,
         "content_type": content_type,
         "username": username,

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from cellcast_django import inbox, receiving
 from cellcast_django.health import measure_health
-from cellcast_django.inbox import deferring
+from cellcast_django.inbox import deferring, writing
 from cellcast_django.models import HandlerCall, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opted_out
 from cellcast_django.payloads import Endpoint, Reply
@@ -40,7 +40,7 @@ CUSTOMER = "+61400000001"
 def unable(error: Exception | None = None) -> Iterator[None]:
     """Let messages not be stored, as when a row is locked; or for another reason."""
     error = error or DatabaseError("deferred for a test")
-    with patch.object(inbox, "write", side_effect=error):
+    with patch.object(writing, "write", side_effect=error):
         yield
 
 
@@ -201,7 +201,7 @@ def test_few_in_vain_end_a_round(client: WebhookClient) -> None:
     with unable():
         for number in range(8):
             client.status(_id=str(number))
-        with patch.object(inbox, "write", side_effect=DatabaseError) as write:
+        with patch.object(writing, "write", side_effect=DatabaseError) as write:
             receiving.read_deferred()
     assert write.call_count == receiving.MAX_IN_VAIN
     assert receiving.read_deferred() == 3, "the others have been postponed"
@@ -248,7 +248,7 @@ def test_event_that_another_process_has_read_is_left_alone(client: WebhookClient
     assert list(inbox.read_deferred(event)) == []
     assert Message.objects.count() == 1
     with patch.object(timezone, "now", lambda: event.received_at + timedelta(days=1)):
-        deferring.postpone(event, ValueError())
+        deferring._postpone(event, ValueError())
     assert not WebhookEvent.objects.deferred().exists()
 
 
@@ -275,7 +275,7 @@ def test_event_that_our_own_code_fails_on_is_deferred(client: WebhookClient) -> 
     def fail(*_: Any, **__: Any) -> Any:
         raise RuntimeError("a bug")
 
-    with patch.object(inbox, "draft", fail), patch.object(deferring, "draft", fail):
+    with patch.object(writing, "draft", fail), patch.object(deferring, "draft", fail):
         assert outcomes(client.reply(sender=CUSTOMER)) == ["deferred"]
     assert WebhookEvent.objects.get().kind == "unknown"
     run_handlers()
@@ -317,7 +317,7 @@ def test_lost_database_is_503(client: WebhookClient) -> None:
 
 
 def test_event_that_cannot_be_inserted_either_is_503(client: WebhookClient) -> None:
-    with unable(), patch.object(inbox, "insert_alone", side_effect=DatabaseError):
+    with unable(), patch.object(deferring, "_insert_alone", side_effect=DatabaseError):
         assert client.status().status_code == 503
 
 

@@ -14,7 +14,7 @@ from cellcast_django import inbox, receiving
 from cellcast_django.database import rows
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.handlers.work import facts_of
-from cellcast_django.inbox.calls import Stored
+from cellcast_django.inbox.writing import Stored
 from cellcast_django.models import (
     Direction,
     HandlerCall,

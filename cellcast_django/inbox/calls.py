@@ -1,6 +1,6 @@
 """The calls that stored events ask for: a row for each handler that is connected for a fact."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.db.backends.utils import CursorWrapper
@@ -13,16 +13,6 @@ from cellcast_django.signals import FactSignal
 
 Told = tuple[WebhookEvent, Sequence[FactSignal]]
 """An event that was stored, and the signals of its facts in the order in which they are told."""
-
-
-class Stored(list[WebhookEvent]):
-    """The events of one webhook, in its order, and the calls that they ask for, in theirs."""
-
-    def __init__(
-        self, events: Iterable[WebhookEvent] = (), calls: Sequence[HandlerCall] = ()
-    ) -> None:
-        super().__init__(events)
-        self.calls = calls
 
 
 def insert_calls(
