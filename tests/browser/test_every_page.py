@@ -121,6 +121,11 @@ SIGHTS = {
     "setup, after a test": Sight(lambda: page_url("setup"), "Send test to the Status URL"),
     "messages": Sight(lambda: url_of("message")),
     "messages, found": Sight(lambda: url_of("message", q="window")),
+    "messages, of one customer": Sight(
+        lambda: url_of(
+            "message", customer_of=Message.objects.filter(contact=WRITER).latest("pk").pk
+        )
+    ),
     "messages, nothing found": Sight(lambda: url_of("message", q="nobody wrote this")),
     "messages, more than are counted": Sight(lambda: url_of("message", p=10), is_capped=True),
     "to answer": Sight(lambda: url_of("message", "to_answer")),
@@ -184,9 +189,6 @@ SIGHTS = {
         )
     ),
     "figures of one number": Sight(lambda: page_url("figures") + "?own=%2B61480000009"),
-    "activity of a day": Sight(
-        lambda: page_url("activity") + f"?action=done&from={timezone.localdate()}"
-    ),
     "history of a message": Sight(
         lambda: url_of("message", "history", Message.objects.latest("pk").pk)
     ),
