@@ -100,7 +100,7 @@ class EventsPart:
             return None
         comes_first = viewer.may("rerun_webhookevent")
         if viewer.is_restricted(WebhookEvent):
-            events = viewer.rows(WebhookEvent).filter(is_test=False)
+            events: Any = viewer.rows(WebhookEvent).filter(is_test=False)
             calls = HandlerCall.objects.fresh().filter(event__in=events.values("pk"))
             unfinished, states = calls.unfinished(), HandlerCall.State
             counts = {

@@ -24,6 +24,8 @@ from cellcast_django.models import (
 )
 from cellcast_django.payloads import Endpoint, Payload, clean, read
 
+__all__ = ["Stored", "reprocess", "store"]
+
 
 @hides_variables
 def store(
