@@ -207,7 +207,7 @@ def _problem_of(path: str, problem_of: Callable[[Any], str]) -> str:
 
 
 def _problem_of_sending(found: Any) -> str:
-    return _problem_of_call(found, "receiver", "body", "sender")
+    return _problem_of_call(found, "receiver", "body", "sender", reference="")
 
 
 def _problem_of_directory(found: Any) -> str:
@@ -224,15 +224,15 @@ def _problem_of_directory(found: Any) -> str:
     return ""
 
 
-def _problem_of_call(found: Any, *arguments: str) -> str:
+def _problem_of_call(found: Any, *arguments: str, **named: str) -> str:
     if not callable(found):
         return "is not callable"
     if iscoroutinefunction(found) or iscoroutinefunction(type(found).__call__):
         return "is asynchronous"
     try:
-        signature(found).bind(*arguments)
+        signature(found).bind(*arguments, **named)
     except TypeError:
-        return f"does not take {', '.join(arguments) or 'nothing'}"
+        return f"does not take {', '.join((*arguments, *named)) or 'nothing'}"
     except ValueError:  # one written in C does not say what it takes
         pass
     return ""

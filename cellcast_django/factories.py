@@ -163,6 +163,12 @@ class OptOutFactory(DjangoModelFactory[OptOut]):
             opt_out.history.create(kind=kinds.ENDED, note=note, **by_person)
 
 
+SIGNALS = {
+    WebhookEvent.Kind.REPLY: message_received,
+    WebhookEvent.Kind.OPT_OUT: opt_out_received,
+}
+
+
 CALLS = "cellcast_django.factories.HandlerCallFactory"
 
 
@@ -272,12 +278,6 @@ class HandlerCallFactory(DjangoModelFactory[HandlerCall]):
     failing_since = factory.LazyAttribute(
         lambda call: _now() if call.state in {"retrying", "failed", "gave_up"} else None
     )
-
-
-SIGNALS = {
-    WebhookEvent.Kind.REPLY: message_received,
-    WebhookEvent.Kind.OPT_OUT: opt_out_received,
-}
 
 
 def _payload(event: Any) -> dict[str, Any]:

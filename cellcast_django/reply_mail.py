@@ -7,7 +7,6 @@ from datetime import timedelta
 from django.core.mail import send_mail
 from django.db.models import Count, Max
 from django.urls import NoReverseMatch, reverse
-from django.utils import timezone
 from django.utils.translation import gettext as _, ngettext
 
 from cellcast_django.conf import conf
@@ -26,16 +25,13 @@ def mail_waiting_replies() -> None:
     """
     if not conf.mail_replies_to:
         return
-    last_at = CommandRun.last(CommandRun.Command.REPLY_MAIL)
-    if last_at is not None and timezone.now() - last_at < PAUSE:
-        return
     told = CommandRun.last_summary(CommandRun.Command.REPLY_MAIL).get("newest", 0)
     waiting = Message.objects.fresh().unhandled().aggregate(count=Count("pk"), newest=Max("pk"))
     # By the key: a reply that recovery has found is new, however long ago it was written.
     if waiting["count"] == 0 or waiting["newest"] <= told:
         return
     claim = Claim.take("mail about waiting replies", PAUSE)
-    if claim is None:
+    if claim is None:  # another run is at it, or was less than 15 minutes ago
         return
     try:
         _send(waiting["count"])

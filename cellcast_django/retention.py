@@ -153,10 +153,10 @@ class Selection:
     opt_outs: bool = False
 
     def __post_init__(self) -> None:
-        if self.number is None and self.before is None:
-            raise ValueError("Say what to prune: an age, a contact, or both.")
         if self.opt_outs and self.number is None:
-            raise ValueError("Opt-outs outlive messages: delete them only for one contact.")
+            raise ValueError("--opt-outs needs --contact: an opt-out must outlive messages.")
+        if self.number is None and self.before is None:
+            raise ValueError("Say what to prune: --older-than 90d, --contact NUMBER, or both.")
         _ = self._about  # refuses an empty number
 
     def messages(self) -> QuerySet[Message]:

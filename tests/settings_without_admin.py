@@ -3,4 +3,6 @@
 from tests.settings import *  # noqa: F403
 from tests.settings import INSTALLED_APPS as APPS
 
-INSTALLED_APPS = [app for app in APPS if app != "django.contrib.admin"]
+INSTALLED_APPS = [
+    app for app in APPS if app not in ("django.contrib.admin", "cellcast_django.desk")
+]

@@ -61,9 +61,9 @@ def confirm(client: Client, question: Any, url: str = "", *, model: str = "webho
     return client.post(url or url_of(model), hidden_fields(form), follow=True)
 
 
-def post(client: Client, url: str, event: WebhookEvent, **data: Any) -> Any:
-    """Confirm an action on an event without being asked, as by a form opened earlier."""
-    return client.post(url, {"confirmed": "yes", "keys": event.pk} | data, follow=True)
+def post(client: Client, url: str, row: Any, **data: Any) -> Any:
+    """Confirm an action on a row without being asked, as by a form opened earlier."""
+    return client.post(url, {"confirmed": "yes", "keys": row.pk} | data, follow=True)
 
 
 def levels(response: Any) -> list[str]:

@@ -400,6 +400,18 @@ def test_tls_that_breaks_after_the_request_is_uncertain(
     assert not isinstance(raised.value, NotSentError)
 
 
+def test_error_tracker_gets_no_password_of_the_proxy(
+    fake_cellcast: FakeCellcast, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CELLCAST_API_URL = "https://api.example.com"
+    monkeypatch.setenv("https_proxy", fake_cellcast.url.replace("://", "://user:proxy-secret@"))
+    with pytest.raises(NotSentError) as raised:
+        send_sms(CUSTOMER, TEXT)
+    assert fake_cellcast.requests[0][2]["Proxy-Authorization"]
+    assert "proxy-secret" not in reported(raised.value)
+    assert fake_cellcast.requests[0][2]["Proxy-Authorization"] not in reported(raised.value)
+
+
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, MemoryError, OSError])
 @pytest.mark.parametrize("method", ["putheader", "endheaders", "getresponse"])
 def test_error_tracker_gets_no_key_number_or_text(

@@ -67,8 +67,8 @@ def old() -> list[WebhookEvent]:
         (["--redact"], "--older-than 90d, --contact NUMBER"),
         (["--opt-outs"], "--opt-outs needs --contact"),
         (["--opt-outs", "--older-than", "1d"], "--opt-outs needs --contact"),
-        (["--contact", ""], "--contact: "),
-        (["--contact", " "], "--contact: "),
+        (["--contact", ""], "empty"),
+        (["--contact", " "], "empty"),
         (["--older-than", "90"], '"90"'),
         (["--older-than", "3m"], r"h \(hours\), d \(days\), w \(weeks\)"),
         (["--older-than", "0d"], '"0d"'),
@@ -426,12 +426,9 @@ def test_dry_run_takes_nothing_back(forged: list[WebhookEvent]) -> None:
 
 def test_command_names_handlers_that_had_been_told() -> None:
     events = WebhookEventFactory.create_batch(2, message__recorded_at=None)
-    for handler, changes in {
-        "shop.confirm": {},
-        "shop.skipped": {"skipped": True, "attempts": 0},
-        "shop.pay": {"failed": True, "error": "KeyError: 1"},
-    }.items():
-        HandlerCallFactory.create(event=events[0], handler=handler, **changes)
+    HandlerCallFactory.create(event=events[0], handler="shop.confirm")
+    HandlerCallFactory.create(event=events[0], handler="shop.skipped", skipped=True, attempts=0)
+    HandlerCallFactory.create(event=events[1], handler="shop.pay", failed=True, error="KeyError: 1")
     for options in (["--dry-run"], []):
         output = run("--event", *(str(event.pk) for event in events), *options)
         assert "shop.confirm" in output and "shop.pay" in output

@@ -623,6 +623,9 @@ def test_recommended_settings_pass_all_checks(settings: Any) -> None:
 def takes_three(receiver: str, body: str, sender: str) -> Any: ...
 
 
+def takes_reference(receiver: str, body: str, sender: str, *, reference: str) -> Any: ...
+
+
 def takes_four(receiver: str, body: str, sender: str, key: str) -> Any: ...
 
 
@@ -677,7 +680,8 @@ FUNCTIONS = {
         ("tests.test_checks.is_async", "is asynchronous"),
         ("tests.test_checks.async_sender", "is asynchronous"),
         ("tests.test_checks.takes_four", "does not take"),
-        ("tests.test_checks.takes_three", ""),
+        ("tests.test_checks.takes_three", "does not take"),
+        ("tests.test_checks.takes_reference", ""),
         ("builtins.max", ""),  # whose signature is unknown
     ],
     "CELLCAST_DIRECTORY": [

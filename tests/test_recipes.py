@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from io import StringIO
 from itertools import count
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 TYPED = "0491 570 006"
 CONTACT = "+61491570006"
 
-PAGES = ("handlers", "sending", "opt-outs", "privacy-and-spam")
+PAGES = ("handlers", "sending", "opt-outs", "privacy-and-spam", "admin")
 
 FAILURES: dict[str, Exception | None] = {
     "sent": None,
@@ -73,6 +73,9 @@ def tables(django_db_setup: None, django_db_blocker: Any) -> Iterator[ModuleType
         patched.setattr(apps, "get_containing_app_config", lambda name: config)
         for block in blocks_of("shop/models.py"):
             block.run(vars(module))
+    for name in ("name", "folded_name"):  # which the page on the admin supposes
+        models.CharField(max_length=100).contribute_to_class(vars(module)["Customer"], name)
+    vars(module)["Customer"].get_absolute_url = lambda customer: f"/customers/{customer.pk}/"
     shops = [
         each
         for each in vars(module).values()
@@ -112,7 +115,7 @@ def shop(
     names = dict(vars(tables))
     for file in (
         *("shop/bookings.py", "shop/tasks.py", "shop/campaigns.py", "shop/notices.py"),
-        *("shop/handlers.py", "shop/reports.py", "shop/offers.py"),
+        *("shop/handlers.py", "shop/reports.py", "shop/offers.py", "shop/names.py"),
     ):
         name = file.removesuffix(".py").replace("/", ".")
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
@@ -244,7 +247,7 @@ def test_task_texts_once_and_again_only_after_a_refusal(
     raised = FAILURES[failure] if failure in ("refused", "timed out") else None
     fail(FAILURES[failure])
 
-    with suppress(NotSentError, ApiError) if raised else does_nothing():
+    with suppress(NotSentError, ApiError) if raised else nullcontext():
         shop.send_reminder(booking.pk)
         assert raised is None
 
@@ -253,10 +256,6 @@ def test_task_texts_once_and_again_only_after_a_refusal(
     shop.send_reminder(booking.pk)
     assert len(sent) == (failure in ("sent", "refused"))
     assert is_opted_out(TYPED) == (failure == "opted out")
-
-
-class does_nothing(suppress):
-    """The context manager for what raises nothing."""
 
 
 @pytest.mark.parametrize("failure", FAILURES)
@@ -313,6 +312,18 @@ def test_notice_says_what_became_of_it(
         assert order.notice_at is not None
 
 
+@pytest.mark.parametrize("failure", FAILURES)
+def test_front_page_phones_whoever_has_opted_out(shop: SimpleNamespace, failure: str) -> None:
+    order = MagicMock(phone=TYPED, code="order 7")
+    names: dict[str, Any] = {"__name__": "shop.orders"}
+    blocks("docs/index.md", "python")[0].run(names)
+    fail(FAILURES[failure])
+    with suppress(NotSentError, ApiError):
+        names["ask"](order)
+    assert order.mark_for_a_call.called == (failure == "opted out")
+    assert [each.reference for each in sent] == ["order 7"] * (failure == "sent")
+
+
 def test_report_that_comes_first_marks_the_notice_later(
     shop: SimpleNamespace, cellcast: WebhookClient, settings: Any
 ) -> None:
@@ -342,6 +353,18 @@ def test_offer_needs_consent_in_any_spelling(
     assert reload(consent).ended_at is not None
 
 
+def test_directory_knows_customers_however_they_were_typed(shop: SimpleNamespace) -> None:
+    kim, lee = (
+        shop.Customer.objects.create(phone_number=number, name=name, folded_name=name.lower())
+        for number, name in ((TYPED, "Kim"), ("(04) 9157 0006", "Lee"))
+    )
+    shop.Customer.objects.create(phone_number="0491 570 156", name="Ann", folded_name="ann")
+    directory = shop.Customers()
+    assert directory.names([CONTACT]) == {CONTACT: ("Kim / Lee", f"/customers/{kim.pk}/")}
+    assert lee.contact == CONTACT
+    assert list(directory.search("LEE")) == [CONTACT]
+
+
 # The function that sends
 
 
@@ -355,7 +378,7 @@ def test_functions_of_your_own_ask_for_stop_and_can_be_switched_off(
     settings.SHOP_SENDS_SMS = switch
     names["send_with_stop"](CONTACT, "Hi", "", reference="")
     assert fake_cellcast.sent[0]["replyStopToOptOut"] is True
-    with suppress(NotSentError) if not switch else does_nothing():
+    with suppress(NotSentError) if not switch else nullcontext():
         names["send_if_on"](CONTACT, "Hi", "", reference="order-7")
     assert len(fake_cellcast.sent) == 1 + switch
 

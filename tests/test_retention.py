@@ -482,5 +482,5 @@ def test_webhooks_during_pruning_lose_nothing(
 
 
 def test_all_opt_outs_cannot_be_deleted_at_once() -> None:
-    with pytest.raises(ValueError, match="one contact"):
+    with pytest.raises(ValueError, match="--contact"):
         older_than(90, opt_outs=True)

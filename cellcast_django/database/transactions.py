@@ -243,6 +243,8 @@ def is_lost(connection: BaseDatabaseWrapper, error: Exception) -> bool:
     """
     if vendor_of(connection).is_embedded:
         return "locked" in str(error)
+    if not isinstance(error, OperationalError | InterfaceError | InternalError):
+        return False
     code = _code_of(error)
     if isinstance(code, int):
         return code in GONE_CODES or not 1000 <= code < MARIADB_CLIENT_ERRORS

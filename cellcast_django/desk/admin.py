@@ -22,7 +22,7 @@ from cellcast_django.desk.conversation import AroundMessage, ConversationPage
 from cellcast_django.desk.customer import CustomerData
 from cellcast_django.desk.figures import Figures, ReasonFilter
 from cellcast_django.desk.handling import mark_customer_done
-from cellcast_django.desk.marking import LIST_ACTIONS, Handle, Reopen, reopen_column
+from cellcast_django.desk.marking import Handle, Reopen, mark_done, mark_new, reopen_column
 from cellcast_django.desk.models import ToAnswer
 from cellcast_django.desk.new_conversation import NewConversation
 from cellcast_django.desk.overview import Overview
@@ -51,7 +51,7 @@ class Desk(Extension):
 
     def actions(self, viewer: Viewer, model: type[Model]) -> Sequence[Callable[..., Any]]:
         may_mark = model is Message and viewer.may("handle_message")
-        return LIST_ACTIONS if may_mark else []
+        return [mark_done, mark_new] if may_mark else []
 
     def filters(self, model: type[Model]) -> Sequence[type[ListFilter]]:
         return [ReasonFilter] if model is Message else []
@@ -111,10 +111,9 @@ class Door(ModelAdmin):
         return [path("", view, name="{}_{}_changelist".format(*info))]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        page = ToAnswerPage(Viewer(self.admin_site, request))
         if not self.has_view_permission(request):
             raise PermissionDenied
-        return HttpResponseRedirect(page.url(page.viewer))
+        return HttpResponseRedirect(ToAnswerPage.url(Viewer(self.admin_site, request)))
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         viewer = Viewer(self.admin_site, request)
@@ -123,14 +122,8 @@ class Door(ModelAdmin):
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
+    def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
+        return {"view": self.has_view_permission(request)}
 
 
 def is_on(site: AdminSite, page: type[Page]) -> bool:

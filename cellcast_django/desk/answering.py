@@ -53,6 +53,8 @@ class Notice(NamedTuple):
     sentence: str
     leads_to: Message | None = None
     """Where to go on: at what has been sent, now or by an earlier click."""
+    is_kept: bool = False
+    """Whether the form there goes on with the text."""
 
     @classmethod
     def not_sent(cls, reason: str) -> "Notice":
@@ -107,6 +109,11 @@ class TextForm:
     def sent_fragment(self) -> str:
         """Ends an address: what was typed has been sent, so the tab forgets it."""
         return f"#cellcast-sent-{self.draft}"
+
+    @property
+    def moved_fragment(self) -> str:
+        """Ends an address: the form there goes on with what was typed here."""
+        return f"#cellcast-moved-{self.draft}"
 
 
 class Sending(ABC):

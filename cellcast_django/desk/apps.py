@@ -14,9 +14,12 @@ class CellcastDeskConfig(AppConfig):
 
     def import_models(self) -> None:
         """Refuse to start alone: from here on, Django knows all installed apps."""
-        if not apps.is_installed("cellcast_django"):
-            raise ImproperlyConfigured(
-                '"cellcast_django.desk" shows what "cellcast_django" stores: add that to '
-                "INSTALLED_APPS too."
-            )
+        for name, why in (
+            ("cellcast_django", 'shows what "cellcast_django" stores'),
+            ("django.contrib.admin", 'has its pages in "django.contrib.admin"'),
+        ):
+            if not apps.is_installed(name):
+                raise ImproperlyConfigured(
+                    f'"cellcast_django.desk" {why}: add that to INSTALLED_APPS too.'
+                )
         super().import_models()

@@ -4,6 +4,7 @@ Its URL names a message, never a phone number: URLs end up in the logs of web se
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from itertools import groupby
@@ -13,7 +14,7 @@ from typing import Any
 from django.contrib import messages as notices
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
@@ -237,16 +238,9 @@ class Conversation:
         return can_send_to(self.message.contact) and self.viewer.may("answer_message")
 
     @property
-    def why_no_form(self) -> str:
-        """Why nobody can answer this customer, on a site that answers others."""
-        if not conf.send_with or can_send_to(self.message.contact):
-            return ""
-        if not self.message.contact:
-            return _("It came without a number, so it cannot be answered.")
-        return _("This is a name, not a phone number, so it cannot be answered.")
-
-    def form(self, text: str, again: str = "") -> TextForm:
-        return TextForm(text, draft=draft_key(self.viewer, self.message.contact), again=again)
+    def is_unanswerable(self) -> bool:
+        """Whether nobody can answer this customer, on a site that answers others."""
+        return bool(conf.send_with) and not can_send_to(self.message.contact)
 
     @cached_property
     def written_to(self) -> str:
@@ -283,36 +277,16 @@ class Conversation:
         if not self.message.contact or not self.viewer.may_view(OptOut):
             return []
         opt_outs = self.viewer.rows(OptOut).filter(contact=self.message.contact)
-        changes = OptOutChange.objects.fresh().filter(opt_out__in=opt_outs).order_by("-pk")
-        if start is not None:
-            changes = changes.filter(at__gte=start)
-        if end is not None:
-            changes = changes.filter(at__lt=end)
-        return list(changes[:MAX_DIVIDERS])
+        bounds = {"at__gte": start, "at__lt": end}
+        between = {lookup: time for lookup, time in bounds.items() if time is not None}
+        changes = OptOutChange.objects.fresh().filter(opt_out__in=opt_outs, **between)
+        return list(changes.order_by("-pk")[:MAX_DIVIDERS])
 
 
 def newer_than(queryset: QuerySet[Any], field: str, time: datetime, pk: int) -> QuerySet[Any]:
     """Narrow to the rows that precede this one when the newest come first."""
     is_newer = Q(**{f"{field}__gt": time}) | Q(pk__gt=pk)
     return queryset.filter(is_newer, **{f"{field}__gte": time})
-
-
-DRAFT = "cellcast_django.draft"
-"""The session's key for a text that was not sent, until the conversation is opened."""
-
-
-def keep_draft(request: HttpRequest, message: Message, text: str) -> None:
-    """Let the form in a message's conversation begin with a text: no address may hold it."""
-    request.session[DRAFT] = [message.pk, text]
-
-
-def take_draft(request: HttpRequest, message: Message) -> str:
-    """Return the text that was kept for a message's conversation, once."""
-    key, text = request.session.get(DRAFT, [None, ""])
-    if key != message.pk:
-        return ""
-    del request.session[DRAFT]
-    return str(text)
 
 
 SAME_TEXT_ASKS = timedelta(minutes=10)
@@ -389,31 +363,39 @@ def is_own_number(number: str) -> bool:
 class ConversationContent:
     """What the page shows."""
 
-    customer: Customer
+    conversation: Conversation
     thread: Thread
     choice: Choice
     form: TextForm | None
     """``None`` where no answers can be sent to this customer, or by this person."""
-    why_no_form: str
-    """Why this person cannot answer this customer, who might answer others."""
-    sender: str
-    """The own number or name that the answer goes out from, if there are several."""
-    unknown_sender: str
-    """What the customer wrote to, if the answer does not go out from it."""
-    is_in_doubt: bool
-    """Whether somebody's answer may have been sent, and no message tells of it."""
-    may_clear_doubt: bool
     waiting: Message | None
     """The newest reply that nobody has dealt with, if this person may say that it is done."""
     done: Message | None
     """The newest reply that is shown, if it is done and this person may reopen it."""
     next_url: str
     """The conversation with the next customer who waits."""
-    back_url: str
-    """The place in the list that the person came from."""
-    numbers: Sequence[Switch]
-    undo: Undo | None
+    list_url: str
     tools: CustomerTools
+
+    @property
+    def customer(self) -> Customer:
+        return self.conversation.customer
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether somebody's answer may have been sent, and no message tells of it."""
+        return is_in_doubt(self.customer.contact)
+
+    @property
+    def numbers(self) -> list[Switch]:
+        here, choice = self.conversation, self.choice
+        return number_switches(
+            here.numbers_used, here.own_number, lambda own: here.url + choice.query(own=own)
+        )
+
+    @property
+    def undo(self) -> Undo | None:
+        return Undo.of(self.conversation.marked, self.conversation.known)
 
     @property
     def further_query(self) -> str:
@@ -443,33 +425,28 @@ class ConversationPage(DeskPage):
             return self.render(None)
         choice = Choice.of(self.request)
         conversation = Conversation(self.viewer, message, choice.own_number)
-        if self.request.method == "POST":
-            return self.answer(conversation, choice)
-        form = conversation.form(take_draft(self.request, message))
-        return self.render_content(conversation, choice, form)
-
-    def answer(self, conversation: Conversation, choice: Choice) -> HttpResponse:
-        """Send what was typed, or end the doubt whether another answer was sent."""
+        form = TextForm("", draft_key(self.viewer, message.contact))
+        if self.request.method != "POST":
+            return self.render_content(conversation, choice, form)
         if not conversation.can_be_answered:
             raise PermissionDenied
-        here = conversation.url + choice.query()
         if "checked" in self.request.POST:
-            end_doubt(conversation.message.contact)
-            self.viewer.log(conversation.message, "A text that may have been sent was looked up.")
-            return HttpResponseRedirect(here)
+            end_doubt(message.contact)
+            self.viewer.log(message, "A text that may have been sent was looked up.")
+            return HttpResponseRedirect(conversation.url + choice.query())
         answering = Answering(conversation)
-        then = answering.form.get("then", "")
+        goes_on = answering.form.get("then") == "next"
         notice = answering.send()
         self.viewer.tell(notice.sentence, notice.level)
         if notice.leads_to is None:
             # Shows what the form did not: the newest messages, and an opt-out.
-            conversation = Conversation(self.viewer, conversation.message, choice.own_number)
-            form = conversation.form(answering.text, again=answering.asked_about)
-            return self.render_content(conversation, choice, form)
-        if then == "next":
-            marked = answering.answered
-            here = self.next_url(choice, conversation.message, marked) or self.list_url(choice)
-        return HttpResponseRedirect(here + conversation.form("").sent_fragment)
+            now = Conversation(self.viewer, message, choice.own_number)
+            form = replace(form, text=answering.text, again=answering.asked_about)
+            return self.render_content(now, choice, form)
+        url = conversation.url + choice.query()
+        if goes_on:
+            url = self.next_url(choice, message, answering.answered) or self.list_url(choice)
+        return HttpResponseRedirect(url + form.sent_fragment)
 
     def next_url(
         self, choice: Choice, message: Message, marked: Sequence[WaitingReply] = ()
@@ -479,10 +456,8 @@ class ConversationPage(DeskPage):
         Empty if nobody else waits.
         """
         before, after = self.waiting.around(choice, message, marked)
-        following = next(iter(after + before), None)
-        if following is None:
-            return ""
-        return self.url(self.viewer, following.newest.pk) + choice.query()
+        urls = (self.url(self.viewer, each.newest.pk) + choice.query() for each in after + before)
+        return next(urls, "")
 
     def list_url(self, choice: Choice) -> str:
         return url_of_page(self.viewer, TO_ANSWER) + choice.query()
@@ -490,34 +465,23 @@ class ConversationPage(DeskPage):
     def render_content(
         self, conversation: Conversation, choice: Choice, form: TextForm
     ) -> HttpResponse:
-        viewer, message = self.viewer, conversation.message
-        before = "" if form.text else self.request.GET.get("before", "")
-        may_handle, may_answer = viewer.may("handle_message"), viewer.may("answer_message")
-        thread = conversation.thread(before, choice)
+        viewer, message, customer = self.viewer, conversation.message, conversation.customer
+        thread = conversation.thread(
+            "" if form.text else self.request.GET.get("before", ""), choice
+        )
         waiting, newest = conversation.waiting(), thread.newest_reply
-        is_done = newest is not None and newest.handled_at is not None
-        customer, has_form = conversation.customer, conversation.can_be_answered
-        sender = conversation.sender if has_form else ""
+        is_done = waiting is None and newest is not None and newest.handled_at is not None
+        may_handle = viewer.may("handle_message")
+        has_form = conversation.can_be_answered and customer.opted_out_since is None
         content = ConversationContent(
-            customer=customer,
+            conversation=conversation,
             thread=thread,
             choice=choice,
-            form=form if has_form and customer.opted_out_since is None else None,
-            why_no_form=conversation.why_no_form if may_answer else "",
-            sender=sender if conversation.own_numbers else "",
-            unknown_sender=conversation.written_to if has_form and not sender else "",
-            is_in_doubt=is_in_doubt(message.contact),
-            may_clear_doubt=may_answer,
+            form=form if has_form else None,
             waiting=waiting if may_handle else None,
-            done=newest if is_done and not waiting and may_handle else None,
+            done=newest if is_done and may_handle else None,
             next_url=self.next_url(choice, message),
-            back_url=f"{self.list_url(choice)}#cellcast-waiting-{message.pk}",
-            numbers=number_switches(
-                conversation.numbers_used,
-                conversation.own_number,
-                lambda own: conversation.url + choice.query(own=own),
-            ),
-            undo=Undo.of(conversation.marked, conversation.known),
+            list_url=self.list_url(choice),
             tools=CustomerTools.of(viewer, message, customer),
         )
         words = customer.label or _("(no number)")

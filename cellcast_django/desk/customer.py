@@ -1,6 +1,5 @@
 """What staff do about a customer from their messages: opt out and back in, hand over their data."""
 
-import shlex
 from typing import Any
 
 from django.core.exceptions import BadRequest
@@ -26,7 +25,6 @@ from cellcast_django.retention import AboutContact
 class CustomerTools:
     """What a person may do about a customer."""
 
-    contact: str
     opt_out_url: str = ""
     opt_in_url: str = ""
     opt_out_page: str = ""
@@ -46,14 +44,7 @@ class CustomerTools:
                     urls["opt_in_url"] = f"{EndPage.url(viewer, pk)}?{MESSAGE}={message.pk}"
         if customer.contact and CustomerData(viewer).is_allowed:
             urls["data_url"] = CustomerData.url(viewer, message.pk)
-        return cls(customer.contact, **urls)
-
-    @property
-    def erasure(self) -> str:
-        """The command that erases this customer; ``""`` where a shell might read another."""
-        if not self.contact.isprintable():
-            return ""
-        return f"python manage.py cellcast_prune --contact={shlex.quote(self.contact)}"
+        return cls(**urls)
 
 
 class CustomerData(Page):

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
@@ -82,17 +81,13 @@ class Handle(Page):
         return to_list(viewer, choice, message, row.newest.pk if row else None)
 
     def _tell_done_before(self, replies: Sequence[Message]) -> None:
-        """Say what colleagues, or code, had done; one's own second click needs no word."""
-        others = [each for each in replies if each.handled_by != self.viewer.username]
-        if others:
-            words = ngettext(
-                "%(count)s customer had been done already: %(names)s.",
-                "%(count)s customers had been done already: %(names)s.",
-                len(others),
+        """Say what a colleague, or code, had done; one's own second click needs no word."""
+        people = {each.handled_by for each in replies} - {self.viewer.username}
+        if people:
+            names = ", ".join(sorted(each or gettext("the site") for each in people))
+            self.viewer.tell(
+                gettext("Done already, by %(names)s.") % {"names": names}, messages.INFO
             )
-            names = sorted({each.handled_by or gettext("by the site") for each in others})
-            said = words % {"count": len(others), "names": ", ".join(names)}
-            self.viewer.tell(said, messages.INFO)
 
 
 class Reopen(Page):
@@ -149,9 +144,6 @@ def to_list(
     if message is not None and back == "conversation":
         return HttpResponseRedirect(ConversationPage.url(viewer, message.pk) + choice.query())
     url = ToAnswerPage.url(viewer) + choice.query()
-    if back == "section":
-        label = Message._meta.app_label
-        url = reverse("admin:app_list", args=[label], current_app=viewer.site.name)
     return HttpResponseRedirect(url + (f"#cellcast-waiting-{row}" if row else ""))
 
 
@@ -180,59 +172,59 @@ class Marking:
 
     checkbox_name = ACTION_CHECKBOX_NAME
 
-    @property
-    def sentence(self) -> str:
-        replies = ngettext("%(count)s reply", "%(count)s replies", self.replies)
-        customers = ngettext("%(count)s customer", "%(count)s customers", self.customers)
-        return gettext("This marks %(replies)s from %(customers)s.") % {
-            "replies": replies % {"count": grouped(self.replies)},
-            "customers": customers % {"count": grouped(self.customers)},
-        }
-
 
 class MarkSelected(Page):
-    """Marks the replies that are selected in the list; asks first if that is many."""
+    """Marks the replies that are selected in the list; asks first if that is many.
+
+    As done, it marks the customers' earlier replies too, within the number that the list is
+    narrowed to.
+    """
 
     model = Message
     template = "cellcast_desk/mark.html"
-    action: ClassVar[str]
 
-    def rows(self, selected: Any, newest: int | None) -> list[WaitingReply]:
-        """Return what would be marked; what has come after the newest key is left alone."""
-        raise NotImplementedError
-
-    def mark(self, keys: Sequence[int]) -> int:
-        raise NotImplementedError
-
-    def said(self, count: int) -> tuple[str, str]:
-        """Return what the log says of so many, and what the page says."""
-        raise NotImplementedError
-
-    def act_on(self, selected: Any) -> HttpResponse | None:
+    def act_on(self, selected: Any, action: Any) -> HttpResponse | None:
         """Ask, or mark in batches, each of which commits; after 20 seconds none begins."""
-        newest = self.request.POST.get("newest", "")
+        viewer, is_done, newest = self.viewer, action is mark_done, None
         # A replica may not know yet what has been marked.
         selected = selected.using(database_alias()).filter(direction=Direction.INBOUND)
-        rows = self.rows(selected, int(newest) if is_key(newest) else None)
-        if len(rows) > MAX_UNASKED and not is_key(newest):
-            return self._ask(rows)
-        keys, end, count = [row.pk for row in rows], monotonic() + MAX_SECONDS, 0
+        if is_key(seen := self.request.POST.get("newest", "")):
+            newest = int(seen)
+            selected = selected.filter(pk__lte=newest)
+        if is_done:
+            own_number = self.request.GET.get(OwnNumberFilter.parameter_name, "")
+            if own_number not in own_numbers(WaitingList(viewer).rows):
+                own_number = ""  # the list ignores it too
+            rows = handling.with_earlier(viewer, selected, own_number=own_number, seen_until=newest)
+        else:
+            rows = handling.rows_of(selected.filter(handled_at__isnull=False))
+        if len(rows) > MAX_UNASKED and newest is None:
+            return self._ask(rows, action)
+        at, keys, count = timezone.now(), [row.pk for row in rows], 0
+        end = monotonic() + MAX_SECONDS
         while keys and monotonic() < end:
             batch, keys = keys[:BATCH_SIZE], keys[BATCH_SIZE:]
-            count += self.mark(batch)
-        log, sentence = self.said(count)
+            if is_done:
+                count += handling.mark_done(viewer, batch, at)
+            else:
+                count += handling.mark_new(viewer, batch)
+        marked = counted(count, "reply", "replies")
+        words = ngettext(
+            "%(count)s reply marked as done.", "%(count)s replies marked as done.", count
+        )
         if count:
-            self.viewer.log_list(Message, log)
-        self.viewer.tell(sentence)
-        tell_left(self.viewer, len(keys))
+            log = f"Marked {marked} as done." if is_done else f"Reopened {marked}."
+            viewer.log_list(Message, log)
+        viewer.tell(words % {"count": grouped(count)} if is_done else new_again(count))
+        tell_left(viewer, len(keys))
         return None
 
-    def _ask(self, rows: Sequence[WaitingReply]) -> HttpResponse:
+    def _ask(self, rows: Sequence[WaitingReply], action: Any) -> HttpResponse:
         form = self.request.POST
         is_across = form.get("select_across", "0") != "0"
         selected = form.getlist(ACTION_CHECKBOX_NAME)
         asked = Marking(
-            action=self.action,
+            action=action.__name__,
             replies=len(rows),
             customers=len({row.contact or row.pk for row in rows}),
             newest=max(row.pk for row in rows),
@@ -240,68 +232,23 @@ class MarkSelected(Page):
             is_across=is_across,
             back_url=self.request.get_full_path(),
         )
-        return self.render(asked)
+        return self.render(asked, title=action.short_description)
 
 
-class MarkDone(MarkSelected):
-    """Marks them, and the customers' earlier replies, within the number of the list."""
-
-    action = "mark_done"
-    title = _("Mark as done")
-
-    def rows(self, selected: Any, newest: int | None) -> list[WaitingReply]:
-        own_number = self.request.GET.get(OwnNumberFilter.parameter_name, "")
-        if own_number not in own_numbers(WaitingList(self.viewer).rows):
-            own_number = ""  # the list ignores it too
-        if newest is not None:
-            selected = selected.filter(pk__lte=newest)
-        return handling.with_earlier(
-            self.viewer, selected, own_number=own_number, seen_until=newest
-        )
-
-    def mark(self, keys: Sequence[int]) -> int:
-        return handling.mark_done(self.viewer, keys, timezone.now())
-
-    def said(self, count: int) -> tuple[str, str]:
-        words = ngettext(
-            "%(count)s reply marked as done.", "%(count)s replies marked as done.", count
-        )
-        log = f"Marked {counted(count, 'reply', 'replies')} as done."
-        return log, words % {"count": grouped(count)}
+@admin.action(description=_("Mark as done"))
+def mark_done(
+    model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]
+) -> HttpResponse | None:
+    """Mark the selected replies and the customers' earlier ones as handled."""
+    return MarkSelected(Viewer(model_admin.admin_site, request)).act_on(queryset, mark_done)
 
 
-class MarkNew(MarkSelected):
-    """Makes them new again, whoever has handled them."""
-
-    action = "mark_new"
-    title = _("Mark as new")
-
-    def rows(self, selected: Any, newest: int | None) -> list[WaitingReply]:
-        handled = selected.filter(handled_at__isnull=False)
-        if newest is not None:
-            handled = handled.filter(pk__lte=newest)
-        return handling.rows_of(handled)
-
-    def mark(self, keys: Sequence[int]) -> int:
-        return handling.mark_new(self.viewer, keys)
-
-    def said(self, count: int) -> tuple[str, str]:
-        return f"Reopened {counted(count, 'reply', 'replies')}.", new_again(count)
-
-
-def in_list(page: Any) -> Callable[..., HttpResponse | None]:
-    """Return the action as the list of messages offers it."""
-
-    @admin.action(description=page.title)
-    def act(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        chosen: MarkSelected = page(Viewer(model_admin.admin_site, request))
-        return chosen.act_on(queryset)
-
-    act.__name__ = page.action
-    return act
-
-
-LIST_ACTIONS = [in_list(MarkDone), in_list(MarkNew)]
+@admin.action(description=_("Mark as new"))
+def mark_new(
+    model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]
+) -> HttpResponse | None:
+    """Make the selected replies new again, whoever has handled them."""
+    return MarkSelected(Viewer(model_admin.admin_site, request)).act_on(queryset, mark_new)
 
 
 def reopen_column(viewer: Viewer) -> Callable[[Message], str]:

@@ -17,7 +17,7 @@ from cellcast_django.admin.own_numbers import configured_own_numbers, own_number
 from cellcast_django.conf import conf
 from cellcast_django.contacts import to_contact
 from cellcast_django.desk.answering import Notice, Sending, TextForm, can_send_to, draft_key
-from cellcast_django.desk.conversation import ConversationPage, keep_draft
+from cellcast_django.desk.conversation import ConversationPage
 from cellcast_django.desk.page import DeskPage
 from cellcast_django.models import Message, database_alias
 from cellcast_django.opt_outs import is_opted_out
@@ -51,12 +51,11 @@ class Beginning(Sending):
             if is_opted_out(self.contact):
                 words = _("Not sent: this customer has opted out.")
                 return Notice(notices.ERROR, words, newest)
-            keep_draft(self.viewer.request, newest, self.text)
             words = _(
                 "Not sent: there is a conversation with this customer already. Read it, and send "
                 "yours below if it is still needed."
             )
-            return Notice(notices.WARNING, words, newest)
+            return Notice(notices.WARNING, words, newest, is_kept=True)
         if Message.objects.fresh().filter(contact=self.contact).exists():
             return Notice.not_sent(_("you cannot write to this number."))
         return None
@@ -111,7 +110,8 @@ class NewConversation(DeskPage):
                 notice = beginning.send()
             self.viewer.tell(notice.sentence, notice.level)
             if notice.leads_to is not None:
-                return HttpResponseRedirect(self._url_of(notice.leads_to) + form.sent_fragment)
+                fragment = form.moved_fragment if notice.is_kept else form.sent_fragment
+                return HttpResponseRedirect(self._url_of(notice.leads_to) + fragment)
         may_view = self.viewer.may_view(Message)
         return self.render(NewForm(number, found, senders, sender, form, may_view))
 

@@ -1,4 +1,4 @@
-"""The overview: whether webhooks arrive, what needs attention, who waits, what recovery found.
+"""The overview: whether webhooks arrive, what needs attention, what recovery found.
 
 For those who may view events. Of messages it shows them what they may view.
 """
@@ -21,24 +21,19 @@ from cellcast_django.admin.display.texts import beginning, duration, grouped
 from cellcast_django.admin.lists.filters import (
     CallStateFilter,
     StatusFilter,
-    StopFilter,
     TestFilter,
 )
-from cellcast_django.admin.lists.read_only import is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.connected import connected_handlers
 from cellcast_django.days import midnight
 from cellcast_django.desk.page import DeskPage, LinkedCount, url_of_page, views_all_of
-from cellcast_django.desk.to_answer import ToAnswerPage, stop_wish_badge
-from cellcast_django.desk.waiting import Waiting, WaitingList
 from cellcast_django.health import (
     Credit,
     Deferred,
     FailingHandler,
     Light,
     SlowHandler,
-    StopWishes,
     WebhookHealth,
     count_invalid,
     count_silent,
@@ -109,7 +104,7 @@ class EventsPart:
             return None
         comes_first = viewer.may("rerun_webhookevent")
         if viewer.is_restricted(WebhookEvent):
-            events = viewer.rows(WebhookEvent).filter(is_test=False)
+            events: Any = viewer.rows(WebhookEvent).filter(is_test=False)
             calls = HandlerCall.objects.fresh().filter(event__in=events.values("pk"))
             unfinished, states = calls.unfinished(), HandlerCall.State
             counts = {
@@ -190,34 +185,6 @@ def _failing_handlers(viewer: Viewer) -> Iterator[FailingRow]:
 
 
 @shown
-class ToAnswerPart:
-    """What the overview says of customers who wait."""
-
-    waiting: Waiting
-    oldest: datetime | None
-    stop_wishes: LinkedCount
-    """The replies that wait, as far as they may ask for no more messages."""
-    stop_wish: SafeString | str
-    """Since when the first of them waits."""
-    url: str
-
-    @classmethod
-    def of(cls, viewer: Viewer) -> "ToAnswerPart | None":
-        if not is_ours(viewer.site, Message) or not ToAnswerPage(viewer).is_allowed:
-            return None
-        replies = WaitingList(viewer)
-        wishes = StopWishes.among(replies.rows.unhandled())
-        query = urlencode({StopFilter.parameter_name: StopFilter.options[0][0]})
-        return cls(
-            waiting=replies.count(),
-            oldest=replies.oldest_at,
-            stop_wishes=LinkedCount(wishes.count, f"{viewer.url(Message, 'changelist')}?{query}"),
-            stop_wish=stop_wish_badge(wishes.oldest_at) if wishes.oldest_at else "",
-            url=ToAnswerPage.url(viewer),
-        )
-
-
-@shown
 class RecoveryPart:
     """How many messages are silent, what recovery last found, and the credit it has read."""
 
@@ -261,7 +228,6 @@ def lists(
 class OverviewContent:
     """What the page shows; the parts that this person may not view are ``None``."""
 
-    to_answer: ToAnswerPart | None
     although_opted_out: LinkedCount | None
     events: EventsPart | None
     slowest: list[SlowHandler]
@@ -270,7 +236,7 @@ class OverviewContent:
 
 
 class Overview(DeskPage):
-    """Whether webhooks arrive, what needs attention, who waits, and what recovery has found."""
+    """Whether webhooks arrive, what needs attention, and what recovery has found."""
 
     name = "overview"
     title = _("Overview")
@@ -283,7 +249,6 @@ class Overview(DeskPage):
     def show(self) -> HttpResponse:
         slowest = slowest_handlers() if views_all_of(self.viewer, WebhookEvent) else []
         content = OverviewContent(
-            to_answer=ToAnswerPart.of(self.viewer),
             although_opted_out=self.although_opted_out(),
             events=EventsPart.of(self.viewer),
             slowest=[each for each in slowest if each.seconds >= MIN_SECONDS],

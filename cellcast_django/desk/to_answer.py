@@ -1,10 +1,6 @@
-"""To answer: a row for each customer who waits, a page at a time, and what is new meanwhile.
+"""To answer: a row for each customer who waits, and what is new meanwhile."""
 
-Pages continue after a row, not after a number of rows, so nobody is skipped while colleagues work
-on the same list.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,7 +16,6 @@ from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     beginning,
     duration,
-    grouped,
     media_links,
     own_number_html,
 )
@@ -31,23 +26,16 @@ from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.page import Page
 from cellcast_django.desk.conversation import ConversationPage
 from cellcast_django.desk.handling import Undo, marked_last
-from cellcast_django.desk.page import DeskPage
-from cellcast_django.desk.waiting import (
-    Choice,
-    Moment,
-    Waiting,
-    WaitingCustomer,
-    WaitingList,
-    place_of,
-)
+from cellcast_django.desk.page import TO_ANSWER, DeskPage
+from cellcast_django.desk.waiting import Choice, Waiting, WaitingCustomer, WaitingList
 from cellcast_django.health import age
 from cellcast_django.models import Message
 
 STOP_WISH_LATE = timedelta(days=3)
 """From then on a wish to stop is red: Australia's law gives five business days."""
 
-BACK, TO_ANSWER = "back", "to_answer"
-"""Of a form's address: that it leads back to this page."""
+BACK = "back"
+"""Of a form's address: where it leads back to."""
 
 PER_PAGE = 50  # customers
 MAX_TEXT_LENGTH = 200
@@ -100,160 +88,56 @@ class CustomerRow:
 
 
 @shown
-class WaitingPage:
-    """A page of customers who wait, what narrows it, and where it goes on."""
+class ToAnswerContent:
+    """A page of customers who wait, and what narrows it."""
 
     rows: Sequence[CustomerRow]
+    page: Any
+    """Django's, of all who are found."""
     choice: Choice
     url: str
-    found: Sequence[WaitingCustomer]
-    start: int
-    """How many of those found stand before the page."""
-    is_complete: bool
+    waiting: Waiting
     notes: Sequence[Note]
     """What is said of the search."""
     own_numbers: Sequence[str]
     """The numbers to choose from; empty where customers write to a single one."""
     may_handle: bool
-    per_page: int
     undo: Undo | None
-
-    @classmethod
-    def of(cls, waiting: WaitingList, choice: Choice, count: int) -> "WaitingPage":
-        """Return the first customers of the list, or those after a row of it."""
-        viewer = waiting.viewer
-        found, notes = waiting.find(choice)
-        start = 0
-        if choice.after and (after := waiting.rows.filter(pk=choice.after).first()):
-            start = place_of(found, choice, Moment(after.created_at, after.pk))
-        page, marked = found[start : start + count], marked_last(viewer)
-        contacts = (each.newest.contact for each in page)
-        known = viewer.directory.customers([*contacts, *marked.values()])
-        may_handle = viewer.may("handle_message")
-        return cls(
-            rows=_rows(waiting, choice, page, known),
-            choice=choice,
-            url=ToAnswerPage.url(viewer),
-            found=found,
-            start=start,
-            is_complete=waiting.is_complete,
-            notes=notes,
-            own_numbers=own_numbers(waiting.rows),
-            may_handle=may_handle,
-            per_page=count,
-            undo=Undo.of(marked, known),
-        )
+    news_url: str
 
     @property
     def offers_opt_out(self) -> bool:
         return any(row.opt_out_url for row in self.rows)
 
     @property
-    def has_more(self) -> bool:
-        return len(self.found) > self.start + self.per_page
-
-    @property
-    def position(self) -> str:
-        """Which of the customers these are; empty if all are here."""
-        if not self.rows or not (self.start or self.has_more):
-            return ""
-        return gettext("%(first)s to %(last)s of %(total)s") % {
-            "first": grouped(self.start + 1),
-            "last": grouped(self.start + len(self.rows)),
-            "total": grouped(len(self.found)) + ("" if self.is_complete else "+"),
-        }
-
-    @property
-    def next_url(self) -> str:
-        return self._url_from(self.start + self.per_page) if self.has_more else ""
+    def pages(self) -> list[tuple[int | str, str]]:
+        """The pages by their numbers, and where some are left out, without an address."""
+        numbers = self.page.paginator.get_elided_page_range(self.page.number)
+        return [(each, self._url_of(each) if isinstance(each, int) else "") for each in numbers]
 
     @property
     def previous_url(self) -> str:
-        return self._url_from(max(0, self.start - self.per_page)) if self.choice.after else ""
+        return self._url_of(self.page.number - 1) if self.page.has_previous() else ""
 
     @property
-    def numbered(self) -> list[tuple[int | str, str]]:
-        """The pages by their numbers: this one, and where some are left out, without an address."""
-        if not self.position:
-            return []
-        pages = Paginator(self.found, self.per_page)
-        here = min(round(self.start / self.per_page) + 1, pages.num_pages)
-        return [
-            (page, self._url_from((page - 1) * self.per_page))
-            if isinstance(page, int) and page != here
-            else (page, "")
-            for page in pages.get_elided_page_range(here)
-        ]
+    def next_url(self) -> str:
+        return self._url_of(self.page.number + 1) if self.page.has_next() else ""
 
-    def _url_from(self, start: int) -> str:
-        """Return the page before which so many of the customers found stand."""
-        after = self.found[start - 1].moment(self.choice).pk if start else ""
-        return self.url + self.choice.query(after=after)
-
-    @property
-    def first_url(self) -> str:
-        return self._url_from(0)
+    def _url_of(self, page: int) -> str:
+        return self.url + self.choice.query(p=page if page > 1 else "")
 
     @property
     def other_order_url(self) -> str:
         order = "" if self.choice.longest_first else "longest"
-        return self.url + self.choice.query(order=order, after="")
+        return self.url + self.choice.query(order=order, p="")
 
     @property
     def nothing_found(self) -> str:
-        return nothing_found() if self.choice.search else ""
-
-
-def _rows(
-    waiting: WaitingList,
-    choice: Choice,
-    page: Sequence[WaitingCustomer],
-    known: dict[str, Customer],
-) -> list[CustomerRow]:
-    viewer = waiting.viewer
-    replies = waiting.rows.defer("body", "original_body").in_bulk([each.newest.pk for each in page])
-    offers_opt_out = may_opt_out(viewer)
-    # What somebody has searched for is in the addresses of the list alone.
-    query = choice.query(q="")
-    back = choice.query(back=TO_ANSWER).replace("?", "&")
-    rows = []
-    for each in page:
-        reply = replies.get(each.newest.pk)
-        if reply is None:  # deleted at this moment
-            continue
-        customer = known.get(reply.contact) or Customer(reply.contact)
-        form = opt_out_url(viewer, reply) if offers_opt_out and not customer.opted_out_since else ""
-        rows.append(
-            CustomerRow(
-                reply=reply,
-                customer=each,
-                known=customer,
-                url=ConversationPage.url(viewer, reply.pk) + query,
-                opt_out_url=form and form + back,
-                stop_wish_at=waiting.wish_of(each),
-            )
-        )
-    return rows
-
-
-def stop_wish_badge(since: datetime) -> SafeString:
-    """Return since when a customer may want to stop: red while there is still time to act."""
-    waited = age(since)
-    words = gettext("may want to stop, %(age)s") % {"age": duration(waited)}
-    return badge(Tone.BAD if waited >= STOP_WISH_LATE else Tone.WARNING, words)
-
-
-@shown
-class ToAnswerContent:
-    """Who waits, and where the page asks what is new."""
-
-    list: WaitingPage
-    waiting: Waiting
-    news_url: str
+        return nothing_found()
 
 
 class ToAnswerPage(DeskPage):
-    """A row for each customer who waits."""
+    """A row for each customer who waits, a page at a time."""
 
     name = TO_ANSWER
     route = "to-answer/"
@@ -262,12 +146,56 @@ class ToAnswerPage(DeskPage):
     template = "cellcast_desk/to_answer.html"
 
     def show(self) -> HttpResponse:
+        viewer, choice, waiting = self.viewer, Choice.of(self.request), self.waiting
+        found, notes = waiting.find(choice)
+        page = Paginator(found, PER_PAGE).get_page(choice.page)
+        marked = marked_last(viewer)
+        contacts = (each.newest.contact for each in page)
+        known = viewer.directory.customers([*contacts, *marked.values()])
         content = ToAnswerContent(
-            list=WaitingPage.of(self.waiting, Choice.of(self.request), PER_PAGE),
-            waiting=self.waiting.count(),
-            news_url=News.url(self.viewer),
+            rows=list(self.rows(page, choice, known)),
+            page=page,
+            choice=choice,
+            url=self.url(viewer),
+            waiting=waiting.count(),
+            notes=notes,
+            own_numbers=own_numbers(waiting.rows),
+            may_handle=viewer.may("handle_message"),
+            undo=Undo.of(marked, known),
+            news_url=News.url(viewer),
         )
         return self.render(content)
+
+    def rows(
+        self, page: Iterable[WaitingCustomer], choice: Choice, known: dict[str, Customer]
+    ) -> Iterator[CustomerRow]:
+        """Yield them with their newest reply, unless that is deleted at this moment."""
+        viewer, messages = self.viewer, self.waiting.rows.defer("body", "original_body")
+        replies = messages.in_bulk([each.newest.pk for each in page])
+        offers_opt_out = may_opt_out(viewer)
+        # What somebody has searched for is in the addresses of the list and its forms alone.
+        query, back = choice.query(q=""), choice.query(back=TO_ANSWER).replace("?", "&")
+        for each in page:
+            if (reply := replies.get(each.newest.pk)) is None:
+                continue
+            customer = known.get(reply.contact) or Customer(reply.contact)
+            may_ask = offers_opt_out and not customer.opted_out_since
+            form = opt_out_url(viewer, reply) if may_ask else ""
+            yield CustomerRow(
+                reply=reply,
+                customer=each,
+                known=customer,
+                url=ConversationPage.url(viewer, reply.pk) + query,
+                opt_out_url=form and form + back,
+                stop_wish_at=self.waiting.wish_of(each),
+            )
+
+
+def stop_wish_badge(since: datetime) -> SafeString:
+    """Return since when a customer may want to stop: red while there is still time to act."""
+    waited = age(since)
+    words = gettext("may want to stop, %(age)s") % {"age": duration(waited)}
+    return badge(Tone.BAD if waited >= STOP_WISH_LATE else Tone.WARNING, words)
 
 
 class UnsavedSession(SimpleLazyObject):  # type: ignore[type-arg]  # no [] on Django 5.2

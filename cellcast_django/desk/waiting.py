@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
+from operator import gt, lt
 from typing import Any, NamedTuple, Self
 
 from django.contrib.admin.views.main import SEARCH_VAR
@@ -16,7 +17,7 @@ from django.utils.http import urlencode
 
 from cellcast_django.admin.days import range_of
 from cellcast_django.admin.display.texts import grouped
-from cellcast_django.admin.lists.paging import CappedPaginator, is_key
+from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.search import Note
 from cellcast_django.admin.messages import MessageSearch
 from cellcast_django.admin.viewer import Viewer
@@ -35,21 +36,19 @@ class Choice:
     own_number: str = ""
     may_want_to_stop: bool = False
     search: str = ""
-    after: str = ""
-    """The key of the reply after whose customer the page begins."""
+    page: str = ""
 
     @classmethod
     def of(cls, request: HttpRequest) -> Self:
         """Read the query string, where anything unknown means nothing."""
         query = request.GET
-        after = query.get("after", "")
         return cls(
             longest_first=query.get("order") == "longest",
             days=range_of(query),
             own_number=clean(query.get("own", "")),
             may_want_to_stop="stop" in query,
             search=clean(query.get(SEARCH_VAR, "")).strip(),
-            after=after if is_key(after) else "",
+            page=clean(query.get("p", "")),
         )
 
     def query(self, **changes: Any) -> str:
@@ -62,7 +61,7 @@ class Choice:
             "own": self.own_number,
             "stop": "1" if self.may_want_to_stop else "",
             SEARCH_VAR: self.search,
-            "after": self.after,
+            "p": self.page,
         }
         chosen = urlencode({name: value for name, value in (values | changes).items() if value})
         return f"?{chosen}" if chosen else ""
@@ -80,13 +79,6 @@ class WaitingReply(NamedTuple):
     pk: int
     contact: str
     own_number: str
-
-
-class Moment(NamedTuple):
-    """Where a reply stands among all others."""
-
-    created_at: datetime
-    pk: int
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,9 +100,10 @@ class WaitingCustomer:
     def key(self) -> str | int:
         return self.newest.contact or self.newest.pk
 
-    def moment(self, choice: Choice) -> Moment:
+    def place(self, choice: Choice) -> tuple[datetime, int]:
         """Return what decides on the customer's place in the list."""
-        return Moment(*(self.oldest if choice.longest_first else self.newest)[:2])
+        reply = self.oldest if choice.longest_first else self.newest
+        return reply.created_at, reply.pk
 
 
 @dataclass(frozen=True)
@@ -154,11 +147,6 @@ class WaitingList:
     def is_complete(self) -> bool:
         return len(self._read) <= MAX_WAITING
 
-    @property
-    def oldest_at(self) -> datetime | None:
-        """When the reply came that has waited longest."""
-        return min((each.created_at for each in self.replies), default=None)
-
     @cached_property
     def wishes(self) -> dict[int, datetime]:
         """The replies that may ask for no more messages, and when they came."""
@@ -186,7 +174,7 @@ class WaitingList:
             keys = search.find(waiting, choice.search).values_list("pk", flat=True)
             meant, notes = set(keys[:LIMIT]), search.notes
             found = [each for each in found if any(reply.pk in meant for reply in each.replies)]
-        found.sort(key=lambda each: each.moment(choice), reverse=not choice.longest_first)
+        found.sort(key=lambda each: each.place(choice), reverse=not choice.longest_first)
         return found, notes
 
     def wish_of(self, customer: WaitingCustomer) -> datetime | None:
@@ -219,20 +207,14 @@ class WaitingList:
         found, _notes = self.find(choice)
         key = message.contact or message.pk
         stood = [each for each in [*customers_of(marked), *found] if each.key == key]
-        moment = Moment(message.created_at, message.pk)
-        place = place_of(found, choice, stood[0].moment(choice) if stood else moment)
-        before, after = found[:place], found[place:]
-        return [each for each in before if each.key != key], after
+        here = stood[0].place(choice) if stood else (message.created_at, message.pk)
+        others = [each for each in found if each.key != key]
+        is_after = gt if choice.longest_first else lt
+        after = [each for each in others if is_after(each.place(choice), here)]
+        return others[: len(others) - len(after)], after
 
 
 LIMIT = MAX_WAITING + 1
-
-
-def place_of(customers: Sequence[WaitingCustomer], choice: Choice, moment: Moment) -> int:
-    """Return how many of the customers stand before this moment in the list, or at it."""
-    if choice.longest_first:
-        return sum(each.moment(choice) <= moment for each in customers)
-    return sum(each.moment(choice) >= moment for each in customers)
 
 
 def customers_of(replies: Sequence[WaitingReply]) -> list[WaitingCustomer]:

@@ -112,7 +112,7 @@ def skip(calls: HandlerCallQuerySet, *, username: str = "") -> int:
     call stays skipped. Then makes, for at most five seconds, what waited for them in order.
     ``username`` says whose decision it was, and stays with the call.
     """
-    chosen = [call for call in calls if call.state not in HandlerCall.ENDED_WELL]
+    chosen = [call for call in calls.all() if call.state not in HandlerCall.ENDED_WELL]
     count = steps.skip([call.pk for call in chosen], username)
     turn, ends_at = Turn(), time.monotonic() + NEXT_SECONDS
     for handler, contact in {(call.handler, call.contact) for call in chosen if call.contact}:
@@ -211,7 +211,7 @@ class Turn:
             result = self._attempt(call, work, received_at, in_order=in_order)
             if result is Result.MADE:
                 made.append(call)
-                self.tally[call.state] += 1
+                self.tally[HandlerCall.State(call.state)] += 1
                 self._progress(call)
             elif result is Result.TAKEN:
                 break  # by another process, which goes on with the event's others

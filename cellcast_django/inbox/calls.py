@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.backends.utils import CursorWrapper
 
@@ -26,7 +27,7 @@ def insert_calls(
     is_inline = conf.run_handlers == "inline" and not is_read_later
     due_at = now + timedelta(seconds=conf.handler_lease) if is_inline else now
     names = {signal: calls_asked_for(signal) for _, signals in told for signal in signals}
-    values = [
+    values: list[dict[str, Any]] = [
         {
             "event_id": event.pk,
             "signal": signal.name,
@@ -45,8 +46,7 @@ def insert_calls(
     if not values:
         return []
     if is_inline and not values[0]["contact"] and conf.handler_max_attempts > 1:
-        begun = {"state": HandlerCall.State.RUNNING.value, "attempts": 1, "started_at": now}
-        values[0] |= begun
+        values[0].update(state=HandlerCall.State.RUNNING.value, attempts=1, started_at=now)
     events = {event.pk: event for event, _ in told}
     calls = []
     for row, pk in zip(values, rows.insert_all(cursor, HandlerCall, values), strict=True):

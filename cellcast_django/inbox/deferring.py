@@ -107,6 +107,8 @@ def reprocess(event: WebhookEvent) -> Stored:
     For an event that is not invalid (any more), nothing is written or returned. Raises
     ``django.db.Error`` as ``store`` does.
     """
+    if event.outcome != WebhookEvent.Outcome.INVALID:
+        return Stored()
     return _read_again(event, now=timezone.now(), has_just_arrived=False)
 
 
@@ -117,6 +119,8 @@ def read_deferred(event: WebhookEvent) -> Stored:
     Its calls are due at once. If it cannot be stored now either, it is postponed, and the error
     raised. For an event that is not deferred (any more), nothing is written or returned.
     """
+    if event.outcome != WebhookEvent.Outcome.DEFERRED:
+        return Stored()
     try:
         return _read_again(event, now=event.received_at, has_just_arrived=True)
     except Exception as error:

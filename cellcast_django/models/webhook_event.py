@@ -25,9 +25,7 @@ from cellcast_django.models.base import (
 from cellcast_django.payloads import MAX_ID_LENGTH, Endpoint, read_fields
 
 if TYPE_CHECKING:
-    from django.db.models.fields.related_descriptors import RelatedManager
-
-    from cellcast_django.models.handler_call import HandlerCall
+    from cellcast_django.models.handler_call import HandlerCallQuerySet
     from cellcast_django.models.message import Message
 
 MAX_CONTENT_TYPE_LENGTH = 255
@@ -97,7 +95,7 @@ class WebhookEvent(models.Model):
     if TYPE_CHECKING:
         id: int
         message_id: int | None
-        calls: "RelatedManager[HandlerCall]"
+        calls: "HandlerCallQuerySet"
 
     PERSONAL = ("contact", "body", "error")
     """What says who the customer is; redaction empties it, and what calls know of it."""

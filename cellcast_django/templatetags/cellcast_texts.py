@@ -1,28 +1,23 @@
-"""Filters and a tag that format what the admin's pages show."""
+"""Filters and a tag for the texts of the admin's pages; without the admin there is only the tag.
 
-from collections.abc import Callable
+Django imports the tag libraries of all apps, whether a template of theirs is used or not.
+"""
 
+from importlib import import_module
+
+from django.apps import apps
 from django.template import Library
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext
 
-from cellcast_django.admin.display.texts import (
-    ago,
-    exact_seconds,
-    exact_time,
-    grouped,
-    machine_time,
-    media_links,
-    readable_number,
-)
-
 register = Library()
-FILTERS: list[Callable[..., str]] = [
-    *(ago, exact_seconds, exact_time, machine_time),
-    *(grouped, media_links, readable_number),
-]
-for each in FILTERS:
-    register.filter(each)
+
+if apps.is_installed("django.contrib.admin"):
+    texts = import_module("cellcast_django.admin.display.texts")
+    for each in (texts.ago, texts.exact_seconds, texts.exact_time, texts.grouped):
+        register.filter(each)
+    for each in (texts.machine_time, texts.media_links, texts.readable_number):
+        register.filter(each)
 
 
 @register.simple_tag

@@ -121,6 +121,11 @@ SIGHTS = {
     "setup, after a test": Sight(lambda: page_url("setup"), "Send test to the Status URL"),
     "messages": Sight(lambda: url_of("message")),
     "messages, found": Sight(lambda: url_of("message", q="window")),
+    "messages, of one customer": Sight(
+        lambda: url_of(
+            "message", customer_of=Message.objects.filter(contact=WRITER).latest("pk").pk
+        )
+    ),
     "messages, nothing found": Sight(lambda: url_of("message", q="nobody wrote this")),
     "messages, more than are counted": Sight(lambda: url_of("message", p=10), is_capped=True),
     "to answer": Sight(lambda: url_of("message", "to_answer")),
@@ -146,6 +151,8 @@ SIGHTS = {
     "events": Sight(lambda: url_of("webhookevent")),
     "events, more than are counted": Sight(lambda: url_of("webhookevent", p=10), is_capped=True),
     "events, failed": Sight(lambda: url_of("webhookevent", outcome="failed")),
+    "calls": Sight(lambda: url_of("handlercall")),
+    "calls, failing": Sight(lambda: url_of("handlercall", state="failing", handler=LONG_NAME)),
     "event, failed": Sight(lambda: event_url(kind="reply", body__contains="window.ran")),
     "event, five thousand characters": Sight(lambda: event_url(body__contains="y" * 5_000)),
     "event, opt-out": Sight(lambda: event_url(kind="opt_out")),
@@ -154,14 +161,10 @@ SIGHTS = {
     "confirmation": Sight(
         lambda: event_url("act", "run_again", kind="reply", body__contains="window.ran")
     ),
-    "confirmation, with a warning": Sight(
-        lambda: event_url(kind="reply", body__contains="window.ran"),
-        "Run all handlers again",
-    ),
     "confirmation, invalid": Sight(lambda: event_url(outcome="invalid"), "Read again"),
     "confirmation, to be skipped": Sight(
         lambda: (
-            reverse("admin:cellcast_django_webhookevent_of_handler", args=["skip_handler"])
+            reverse("admin:cellcast_django_handlercall_of_handler", args=["skip"])
             + f"?handler={LONG_NAME}"
         )
     ),
@@ -184,9 +187,6 @@ SIGHTS = {
         )
     ),
     "figures of one number": Sight(lambda: page_url("figures") + "?own=%2B61480000009"),
-    "activity of a day": Sight(
-        lambda: page_url("activity") + f"?action=done&from={timezone.localdate()}"
-    ),
     "history of a message": Sight(
         lambda: url_of("message", "history", Message.objects.latest("pk").pk)
     ),

@@ -166,15 +166,14 @@ def test_all_replies_of_a_list_are_marked(receptionist: Person, choice: str, act
 def test_last_month_beside_this_month(owner: Person) -> None:
     open_page(owner, "Figures")
 
-    owner.page.locator(".cellcast-months tr[data-figure='sent'] td").nth(1).wait_for()
+    owner.page.locator("#cellcast-months tr[data-figure='sent'] td").nth(1).wait_for()
     assert owner.clicks == 2
 
 
 def test_reasons_of_both_months_for_one_own_number(owner: Person) -> None:
     page = owner.page
     open_page(owner, "Figures")
-    owner.press(page.locator("#cellcast-numbers a").last)
-    page.locator("#cellcast-numbers a[aria-current]").last.wait_for()
+    owner.press(page.locator("#cellcast-numbers a").nth(2))
     page.wait_for_url("**own=*")
 
     now = timezone.localtime()
@@ -182,13 +181,13 @@ def test_reasons_of_both_months_for_one_own_number(owner: Person) -> None:
     last_month = (this_month - timedelta(days=1)).replace(day=1)
     failed = Message.objects.filter(status="failed", own_number=OWN_NUMBERS[1])
     counts = [
-        failed.filter(created_at__gte=this_month).count(),
         failed.filter(created_at__gte=last_month, created_at__lt=this_month).count(),
+        failed.filter(created_at__gte=this_month).count(),
     ]
-    cells = page.locator(".cellcast-reasons tr[data-reason=reason]").evaluate_all(READ_FIGURES)
+    cells = page.locator("#cellcast-reasons tr[data-reason=reason]").evaluate_all(READ_FIGURES)
     assert len(cells) == 3
     assert [sum(column) for column in zip(*cells, strict=True)] == counts
-    assert counts[1] > 0
+    assert counts[0] > 0
     assert owner.clicks == 3
 
 

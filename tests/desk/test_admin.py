@@ -75,7 +75,7 @@ def test_pages_of_another_site_link_within_that_site(
     client.reply()
     message = Message.objects.get()
     conversation = f"/{site}/cellcast_django/message/{message.pk}/conversation/"
-    pages = ["webhookevent/", f"message/{message.pk}/change/", "message/to-answer/", ""]
+    pages = ["webhookevent/", f"message/{message.pk}/change/", "message/to-answer/"]
 
     for page in (*(f"/{site}/cellcast_django/{each}" for each in pages), conversation):
         shown = admin_client.get(page).text
@@ -174,21 +174,27 @@ django.setup()
     ("installed", "starts"),
     [
         (["cellcast_django.desk"], False),
-        (["cellcast_django.desk", "cellcast_django"], True),  # tests have the other order
+        (["cellcast_django.desk", "django.contrib.admin"], False),
+        (["cellcast_django.desk", "cellcast_django"], False),
+        # Tests have the other order.
+        (["cellcast_django.desk", "cellcast_django", "django.contrib.admin"], True),
     ],
 )
-def test_desk_starts_only_with_the_app_that_stores(installed: list[str], starts: bool) -> None:
-    both = ["django.contrib.auth", "django.contrib.contenttypes", *installed]
-    command = [sys.executable, "-W", "error", "-c", ALONE.format(apps=both)]
+def test_desk_starts_only_with_the_apps_that_store_and_show(
+    installed: list[str], starts: bool
+) -> None:
+    users = ["django.contrib.auth", "django.contrib.contenttypes"]
+    command = [sys.executable, "-W", "error", "-c", ALONE.format(apps=users + installed)]
     root = Path(cellcast_django.__file__).parent.parent
     finished = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert (finished.returncode == 0) == starts
     assert ('ImproperlyConfigured: "cellcast_django.desk"' in finished.stderr) != starts
 
 
-def test_missing_app_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apps, "is_installed", lambda name: name != "cellcast_django")
-    with pytest.raises(ImproperlyConfigured, match='"cellcast_django" stores'):
+@pytest.mark.parametrize("missing", ["cellcast_django", "django.contrib.admin"])
+def test_missing_app_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.setattr(apps, "is_installed", lambda name: name != missing)
+    with pytest.raises(ImproperlyConfigured, match=f'"{missing}".*INSTALLED_APPS'):
         apps.get_app_config("cellcast_desk").import_models()
 
 

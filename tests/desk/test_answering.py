@@ -305,6 +305,73 @@ def test_message_can_be_sent_without_answering_a_reply(
     assert list(Message.objects.unhandled()) == [question]
 
 
+def test_same_text_within_ten_minutes_asks(receptionist: Client, question: Message) -> None:
+    answer(receptionist, question, "Yes")
+
+    asked = answer(receptionist, question, "Yes")
+
+    assert (len(sent), levels(asked), text_kept(asked)) == (1, ["warning"], "Yes")
+    again = hidden_fields(forms(asked.text)[0])
+    assert levels(answer(receptionist, question, "No", **again)) == ["success"]
+    asked = answer(receptionist, question, "Yes")
+    again = hidden_fields(forms(asked.text)[0])
+    assert levels(answer(receptionist, question, "Yes", **again)) == ["success"]
+    assert [text for _receiver, text, _sender in sent] == ["Yes", "No", "Yes"]
+
+
+def test_same_text_of_earlier_or_to_another_customer_is_sent(
+    receptionist: Client, question: Message
+) -> None:
+    other = MessageFactory.create(inbound=True, sender=OTHER)
+    answer(receptionist, other, "Yes")
+    Message.objects.record_sent("earlier", receiver=CUSTOMER, body="Yes")
+    Message.objects.outbound().update(created_at=timezone.now() - timedelta(minutes=11))
+
+    assert levels(answer(receptionist, question, "Yes")) == ["success"]
+    assert levels(answer(receptionist, question, "yes")) == ["success"]
+
+
+def test_send_and_next_leads_to_the_next_customer(receptionist: Client, question: Message) -> None:
+    following = MessageFactory.create(inbound=True, sender=OTHER)
+
+    response = answer(receptionist, question, "Yes", then="next")
+
+    place = response.redirect_chain[0][0].partition("#")[0]
+    assert place == url_of("message", "conversation", following.pk)
+    assert "0400 000 001" in str(next(iter(response.context["messages"])))
+    form = form_of(receptionist, following)
+    following.mark_handled()
+    response = answer(receptionist, following, "Yes", **form, then="next")
+    assert response.redirect_chain[0][0].startswith(url_of("message", "to_answer"))
+    assert len(sent) == 2
+
+
+def test_draft_belongs_to_the_person_and_the_customer(
+    receptionist: Client, question: Message
+) -> None:
+    other = MessageFactory.create(inbound=True, sender=OTHER)
+    later = MessageFactory.create(inbound=True, sender=CUSTOMER)
+    colleague = staff("view_message", "answer_message")
+
+    def key(client: Client, message: Message) -> str | None:
+        return forms(page_of(client, "message", "conversation", message.pk))[0].get("data-draft")
+
+    mine = key(receptionist, question)
+    assert mine and mine == key(receptionist, later)
+    assert len({mine, key(receptionist, other), key(colleague, question)}) == 3
+    response = answer(receptionist, question, "Yes")
+    assert response.redirect_chain[0][0].endswith(f"#cellcast-sent-{mine}")
+
+
+def test_form_that_has_sent_another_text_says_so(receptionist: Client, question: Message) -> None:
+    form = form_of(receptionist, question)
+    answer(receptionist, question, "Yes", **form)
+
+    response = answer(receptionist, question, "No", **form)
+
+    assert (len(sent), levels(response), text_kept(response)) == (1, ["warning"], "No")
+
+
 def test_second_click_sends_nothing(receptionist: Client, question: Message) -> None:
     form = form_of(receptionist, question)
 
@@ -673,6 +740,24 @@ def test_colleagues_are_told_of_an_answer_that_may_have_been_sent(
     assert not every(page_of(reader, "message", "conversation", question.pk), DOUBT)
 
 
+def test_doubt_ends_when_somebody_has_looked(
+    receptionist: Client, reader: Client, question: Message, settings: Any
+) -> None:
+    settings.CELLCAST_SEND_WITH = f"{__name__}.broken"
+    answer(receptionist, question, "Yes")
+    url = url_of("message", "conversation", question.pk)
+    button = "button[@name='checked']"
+    assert every(reader.get(url).text, DOUBT) and not every(reader.get(url).text, button)
+    assert reader.post(url, {"checked": "yes"}).status_code == 403
+    form = only(receptionist.get(url).text, DOUBT)
+
+    response = receptionist.post(url, {**hidden_fields(form), "checked": "yes"}, follow=True)
+
+    assert response.redirect_chain == [(url, 302)]
+    assert not every(response.text, DOUBT)
+    assert LogEntry.objects.latest("pk").object_id == str(question.pk)
+
+
 def test_second_answer_does_not_end_the_doubt_about_the_first(
     receptionist: Client, question: Message, settings: Any
 ) -> None:
@@ -836,7 +921,9 @@ def test_answering_requires_its_permission_and_setting(
 def test_contact_without_phone_number_cannot_be_answered(receptionist: Client, sender: str) -> None:
     message = MessageFactory.create(inbound=True, sender=sender)
 
-    assert not forms(page_of(receptionist, "message", "conversation", message.pk))
+    page = page_of(receptionist, "message", "conversation", message.pk)
+    assert not forms(page)
+    assert words(only(page, "p[@id='cellcast-no-answer']"))
     url = url_of("message", "conversation", message.pk)
     assert receptionist.post(url, {"text": "Yes"}).status_code == 403
 

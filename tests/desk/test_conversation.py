@@ -403,7 +403,7 @@ def test_message_list_and_to_answer_filter_by_own_number(reader: Client) -> None
 
     assert listed(reader, "message", own_number=NUMBERS[0]) == [first.pk]
     page = reader.get(url_of("message", "to_answer", own=NUMBERS[0]))
-    assert [row.reply for row in page.context["page"].list.rows] == [first]
+    assert [row.reply for row in page.context["page"].rows] == [first]
     assert len(every(page.text, "select[@id='cellcast-own']/option")) == 3
     [row] = every(page.text, "form[@class='cellcast-waiting']//table/tbody/tr")
     [link] = [url for url in addresses(row) if "/conversation/" in url]

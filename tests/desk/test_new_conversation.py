@@ -11,6 +11,7 @@ from django.urls import reverse
 
 from cellcast_django.admin import MessageAdmin
 from cellcast_django.desk.answering import SENDING_LASTS
+from cellcast_django.directory import Directory
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Claim, Message
 from cellcast_django.opt_outs import opt_out
@@ -21,6 +22,7 @@ from tests.html import addresses, every, hidden_fields, only, words
 pytestmark = pytest.mark.django_db
 
 FORM = "form[@id='cellcast-new']"
+OTHER = "+61400000002"
 sent: list[tuple[str, str, str]] = []
 
 
@@ -152,7 +154,7 @@ def test_existing_conversation_is_led_to_with_the_text(receptionist: Client) -> 
     assert sent == []
     assert levels(response) == ["warning"]
     assert is_at(response, "message", "conversation", newest.pk)
-    assert words(only(response.text, "textarea")) == "Hello"
+    assert response.redirect_chain[-1][0].partition("#")[2].startswith("cellcast-moved-")
     page = page_of(receptionist, "message", "conversation", newest.pk)
     assert words(only(page, "textarea")) == "", "only once"
 
@@ -264,3 +266,101 @@ def test_form_has_everything_an_answers_has(writer: Client) -> None:
     assert form.get("class") == "cellcast-answer"
     assert every(form, "output")
     assert only(form, "textarea").get("maxlength") == "1600"
+
+
+class Clinic(Directory):
+    """Knows two customers by name, and somebody else who has no number."""
+
+    def search(self, words: str) -> list[str]:
+        return {"lee": [CUSTOMER], "ng": [CUSTOMER, OTHER, "MYBANK"]}.get(words.lower(), [])
+
+
+def search_by_name(settings: Any) -> None:
+    settings.CELLCAST_DIRECTORY = f"{__name__}.Clinic"
+
+
+def test_customer_is_found_by_name_and_confirmed_first(receptionist: Client, settings: Any) -> None:
+    search_by_name(settings)
+
+    response = write(receptionist, number="Lee")
+
+    assert (sent, levels(response)) == ([], ["info"])
+    box = only(response.text, "fieldset[@id='cellcast-found']//input")
+    assert (box.get("value"), box.get("checked") is not None) == (CUSTOMER, True)
+    write(receptionist, number="Lee", contact=CUSTOMER)
+    assert sent == [(CUSTOMER, "Hello", "")]
+
+
+def test_name_of_several_customers_asks_which(receptionist: Client, settings: Any) -> None:
+    search_by_name(settings)
+
+    for chosen in ({}, {"contact": "+61400999999"}):
+        response = write(receptionist, number="Ng", **chosen)
+        boxes = every(response.text, "fieldset[@id='cellcast-found']//input")
+        assert {box.get("value") for box in boxes} == {CUSTOMER, OTHER}
+        assert sent == []
+    write(receptionist, number="Ng", contact=OTHER)
+    assert sent == [(OTHER, "Hello", "")]
+
+
+def test_name_of_somebody_known_leads_to_the_conversation(
+    receptionist: Client, settings: Any
+) -> None:
+    search_by_name(settings)
+    known = MessageFactory.create(inbound=True, sender=CUSTOMER)
+
+    assert is_at(write(receptionist, number="Lee"), "message", "conversation", known.pk)
+    assert sent == []
+
+
+def test_names_are_not_searched_for_who_may_not_view_messages(
+    writer: Client, settings: Any
+) -> None:
+    search_by_name(settings)
+
+    response = write(writer, number="Lee")
+
+    assert not every(response.text, "fieldset[@id='cellcast-found']")
+    assert levels(response) == ["error"]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_customer_who_has_opted_out_is_refused_as_that(
+    receptionist: Client, *, is_known: bool
+) -> None:
+    if is_known:
+        known = MessageFactory.create(inbound=True, sender=CUSTOMER)
+    opt_out(CUSTOMER)
+
+    response = write(receptionist)
+
+    assert levels(response) == ["error"]
+    assert "opted out" in str(next(iter(response.context["messages"])))
+    assert sent == []
+    place = ("conversation", known.pk) if is_known else ("new",)
+    assert is_at(response, "message", *place) or not is_known
+
+
+@pytest.mark.parametrize(
+    ("configured", "chosen", "sender"),
+    [
+        ([], "", ""),
+        (["+61480000001"], "", "+61480000001"),
+        (["+61480000001", "BrightTeeth"], "", "+61480000001"),
+        (["+61480000001", "BrightTeeth"], "BrightTeeth", "BrightTeeth"),
+        (["+61480000001", "BrightTeeth"], "+61499999999", "+61480000001"),
+    ],
+)
+def test_page_says_what_the_text_goes_out_from(
+    receptionist: Client, settings: Any, configured: list[str], chosen: str, sender: str
+) -> None:
+    settings.CELLCAST_OWN_NUMBERS = configured
+    page = page_of(receptionist, "message", "new")
+
+    said = only(page, "p[@id='cellcast-sender']")
+    assert [each.get("value") for each in every(said, "select/option")] == (
+        configured if len(configured) > 1 else []
+    )
+    assert ("0480 000 001" in words(said)) == bool(configured)
+    write(receptionist, sender=chosen)
+    assert sent == [(CUSTOMER, "Hello", sender)]

@@ -22,8 +22,8 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def reader(db: None) -> Client:
-    """A member of staff who may view messages and events, and set up webhooks."""
-    return staff("view_message", "view_webhookevent", "set_up_webhookevent")
+    """The developer on call."""
+    return staff("view_message", "view_webhookevent", "rerun_webhookevent")
 
 
 def part_of(client: Client) -> str:
@@ -48,7 +48,7 @@ def test_without_silent_messages_there_is_no_count(reader: Client) -> None:
     assert "cellcast-silent" not in reader.get(reverse("admin:cellcast_django_overview")).text
 
 
-def test_no_setting_or_command_is_named_to_who_may_not_set_up() -> None:
+def test_no_setting_or_command_is_named_to_others() -> None:
     client = staff("view_message", "view_webhookevent")
     part = part_of(client)
     assert part

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
 from django.db import connection
 from django.db.models import QuerySet
@@ -22,10 +22,9 @@ from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventA
 from cellcast_django.admin.lists.paging import older_than
 from cellcast_django.admin.page import MAX_SECONDS
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.desk import marking, to_answer, waiting
+from cellcast_django.desk import handling, marking, to_answer, waiting
 from cellcast_django.desk.admin import register as give_desk_to
 from cellcast_django.desk.conversation import newer_than
-from cellcast_django.desk.to_answer import WaitingPage
 from cellcast_django.desk.waiting import Choice, WaitingList
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
@@ -33,14 +32,13 @@ from cellcast_django.opt_outs import opt_out
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, Know, listed, page_of, staff, url_of
 from tests.database_faults import refused_for_another, refusing
-from tests.html import addresses, every, hidden_fields, only, section, words
+from tests.html import addresses, every, hidden_fields, only, words
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
 OTHER = "+61400000002"
 THIRD = "+61400000003"
-OVERVIEW = "admin:cellcast_django_overview"
 
 
 @pytest.fixture
@@ -58,7 +56,7 @@ def rows(client: Client, **query: Any) -> list[str]:
     """Return the texts of the page, one for each customer."""
     response = client.get(url_of("message", "to_answer", **query))
     assert response.status_code == 200
-    return [row.text for row in response.context["page"].list.rows]
+    return [row.text for row in response.context["page"].rows]
 
 
 def done(client: Client, *replies: Message, **form: Any) -> Any:
@@ -89,7 +87,7 @@ def test_customer_has_one_row_with_their_newest_reply(reader: Client) -> None:
 
     page = reader.get(url_of("message", "to_answer"))
 
-    first, second = page.context["page"].list.rows
+    first, second = page.context["page"].rows
     assert (first.reply, first.oldest_at) == (newest, oldest.created_at)
     assert second.text == "Are you open?"
     assert first.has_several
@@ -125,7 +123,7 @@ def test_replies_without_a_number_have_their_own_rows(reader: Client) -> None:
 
     for order in ("", "longest"):
         page = reader.get(url_of("message", "to_answer", order=order))
-        assert {row.reply for row in page.context["page"].list.rows} == set(replies)
+        assert {row.reply for row in page.context["page"].rows} == set(replies)
     done_in_row(staff("view_message", "handle_message"), replies[0])
     assert list(Message.objects.unhandled()) == replies[1:]
 
@@ -151,7 +149,7 @@ def test_paging_shows_every_customer_once(
     shown: list[list[str]] = []
     url: str = url_of("message", "to_answer", order=order)
     while url:
-        listing = reader.get(url).context["page"].list
+        listing = reader.get(url).context["page"]
         shown.append([row.text for row in listing.rows])
         url = listing.next_url
 
@@ -161,26 +159,11 @@ def test_paging_shows_every_customer_once(
     assert texts[0] == ("4" if order else "after")
 
 
-def test_next_page_link_works_after_its_row_was_handled(
-    reader: Client, receptionist: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(to_answer, "PER_PAGE", 1)
-    first = ask(10, "first")
-    ask(20, "second", OTHER)
-    following = reader.get(url_of("message", "to_answer")).context["page"].list.next_url
-
-    done_in_row(receptionist, first)
-
-    listing = reader.get(following).context["page"].list
-    assert [row.text for row in listing.rows] == ["second"]
-    assert listing.first_url == url_of("message", "to_answer")
-
-
-@pytest.mark.parametrize("after", ["x", "-1", "9" * 40, "123456"])
-def test_unknown_after_shows_first_page(reader: Client, after: str) -> None:
+@pytest.mark.parametrize("page", ["x", "-1", "9" * 40, "2"])
+def test_unknown_page_shows_one_that_is_there(reader: Client, page: str) -> None:
     ask(10, "first")
 
-    assert rows(reader, after=after) == ["first"]
+    assert rows(reader, p=page) == ["first"]
 
 
 def only_newest(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -201,7 +184,7 @@ def test_only_the_newest_waiting_replies_are_listed(
     assert sorted(rows(reader, order=order)) == ["0", "1", "2"]
 
 
-def test_page_says_where_it_is_and_leads_back(
+def test_page_says_where_it_is_and_leads_to_the_others(
     reader: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(to_answer, "PER_PAGE", 3)
@@ -209,31 +192,21 @@ def test_page_says_where_it_is_and_leads_back(
     add_copies(first, 7, lambda n: {"contact": f"+614000100{n:02}"})
     ask(30, "several", "+61400010003")
 
-    def listing(url: str) -> Any:
-        return reader.get(url).context["page"].list
+    def shown(url: str) -> tuple[Any, str]:
+        page = reader.get(url)
+        return page.context["page"], words(only(page.text, "p[@data-position]"))
 
-    pages = [listing(url_of("message", "to_answer"))]
-    while pages[-1].next_url:
-        pages.append(listing(pages[-1].next_url))
-
-    assert [page.position for page in pages] == ["1 to 3 of 8", "4 to 6 of 8", "7 to 8 of 8"]
-    assert not pages[0].previous_url
-    for page, before in zip(pages[1:], pages, strict=False):
-        back = listing(page.previous_url)
-        assert [row.reply for row in back.rows] == [row.reply for row in before.rows]
-    assert "?" not in pages[1].previous_url
-    for page in pages:
-        numbered = [listing(url) if url else page for _number, url in page.numbered]
-        assert [number for number, _url in page.numbered] == [1, 2, 3]
-        for found, expected in zip(numbered, pages, strict=True):
-            assert [row.reply for row in found.rows] == [row.reply for row in expected.rows]
-    nobody = listing(url_of("message", "to_answer", after=pages[-1].rows[-1].reply.pk))
-    assert (nobody.rows, nobody.position, nobody.numbered) == ([], "", [])
-    with monkeypatch.context() as patched:
-        only_newest(patched, 4)
-        assert listing(url_of("message", "to_answer")).position == "1 to 3 of 4+"
-    monkeypatch.setattr(to_answer, "PER_PAGE", 50)
-    assert listing(url_of("message", "to_answer")).position == ""
+    urls = [url_of("message", "to_answer", **({"p": n} if n > 1 else {})) for n in (1, 2, 3)]
+    for place, url in enumerate(urls):
+        page, position = shown(url)
+        assert position == f"Customers {3 * place + 1} to {min(3 * place + 3, 8)} of 8."
+        assert [page.previous_url, page.next_url] == [
+            urls[place - 1] if place else "",
+            urls[place + 1] if place < 2 else "",
+        ]
+        assert page.pages == [(1, urls[0]), (2, urls[1]), (3, urls[2])]
+    only_newest(monkeypatch, 4)
+    assert shown(urls[0])[1] == "Customers 1 to 3 of 4+."
 
 
 def numbers_of_lee(words: str) -> list[str]:
@@ -248,7 +221,7 @@ def test_search_finds_who_waits(reader: Client, know: Know, term: str) -> None:
 
     page = reader.get(url_of("message", "to_answer", q=term))
 
-    [row] = page.context["page"].list.rows
+    [row] = page.context["page"].rows
     assert row.reply.contact == CUSTOMER
     assert "q=" not in row.url
     assert only(page.text, "input[@name='q']").get("value") == term
@@ -280,7 +253,7 @@ def test_done_returns_to_the_search(receptionist: Client) -> None:
     response = receptionist.post(form.get("action", ""), {"one": reply.pk}, follow=True)
 
     assert response.redirect_chain[0][0].startswith(url_of("message", "to_answer", q="sunday"))
-    assert [row.text for row in response.context["page"].list.rows] == ["On Sunday too"]
+    assert [row.text for row in response.context["page"].rows] == ["On Sunday too"]
 
 
 def test_wish_to_stop_is_marked_with_its_age_and_red_from_three_days_on(
@@ -293,20 +266,13 @@ def test_wish_to_stop_is_marked_with_its_age_and_red_from_three_days_on(
     ask(5, "stop it", sender="")
     ask(3, "See you", THIRD)
 
-    found = reader.get(url_of("message", "to_answer")).context["page"].list.rows
+    found = reader.get(url_of("message", "to_answer")).context["page"].rows
 
     marks = {row.reply.contact: row.stop_wish for row in found}
     assert marks[THIRD] == ""
     late = {contact: "badge-bad" in mark for contact, mark in marks.items() if mark}
     assert late == {CUSTOMER: True, OTHER: False, "": False}
     assert "4 d" in marks[CUSTOMER]
-
-    part = reader.get(reverse(OVERVIEW)).context["page"].to_answer
-    found = reader.get(part.stop_wishes.url).context["cl"].result_list
-    assert part.stop_wishes.count == 3 == len(found)
-    assert "badge-bad" in part.stop_wish
-    Message.objects.update(handled_at=timezone.now())
-    assert reader.get(reverse(OVERVIEW)).context["page"].to_answer.stop_wish == ""
 
 
 def test_page_can_be_filtered_by_days(reader: Client) -> None:
@@ -321,6 +287,45 @@ def test_page_can_be_filtered_by_days(reader: Client) -> None:
     assert rows(reader, **{"from": "2026-11-24", "to": "2026-11-20"}) == ["the 24th", "the 22th"]
     assert rows(reader, **{"from": "2026-11-25"}) == []
     assert rows(reader, **{"from": "yesterday"}) == ["the 24th", "the 22th"]
+
+
+def test_front_page_leads_to_the_page_for_who_may_view_messages(reader: Client) -> None:
+    door = reverse("admin:cellcast_desk_toanswer_changelist")
+    index = reverse("admin:index")
+
+    assert door in addresses(reader.get(index).text)
+    assert reader.get(door)["Location"] == url_of("message", "to_answer")
+    other = staff("view_webhookevent")
+    assert door not in addresses(other.get(index).text)
+    assert other.get(door).status_code == 403
+    assert not Permission.objects.filter(content_type__app_label="cellcast_desk").exists()
+
+
+@pytest.mark.parametrize(
+    ("permissions", "names"),
+    [
+        (("view_message",), {"to_answer", "figures"}),
+        (("view_message", "write_message"), {"to_answer", "new", "figures"}),
+        (("write_message",), {"new"}),
+        (("view_webhookevent", "view_activity"), {"overview", "activity"}),
+    ],
+)
+def test_tabs_lead_to_what_the_person_may_open_and_mark_the_present_page(
+    settings: Any, permissions: tuple[str, ...], names: set[str]
+) -> None:
+    settings.CELLCAST_SEND_WITH = "cellcast_django.testing.pretend_to_send"
+    person = staff(*permissions)
+    ask(5, "Hello?")
+    below = {"to_answer": "message_", "new": "message_"}
+    urls = {name: reverse(f"admin:cellcast_django_{below.get(name, '')}{name}") for name in names}
+
+    for url in urls.values():
+        page = person.get(url).text
+        tabs = every(page, "nav[@class='cellcast-tabs']//a")
+        assert {tab.get("href") for tab in tabs} == set(urls.values())
+        assert [tab.get("href") for tab in tabs if tab.get("aria-current")] == [url]
+        counts = every(page, "span[@class='cellcast-count']")
+        assert [words(count) for count in counts] == (["1"] if "to_answer" in names else [])
 
 
 def test_page_requires_permission_to_view_messages() -> None:
@@ -355,6 +360,75 @@ def test_message_list_marks_new_and_done_replies(reader: Client, receptionist: C
     assert "handled" not in {name for spec in sent for name in spec.expected_parameters()}
 
 
+def test_customers_who_may_want_to_stop_can_be_listed(reader: Client) -> None:
+    ask(20, "Hello?", OTHER)
+    ask(10, "Please stop texting me")
+    ask(5, "And my tooth hurts")
+    ask(3, "no more texts!", THIRD)
+    opt_out(THIRD)
+    page = reader.get(url_of("message", "to_answer"))
+    chip = only(page.text, "nav[@class='cellcast-tabs']//span[@data-count]")
+    assert chip.get("data-count") == "1"
+    [url] = [each for each in addresses(page.text) if "stop=1" in each]
+
+    page = reader.get(url)
+
+    [row] = page.context["page"].rows
+    assert (row.reply.contact, "badge" in row.stop_wish) == (CUSTOMER, True)
+    assert only(page.text, "input[@name='stop']").get("checked") is not None
+
+
+def test_customer_who_has_opted_out_waits_with_a_badge_and_without_a_form(
+    settings: Any,
+) -> None:
+    settings.CELLCAST_SEND_WITH = "cellcast_django.testing.pretend_to_send"
+    person = staff("view_message", "answer_message", "view_optout", "add_optout")
+    opt_out(CUSTOMER)
+    reply = ask(5, "I changed my mind, and my tooth hurts")
+
+    page = page_of(person, "message", "to_answer")
+
+    row = only(page, f"tr[@id='cellcast-waiting-{reply.pk}']")
+    assert "opted out" in words(row)
+    assert not every(row, "a[@data-opt-out]")
+    conversation = page_of(person, "message", "conversation", reply.pk)
+    assert not every(conversation, "form[@class='cellcast-answer']")
+    assert every(conversation, "p[@class='cellcast-warning']")
+
+
+def test_opting_out_returns_to_the_place_in_the_list() -> None:
+    person = staff("view_message", "view_optout", "add_optout", "handle_message")
+    ask(20, "one")
+    ask(10, "two", OTHER)
+    following = ask(30, "three", THIRD)
+    page = page_of(person, "message", "to_answer", order="longest", q="0400 000 001")
+    [url] = [each for each in addresses(page) if "/optout/add/" in each and "back=" in each]
+    form = only(person.get(url).text, "form[@id='optout_form']")
+
+    response: Any = person.post(url, hidden_fields(form) | {"number": CUSTOMER, "reason": "asked"})
+
+    assert response.url == url_of("message", "to_answer", order="longest", q="0400 000 001")
+    url = url.replace("q=0400+000+001", "").replace(CUSTOMER, OTHER)
+    other = Message.objects.get(contact=OTHER)
+    url = f"{reverse('admin:cellcast_django_optout_add')}?message={other.pk}&back=to_answer"
+    response = person.post(url, {"number": OTHER, "reason": "asked"})
+    assert response.url == f"{url_of('message', 'to_answer')}#cellcast-waiting-{following.pk}"
+
+
+def test_row_names_your_number_only_if_theirs_were_written_to_several(
+    reader: Client, settings: Any
+) -> None:
+    ours, theirs = "+61480000001", "+61480000002"
+    settings.CELLCAST_OWN_NUMBERS = [ours, theirs]
+    ask(20, "one", receiver=ours)
+    ask(10, "two", receiver=theirs)
+    ask(5, "three", OTHER, receiver=ours)
+
+    form = only(page_of(reader, "message", "to_answer"), "form[@class='cellcast-waiting']")
+
+    assert words(form).count("to 0480") == 1
+
+
 # Done
 
 
@@ -381,9 +455,11 @@ def test_done_keeps_a_colleagues_mark(receptionist: Client) -> None:
     done_in_row(colleague, reply)
     before = Message.objects.values("handled_at", "handled_by").get()
 
-    done_in_row(receptionist, reply)
+    response = done_in_row(receptionist, reply, follow=True)
 
     assert Message.objects.values("handled_at", "handled_by").get() == before
+    told = receptionist.get(response["Location"]).context["messages"]
+    assert [before["handled_by"] in str(message) for message in told] == [True]
 
 
 @pytest.mark.parametrize("back", ["", "conversation"])
@@ -401,13 +477,10 @@ def test_done_for_one_own_number_leaves_replies_to_another(receptionist: Client,
     assert earlier.handled_at is not None
 
 
-@pytest.mark.parametrize("page", ["to_answer", "section", "conversation", "change"])
+@pytest.mark.parametrize("page", ["to_answer", "conversation", "change"])
 def test_done_leaves_replies_stored_since_by_a_slow_clock(receptionist: Client, page: str) -> None:
     reply = ask(10, "Hello?")
-    if page == "section":
-        url = reverse("admin:app_list", args=["cellcast_django"])
-    else:
-        url = url_of("message", page, *([reply.pk] if page != "to_answer" else []))
+    url = url_of("message", page, *([reply.pk] if page != "to_answer" else []))
     forms = every(receptionist.get(url).text, "form[@method='post']")
     [form] = [
         each for each in forms if each.get("action", "").startswith(url_of("message", "handle"))
@@ -444,7 +517,7 @@ def test_done_without_a_tick_warns(receptionist: Client) -> None:
 
     assert levels(response) == ["warning"]
     assert not LogEntry.objects.exists()
-    assert not response.context["page"].list.undo
+    assert not response.context["page"].undo
 
 
 def test_done_returns_to_the_following_row(receptionist: Client) -> None:
@@ -474,26 +547,6 @@ def test_done_returns_to_the_messages_page(receptionist: Client, back: str) -> N
     response = done_in_row(receptionist, reply, back=back)
 
     assert response["Location"] == url_of("message", back, reply.pk)
-
-
-def test_section_page_lists_waiting_customers_without_any_webhook() -> None:
-    """Replies may have been recovered where the webhooks are not set up yet."""
-    reply = ask(10, "Hello?")
-    person = staff("view_message", "view_webhookevent")
-    html = person.get(reverse("admin:app_list", args=["cellcast_django"])).text
-    assert every(html, f"tr[@id='cellcast-waiting-{reply.pk}']")
-    assert every(html, "p[@class='cellcast-nothing']")
-
-
-def test_done_on_the_section_page_returns_there(receptionist: Client) -> None:
-    section_url = reverse("admin:app_list", args=["cellcast_django"])
-    first, second = ask(10, "Hello?"), ask(20, "Hi", OTHER)
-    form = only(receptionist.get(section_url).text, "form[@class='cellcast-waiting']")
-
-    data = hidden_fields(form) | {"one": str(first.pk)}
-    response = receptionist.post(form.get("action", ""), data)
-
-    assert response["Location"] == f"{section_url}#cellcast-waiting-{second.pk}"
 
 
 @pytest.mark.parametrize("page", ["change", "conversation"])
@@ -568,8 +621,8 @@ def test_page_writes_the_session_only_when_there_is_something_to_undo(
     receptionist: Client, settings: Any
 ) -> None:
     reply = ask(20, "one")
-    index = reverse("admin:app_list", args=["cellcast_django"])
-    urls = [index, url_of("message", "to_answer")]
+    index = url_of("message", "to_answer")
+    urls = [index]
     urls += [url_of("message", page, reply.pk) for page in ("conversation", "change")]
 
     def writes(url: str) -> bool:
@@ -600,15 +653,6 @@ def test_undo_is_offered_on_the_page_of_the_click(receptionist: Client, page: st
     assert list(Message.objects.unhandled()) == [reply]
 
 
-def test_undo_is_offered_on_the_section_page(receptionist: Client) -> None:
-    reply = ask(20, "one")
-    address = done_in_row(receptionist, reply, back="section")["Location"]
-
-    undo(receptionist, receptionist.get(address.partition("#")[0]).text)
-
-    assert list(Message.objects.unhandled()) == [reply]
-
-
 def test_undo_leaves_customers_answered_since(receptionist: Client) -> None:
     answered, other = ask(20, "one"), ask(10, "two", OTHER)
     page = receptionist.get(done(receptionist, answered, other)["Location"]).text
@@ -617,6 +661,26 @@ def test_undo_leaves_customers_answered_since(receptionist: Client) -> None:
     undo(receptionist, page)
 
     assert list(Message.objects.unhandled()) == [other]
+
+
+def test_undo_says_what_it_left(receptionist: Client) -> None:
+    answered, other = ask(20, "one"), ask(10, "two", OTHER)
+    page = receptionist.get(done(receptionist, answered, other)["Location"]).text
+    Message.objects.record_sent("an answer", receiver=CUSTOMER)
+
+    assert levels(undo(receptionist, page)) == ["success", "warning"]
+
+
+def test_undo_says_whose_it_is(receptionist: Client) -> None:
+    reply, following = ask(20, "one"), ask(30, "two", OTHER)
+
+    response = done_in_row(receptionist, reply, back="next")
+
+    page = receptionist.get(response["Location"])
+    assert page.context["page"].customer.contact == OTHER
+    assert "0400 000 001" in words(only(page.text, "form[@class='cellcast-undo']"))
+    undo(receptionist, page.text)
+    assert set(Message.objects.unhandled()) == {reply, following}
 
 
 def test_undo_leaves_what_an_earlier_click_has_marked(receptionist: Client) -> None:
@@ -732,6 +796,64 @@ def test_action_on_more_than_fifty_asks_and_says_how_many_customers(
     receptionist.post(url_of("message"), fields)
     assert list(Message.objects.filter(handled_at=done_at)) == [late]
     assert LogEntry.objects.count() == 1
+
+
+def test_action_counts_the_earlier_replies_that_it_marks(receptionist: Client) -> None:
+    late = ask(20, "late")
+    add_copies(late, 39, lambda number: {"contact": f"+614000100{number:02}"})
+    add_copies(
+        ask(40, "early", THIRD),
+        39,
+        lambda number: {
+            "contact": f"+614000100{number:02}",
+            "created_at": late.created_at - timedelta(days=3),
+        },
+    )
+    ticked = list(Message.objects.filter(body="late").values_list("pk", flat=True))
+
+    data = {"action": "mark_done", "index": 0, "_selected_action": ticked}
+    page = receptionist.post(url_of("message"), data)
+
+    asked = only(page.text, "p[@id='cellcast-customers']")
+    assert (asked.get("data-replies"), asked.get("data-customers")) == ("79", "40")
+    form = only(page.text, "form[@id='cellcast-confirm']")
+    boxes = every(form, "input[@name='_selected_action']")
+    keys = {"_selected_action": [box.get("value") for box in boxes]}
+    response = receptionist.post(url_of("message"), hidden_fields(form) | keys, follow=True)
+    assert "79" in str(next(iter(response.context["messages"])))
+    assert [each.contact for each in Message.objects.unhandled()] == [THIRD]
+
+
+def test_action_leaves_replies_to_a_number_that_the_list_does_not_show(
+    receptionist: Client, settings: Any
+) -> None:
+    ours, theirs = "+61480000001", "+61480000002"
+    settings.CELLCAST_OWN_NUMBERS = [ours, theirs]
+    to_them, reply = ask(30, "earlier", receiver=theirs), ask(10, "later", receiver=ours)
+    data = {"action": "mark_done", "index": 0, "_selected_action": reply.pk}
+
+    receptionist.post(url_of("message", own_number=ours), data)
+    assert list(Message.objects.unhandled()) == [to_them]
+    again = ask(5, "again", receiver=ours)
+    data["_selected_action"] = again.pk
+    receptionist.post(url_of("message", own_number="+61499999999"), data)
+    assert not Message.objects.unhandled().exists()
+
+
+def test_action_reads_all_who_wait_where_many_are_selected(
+    receptionist: Client, monkeypatch: pytest.MonkeyPatch, sixty: Message
+) -> None:
+    monkeypatch.setattr(handling, "MAX_CONTACTS", 3)
+    contacts = [f"+614000100{number:02}" for number in range(10)]
+    of_them = Message.objects.filter(contact__in=contacts)
+
+    mark(
+        receptionist,
+        _selected_action=list(of_them.order_by("pk").values_list("pk", flat=True)[:15]),
+    )
+
+    assert not of_them.unhandled().exists()
+    assert Message.objects.unhandled().count() == 60 - 20
 
 
 def test_action_confirms_the_rows_that_were_ticked(receptionist: Client, sixty: Message) -> None:
@@ -970,27 +1092,6 @@ def test_capped_count_has_a_plus(reader: Client, monkeypatch: pytest.MonkeyPatch
     assert reader.get(url_of("message", "news")).json()["waiting"] == "3+"
 
 
-# Overview
-
-
-def test_overview_has_waiting_count_and_longest_wait(reader: Client) -> None:
-    ask(60, "one")
-    ask(50, "two")
-    ask(10, "three", OTHER)
-
-    page = reader.get(reverse(OVERVIEW))
-
-    to_answer_section = section(page.text, "to-answer")
-    assert words(only(to_answer_section, "a[@class='cellcast-value']")) == "2"
-    assert "1 h ago" in words(to_answer_section)
-
-
-def test_overview_hides_messages_without_permission() -> None:
-    page = staff("view_webhookevent").get(reverse(OVERVIEW)).text
-    assert not every(page, "section[@aria-labelledby='cellcast-to-answer-heading']")
-    assert "to-answer/" not in page
-
-
 # A host's own querysets
 
 
@@ -1034,7 +1135,7 @@ def test_restricted_site_shows_and_marks_only_its_own_replies(admin_client: Clie
 
 
 def rows_of(client: Client) -> list[str]:
-    return [row.text for row in client.get(f"{BASE}to-answer/").context["page"].list.rows]
+    return [row.text for row in client.get(f"{BASE}to-answer/").context["page"].rows]
 
 
 class WithoutTests(MessageAdmin):
@@ -1059,9 +1160,8 @@ def test_distinct_queryset_has_one_row_per_customer(
     request = rf.get("/")
     request.user = admin_user
     choice = Choice(longest_first=longest_first)
-    request.session = {}  # type: ignore[assignment]
-    found = WaitingPage.of(WaitingList(Viewer(without_tests, request)), choice, 5)
-    assert [row.has_several for row in found.rows] == [True, False]
+    found, _notes = WaitingList(Viewer(without_tests, request)).find(choice)
+    assert [len(each.replies) for each in found] == [2, 1]
 
 
 @override_settings(ROOT_URLCONF=__name__)

@@ -7,29 +7,23 @@ from phonenumbers import PhoneNumber
 
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.extension import extension_of
-from cellcast_django.admin.lists.read_only import home_of, is_ours
+from cellcast_django.admin.lists.read_only import home_of
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.admin import Desk
 from cellcast_django.desk.links import conversation_url
 from cellcast_django.desk.overview import EventsPart
 from cellcast_django.desk.page import Tabs, url_of_page
-from cellcast_django.desk.to_answer import ToAnswerPage, WaitingPage
-from cellcast_django.desk.waiting import Choice, Waiting, WaitingList
+from cellcast_django.desk.waiting import WaitingList
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.models import Message
-
-CUSTOMERS_ON_INDEX = 5  # who wait for an answer, on the app's index
 
 register = Library()
 
 
 @shown
 class Summary:
-    """What the app's index says of replies and webhooks."""
+    """What the app's index says."""
 
     tabs: Tabs
-    list: WaitingPage | None
-    waiting: Waiting | None
     events: EventsPart | None
     setup_url: str
 
@@ -41,12 +35,8 @@ def cellcast_summary(context: RequestContext) -> Summary | None:
     viewer = _viewer(context.request)
     if viewer is None:
         return None
-    waits = is_ours(viewer.site, Message) and ToAnswerPage(viewer).is_allowed
-    waiting = WaitingList(viewer)
     return Summary(
-        tabs=Tabs.of(waiting),
-        list=WaitingPage.of(waiting, Choice(), CUSTOMERS_ON_INDEX) if waits else None,
-        waiting=waiting.count() if waits else None,
+        tabs=Tabs.of(WaitingList(viewer)),
         events=EventsPart.of(viewer),
         setup_url=url_of_page(viewer, "setup"),
     )

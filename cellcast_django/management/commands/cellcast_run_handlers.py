@@ -133,7 +133,7 @@ class Command(BaseCommand):
 
     def _counting(self, tally: Tally) -> Progress:
         def report(call: HandlerCall) -> None:
-            tally[call.state] += 1
+            tally[HandlerCall.State(call.state)] += 1
             self._report(call)
 
         return report

@@ -4,10 +4,12 @@
 "use strict";
 
 const DRAFT = "cellcast-draft-";
-const SENT = "#cellcast-sent-";
+const [, what, key] = /^#cellcast-(sent|moved)-(\w+)$/.exec(location.hash) ?? [];
+let moved = "";
 
-if (location.hash.startsWith(SENT)) {
-    sessionStorage.removeItem(DRAFT + location.hash.slice(SENT.length));
+if (what) { // on the page before
+    moved = what === "moved" ? sessionStorage.getItem(DRAFT + key) : "";
+    sessionStorage.removeItem(DRAFT + key);
     history.replaceState(history.state, "", location.pathname + location.search);
 }
 
@@ -43,7 +45,7 @@ document.querySelectorAll(".cellcast-answer").forEach((form) => {
         }
     }
 
-    area.value = area.defaultValue || sessionStorage.getItem(draft) || "";
+    area.value = area.defaultValue || moved || sessionStorage.getItem(draft) || "";
     keep();
     showCount();
     area.addEventListener("input", () => {
