@@ -15,7 +15,14 @@ from cellcast_django.database import transactions, transactions as sessions
 from cellcast_django.database.sessions import Limits
 from cellcast_django.database.vendors import VENDORS, Vendor
 from cellcast_django.handlers import run_due
-from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    CommandRun,
+    HandlerCall,
+    Message,
+    OptOut,
+    StatusChange,
+    WebhookEvent,
+)
 from cellcast_django.receiving import read_deferred
 from cellcast_django.signals import message_received, status_changed
 from cellcast_django.testing import WebhookClient, status_payload
@@ -235,7 +242,8 @@ def test_webhook_waits_briefly_for_a_locked_table(
     assert time.monotonic() - begun < 5
     if model is WebhookEvent:
         assert response.status_code == 503
-    elif connection.vendor == "postgresql":  # MariaDB also locks the tables that refer to it
+    # An event refers to its message's table; MariaDB also locks what refers to a locked one.
+    elif connection.vendor == "postgresql" and model is not Message:
         assert response.status_code == 200
     other.close()
     assert stored_at_last(send)
@@ -245,7 +253,7 @@ def test_webhook_waits_briefly_for_a_locked_table(
 @pytest.mark.usefixtures("_short_waits")
 def test_handlers_result_waits_briefly_for_a_locked_table(other: BaseDatabaseWrapper) -> None:
     def lock(**_: Any) -> None:
-        lock_table(other, WebhookEvent._meta.db_table)
+        lock_table(other, HandlerCall._meta.db_table)
 
     with connected(message_received, lock=lock):
         begun = time.monotonic()
