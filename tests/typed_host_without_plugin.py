@@ -74,6 +74,27 @@ def look_at(message: Message) -> None:
         assert_type(event, WebhookEvent)
 
 
+def fields_of_handler_call(handler_call: HandlerCall) -> None:
+    """Read every field of a handler's call."""
+    assert_type(handler_call.id, int)
+    assert_type(handler_call.event, WebhookEvent)
+    assert_type(handler_call.event_id, int)
+    assert_type(handler_call.signal, str)
+    assert_type(handler_call.handler, str)
+    assert_type(handler_call.contact, str)
+    assert_type(handler_call.state, str)
+    assert_type(handler_call.version, int)
+    assert_type(handler_call.attempts, int)
+    assert_type(handler_call.next_attempt_at, datetime | None)
+    assert_type(handler_call.started_at, datetime | None)
+    assert_type(handler_call.ended_at, datetime | None)
+    assert_type(handler_call.error, str)
+    assert_type(handler_call.location, str)
+    assert_type(handler_call.seconds, float | None)
+    assert_type(handler_call.failing_since, datetime | None)
+    assert_type(handler_call.skipped_by, str)
+
+
 def fields_of_webhook_event(webhook_event: WebhookEvent) -> None:
     """Read every column."""
     assert_type(webhook_event.id, int)
