@@ -3,7 +3,7 @@
 import csv
 import gc
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from io import StringIO
 from typing import Any, cast
 

@@ -43,7 +43,7 @@ from cellcast_django.payloads import (
     MAX_STATUS_LENGTH,
     clean,
 )
-from cellcast_django.statuses import FINAL, UNDELIVERED, Status
+from cellcast_django.statuses import FINAL, UNDELIVERED, Status, row
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -59,8 +59,8 @@ logger = logging.getLogger("cellcast_django")
 class Direction(models.TextChoices):
     """Which way a message went."""
 
-    INBOUND = "inbound", _("inbound")
-    OUTBOUND = "outbound", _("outbound")
+    INBOUND = row("inbound", _("inbound"))
+    OUTBOUND = row("outbound", _("outbound"))
 
 
 def database_alias() -> str:
