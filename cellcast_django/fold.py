@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import spelt
-from cellcast_django.statuses import supersedes
+from cellcast_django.statuses import row, supersedes
 
 Values = Mapping[str, Any]
 """Columns of a row, by name."""
@@ -26,8 +26,8 @@ Values = Mapping[str, Any]
 class Direction(TextChoices):
     """Which way a message went."""
 
-    INBOUND = "inbound", _("inbound")
-    OUTBOUND = "outbound", _("outbound")
+    INBOUND = row("inbound", _("inbound"))
+    OUTBOUND = row("outbound", _("outbound"))
 
 
 def message_key(direction: Direction, *identity: str) -> str:

@@ -117,7 +117,7 @@ def test_json_and_toml_parse() -> None:
 
 
 # What a reader has: the project, what it installs, and what only some versions of Django have.
-FOREIGN = ["auditlog", "celery", "django.tasks", "django_tasks", "sentry_sdk", "shop", "unfold"]
+FOREIGN = ["auditlog", "celery", "django.tasks", "django_tasks", "shop", "unfold"]
 if not apps.is_installed("cellcast_django.desk"):  # to import its admin is to show it on the site
     FOREIGN.append("cellcast_django.desk")
 

@@ -25,6 +25,7 @@ from cellcast_django.models.base import (
 )
 from cellcast_django.models.webhook_event import WebhookEvent
 from cellcast_django.payloads import MAX_NUMBER_LENGTH
+from cellcast_django.statuses import row
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -87,10 +88,10 @@ class OptOut(models.Model):
     class Source(models.TextChoices):
         """How an opt-out was made."""
 
-        WEBHOOK = "webhook", _("opt-out webhook")
-        REPLY = "reply", _("reply with a stop word")
-        LIST = "list", _("Cellcast’s opt-out list")
-        PERSON = "person", _("member of staff")
+        WEBHOOK = row("webhook", _("opt-out webhook"))
+        REPLY = row("reply", _("reply with a stop word"))
+        LIST = row("list", _("Cellcast’s opt-out list"))
+        PERSON = row("person", _("member of staff"))
 
     contact = ExactCharField(
         _("contact"),
@@ -211,8 +212,8 @@ class OptOutChange(models.Model):
     class Kind(models.TextChoices):
         """What happened."""
 
-        BEGUN = "begun", _("opted out")
-        ENDED = "ended", _("opted back in")
+        BEGUN = row("begun", _("opted out"))
+        ENDED = row("ended", _("opted back in"))
 
     if TYPE_CHECKING:
         id: int
