@@ -96,7 +96,7 @@ def find_unconfirmed(
     ``RecoveryError`` unless every list can be read to its end, and ``django.db.Error``.
     """
     now = timezone.now()
-    events = WebhookEvent.objects.fresh().exclude(endpoint=Endpoint.API)
+    events = WebhookEvent.objects.fresh().prefetch_related("calls").exclude(endpoint=Endpoint.API)
     events = events.filter(received_at__gte=since, received_at__lte=until or now)
     if username is not None:
         events = events.filter(username=username)
