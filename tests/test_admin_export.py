@@ -1,9 +1,8 @@
 """Lists as CSV: complete, at constant memory, and harmless to spreadsheets."""
 
 import csv
-import gc
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from io import StringIO
 from typing import Any, cast
 
@@ -271,16 +270,7 @@ def test_customers_formula_is_exported_as_text(exporter: Client, client: Webhook
 # What it costs
 
 
-@pytest.fixture
-def usual_garbage_collection() -> Iterator[None]:
-    """A row and its calls know each other."""
-    before = gc.get_threshold()
-    gc.set_threshold(700, 10, 10)
-    yield
-    gc.set_threshold(*before)
-
-
-def test_export_uses_constant_memory(exporter: Client, usual_garbage_collection: None) -> None:
+def test_export_uses_constant_memory(exporter: Client) -> None:
     def peak(model: str) -> int:
         response: Any = exporter.post(url_of(model, "export"))
         tracemalloc.start()

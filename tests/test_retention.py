@@ -417,7 +417,7 @@ def test_interrupted_pruning_resumes_where_it_stopped() -> None:
 def test_queries_do_not_grow_with_the_rows(django_assert_max_num_queries: Any) -> None:
     for _ in range(20):
         StatusChangeFactory.create(message=old_report().message, status="expired")
-    with django_assert_max_num_queries(24):
+    with django_assert_max_num_queries(25):
         prune(older_than(90))
 
 

@@ -44,6 +44,9 @@ HURRIED_FOR_SECONDS = 10
 """After a wait in vain a webhook waits only so long for a lock (MariaDB: not at all), for so long:
 what it cannot store it defers, and other requests need this process."""
 
+HOST_SECONDS = 0.3
+"""Retries of what people and the host's code write begin for so long: two, as a rule."""
+
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds before each retry, and then the last of them again; each at random up to half longer, so
 that those who collided do not collide again."""
@@ -176,7 +179,8 @@ def with_retries(
     if is_ours:
         # Django's health check would be a round trip for each webhook; a lost session fails a try.
         connection.health_check_done = True  # type: ignore[attr-defined]
-    last_begin = time.monotonic() + (for_seconds or BUDGET_SECONDS - LOCK_SECONDS)
+    longest = for_seconds or (BUDGET_SECONDS - LOCK_SECONDS if is_ours else HOST_SECONDS)
+    last_begin = time.monotonic() + longest
     pauses, is_first = chain(PAUSES, repeat(PAUSES[-1])), True
     while True:
         try:

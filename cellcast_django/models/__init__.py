@@ -18,6 +18,7 @@ from cellcast_django.models.message import (
     MessageQuerySet,
     StatusChange,
     database_alias,
+    is_own_number,
     outgoing_parts,
 )
 from cellcast_django.models.opt_out import FOLLOWING_FIELDS, OptOut, OptOutChange, OptOutQuerySet
@@ -46,6 +47,7 @@ __all__ = [
     "WebhookEvent",
     "WebhookEventQuerySet",
     "database_alias",
+    "is_own_number",
     "message_key",
     "outgoing_parts",
     "submission_time",

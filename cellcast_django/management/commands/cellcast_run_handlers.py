@@ -90,8 +90,9 @@ class Command(BaseCommand):
             self._watch_until_sigterm()
         elif events or failed:
             tally: Tally = Counter()
+            chosen = self._chosen(events, failed=failed)
             read_deferred(events)
-            run_again(self._chosen(events, failed=failed), progress=self._counting(tally))
+            run_again(chosen, progress=self._counting(tally))
             self._print(tally)
         else:
             read_deferred()
