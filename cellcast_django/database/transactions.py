@@ -186,7 +186,7 @@ def with_retries(
         try:
             if is_ours and not connection.in_atomic_block:
                 ensure_autocommit(connection)
-            return _without_os_errors(write, using)
+            return _without_os_errors(write, using) if is_ours else write(using)
         except RETRIED_ERRORS as error:
             if not is_outside or (not is_ours and not is_refused(error)):
                 raise
