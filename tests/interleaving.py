@@ -240,6 +240,7 @@ def _patient() -> Iterator[None]:
     """Let transactions of ours wait for a lock as long as those of the host's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transactions, "LOCK_SECONDS", LOCK_SECONDS)
+        patch.setattr(transactions, "HURRIED_LOCK_SECONDS", LOCK_SECONDS)
         patch.setattr(transactions, "BUDGET_SECONDS", 2 * LOCK_SECONDS)
         yield
 
