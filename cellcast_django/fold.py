@@ -1,10 +1,10 @@
 """What a report, a reply or a recorded sending does to a message: values in, values out.
 
-The only place that knows it. ``fold`` adds what one of them says to what is known; ``remake`` makes
-a message from all that is said of it, in any order. Plain Python: no database, no models.
+The only place that knows it: ``fold`` adds what one of them says to what is known. Plain Python: no
+database, no models.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -94,16 +94,6 @@ def fold(known: State | None, said: Said) -> tuple[State, Change | None]:
         return replace(state, history=history), change
     moved = replace(state, history=history, status=said.status, status_changed_at=said.at)
     return moved, change
-
-
-def remake(known: State | None, said: Iterable[Said]) -> tuple[State | None, list[Change]]:
-    """Return the message after all of this was said, and the rows that its history gains."""
-    changes = []
-    for each in said:
-        known, change = fold(known, each)
-        if change is not None:
-            changes.append(change)
-    return known, changes
 
 
 def _fill_in(known: State, said: Said) -> State:
