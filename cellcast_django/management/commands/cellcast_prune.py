@@ -250,8 +250,13 @@ def reasons_to_keep(selection: Selection, pruned: Pruned, kept: Kept) -> Iterato
         yield f"{because_protected(pruned)} Or use --redact, which keeps the rows."
     if kept.pending:
         yield (
-            f"{plural(kept.pending, 'event')} pending: deferred, or with a handler that has not "
-            "finished. Run cellcast_run_handlers, or wait until that has been tried again."
+            f"{plural(kept.pending, 'event')} whose handlers have not finished. Run them with "
+            "cellcast_run_handlers, or wait until they have been retried."
+        )
+    if kept.deferred:
+        yield (
+            f"{plural(kept.deferred, 'event')} that the database has not let us read yet (deferred)"
+            ". Read what is due with cellcast_run_handlers."
         )
     if kept.failed:
         yield (
