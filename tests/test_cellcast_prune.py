@@ -14,6 +14,7 @@ from django.db.models.signals import pre_delete
 from django.utils import timezone
 
 from cellcast_django.factories import (
+    HandlerCallFactory,
     MessageFactory,
     OptOutFactory,
     StatusChangeFactory,
@@ -185,6 +186,20 @@ def test_incomplete_erasure_fails() -> None:
     assert counts(deleted) == [1, 0]
     assert "cellcast_run_handlers" in kept
     assert "Kept: 1" in run("--contact", CONTACT, "--dry-run")
+
+
+@pytest.mark.parametrize("redact", [[], ["--redact"]])
+def test_deferred_event_is_kept_and_said_to_be(redact: list[str]) -> None:
+    at = timezone.now() - timedelta(days=100)
+    deferred = {"outcome": "deferred", "message": None, "history": None, "next_read_at": at}
+    event = WebhookEventFactory.create(contact=CONTACT, received_at=at, **deferred)
+    stdout = StringIO()
+    with pytest.raises(CommandError):
+        run("--contact", CONTACT, *redact, stdout=stdout)
+    assert "Kept: 1 event" in stdout.getvalue() and "(deferred)" in stdout.getvalue()
+    assert "have not finished" not in stdout.getvalue()
+    assert "(deferred)" in run("--older-than", "90d", "--include-failed", *redact)
+    assert WebhookEvent.objects.exclude(body="").get() == event
 
 
 def test_erasure_says_how_many_events_are_filed_under_nobody(capsys: Any) -> None:
@@ -427,13 +442,10 @@ def test_dry_run_takes_nothing_back(forged: list[WebhookEvent]) -> None:
 
 
 def test_command_names_handlers_that_had_been_told() -> None:
-    done = {"at": timezone.now().isoformat(), "error": ""}
-    results = {"shop.confirm": done, "shop.skipped": done | {"skipped": True}}
-    failed = {"shop.pay": done | {"error": "KeyError: 1"}}
-    events = [
-        WebhookEventFactory.create(message__recorded_at=None, handler_results=results),
-        WebhookEventFactory.create(message__recorded_at=None, handler_results=failed, failed=True),
-    ]
+    events = WebhookEventFactory.create_batch(2, message__recorded_at=None)
+    HandlerCallFactory.create(event=events[0], handler="shop.confirm")
+    HandlerCallFactory.create(event=events[0], handler="shop.skipped", skipped=True, attempts=0)
+    HandlerCallFactory.create(event=events[1], handler="shop.pay", failed=True, error="KeyError: 1")
     for options in (["--dry-run"], []):
         output = run("--event", *(str(event.pk) for event in events), *options)
         assert "shop.confirm" in output and "shop.pay" in output

@@ -13,7 +13,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cellcast_django.factories import WebhookEventFactory
+from cellcast_django.factories import (
+    HandlerCallFactory,
+    WebhookEventFactory,
+)
 from cellcast_django.management.commands.cellcast_recover import COLUMNS
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.recovery import unconfirmed
@@ -261,12 +264,9 @@ def test_events_have_no_number_and_no_text(
 ) -> None:
     client.reply(sender=CONTACT, message="my result?")
     client.opt_out(contact=NUMBER)
-    WebhookEvent.objects.update(
-        handler_results={
-            "shop.confirm": {"at": "", "error": ""},
-            "shop.skipped": {"at": "", "error": "", "skipped": True},
-        }
-    )
+    for event in WebhookEvent.objects.all():
+        HandlerCallFactory.create(event=event, handler="shop.confirm")
+        HandlerCallFactory.create(event=event, handler="shop.skipped", skipped=True, attempts=0)
     rows = run()
     assert [row[3:] for row in rows] == [
         ["reply", "cellcast", "shop.confirm"],
@@ -309,6 +309,15 @@ def test_events_that_cannot_be_compared_are_counted(
     confirmed, none, not_compared, invalid = stderr.getvalue().splitlines()
     assert re.findall(r"\d+", confirmed) == ["1", "1", "1"]
     assert re.findall(r"\d+", none + not_compared + invalid) == ["0", "3", "3"]
+
+
+def test_deferred_events_are_counted_and_to_be_read_first(
+    client: WebhookClient, fake_cellcast: FakeCellcast
+) -> None:
+    client.status(_id="1")
+    WebhookEvent.objects.filter(cellcast_id="1").update(outcome="deferred", message=None)
+    assert found() == []
+    assert "1 are deferred" in summary()
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
