@@ -172,6 +172,7 @@ def what_commands_work_on(
     """An event, which the list of forged ones names, and a handler."""
     monkeypatch.chdir(tmp_path)  # where a file may be written
     Path("forged.csv").write_text("id\n17\n", encoding="utf-8")
+    fake_cellcast.add_opt_out("400000000")  # otherwise nothing would be confirmed
     with connected(message_received, **{"shop.handlers.take_answer": lambda **kwargs: None}):
         WebhookEvent.objects.create(
             pk=17,

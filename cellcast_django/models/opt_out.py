@@ -175,6 +175,23 @@ class OptOut(models.Model):
             return None
         self.source, self.since, self.event = source, at, None
         self.ended_at, self.note = None, note
+        return self._begun(source, at, text, note, username, received_as)
+
+    def add_reason(self, *, at: datetime, text: str, note: str, username: str) -> "OptOutChange":
+        """Add why it stands, too, according to a person; return the change to save."""
+        if f"\n{note}\n" not in f"\n{self.note}\n":
+            self.note = "\n".join(filter(None, [self.note, note]))
+        return self._begun(self.Source.PERSON, at, text, note, username)
+
+    def _begun(
+        self,
+        source: Source,
+        at: datetime,
+        text: str,
+        note: str,
+        username: str,
+        received_as: str = "",
+    ) -> "OptOutChange":
         return OptOutChange(
             opt_out=self,
             kind=OptOutChange.Kind.BEGUN,
@@ -206,7 +223,8 @@ class OptOutChangeQuerySet(FreshQuerySet["OptOutChange"]):
 class OptOutChange(models.Model):
     """An opt-out that began or ended: one row of its history, which nothing changes or prunes.
 
-    In the order of the primary key, which is that of the decisions; clocks may be wrong.
+    A person may give another reason for one that stands, which then has begun twice. In the order
+    of the primary key, which is that of the decisions; clocks may be wrong.
     """
 
     class Kind(models.TextChoices):
