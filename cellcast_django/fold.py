@@ -110,11 +110,12 @@ def _fill_in(known: State, said: Said) -> State:
     """Fill in what is empty: what was said first stands.
 
     The text of a recorded message is what ``record_sent`` said, also if that was nothing. None
-    comes back to a redacted message, which has no contact.
+    comes back to a redacted message, which has no contact, and nobody gets what was sent to others.
     """
     values = known.values
     new = {name: value for name, value in said.values.items() if value and not values.get(name)}
-    if known.recorded_at is not None or not values["contact"]:
+    is_theirs = values["contact"] != "" and values["contact"] == said.values.get("contact")
+    if known.recorded_at is not None or not is_theirs:
         new.pop("body", None)
     return replace(known, values={**values, **new}) if new else known
 
