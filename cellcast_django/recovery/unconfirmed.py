@@ -73,7 +73,8 @@ class Comparison:
         """Yield the accused events, each with whether one that is alike is confirmed."""
         pks = sorted(chain.from_iterable(self.accused.values()))
         for start in range(0, len(pks), EVENTS_PER_QUERY):
-            some = WebhookEvent.objects.fresh().in_bulk(pks[start : start + EVENTS_PER_QUERY])
+            rows = WebhookEvent.objects.fresh().prefetch_related("calls")
+            some = rows.in_bulk(pks[start : start + EVENTS_PER_QUERY])
             for pk, event in sorted(some.items()):
                 yield event, self.accused[KINDS[WebhookEvent.Kind(event.kind)]][pk]
 
