@@ -48,13 +48,7 @@ from cellcast_django.desk.customer import CustomerTools
 from cellcast_django.desk.handling import Undo, mark_customer_done, marked_last
 from cellcast_django.desk.page import TO_ANSWER, DeskPage, Switch, number_switches, url_of_page
 from cellcast_django.desk.waiting import Choice, WaitingReply
-from cellcast_django.models import (
-    Direction,
-    Message,
-    OptOut,
-    OptOutChange,
-    database_alias,
-)
+from cellcast_django.models import Direction, Message, OptOut, OptOutChange, database_alias
 
 PER_PAGE = 50
 AROUND = 3  # messages before and after the one that the page is about

@@ -132,10 +132,7 @@ def keys_of(wanted: Sequence[str]) -> list[int]:
 
 
 def to_list(
-    viewer: Viewer,
-    choice: Choice,
-    message: Message | None = None,
-    row: int | None = None,
+    viewer: Viewer, choice: Choice, message: Message | None = None, row: int | None = None
 ) -> HttpResponseRedirect:
     """Return to the page that the click was on: of a message, or to a row of a list."""
     back = viewer.request.POST.get(BACK, "")

@@ -18,11 +18,7 @@ from cellcast_django.admin.confirmation import urls_for_handler
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import beginning, duration, grouped
-from cellcast_django.admin.lists.filters import (
-    CallStateFilter,
-    StatusFilter,
-    TestFilter,
-)
+from cellcast_django.admin.lists.filters import CallStateFilter, StatusFilter, TestFilter
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.connected import connected_handlers
@@ -59,11 +55,7 @@ MIN_SECONDS = 1
 
 MAX_ERROR_LENGTH = 160  # characters of a handler's error
 
-LIGHT_TONES = {
-    Light.NEVER: Tone.QUIET,
-    Light.RECEIVED: Tone.GOOD,
-    Light.UNREPORTED: Tone.BAD,
-}
+LIGHT_TONES = {Light.NEVER: Tone.QUIET, Light.RECEIVED: Tone.GOOD, Light.UNREPORTED: Tone.BAD}
 
 
 @shown
@@ -121,10 +113,7 @@ class EventsPart:
             HandlerCall.State.WAITING: handlers.waiting,
         }
         return cls(
-            not_done=[
-                *_deferred(viewer, deferred),
-                *_not_done(viewer, count_invalid(), counts),
-            ],
+            not_done=[*_deferred(viewer, deferred), *_not_done(viewer, count_invalid(), counts)],
             deferred_error=beginning(deferred.error, MAX_ERROR_LENGTH),
             comes_first=comes_first,
             lights=[

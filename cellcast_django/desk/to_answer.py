@@ -13,12 +13,7 @@ from django.utils.translation import gettext, gettext_lazy as _
 from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import (
-    beginning,
-    duration,
-    media_links,
-    own_number_html,
-)
+from cellcast_django.admin.display.texts import beginning, duration, media_links, own_number_html
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.search import Note, nothing_found
 from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
