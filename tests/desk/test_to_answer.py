@@ -531,7 +531,7 @@ def test_done_without_a_tick_warns(receptionist: Client) -> None:
 
     assert levels(response) == ["warning"]
     assert not LogEntry.objects.exists()
-    assert not response.context["page"].undo
+    assert not response.context["page"].undo.marked
 
 
 def test_done_returns_to_the_following_row(receptionist: Client) -> None:
