@@ -139,7 +139,7 @@ def test_reading_a_deferred_report_and_the_same_webhook() -> None:
     def prepare() -> None:
         body = json.dumps(status_payload(**REPORT | {"status": "sent"}))
         payloads = read(body.encode(), "application/json", Endpoint.STATUS)
-        arrival = {"content_type": "application/json", "username": "", "is_test": False}
+        arrival: dict[str, Any] = {"content_type": "application/json"}
         inbox.defer(payloads, OperationalError("played"), endpoint=Endpoint.STATUS, **arrival)
 
     def read_it() -> None:
