@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from importlib import import_module
 from inspect import cleandoc, getdoc, getsource
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -344,7 +345,7 @@ def _signature(thing: Any) -> str:
 def _docstring_after(module: Any, name: str) -> str:
     """Return the string that follows an assignment in a module."""
     body = ast.parse(getsource(module)).body
-    for statement, following in zip(body, body[1:], strict=False):
+    for statement, following in pairwise(body):
         if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(following, ast.Expr):
             targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
             if name in (getattr(target, "id", "") for target in targets):
