@@ -99,9 +99,9 @@ def opt_out(
     """Opt a contact out on behalf of a person who learned of it elsewhere. Sends no signal.
 
     ``note`` says why and ``username`` who did it. ``asked_in`` is the reply in which the customer
-    asked: its text becomes the proof. Idempotent: an opt-out that stands keeps its source and its
-    time, and its history gets no row; a new note is added to those of ``OptOut.note``, until the
-    opt-out ends. Raises ``ValueError`` for a number that is empty or too long, and if ``asked_in``
+    asked: its text becomes the proof. An opt-out that stands keeps its source and its time; its
+    history gets a row, and a new note is added to those of ``OptOut.note``, until the opt-out ends.
+    Raises ``ValueError`` for a number that is empty or too long, and if ``asked_in``
     is not a reply of this contact.
     """
     contact = to_contact(number)
@@ -125,25 +125,18 @@ def opt_out_as_listed(contact: str, text: str) -> None:
 def _begin(
     contact: str, source: OptOut.Source, *, text: str, note: str = "", username: str = ""
 ) -> OptOut:
-    """Begin the contact's opt-out now; add only the note to one that stands."""
+    """Begin the contact's opt-out now; to one that stands, a person may add another reason."""
     using = database_alias()
 
     @transaction.atomic(using=using)
     def begin() -> OptOut:
         locked = _opt_outs().insert_and_lock([contact])[contact]
-        change = locked.begin(
-            source,
-            at=timezone.now(),
-            has_just_arrived=True,
-            text=text,
-            note=note,
-            username=username,
-        )
+        said = {"text": text, "note": note, "username": username}
+        change = locked.begin(source, at=timezone.now(), has_just_arrived=True, **said)
+        if change is None and source == OptOut.Source.PERSON:
+            change = locked.add_reason(at=timezone.now(), **said)
         if change is not None:
             _opt_outs().save_changes([change])
-        elif note and f"\n{note}\n" not in f"\n{locked.note}\n":
-            locked.note = "\n".join(filter(None, [locked.note, note]))
-            locked.save(using=using, update_fields=["note"])
         return locked
 
     return again_if_refused(begin, using=using)

@@ -8,7 +8,7 @@ flat, and an interrupted run continues where it stopped.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property, partial
+from functools import cached_property
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -33,8 +33,6 @@ from django.db.models.functions import Cast, Concat
 
 from cellcast_django.contacts import to_contact
 from cellcast_django.database.transactions import with_retries
-from cellcast_django.fold import State, fold
-from cellcast_django.inbox.drafts import said_by
 from cellcast_django.models import (
     Direction,
     Message,
@@ -46,13 +44,8 @@ from cellcast_django.models import (
     error_type,
 )
 from cellcast_django.payloads import (
-    Endpoint,
-    Reply,
-    StatusReport,
     clean,
-    read,
 )
-from cellcast_django.statuses import supersedes
 
 BATCH_SIZE = 500  # how many rows are locked, and in memory, at a time
 
@@ -256,10 +249,11 @@ def prune(selection: Selection, *, progress: Progress = lambda pruned: None) -> 
     ]
     if selection.opt_outs:
         parts.append((selection.opt_out_rows(), "contact", delete_opt_outs))
-    return _remove(parts, progress)
+    return remove(parts, progress)
 
 
-def _remove(parts: Iterable[Part], progress: Progress) -> Pruned:
+def remove(parts: Iterable[Part], progress: Progress) -> Pruned:
+    """Remove rows in batches, each in a transaction of its own."""
     pruned = Pruned()
     for rows, lock_order, remove in parts:
         for pks in _batches(rows, lock_order):
@@ -311,170 +305,6 @@ def _lock(rows: QuerySet[Any], pks: list[int], lock_order: str) -> list[int]:
     candidates.filter(pk=pks[0]).update(id=F("id"))
     list(candidates.order_by(lock_order).select_for_update().values_list("pk"))
     return list(rows.filter(pk__in=pks).values_list("pk", flat=True))
-
-
-# Taking events back
-
-
-def take_back(events: Iterable[int], *, progress: Progress = lambda pruned: None) -> Pruned:
-    """Delete these events and what only they made, as if they had never come.
-
-    Messages that nothing else speaks of go: no other event, and not ``record_sent``. A status that
-    another event repeats stays, with that event. Statuses are computed anew, and what the events
-    had filled in is read from the others; where those are redacted or pruned, it is kept. Opt-outs
-    are left: only people end them.
-
-    In batches, a message and its events in the same. A message that one of your own models protects
-    is kept, with its events. Calls no handler. Safe to interrupt and to repeat. Raises
-    ``django.db.Error`` when the database refuses.
-    """
-    return _remove(_parts_of(set(events)), progress)
-
-
-def _parts_of(taken: set[int]) -> Iterator[Part]:
-    for some in _slices(sorted(taken)):
-        named = WebhookEvent.objects.fresh().filter(pk__in=some)
-        about = named.exclude(message=None).values("message")
-        yield named.filter(message=None), "pk", delete_events
-        yield Message.objects.fresh().filter(pk__in=about), "key", partial(_undo, taken=taken)
-
-
-@dataclass(frozen=True)
-class Effects:
-    """What events have done that ``take_back`` would undo, and what it would not."""
-
-    pruned: Pruned
-    handlers: set[str]
-    """The names of the handlers that had been told of them."""
-    opt_outs: int
-    """How many opt-outs they began that stand."""
-
-
-def effects_of(events: Iterable[int]) -> Effects:
-    """Return what these events have done."""
-    taken = set(events)
-    messages: set[int | None] = set()
-    handlers: set[str] = set()
-    opt_outs = gone = 0
-    for some in _slices(sorted(taken)):
-        rows = WebhookEvent.objects.fresh().filter(pk__in=some)
-        for message, results in rows.values_list("message_id", "handler_results"):
-            messages.add(message)
-            handlers.update(name for name, each in results.items() if not each.get("skipped"))
-        opt_outs += OptOut.objects.fresh().active().filter(event__in=some).count()
-    for pks in _slices([pk for pk in messages if pk is not None]):
-        gone += len(set(pks) - _spoken_of(database_alias(), pks, taken))
-    return Effects(Pruned(gone, len(taken)), handlers, opt_outs)
-
-
-def _spoken_of(using: str, pks: list[int], taken: set[int]) -> set[int]:
-    """Return those of the messages that something else than the taken events speaks of."""
-    events = WebhookEvent.objects.using(using).filter(message__in=pks)
-    pruned = StatusChange.objects.using(using).filter(message__in=pks, event=None)
-    recorded = Message.objects.using(using).filter(pk__in=pks, recorded_at__isnull=False)
-    found = events.values_list("pk", "message_id").iterator()
-    return {
-        *(message for event, message in found if event not in taken and message is not None),
-        *pruned.values_list("message_id", flat=True),
-        *recorded.values_list("pk", flat=True),
-    }
-
-
-def _slices(pks: list[int]) -> Iterator[list[int]]:
-    for start in range(0, len(pks), BATCH_SIZE):
-        yield pks[start : start + BATCH_SIZE]
-
-
-def _undo(using: str, pks: list[int], *, taken: set[int]) -> Pruned:
-    """Undo what the taken events did to these messages, which are locked."""
-    messages = Message.objects.using(using).filter(pk__in=pks)
-    events = WebhookEvent.objects.using(using).filter(message__in=pks)
-    spoken_of = _spoken_of(using, pks, taken)
-    rest = {message.pk: _Rest(message) for message in messages if message.pk in spoken_of}
-    heard = events.filter(message__in=rest).order_by("pk").values_list("pk", flat=True)
-    for some in _slices(list(heard)):
-        for event in events.filter(pk__in=some).order_by("pk"):
-            rest[event.message_id or 0].hear(event, is_taken=event.pk in taken)
-    _restore(using, rest, taken)
-    gone = [pk for pk in events.values_list("pk", flat=True) if pk in taken]
-    deleted = sum(delete_events(using, some).events for some in _slices(gone))
-    return Pruned(delete(messages.exclude(pk__in=spoken_of)), deleted)
-
-
-def _restore(using: str, rest: "dict[int, _Rest]", taken: set[int]) -> None:
-    """Save these messages and their history without the taken events."""
-    history = StatusChange.objects.using(using).filter(message__in=rest)
-    for change in history.order_by("pk"):
-        rest[change.message_id].history.append(change)
-    for some in _slices([pk for each in rest.values() for pk in each.restore(taken)]):
-        history.filter(pk__in=some).delete()
-    left = [change for each in rest.values() for change in each.history]
-    history.bulk_update(left, ["event", "reason", "previous_status", "applied"])
-    claimed = {name for each in rest.values() for name in each.claimed}
-    Message.objects.using(using).bulk_update(
-        [each.message for each in rest.values()],
-        ["status", "status_changed_at", *sorted(claimed)],
-    )
-
-
-MAY_BE_FILLED_IN = ("sender", "own_number")
-"""Of a recorded message; the rest is what ``record_sent`` said."""
-
-
-@dataclass
-class _Rest:
-    """A message, and what the events say of it that are not taken back."""
-
-    message: Message = field(repr=False)
-    history: list[StatusChange] = field(default_factory=list)
-    said: State | None = field(default=None, repr=False)
-    """What the other events fill in."""
-    first_with: dict[str, tuple[int, str]] = field(default_factory=dict, repr=False)
-    """The first of the other events that reports a status, and its reason."""
-    is_readable: bool = True
-    claimed: set[str] = field(default_factory=set)
-    """The fields whose value a taken event may have filled in."""
-
-    def hear(self, event: WebhookEvent, *, is_taken: bool) -> None:
-        """Add one of the message's events; call it in the order of their keys."""
-        payload = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))[0]
-        if not isinstance(payload, Reply | StatusReport):
-            self.is_readable &= is_taken
-            return
-        said = said_by(payload, event.received_at)
-        if is_taken:
-            names = Message.REPORTED if self.message.recorded_at is None else MAY_BE_FILLED_IN
-            known = {name: said.values.get(name) for name in names}
-            same = {name for name in names if known[name] == getattr(self.message, name)}
-            self.claimed |= {name for name in same if known[name]}
-            return
-        self.said, _ = fold(self.said, said)
-        self.first_with.setdefault(said.status, (event.pk, said.details.get("reason", "")))
-
-    def restore(self, taken: set[int]) -> set[int]:
-        """Compute the message and its history without the taken events; return the rows to go."""
-        known = {change.event_id for change in self.history}
-        theirs = [change for change in self.history if change.event_id in taken]
-        for change in theirs:
-            other, change.reason = self.first_with.get(change.status, (None, ""))
-            change.event_id = None if other in known else other
-        gone = {change.pk for change in theirs if change.event_id is None}
-        self.history = [change for change in self.history if change.pk not in gone]
-        if len(gone) < len(theirs):  # some came with another event, after others
-            self.history.sort(key=lambda change: (change.event_id or 0, change.pk))
-        message = self.message
-        message.status, message.status_changed_at = "", None
-        for change in self.history:
-            change.previous_status = message.status
-            change.applied = supersedes(change.status, message.status)
-            if change.applied:
-                message.status, message.status_changed_at = change.status, change.recorded_at
-        is_whole = self.is_readable and None not in known
-        for name in self.claimed:
-            value = None if self.said is None else self.said.values.get(name)
-            if value or is_whole:
-                setattr(message, name, value or getattr(Message(), name))
-        return gone
 
 
 # Deleting and redacting

@@ -292,11 +292,11 @@ def test_invalid_form_opts_nobody_out(clerk: Client, data: dict[str, str], code:
     assert not OptOut.objects.exists()
 
 
-def test_opting_out_twice_changes_nothing(clerk: Client) -> None:
+def test_opting_out_twice_adds_the_second_reason(clerk: Client) -> None:
     opt_out(CUSTOMER, note="first")
-    errors = add(clerk).context["adminform"].form.errors.as_data()
-    assert [error.code for error in errors["number"]] == ["opted_out"]
-    assert OptOut.objects.get().note == "first"
+    assert add(clerk, reason="second").status_code == 302
+    assert OptOut.objects.get().note == "first\nsecond"
+    assert [each.note for each in OptOut.objects.get().history.all()] == ["first", "second"]
 
 
 @pytest.fixture

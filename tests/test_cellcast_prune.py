@@ -21,7 +21,7 @@ from cellcast_django.factories import (
 )
 from cellcast_django.management.commands.cellcast_prune import day
 from cellcast_django.models import Message, OptOut, WebhookEvent
-from cellcast_django.opt_outs import opt_in
+from cellcast_django.opt_outs import opt_in, opt_out
 from tests.database_faults import refusing
 from tests.test_error_reports import frames_of, serialised
 
@@ -361,7 +361,9 @@ def test_events_are_read_from_a_file(forged: list[WebhookEvent], tmp_path: Path,
     assert WebhookEvent.objects.get() == forged[2]
 
 
-@pytest.mark.parametrize("content", [b"", b"id\n", b"1\nx\n", b"\xff\xfe1", None])
+@pytest.mark.parametrize(
+    "content", [b"", b"id\n", b"1\nx\n", b"1_0", "\u0661".encode(), b"\xff\xfe1", None]
+)
 def test_unusable_file_is_an_error(
     forged: list[WebhookEvent], tmp_path: Path, content: bytes | None
 ) -> None:
@@ -374,19 +376,20 @@ def test_unusable_file_is_an_error(
 
 
 @pytest.mark.parametrize("key", ["999999", "0", "9223372036854775808"])
-def test_nothing_is_taken_back_if_an_event_is_not_there(
+def test_event_that_has_gone_is_counted_and_passed_over(
     forged: list[WebhookEvent], key: str
 ) -> None:
-    with pytest.raises(CommandError, match=key):
+    """An interrupted run is given the same list again."""
+    done, gone = run("--event", str(forged[0].pk), key).splitlines()
+    assert (counts(done), counts(gone)) == ([1, 1], [1])
+    with pytest.raises(CommandError, match="None of these"):
         run("--event", str(forged[0].pk), key)
-    assert WebhookEvent.objects.count() == 3
 
 
-def test_nothing_is_taken_back_if_an_event_is_pending(forged: list[WebhookEvent]) -> None:
+def test_pending_event_is_taken_back() -> None:
     pending = WebhookEventFactory.create(pending=True)
-    with pytest.raises(CommandError, match=rf"\b{pending.pk}\b"):
-        run("--event", str(forged[0].pk), str(pending.pk))
-    assert WebhookEvent.objects.count() == 4
+    run("--event", str(pending.pk))
+    assert not WebhookEvent.objects.exists()
 
 
 @pytest.mark.parametrize(
@@ -418,7 +421,7 @@ def test_dry_run_takes_nothing_back(forged: list[WebhookEvent]) -> None:
     ]
     keys = [str(event.pk) for event in forged]
     output = run("--event", *keys, "--dry-run")
-    assert output.startswith("Would be taken back") and counts(output) == [2, 6]
+    assert output.startswith("Would be taken back") and counts(output) == [6]
     assert WebhookEvent.objects.count() == 7
     assert counts(run("--event", *keys)) == [2, 6]
 
@@ -437,13 +440,27 @@ def test_command_names_handlers_that_had_been_told() -> None:
         assert "shop.skipped" not in output and "KeyError" not in output
 
 
-def test_command_says_which_opt_outs_stand() -> None:
-    events = [WebhookEventFactory.create(opt_out=True) for _ in range(3)]
+@pytest.mark.parametrize("end", [[], ["--end-opt-outs", "Forged."]])
+def test_command_says_how_many_opt_outs_ended_and_were_left(end: list[str]) -> None:
+    events = [WebhookEventFactory.create(opt_out=True) for _ in range(4)]
     opt_in(events[0].contact)
-    for options in (["--dry-run"], []):
-        output = run("--event", *(str(event.pk) for event in events), *options)
-        assert "Kept: 2 opt-outs" in output
-    assert OptOut.objects.active().count() == 2
+    opt_out(events[1].contact, note="Rang us.")
+    keys = [str(event.pk) for event in events]
+    assert re.findall(r"\d+", run("--event", *keys, *end, "--dry-run")) == ["4", "0", "3"]
+    ended = 2 if end else 0
+    said = run("--event", *keys, *end).splitlines()[-1]
+    assert re.findall(r"\d+", said) == [str(ended), str(3 - ended)]
+    assert OptOut.objects.active().count() == 3 - ended
+    if end:
+        assert set(OptOut.objects.exclude(ended_at=None).values_list("note", flat=True)) == {
+            "",
+            "Forged.",
+        }
+
+
+def test_end_opt_outs_needs_events() -> None:
+    with pytest.raises(CommandError, match="--end-opt-outs"):
+        run("--older-than", "1d", "--end-opt-outs", "Forged.")
 
 
 @pytest.mark.usefixtures("_protected")

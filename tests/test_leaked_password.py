@@ -1,87 +1,49 @@
-"""The page for a leaked password, followed word by word after a leak among genuine webhooks."""
+"""The page for a leaked password, followed block by block after forgers careless and cunning."""
 
+import json
 import shlex
-from datetime import timedelta
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from datetime import datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core import serializers
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
+from django.db.models import Q
 from django.utils import timezone
 
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
-from cellcast_django.opt_outs import is_opted_out
-from cellcast_django.testing import WebhookClient, opt_out_payload
+from cellcast_django.opt_outs import is_opted_out, opt_out
+from cellcast_django.payloads import Endpoint, read, reply_payload, status_payload
+from cellcast_django.receiving import receive
+from cellcast_django.signals import message_received
+from cellcast_django.testing import WebhookClient
+from cellcast_django.verifying import find_broken
 from tests.fake_cellcast import FakeCellcast
+from tests.handlers import connected
 from tests.pages import all_blocks
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock", "at_noon")]
 
 PAGE = "docs/leaked-password.md"
-ANNA, BEN, CLEO, DORA = (f"+6149157015{digit}" for digit in range(6, 10))
+LEAKED_AT = timezone.make_aware(datetime(2026, 11, 10, 9))
 MODELS = (Message, StatusChange, WebhookEvent, OptOut, OptOutChange)
+OURS = "+61491570110"
+EVIL = "+61499666666"
+EACH = 3
+"""How many forgeries of each kind."""
 
 
-def dump() -> dict[str, dict[str, Any]]:
-    """Return each row, by its model and key, but not where the inbox puts notes for itself."""
-    rows = [row for model in MODELS for row in model._default_manager.all()]
-    dumped: dict[str, dict[str, Any]] = {}
-    for row in serializers.serialize("python", rows):
-        dumped[f"{row['model'].partition('.')[2]} {row['pk']}"] = row["fields"]
-    return dumped
-
-
-def post(response: Any) -> None:
-    assert response.status_code == 200
-
-
-def genuine_day(client: WebhookClient, api: FakeCellcast) -> None:
-    """Webhooks of Cellcast's, each of which its lists confirm."""
-    now = timezone.now()
-    Message.objects.record_sent("m1", receiver=ANNA, body="At 9?", reference="booking-1")
-    Message.objects.record_sent("m2", receiver=BEN, body="At 10?", sender="cellcast")
-    post(client.status(_id="m1", receiver=ANNA, status="sent"))
-    post(client.status(_id="m2", receiver=BEN, status="rejected", reason="no such number"))
-    post(client.status(_id="m3", receiver=CLEO, status="sent"))
-    post(client.reply(_id="m1", sender=ANNA, message="Yes", original_body="At 9?"))
-    post(client.reply(_id="r2", sender=BEN, message="Stop"))
-    post(client.opt_out(contact=CLEO))
-    for cellcast_id, status in (("m1", "sent"), ("m2", "rejected"), ("m3", "sent")):
-        api.add_report(
-            cellcast_id, now, status=status, message=""
-        )  # with a text, it would come too
-    api.add_reply(now, ANNA, "Yes")
-    api.add_reply(now, BEN, "Stop")
-    api.add_opt_out(CLEO)
-
-
-def forge_everything(client: WebhookClient) -> None:
-    """What somebody does with the password, in between."""
-    post(client.status(_id="m1", receiver=ANNA, status="delivered"))
-    post(client.status(_id="m2", receiver=ANNA, status="blocked", sender="+61499666666"))
-    post(client.status(_id="m3", receiver=DORA, status="blocked"))
-    post(client.status(_id="never-sent", receiver=ANNA))
-    post(client.reply(_id="f1", sender=ANNA, message="Cancel it", receiver="+61499666666"))
-    post(client.reply(_id="f2", sender=ANNA, message="STOP"))
-    post(client.webhook([opt_out_payload(contact=f"49157{n:04}") for n in range(99)], "opt_out"))
-    post(client.opt_out(contact=BEN))
-
-
-def follow(page: str) -> list[str]:
-    """Run the page's blocks in their order; return what the commands say."""
-    said = []
-    for block in all_blocks(page):
-        if block.language == "python":
-            block.run({})
-        elif block.language == "sh":
-            for line in block.code.splitlines():
-                _, _, name, *arguments = shlex.split(line.replace("OLD_USERNAME", "cellcast"))
-                output = StringIO()
-                call_command(name, *arguments, stdout=output, stderr=output)
-                said.append(output.getvalue())
-    return said
+@pytest.fixture
+def at_noon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The day of which the page tells; each look at the clock takes a moment."""
+    looks = iter(range(10**9))
+    noon = LEAKED_AT + timedelta(hours=3)
+    monkeypatch.setattr(timezone, "now", lambda: noon + timedelta(milliseconds=next(looks)))
 
 
 @pytest.fixture
@@ -90,66 +52,305 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def dump() -> dict[str, Any]:
+    """Return each row, by its model and key."""
+    rows = [row for model in MODELS for row in model._default_manager.all()]
+    return {
+        f"{row['model'].partition('.')[2]} {row['pk']}": row["fields"]
+        for row in serializers.serialize("python", rows)
+    }
+
+
+def follow(page: str = PAGE) -> list[str]:
+    """Run the page's blocks in their order; return what the commands and the code say."""
+    said = []
+    for block in all_blocks(page):
+        output = StringIO()
+        if block.language == "python":
+            with redirect_stdout(output):
+                block.run({})
+            said.append(output.getvalue())
+        else:
+            for line in block.code.splitlines():
+                _, _, name, *arguments = shlex.split(line.replace("OLD_USERNAME", "old"))
+                call_command(name, *arguments, stdout=output, stderr=output)
+                said.append(output.getvalue())
+                output = StringIO()
+    return said
+
+
+def post(payload: Any, endpoint: Endpoint, content_type: str = "application/json") -> int:
+    """Store a webhook that came with the secret which leaks; return its first event."""
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    events = receive(read(body, content_type, endpoint), endpoint=endpoint, username="old")
+    return events[0].pk
+
+
+def reply(number: int, text: str, **changes: Any) -> int:
+    parts = {"_id": f"reply {number}", "sender": contact(number), "receiver": OURS}
+    return post(reply_payload(message=text, **parts | changes), Endpoint.RECEIVE)
+
+
+def report(cellcast_id: str, status: str, number: int, **changes: Any) -> int:
+    parts = {"_id": cellcast_id, "status": status, "receiver": contact(number)}
+    return post(status_payload(**parts | changes), Endpoint.STATUS)
+
+
+def optout(number: int) -> int:
+    return post({"type": "optout", "contact": contact(number)}, Endpoint.OPT_OUT)
+
+
+def contact(number: int) -> str:
+    return f"+614915{70_000 + number}"
+
+
+class Leak:
+    """Genuine webhooks, each of which Cellcast's lists have, with forged ones among them."""
+
+    def __init__(self, api: FakeCellcast) -> None:
+        self.api = api
+        self.forged: dict[str, list[int]] = {}
+
+    def happen(self) -> None:
+        """Each kind of forgery has customers of its own, and what is genuine comes after it."""
+        now = timezone.now()
+        opt_out(contact(0), note="Rang us.")
+        for kind, (name, forge) in enumerate(FORGERIES.items(), start=1):
+            forged = self.forged[name] = []
+            for place in range(EACH):
+                number = 10 * kind + place
+                is_recorded = place != 1
+                if is_recorded:
+                    Message.objects.record_sent(
+                        f"m{number}", receiver=contact(number), body="At 9?"
+                    )
+                forged += forge(self, number)
+                report(f"m{number}", "rejected" if "fails" in name else "delivered", number)
+                reply(number, "Yes")
+                self.api.add_report(
+                    f"m{number}",
+                    now,
+                    status="rejected" if "fails" in name else "delivered",
+                    receiver=contact(number),
+                    message="At 9?",
+                )
+                self.api.add_reply(timezone.now(), contact(number), "Yes")
+        optout(1)
+        self.api.add_opt_out(contact(1))
+
+    def listed_opt_out(self, number: int) -> None:
+        """The customer has used Cellcast's own link, of which there is no webhook."""
+        self.api.add_opt_out(contact(number))
+
+
+Forge = Callable[[Leak, int], Iterator[int]]
+
+
+def stranger_replies(leak: Leak, number: int) -> Iterator[int]:
+    yield reply(number, "Cancel it", _id=f"s{number}", sender=f"+614999{number:05}")
+
+
+def customer_replies(leak: Leak, number: int) -> Iterator[int]:
+    yield reply(number, "Cancel it", _id=f"c{number}")
+
+
+def stops_and_opt_outs(leak: Leak, number: int) -> Iterator[int]:
+    yield reply(number, "STOP", _id=f"stop{number}")
+    yield optout(number + 5_000)
+
+
+def invented_reports(leak: Leak, number: int) -> Iterator[int]:
+    yield report(f"never sent {number}", "delivered", number)
+
+
+def delivered_what_fails(leak: Leak, number: int) -> Iterator[int]:
+    yield report(f"m{number}", "delivered", number)
+
+
+def hidden_by_nul(leak: Leak, number: int) -> Iterator[int]:
+    claim = {"_id": f"m{number}", "status": "blocked", "receiver": contact(number), "x": "?"}
+    yield post(json.dumps(claim).encode().replace(b"?", b"\0"), Endpoint.STATUS)
+
+
+def array_as_a_form(leak: Leak, number: int) -> Iterator[int]:
+    array = [status_payload(_id=f"array {number}", receiver=contact(number))]
+    yield post(array, Endpoint.STATUS, "application/x-www-form-urlencoded")
+
+
+def failed_before_delivered(leak: Leak, number: int) -> Iterator[int]:
+    yield report(f"m{number}", "failed", number, reason="call +61 1900 for a refund")
+
+
+def another_receiver(leak: Leak, number: int) -> Iterator[int]:
+    yield report(f"m{number}", "queued", number, receiver=EVIL)
+
+
+def another_sender(leak: Leak, number: int) -> Iterator[int]:
+    yield report(f"m{number}", "queued", number, sender=EVIL)
+
+
+def alike_to_another_number(leak: Leak, number: int) -> Iterator[int]:
+    yield reply(number, "Yes", receiver=EVIL)
+
+
+def quoting_another_text(leak: Leak, number: int) -> Iterator[int]:
+    yield reply(number, "Yes", original_body="We owe you $900, pay at evil.example")
+
+
+def stop_of_listed(leak: Leak, number: int) -> Iterator[int]:
+    leak.listed_opt_out(number)
+    yield reply(number, "STOP", _id=f"stop{number}")
+
+
+def copies(leak: Leak, number: int) -> Iterator[int]:
+    yield report(f"m{number}", "delivered", number)
+    yield reply(number, "Yes")
+
+
+FORGERIES: dict[str, Forge] = {
+    each.__name__: each
+    for each in (
+        *(stranger_replies, customer_replies, stops_and_opt_outs, invented_reports),
+        *(delivered_what_fails, hidden_by_nul, array_as_a_form, failed_before_delivered),
+        *(another_receiver, another_sender, alike_to_another_number, quoting_another_text),
+        *(stop_of_listed, copies),
+    )
+}
+HIDDEN = {"another_sender", "quoting_another_text", "stop_of_listed", "copies"}
+"""What Cellcast's lists do not show, as the page says."""
+
+
 @pytest.mark.usefixtures("folder")
-def test_leak_is_found_and_taken_back(client: WebhookClient, fake_cellcast: FakeCellcast) -> None:
-    genuine_day(client, fake_cellcast)
-    before = dump()
-    forge_everything(client)
-    assert Message.objects.outbound().get(cellcast_id="m1").status == "delivered"
-    assert is_opted_out(ANNA)
-    fake_cellcast.add_reply(timezone.now() - timedelta(minutes=30), DORA, "refused meanwhile")
+def test_what_the_lists_can_tell_is_found_and_taken_back(
+    fake_cellcast: FakeCellcast, settings: Any
+) -> None:
+    settings.CELLCAST_OWN_NUMBERS = [OURS]
+    leak = Leak(fake_cellcast)
+    leak.happen()
+    genuine = set(WebhookEvent.objects.values_list("pk", flat=True))
+    genuine -= {pk for forged in leak.forged.values() for pk in forged}
 
-    follow(PAGE)
+    said = follow()
 
-    after = dump()
-    changed = {key for key in before if after.get(key) != before[key]}
-    assert changed == set()
-    assert not Message.objects.filter(cellcast_id="never-sent").exists()
-    assert Message.objects.inbound().filter(contact=ANNA).count() == 1
+    there = set(WebhookEvent.objects.exclude(endpoint="api").values_list("pk", flat=True))
+    assert genuine <= there, "a genuine event was taken back"
+    left = {name: len(there & set(pks)) for name, pks in leak.forged.items()}
+    assert {name: count for name, count in left.items() if count} == {
+        name: len(leak.forged[name]) for name in HIDDEN
+    }
+    assert said[-2].splitlines()[-1].startswith("0 events")
+    # Nothing of what was taken back is left in the rows that are genuine.
+    texts = json.dumps(dump(), default=str)
+    for trace in ("refund", "never sent", "Cancel it", "array "):
+        assert trace not in texts
+    evil = Message.objects.filter(Q(sender=EVIL) | Q(receiver=EVIL))
+    assert evil.count() == len(leak.forged["another_sender"])
+    assert list(find_broken()) == []
+    statuses = Counter(Message.objects.outbound().values_list("status", flat=True))
+    assert statuses == {"delivered": EACH * (len(FORGERIES) - 1), "rejected": EACH}
     # Whoever asked is still opted out, and nobody else.
     active = set(OptOut.objects.active().values_list("contact", flat=True))
-    assert active == {BEN, CLEO}
+    listed = {contact(10 * (1 + list(FORGERIES).index("stop_of_listed")) + n) for n in range(EACH)}
+    assert active == {contact(0), contact(1)} | listed
     ended = OptOutChange.objects.filter(kind="ended")
-    assert ended.count() == 100
+    assert ended.count() == 2 * EACH
     assert set(ended.values_list("note", flat=True)) == {"Forged with a leaked password."}
-    # Only what Cellcast sent while the door was shut is new.
-    assert Message.objects.get(contact=DORA).body == "refused meanwhile"
-    new = WebhookEvent.objects.exclude(endpoint="api")
-    assert {f"webhookevent {event.pk}" for event in new} <= set(before)
 
 
 @pytest.mark.usefixtures("folder")
-def test_genuine_webhooks_after_the_forged_ones_count(
-    client: WebhookClient, fake_cellcast: FakeCellcast
-) -> None:
+def test_rows_are_as_if_no_forger_had_come(fake_cellcast: FakeCellcast, settings: Any) -> None:
+    """But for what the lists do not show, and the times at which something else came first."""
+    settings.CELLCAST_OWN_NUMBERS = [OURS]
+    Leak(fake_cellcast).happen()
+    follow()
+    after = without_times_and_keys()
+    for model in reversed(MODELS):
+        model._default_manager.all().delete()
+    for items in (fake_cellcast.replies, fake_cellcast.reports, fake_cellcast.opt_outs):
+        items.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        kinds = {name: forge if name in HIDDEN else no_forgery for name, forge in FORGERIES.items()}
+        patch.setattr(f"{__name__}.FORGERIES", kinds)
+        Leak(fake_cellcast).happen()
+    call_command("cellcast_recover", "--since", "1d", stdout=StringIO())
+    assert after == without_times_and_keys()
+
+
+def no_forgery(leak: Leak, number: int) -> Iterator[int]:
+    return iter(())
+
+
+def without_times_and_keys() -> list[str]:
+    """Return what is stored of messages and their histories, in an order of its own."""
+    names = "cellcast_id", "sender", "receiver", "own_number", "contact", "body", "original_body"
+    rows = []
+    for message in Message.objects.all():
+        changes = message.status_history.order_by("pk")
+        history = list(changes.values_list("status", "previous_status", "applied", "reason"))
+        rows.append(repr([*(getattr(message, name) for name in names), message.status, history]))
+    return sorted(rows)
+
+
+@pytest.mark.usefixtures("folder")
+def test_replies_handled_by_a_forged_answer_are_named(fake_cellcast: FakeCellcast) -> None:
+    reply(1, "Can I bring my dog?")
+    fake_cellcast.add_reply(timezone.now(), contact(1), "Can I bring my dog?")
+    question = Message.objects.get()
+
+    def confirm(message: Message, **kwargs: Any) -> None:
+        message.mark_handled()
+
+    with connected(message_received, confirm=confirm):
+        reply(1, "YES", _id="forged")
+    said = follow()
+    assert "confirm" in said[1]
+    assert str(question.pk) in said[3].split()
+
+
+@pytest.mark.usefixtures("folder")
+def test_genuine_webhooks_after_the_forged_ones_count(fake_cellcast: FakeCellcast) -> None:
     """What was a duplicate, because a forged one had said so first, is what stands afterwards."""
-    now = timezone.now()
-    Message.objects.record_sent("m1", receiver=ANNA)
-    post(client.status(_id="m1", receiver=ANNA, status="rejected", reason="evil"))
-    post(client.status(_id="m1", receiver=ANNA, status="blocked"))
-    post(client.opt_out(contact=BEN))
-    post(client.status(_id="m1", receiver=ANNA, status="rejected", reason="no such number"))
-    post(client.reply(sender=BEN, message="Stop"))
-    fake_cellcast.add_report("m1", now, status="rejected")
-    fake_cellcast.add_reply(now, BEN, "Stop")
+    Message.objects.record_sent("m1", receiver=contact(1))
+    report("m1", "rejected", 1, reason="evil", receiver=EVIL)
+    report("m1", "blocked", 1)
+    optout(2)
+    report("m1", "rejected", 1, reason="no such number")
+    reply(2, "Stop")
+    fake_cellcast.add_report("m1", timezone.now(), status="rejected", receiver=contact(1))
+    fake_cellcast.add_reply(timezone.now(), contact(2), "Stop")
+    fake_cellcast.add_opt_out(contact(2))
 
-    follow(PAGE)
+    follow()
 
-    message = Message.objects.get(cellcast_id="m1")
-    assert message.status == "rejected"
-    assert [change.status for change in message.status_history.all()] == ["rejected"]
-    assert is_opted_out(BEN)
+    [change] = Message.objects.get(cellcast_id="m1").status_history.all()
+    assert (change.status, change.reason) == ("rejected", "no such number")
+    assert is_opted_out(contact(2))
 
 
 @pytest.mark.usefixtures("folder")
-def test_check_at_the_end_finds_nothing_more(
-    client: WebhookClient, fake_cellcast: FakeCellcast
+def test_key_of_another_account_takes_nothing_back(fake_cellcast: FakeCellcast) -> None:
+    for number in range(5):
+        reply(number, "Yes")
+        report(f"m{number}", "delivered", number)
+        fake_cellcast.add_reply(timezone.now(), contact(number + 900), "Somebody else's")
+        fake_cellcast.add_report(f"else {number}", timezone.now())
+    before = dump()
+    with pytest.raises(CommandError, match="key of the account"):
+        follow()
+    assert dump() == before
+
+
+def test_recovered_reply_that_was_taken_over_has_its_own_key_again(
+    fake_cellcast: FakeCellcast, client: WebhookClient
 ) -> None:
-    genuine_day(client, fake_cellcast)
-    forge_everything(client)
-    said = follow(PAGE)
-    first, last = said[1], said[-2]
-    assert len(first.splitlines()) > 100
-    heading, count = last.splitlines()
-    assert heading.split()[0] == "id"
-    assert count.startswith("0 events")
+    """So that its genuine webhook is the same message, whenever it comes."""
+    fake_cellcast.add_reply(timezone.now() - timedelta(hours=1), contact(1), "Yes")
+    call_command("cellcast_recover", stdout=StringIO())
+    before = dump()
+    forged = reply(1, "Yes", _id="forged", receiver=EVIL, original_body="evil")
+    assert Message.objects.get().own_number == EVIL
+    call_command("cellcast_prune", event=[forged], stdout=StringIO())
+    assert dump() == before
+    reply(1, "Yes")
+    message = Message.objects.get()
+    assert (message.cellcast_id, message.own_number) == ("reply 1", OURS)

@@ -199,7 +199,7 @@ def test_opt_out_records_source_note_and_user() -> None:
     assert stored.is_active
 
 
-def test_repeated_opt_out_adds_only_its_note(client: WebhookClient) -> None:
+def test_repeated_opt_out_adds_its_note_to_the_history(client: WebhookClient) -> None:
     webhook(client)
     before = OptOut.objects.get()
     opt_out(CUSTOMER)
@@ -210,7 +210,16 @@ def test_repeated_opt_out_adds_only_its_note(client: WebhookClient) -> None:
     after = OptOut.objects.get()
     assert (after.source, after.since, after.event) == ("webhook", before.since, before.event)
     assert after.note == "Called as well.\nCalled again.\nCalled"
-    assert history() == [("begun", "webhook")]
+    assert history() == [("begun", "webhook"), *[("begun", "person")] * 5]
+    notes = OptOutChange.objects.order_by("pk").values_list("note", "username")
+    assert list(notes)[2:4] == [("Called as well.", "mia"), ("Called again.", "")]
+
+
+def test_no_note_is_lost_when_an_opt_out_ends(client: WebhookClient) -> None:
+    webhook(client)
+    opt_out(CUSTOMER, note="Mrs Lee rang: no more texts.", username="mia")
+    opt_in(CUSTOMER, note="Forged.")
+    assert "Mrs Lee rang: no more texts." in OptOutChange.objects.values_list("note", flat=True)
 
 
 def test_renewed_opt_out_has_its_new_source(client: WebhookClient) -> None:
@@ -230,13 +239,13 @@ def test_reply_that_asks_for_it_is_the_proof() -> None:
     assert (proof.note, proof.username) == ("Read it today.", "mia")
 
 
-def test_reply_to_an_opt_out_that_stands_changes_nothing() -> None:
+def test_reply_to_an_opt_out_that_stands_is_in_the_history() -> None:
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER, body="No more texts")
     opt_out(CUSTOMER)
     before = OptOut.objects.values().get()
     opt_out(CUSTOMER, asked_in=reply)
     assert OptOut.objects.values().get() == before
-    assert OptOutChange.objects.get().text == ""
+    assert [each.text for each in OptOutChange.objects.order_by("pk")] == ["", "No more texts"]
 
 
 @pytest.mark.parametrize(
@@ -848,7 +857,7 @@ def act(ledger: Ledger, action: str, now: datetime, earlier: datetime, cellcast_
             ledger.is_listed(now)
         case "opt_out":
             opt_out(CUSTOMER)
-            ledger.arrives("person", now)
+            ledger.rows.append(("begun", "person", now))
         case "opt_in":
             opt_in(CUSTOMER)
             ledger.ends(now)
@@ -868,9 +877,10 @@ def assert_agrees(ledger: Ledger) -> None:
         return
     assert list(found.history.values_list("kind", "source", "at")) == ledger.rows
     assert found.is_active == ledger.stands
-    _, source, since = [row for row in ledger.rows if row[0] == "begun"][-1]
-    begun = found.history.filter(kind="begun").latest("pk")
-    assert (found.source, found.since, found.event) == (source, since, begun.event)
+    last = ledger.rows[: len(ledger.rows) - (not ledger.stands)]  # since it began the last time
+    ends = [place for place, row in enumerate(last) if row[0] == "ended"]
+    begun = list(found.history.all())[ends[-1] + 1 if ends else 0]
+    assert (found.source, found.since, found.event) == (begun.source, begun.at, begun.event)
     assert found.ended_at == (None if ledger.stands else ledger.rows[-1][2])
 
 

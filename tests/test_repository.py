@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tomllib
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +84,12 @@ def test_project_urls_match_documented_links() -> None:
     for each in substitutions["substitutions"]:
         assert repository.removeprefix("https://github.com/") in each["replacement"]
     assert f"{repository}/security/" in text_of(".github/ISSUE_TEMPLATE/config.yml")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_old_code_is_run_on_the_new_schema_from_the_first_tag_on(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    script = ROOT / ".ci" / "last-release"
+    finished = subprocess.run([script], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert finished.stdout == "Nothing has been released yet.\n"
+    assert "run: .ci/with postgresql .ci/last-release" in WORKFLOW

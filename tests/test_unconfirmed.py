@@ -24,7 +24,7 @@ from tests.many import add_copies
 from tests.plans import plan_of
 from tests.test_take_back import newest, stored
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock", "genuine")]
 
 CONTACT = "+61491570156"
 OTHER = "+61491570157"
@@ -48,6 +48,18 @@ def run(*arguments: str, **options: Any) -> list[list[str]]:
 
 def found(*arguments: str, **options: Any) -> list[int]:
     return [int(cells[0]) for cells in run(*arguments, **options)]
+
+
+@pytest.fixture
+def genuine(client: WebhookClient, fake_cellcast: FakeCellcast) -> None:
+    """A reply, a report and an opt-out that are listed: without them a list accuses nobody."""
+    now = timezone.now()
+    client.reply(_id="genuine", sender="+61491570110", message="Genuine")
+    fake_cellcast.add_reply(now, "491570110", "Genuine")
+    client.status(_id="genuine", receiver="+61491570110")
+    fake_cellcast.add_report("genuine", now, receiver="491570110")
+    client.opt_out(contact="+61491570111")
+    fake_cellcast.add_opt_out("491570111")
 
 
 # What confirms an event
@@ -103,10 +115,17 @@ def test_older_replies_end_the_list(client: WebhookClient, fake_cellcast: FakeCe
 def test_listed_reply_confirms_one_message(
     client: WebhookClient, fake_cellcast: FakeCellcast
 ) -> None:
-    client.reply(_id="1", sender=CONTACT, message="Yes")
-    client.reply(_id="2", sender=CONTACT, message="Yes")
+    """The one to a number of yours, which a forger has to guess; the file says which are alike."""
+    Message.objects.record_sent("1", receiver=CONTACT, sender="+61491570300")
+    client.reply(_id="1", sender=CONTACT, message="Yes", receiver="+61499666666")
+    forged = newest()
+    client.reply(_id="2", sender=CONTACT, message="Yes", receiver="+61491570300")
+    client.reply(_id="3", sender=CONTACT, message="No", receiver="+61491570300")
     fake_cellcast.add_reply(timezone.now(), NUMBER, "Yes")
-    assert len(found()) == 1
+    assert [(cells[0], "alike" in cells) for cells in run()] == [
+        (str(forged), True),
+        (str(newest()), False),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -115,23 +134,48 @@ def test_listed_reply_confirms_one_message(
         ("sent", "sent", True),
         ("sent", "delivered", True),
         ("delivered", "sent", False),
-        ("rejected", "delivered", True),
+        ("failed", "delivered", False),
         ("delivered", "rejected", False),
-        ("odd", "odd", True),
+        ("odd", "delivered", True),
     ],
 )
-def test_report_is_confirmed_by_that_status_or_a_higher_one(
+def test_report_is_confirmed_by_its_status_or_if_that_is_not_final(
     client: WebhookClient,
     fake_cellcast: FakeCellcast,
     reported: str,
     listed: str,
     is_confirmed: bool,
 ) -> None:
-    client.status(_id="1", status=reported)
-    fake_cellcast.add_report("1", timezone.now(), status="scheduled")
-    fake_cellcast.add_report("1", timezone.now(), status=listed)
-    fake_cellcast.add_report("1", timezone.now(), status="queued")
+    client.status(_id="1", status=reported, receiver=CONTACT)
+    for status in ("scheduled", listed, "queued"):
+        fake_cellcast.add_report("1", timezone.now(), status=status, receiver=NUMBER)
     assert found() == ([] if is_confirmed else [newest()])
+
+
+@pytest.mark.parametrize(("receiver", "is_confirmed"), [(CONTACT, True), (OTHER, False)])
+def test_report_about_another_receiver_is_unconfirmed(
+    client: WebhookClient, fake_cellcast: FakeCellcast, receiver: str, is_confirmed: bool
+) -> None:
+    client.status(_id="1", status="queued", receiver=receiver)
+    fake_cellcast.add_report("1", timezone.now(), receiver=NUMBER)
+    assert found() == ([] if is_confirmed else [newest()])
+
+
+def test_report_without_a_receiver_claims_none(
+    client: WebhookClient, fake_cellcast: FakeCellcast
+) -> None:
+    client.status(_id="1", receiver="")
+    fake_cellcast.add_report("1", timezone.now(), receiver=NUMBER)
+    assert found() == []
+
+
+def test_stored_report_that_cannot_be_read_is_unconfirmed(
+    client: WebhookClient, fake_cellcast: FakeCellcast
+) -> None:
+    client.status(_id="1", receiver=CONTACT)
+    fake_cellcast.add_report("1", timezone.now(), receiver=NUMBER)
+    WebhookEvent.objects.filter(cellcast_id="1").update(body="?")
+    assert found() == [newest()]
 
 
 def test_report_of_a_message_sent_days_ago_is_confirmed(
@@ -139,9 +183,9 @@ def test_report_of_a_message_sent_days_ago_is_confirmed(
 ) -> None:
     at = timezone.now() - timedelta(days=20)
     cellcast_id = f"{int(at.timestamp()):08x}1e2c012dfe964000"
-    client.status(_id=cellcast_id)
+    client.status(_id=cellcast_id, receiver=CONTACT)
     client.status(_id="000000011e2c012dfe964000")  # made up: from 1970
-    fake_cellcast.add_report(cellcast_id, at)
+    fake_cellcast.add_report(cellcast_id, at, receiver=NUMBER)
     assert found() == [newest()]
 
 
@@ -150,6 +194,63 @@ def test_listed_opt_out_is_confirmed(client: WebhookClient, fake_cellcast: FakeC
     client.opt_out(contact=OTHER)
     fake_cellcast.add_opt_out("0491 570 156")
     assert found() == [newest()]
+
+
+def test_stop_of_a_customer_whose_opt_out_is_listed_is_confirmed(
+    client: WebhookClient, fake_cellcast: FakeCellcast
+) -> None:
+    client.reply(_id="1", sender=CONTACT, message="STOP")
+    client.reply(_id="2", sender=OTHER, message="STOP")
+    fake_cellcast.add_opt_out(NUMBER)
+    assert found() == [newest()]
+
+
+# The key of another account
+
+
+def summary(*arguments: str) -> str:
+    stderr = StringIO()
+    run(*arguments, stderr=stderr)
+    return stderr.getvalue()
+
+
+def test_list_that_confirms_nothing_accuses_nobody(
+    client: WebhookClient, fake_cellcast: FakeCellcast
+) -> None:
+    fake_cellcast.replies.clear()
+    client.reply(sender=CONTACT)
+    client.status(_id="1", receiver=CONTACT)
+    assert found() == [newest()]
+    assert "replies: Cellcast lists none of 2" in summary()
+    fake_cellcast.opt_outs.clear()
+    assert "opt-outs: Cellcast lists none of 1" in summary()
+
+
+def test_opt_outs_are_judged_by_a_list_that_has_one(
+    client: WebhookClient, fake_cellcast: FakeCellcast
+) -> None:
+    WebhookEvent.objects.filter(kind="opt_out").delete()
+    client.opt_out(contact=OTHER)
+    assert found() == [newest()]
+
+
+@pytest.mark.parametrize("has_lists", [True, False])
+def test_lists_of_another_account_are_an_error(
+    fake_cellcast: FakeCellcast, tmp_path: Path, has_lists: bool
+) -> None:
+    for items in (fake_cellcast.replies, fake_cellcast.reports, fake_cellcast.opt_outs):
+        items.clear()
+    if has_lists:
+        fake_cellcast.add_reply(timezone.now(), OTHER, "Somebody else's")
+        fake_cellcast.add_report("somebody else's", timezone.now())
+        fake_cellcast.add_opt_out(OTHER)
+    with pytest.raises(CommandError, match="key of the account"):
+        run("--output", str(tmp_path / "forged.csv"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_to_compare_is_no_error(fake_cellcast: FakeCellcast) -> None:
+    assert found("--username", "nobody") == []
 
 
 # Which events
@@ -179,7 +280,10 @@ def test_time_and_username_narrow_the_events(
 ) -> None:
     moments = [timezone.now() - days * timedelta(days=1) for days in (4, 3, 2, 1)]
     events = [WebhookEventFactory.create(received_at=moment).pk for moment in moments]
-    WebhookEvent.objects.filter(pk=events[2]).update(username="new")
+    for moment in moments:  # otherwise nobody is accused
+        listed = WebhookEventFactory.create(received_at=moment)
+        fake_cellcast.add_report(listed.cellcast_id, moment, receiver=listed.contact)
+    WebhookEvent.objects.filter(received_at=moments[2]).update(username="new")
     since, until = (f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S.%f}" for moment in moments[1:3])
     assert found("--since", since, "--until", until) == events[1:3]
     assert found("--since", "5d", "--username", "new") == [events[2]]
@@ -198,11 +302,12 @@ def test_events_that_cannot_be_compared_are_counted(
     client.status(_id="1")
     WebhookEvent.objects.filter(cellcast_id="1").update(body="", contact="")
     client.reply(sender=CONTACT)
-    Message.objects.inbound().delete()
+    Message.objects.inbound().filter(contact=CONTACT).delete()
     fake_cellcast.odd_items = [7]
     stderr = StringIO()
     assert found(stderr=stderr) == []
-    none, not_compared, invalid = stderr.getvalue().splitlines()
+    confirmed, none, not_compared, invalid = stderr.getvalue().splitlines()
+    assert re.findall(r"\d+", confirmed) == ["1", "1", "1"]
     assert re.findall(r"\d+", none + not_compared + invalid) == ["0", "3", "3"]
 
 
@@ -241,7 +346,7 @@ def test_file_is_what_prune_takes(
     assert datetime.fromisoformat(row[1]).year >= 2026
     assert row[0] == str(newest())
     call_command("cellcast_prune", events_from=str(path), stdout=StringIO())
-    assert not WebhookEvent.objects.exists()
+    assert not WebhookEvent.objects.filter(pk=row[0]).exists()
 
 
 @pytest.mark.parametrize("readable", [0, 1, 3])  # the third, of MMS, may be refused

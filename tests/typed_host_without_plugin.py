@@ -14,9 +14,12 @@ from django.test import TestCase, override_settings
 from phonenumbers import PhoneNumber
 
 from cellcast_django.api import send_sms
+from cellcast_django.contacts import to_contact
+from cellcast_django.directory import Directory
 from cellcast_django.models import (
     Claim,
     CommandRun,
+    Direction,
     HandlerResult,
     Message,
     MessageQuerySet,
@@ -30,6 +33,7 @@ from cellcast_django.models import (
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out, opted_out
 from cellcast_django.sending import NotRecordedError, NotSentError, OptedOutError, send
 from cellcast_django.signals import exactly_once, in_order, message_received
+from cellcast_django.statuses import Status
 from cellcast_django.testing import (
     Sent,
     WebhookClient,
@@ -66,6 +70,10 @@ def look_at(message: Message) -> None:
     assert_type(message.conversation(), MessageQuerySet)
     assert_type(message.conversation(own_number="0400 000 009").inbound(), MessageQuerySet)
     message.mark_handled(username="kim")
+    if message.status == Status.DELIVERED or message.status in (Status.SENT, Status.QUEUED):
+        assert_type(Status.DELIVERED.value, str)
+        assert_type(Status(message.status).final, bool)
+    assert_type(message.direction == Direction.INBOUND, bool)
     for change in message.status_history.all():
         assert_type(change, StatusChange)
     for event in message.events.filter(outcome=WebhookEvent.Outcome.STORED):
@@ -210,6 +218,19 @@ def watch(now: datetime) -> Iterator[WebhookEvent]:
         yield event
 
 
+class Customers(Directory):
+    """What our own tables know of customers."""
+
+    def names(self, contacts: list[str]) -> dict[str, str]:
+        return dict.fromkeys(contacts, "Mrs Lee")
+
+    def search(self, words: str) -> list[str]:
+        return [to_contact("0400 000 000"), to_contact("0400 000 000", region="AU")]
+
+    def references(self, references: list[str]) -> dict[str, tuple[str, str]]:
+        return {each: (each, f"/bookings/{each}/") for each in references}
+
+
 def opt_outs(number: str, parsed: PhoneNumber) -> None:
     """Ask who has opted out."""
     assert_type(is_opted_out(number), bool)
@@ -220,6 +241,8 @@ def opt_outs(number: str, parsed: PhoneNumber) -> None:
     assert_type(OptOut.objects.active().with_contact(number), OptOutQuerySet)
     for change in OptOut.objects.active().get().history.all():
         assert_type(change, OptOutChange)
+        assert_type(change.kind == OptOutChange.Kind.BEGUN, bool)
+        assert_type(change.source == OptOut.Source.PERSON, bool)
 
 
 @receiver(message_received)
@@ -252,4 +275,5 @@ def test_kit(client: WebhookClient, message: Message, event: WebhookEvent) -> No
     assert_type(take_answer(message=message, event=event), bool)
     assert_type(WebhookClient(raise_handler_errors=False), WebhookClient)
     assert_type(client.reply(message="YES").status_code, int)
+    assert_type(client.webhook(b"{", "status").status_code, int)
     assert_type(run_handlers(), int)

@@ -38,7 +38,7 @@ from cellcast_django.models import (
     OptOutChange,
     WebhookEvent,
 )
-from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
+from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.payloads import clean
 
 MESSAGE = "message"
@@ -101,8 +101,6 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         help_text=_("Any format, such as 0491 570 156."),
     )
     field_order = ["number", "reason"]
-    may_view = False
-    """Whether this person may know who has opted out."""
 
     class Meta:
         model = OptOut
@@ -113,8 +111,6 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         written = clean(str(self.cleaned_data["number"]))
         if not is_phone_number(written, conf.default_region):
             raise forms.ValidationError(_("This is not a valid phone number."), "invalid")
-        if self.may_view and is_opted_out(written):
-            raise forms.ValidationError(_("This contact has already opted out."), "opted_out")
         return written
 
 
@@ -267,13 +263,6 @@ class OptOutAdmin(ReadOnlyAdmin):
         if obj is None:
             return [(None, {"fields": ["number", "reason"]})]
         return super().get_fieldsets(request, obj)
-
-    def get_form(
-        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
-    ) -> Any:
-        form: Any = super().get_form(request, obj, change, **kwargs)
-        form.may_view = self.has_view_permission(request)
-        return form
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Fill in the number, and the words of the reply that asks for it."""

@@ -29,8 +29,6 @@ from cellcast_django.statuses import UNDELIVERED, Status
 
 MAX_REASONS = 20
 
-MIN_FALL = 0.05  # a delivered share that has fallen by five points since last month is marked
-
 
 class ReasonFilter(admin.SimpleListFilter):
     """Messages whose present status has one reason, or none of several, as *Figures* counts them.
@@ -162,19 +160,6 @@ class FiguresContent:
         opt_outs = [each.new_opt_outs for each in self.columns if each.new_opt_outs is not None]
         return [*rows, FigureRow("opt_outs", _("New opt-outs"), opt_outs)] if opt_outs else rows
 
-    @property
-    def fall(self) -> str:
-        """By how much the delivered share has fallen, in points; empty if that is little."""
-        before, now = (column.total.delivery_rate for column in self.columns)
-        if now is None or before is None or round(before - now, 6) < MIN_FALL:
-            return ""
-        return number_format(100 * (before - now), 1)
-
-    @property
-    def is_flawless(self) -> bool:
-        """Whether there were final reports, all of deliveries."""
-        return {column.total.delivery_rate for column in self.columns} - {None} == {1}
-
     @cached_property
     def reasons(self) -> list[FigureRow]:
         """The most frequent reasons of what was not delivered, then all others."""
@@ -222,11 +207,6 @@ class FiguresContent:
             width = round(100 * counted.sent / most)
             rows.append(FigureRow(day.isoformat(), date_format(day, "D j M"), counts, width=width))
         return rows
-
-    @property
-    def sums(self) -> list[LinkedCount]:
-        column = self.columns[-1]
-        return [column.linked(each.count(column.total), each.query) for each in self.day_figures]
 
 
 class Figures(DeskPage):

@@ -44,6 +44,12 @@ class Arrival:
     has_just_arrived: bool
     """What comes from elsewhere has a time of its own, which says what it is older than."""
 
+    @classmethod
+    def of(cls, event: WebhookEvent) -> "Arrival":
+        """Return how a stored event has arrived."""
+        columns = {name: getattr(event, name) for name in cls.__slots__[:-2]}
+        return cls(**columns, now=event.received_at, has_just_arrived=True)
+
     def columns(self) -> dict[str, Any]:
         """Return the columns of each event."""
         return {name: getattr(self, name) for name in self.__slots__[:-2]}

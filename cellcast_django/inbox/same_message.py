@@ -63,15 +63,17 @@ class Stored(NamedTuple):
     media: tuple[str, ...]
     is_recovered: bool
     """Its webhook has not come."""
+    own_number: str = ""
 
 
 def stored_replies(messages: MessageQuerySet) -> dict[Alike, list[Stored]]:
     """Return the messages by contact and text, the oldest first."""
     found = defaultdict(list)
-    names = "contact", "body", "created_at", "pk", "media", "cellcast_id"
+    names = "contact", "body", "created_at", "pk", "media", "cellcast_id", "own_number"
     rows = messages.order_by("created_at", "pk").values_list(*names)
-    for contact, body, created_at, pk, media, cellcast_id in rows.iterator():
-        reply = Stored(created_at, pk, distinguishing_media(body, media), not cellcast_id)
+    for contact, body, created_at, pk, media, cellcast_id, own_number in rows.iterator():
+        media = distinguishing_media(body, media)
+        reply = Stored(created_at, pk, media, not cellcast_id, own_number)
         found[alike(contact, body)].append(reply)
     return found
 

@@ -2,7 +2,7 @@
 
 import re
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from functools import partial, wraps
 from typing import ParamSpec, Self, TypeVar
@@ -126,15 +126,16 @@ def add_event_option(parser: CommandParser, help_text: str) -> None:
 
 def require_events(pks: Collection[int], events: WebhookEventQuerySet, noun: str) -> None:
     """Raise ``CommandError`` unless all these keys are among the events."""
-    known = keys_among(events, [pk for pk in pks if abs(pk) <= BigIntegerField.MAX_BIGINT])
+    known = keys_among(events, pks)
     if missing := [str(pk) for pk in pks if pk not in known]:
         raise CommandError(f"No such {noun}: {', '.join(missing)}.")
 
 
-def keys_among(events: WebhookEventQuerySet, pks: Sequence[int]) -> set[int]:
+def keys_among(events: WebhookEventQuerySet, pks: Collection[int]) -> set[int]:
     """Return those of the keys that are among the events."""
     found: set[int] = set()
-    for start in range(0, len(pks), KEYS_PER_QUERY):
-        some = events.filter(pk__in=pks[start : start + KEYS_PER_QUERY])
+    possible = [pk for pk in pks if abs(pk) <= BigIntegerField.MAX_BIGINT]
+    for start in range(0, len(possible), KEYS_PER_QUERY):
+        some = events.filter(pk__in=possible[start : start + KEYS_PER_QUERY])
         found.update(some.values_list("pk", flat=True))
     return found

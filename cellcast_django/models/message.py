@@ -16,6 +16,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from phonenumbers import PhoneNumber
 
+from cellcast_django.conf import conf
 from cellcast_django.contacts import text_of, to_contact
 from cellcast_django.database.fields import (
     BooleanField,
@@ -43,7 +44,7 @@ from cellcast_django.payloads import (
     MAX_STATUS_LENGTH,
     clean,
 )
-from cellcast_django.statuses import FINAL, UNDELIVERED, Status
+from cellcast_django.statuses import FINAL, UNDELIVERED, Status, row
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -59,8 +60,8 @@ logger = logging.getLogger("cellcast_django")
 class Direction(models.TextChoices):
     """Which way a message went."""
 
-    INBOUND = "inbound", _("inbound")
-    OUTBOUND = "outbound", _("outbound")
+    INBOUND = row("inbound", _("inbound"))
+    OUTBOUND = row("outbound", _("outbound"))
 
 
 def database_alias() -> str:
@@ -261,6 +262,14 @@ def _checked(name: str, value: object, limit: int | None = None, *, required: bo
     if limit is not None and len(text) > limit:
         raise ValueError(f"{name} is longer than {limit} characters.")
     return text
+
+
+def is_own_number(number: str) -> bool:
+    """Whether a number or name is known to be yours, by more than a webhook's word."""
+    if own := {to_contact(each) for each in conf.own_numbers} - {""}:
+        return number in own
+    recorded = Message.objects.fresh().filter(own_number=number, recorded_at__isnull=False)
+    return number != "" and recorded.exists()
 
 
 class Message(models.Model):

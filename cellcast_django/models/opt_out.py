@@ -25,6 +25,7 @@ from cellcast_django.models.base import (
 )
 from cellcast_django.models.webhook_event import WebhookEvent
 from cellcast_django.payloads import MAX_NUMBER_LENGTH
+from cellcast_django.statuses import row
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -87,10 +88,10 @@ class OptOut(models.Model):
     class Source(models.TextChoices):
         """How an opt-out was made."""
 
-        WEBHOOK = "webhook", _("opt-out webhook")
-        REPLY = "reply", _("reply with a stop word")
-        LIST = "list", _("Cellcast’s opt-out list")
-        PERSON = "person", _("member of staff")
+        WEBHOOK = row("webhook", _("opt-out webhook"))
+        REPLY = row("reply", _("reply with a stop word"))
+        LIST = row("list", _("Cellcast’s opt-out list"))
+        PERSON = row("person", _("member of staff"))
 
     contact = ExactCharField(
         _("contact"),
@@ -174,6 +175,23 @@ class OptOut(models.Model):
             return None
         self.source, self.since, self.event = source, at, None
         self.ended_at, self.note = None, note
+        return self._begun(source, at, text, note, username, received_as)
+
+    def add_reason(self, *, at: datetime, text: str, note: str, username: str) -> "OptOutChange":
+        """Add why it stands, too, according to a person; return the change to save."""
+        if f"\n{note}\n" not in f"\n{self.note}\n":
+            self.note = "\n".join(filter(None, [self.note, note]))
+        return self._begun(self.Source.PERSON, at, text, note, username)
+
+    def _begun(
+        self,
+        source: Source,
+        at: datetime,
+        text: str,
+        note: str,
+        username: str,
+        received_as: str = "",
+    ) -> "OptOutChange":
         return OptOutChange(
             opt_out=self,
             kind=OptOutChange.Kind.BEGUN,
@@ -205,14 +223,15 @@ class OptOutChangeQuerySet(FreshQuerySet["OptOutChange"]):
 class OptOutChange(models.Model):
     """An opt-out that began or ended: one row of its history, which nothing changes or prunes.
 
-    In the order of the primary key, which is that of the decisions; clocks may be wrong.
+    A person may give another reason for one that stands, which then has begun twice. In the order
+    of the primary key, which is that of the decisions; clocks may be wrong.
     """
 
     class Kind(models.TextChoices):
         """What happened."""
 
-        BEGUN = "begun", _("opted out")
-        ENDED = "ended", _("opted back in")
+        BEGUN = row("begun", _("opted out"))
+        ENDED = row("ended", _("opted back in"))
 
     if TYPE_CHECKING:
         id: int

@@ -332,6 +332,19 @@ def with_stored(
             yield replies, stored.get(group, [])
 
 
+def read_stored_item(body: str) -> Reply | StatusReport | None:
+    """Return the reply or the report that an event of the API holds; ``None`` if it is redacted."""
+    if not body:
+        return None
+    item = json.loads(body)
+    if "received_at" not in item:
+        return report_of(item)[1]
+    time, reply = _reply_of(item)
+    text, media = _unpacked(reply)
+    place = Listed(time, distinguishing_media(text, media))
+    return replace(reply, body=text, media=media, listed=place)
+
+
 def _unpacked(reply: Reply) -> tuple[str, tuple[str, ...]]:
     """Return the text and the pictures of what may be an MMS; the list may not mark it as one.
 

@@ -4,20 +4,28 @@ For after a password has leaked: whatever came with it and is in no list may be 
 ``find_unconfirmed``. Nothing is changed.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from itertools import chain
 
 from django.db.models import Max, Min
 from django.utils import timezone
 
+from cellcast_django.contacts import to_contact
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox.drafts import key_of
 from cellcast_django.inbox.same_message import LATEST, match
-from cellcast_django.models import WebhookEvent, WebhookEventQuerySet
+from cellcast_django.models import (
+    OptOutChange,
+    WebhookEvent,
+    WebhookEventQuerySet,
+    is_own_number,
+)
 from cellcast_django.payloads import Endpoint, StatusReport, read
-from cellcast_django.recovery.client import Client, Findings, Kind
+from cellcast_django.recovery.client import Client, Findings, Kind, RecoveryError
 from cellcast_django.recovery.lists import (
     Progress,
     Reading,
@@ -26,58 +34,86 @@ from cellcast_django.recovery.lists import (
     new_reports,
     with_stored,
 )
-from cellcast_django.statuses import supersedes
+from cellcast_django.statuses import FINAL
 
 LONGEST_WAY = timedelta(days=30)
 """How long before its report a message may have been sent, for the list goes by that time."""
 
 EVENTS_PER_QUERY = 500
 
+KINDS = {
+    WebhookEvent.Kind.REPLY: Kind.REPLIES,
+    WebhookEvent.Kind.STATUS: Kind.STATUSES,
+    WebhookEvent.Kind.OPT_OUT: Kind.OPT_OUTS,
+}
+"""Which list has what events of a kind report."""
+
 
 @dataclass(slots=True)
 class Comparison:
-    """What the lists have, and how many events and items could not be compared with them."""
+    """What the comparison of events with Cellcast's lists has found."""
 
-    events: WebhookEventQuerySet
-    replies: set[int]
-    """The keys of the messages that are listed as replies."""
-    statuses: dict[str, str]
-    """The highest listed status of each message, by its key."""
-    opt_outs: set[str]
-    invalid: int
-    """Items that could not be understood: a genuine event may be theirs."""
-    count: int = 0
-    """How many events are unconfirmed, once they have been iterated over."""
+    confirmed: Counter[Kind] = field(default_factory=Counter)
+    """How many events each list has confirmed."""
+    accused: dict[Kind, dict[int, bool]] = field(default_factory=lambda: defaultdict(dict))
+    """The events that the list does not have, and whether one that is alike is confirmed."""
+    spared: Counter[Kind] = field(default_factory=Counter)
+    """How many are accused of nothing, because their list confirms no event at all."""
     not_compared: int = 0
     """Events that could not be understood, or have been redacted or pruned in part."""
+    deferred: int = 0
+    invalid: int = 0
+    """Items that could not be understood: a genuine event may be theirs."""
 
-    def __iter__(self) -> Iterator[WebhookEvent]:
-        ends = self.events.aggregate(first=Min("pk"), last=Max("pk"))
-        last = (ends["first"] or 0) - 1
-        # By keys at both ends: by the times, SQLite would sort all of them for each page.
-        rest = self.events.filter(pk__lte=ends["last"] or 0).order_by("pk")
-        while events := list(rest.filter(pk__gt=last)[:EVENTS_PER_QUERY]):
-            for event in events:
-                is_confirmed = self._confirms(event)
-                self.not_compared += is_confirmed is None
-                if is_confirmed is False:
-                    self.count += 1
-                    yield event
-            last = events[-1].pk
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.accused.values()))
 
-    def _confirms(self, event: WebhookEvent) -> bool | None:
-        """Return whether the lists have what the event reports; ``None`` if it does not say."""
-        if not event.body:
-            return None
-        if event.kind == WebhookEvent.Kind.OPT_OUT:
-            return event.contact in self.opt_outs
+    def events(self) -> Iterator[tuple[WebhookEvent, bool]]:
+        """Yield the accused events, each with whether one that is alike is confirmed."""
+        pks = sorted(chain.from_iterable(self.accused.values()))
+        for start in range(0, len(pks), EVENTS_PER_QUERY):
+            some = WebhookEvent.objects.fresh().in_bulk(pks[start : start + EVENTS_PER_QUERY])
+            for pk, event in sorted(some.items()):
+                yield event, self.accused[KINDS[WebhookEvent.Kind(event.kind)]][pk]
+
+
+@dataclass(slots=True)
+class Lists:
+    """What Cellcast's lists have."""
+
+    replies: set[int]
+    """The keys of the messages that are listed as replies."""
+    alike: set[int]
+    """The keys of those that are not, although one of the same contact and text is."""
+    receivers: dict[str, set[str]]
+    """Whom each message was sent to, by its key."""
+    statuses: set[tuple[str, str]]
+    """The key of each message, and a status of it."""
+    opt_outs: set[str]
+
+    def confirming(self, event: WebhookEvent, *, has_opted_out: bool) -> Kind | None:
+        """Return the list that has what the event reports."""
+        if has_opted_out and event.contact in self.opt_outs:
+            return Kind.OPT_OUTS
         if event.kind == WebhookEvent.Kind.REPLY:
-            return None if event.message_id is None else event.message_id in self.replies
+            return Kind.REPLIES if event.message_id in self.replies else None
+        if event.kind == WebhookEvent.Kind.STATUS and self._have_report(event):
+            return Kind.STATUSES
+        return None
+
+    def _have_report(self, event: WebhookEvent) -> bool:
+        """Whether the message is listed with the receiver that is claimed, and with the status.
+
+        A status that is not final has gone from the list when the next one comes.
+        """
         report = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))[0]
         if not isinstance(report, StatusReport):
-            return None
-        listed = self.statuses.get(key_of(report))
-        return listed is not None and not supersedes(report.status, listed)
+            return False
+        key, claimed = key_of(report), to_contact(report.receiver)
+        receivers = self.receivers.get(key, set())
+        is_listed = claimed in receivers or bool(receivers and not claimed)
+        return is_listed and (report.status not in FINAL or (key, report.status) in self.statuses)
 
 
 @hides_variables
@@ -88,36 +124,94 @@ def find_unconfirmed(
     username: str | None = None,
     progress: Progress = lambda _findings: None,
 ) -> Comparison:
-    """Read the lists of Cellcast's API; iterate over the result for the events that none has.
+    """Compare events with the lists of Cellcast's API.
 
     Those of webhooks that came in this time, both ends included, and with the secret of this
-    username if one is given. A reply is confirmed by one of the same contact and text about that
-    time, a report by its message with that or a higher status, an opt-out by its number. Raises
-    ``RecoveryError`` unless every list can be read to its end, and ``django.db.Error``.
+    username if one is given. A list that confirms no event accuses none: the key may be that of
+    another account. Raises ``RecoveryError`` if a list cannot be read to its end, or if all of them
+    together confirm nothing, and ``django.db.Error``.
     """
-    now = timezone.now()
     events = WebhookEvent.objects.fresh().exclude(endpoint=Endpoint.API)
-    events = events.filter(received_at__gte=since, received_at__lte=until or now)
+    events = events.filter(received_at__gte=since, received_at__lte=until or timezone.now())
     if username is not None:
         events = events.filter(username=username)
-    with Client() as client:
-        replies, statuses, opt_outs = (
-            Reading(client, Findings(kind), since, now, progress) for kind in Kind
+    found = Comparison()
+    lists = _read_lists(since, found, progress)
+    for event, has_opted_out in _in_parts(events):
+        if event.outcome == "deferred":
+            found.deferred += 1
+        elif not event.body or _says_nothing(event):
+            found.not_compared += 1
+        elif confirming := lists.confirming(event, has_opted_out=has_opted_out):
+            found.confirmed[confirming] += 1
+        else:
+            kind = KINDS[WebhookEvent.Kind(event.kind)]
+            found.accused[kind][event.pk] = event.message_id in lists.alike
+    if found.count and not found.confirmed:
+        raise RecoveryError(
+            f"Cellcast's lists confirm none of {found.count:,} events. Is this the key of the "
+            "account whose webhooks these are?"
         )
-        listed = listed_replies(replies, since - LATEST)
-        matches = [match(*alike) for alike in with_stored(listed, since - LATEST)]
-        highest = _listed_statuses(statuses)
+    for kind in list(found.accused):
+        if not (lists.opt_outs if kind == Kind.OPT_OUTS else found.confirmed[kind]):
+            found.spared[kind] = len(found.accused.pop(kind))
+    return found
+
+
+def _says_nothing(event: WebhookEvent) -> bool:
+    """Whether it could not be understood, or is about a reply that is not there any more."""
+    is_gone = event.kind == WebhookEvent.Kind.REPLY and event.message_id is None
+    return is_gone or event.kind not in KINDS
+
+
+def _in_parts(events: WebhookEventQuerySet) -> Iterator[tuple[WebhookEvent, bool]]:
+    """Yield the events in their order, each with whether it opted somebody out."""
+    ends = events.aggregate(first=Min("pk"), last=Max("pk"))
+    last = (ends["first"] or 0) - 1
+    # By keys at both ends: by the times, SQLite would sort all of them for each page.
+    rest = events.filter(pk__lte=ends["last"] or 0).order_by("pk")
+    while some := list(rest.filter(pk__gt=last)[:EVENTS_PER_QUERY]):
+        changes = OptOutChange.objects.fresh().filter(event__in=some)
+        began = set(changes.values_list("event", flat=True))
+        for event in some:
+            yield event, event.pk in began or event.kind == WebhookEvent.Kind.OPT_OUT
+        last = some[-1].pk
+
+
+def _read_lists(since: datetime, found: Comparison, progress: Progress) -> Lists:
+    """Read all three lists to their ends."""
+    with Client() as client:
+        now = timezone.now()
+        readings = [Reading(client, Findings(kind), since, now, progress) for kind in Kind]
+        replies, statuses, opt_outs = readings
+        confirmed, alike = _matching_replies(replies)
+        receivers: dict[str, set[str]] = defaultdict(set)
+        reported: set[tuple[str, str]] = set()
+        for reports in new_reports(statuses, since - LONGEST_WAY):
+            reported |= reports.keys()
+            for (key, _status), report in reports.items():
+                receivers[key].add(to_contact(report.receiver))
         contacts = set(chain.from_iterable(new_opt_outs(opt_outs)))
-    confirmed = {each.pk for matched in matches for each in matched.values()}
-    invalid = sum(each.findings.invalid for each in (replies, statuses, opt_outs))
-    return Comparison(events, confirmed, highest, contacts, invalid)
+    found.invalid = sum(each.findings.invalid for each in readings)
+    return Lists(confirmed, alike, receivers, reported, contacts)
 
 
-def _listed_statuses(reading: Reading) -> dict[str, str]:
-    """Return the highest listed status of each message, by its key."""
-    highest: dict[str, str] = {}
-    for reports in new_reports(reading, reading.since - LONGEST_WAY):
-        for key, status in reports:
-            if supersedes(status, highest.get(key, "")):
-                highest[key] = status
-    return highest
+def _matching_replies(reading: Reading) -> tuple[set[int], set[int]]:
+    """Return the replies that are listed, and those that are not but for one that is alike.
+
+    Of several that are alike, those that were written to a number that is known as yours come
+    first: a forger has to guess it.
+    """
+    confirmed: set[int] = set()
+    alike: set[int] = set()
+    is_own = cache(is_own_number)
+    horizon = reading.since - LATEST
+    for replies, stored in with_stored(listed_replies(reading, horizon), horizon):
+        known = [each for each in stored if is_own(each.own_number)]
+        found = match(replies, known)
+        others = [each for each in stored if each not in known]
+        found |= match([place for place in replies if place not in found], others)
+        listed = {each.pk for each in found.values()}
+        confirmed |= listed
+        alike |= {each.pk for each in stored if found} - listed
+    return confirmed, alike

@@ -19,7 +19,7 @@ from cellcast_django.models import Message
 from cellcast_django.statuses import UNDELIVERED, Status
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, changelist_at, staff, url_of
-from tests.html import addresses, every, only, section, words
+from tests.html import addresses, every, only, words
 from tests.many import add_copies
 from tests.plans import HAS_STATISTICS, gather_statistics, scans
 
@@ -368,22 +368,6 @@ def test_numbers_names_and_others_add_up_to_all(
 ADDED_UP = ("sent", "delivered", "replies")
 
 
-@pytest.mark.parametrize(("failed", "is_marked"), [(0, False), (1, True)])
-def test_share_that_fell_by_five_points_is_marked(
-    reader: Client, noon: datetime, failed: int, is_marked: bool
-) -> None:
-    for at, lost in ((noon - timedelta(days=31), 0), (noon, failed)):
-        message = MessageFactory.create(delivered=True, created_at=at)
-        add_copies(message, 18)
-        MessageFactory.create(status="failed" if lost else "delivered", created_at=at)
-    assert bool(every(html_of(reader), "p[@id='cellcast-fall']")) == is_marked
-
-
-def test_month_without_figures_has_not_fallen(reader: Client, noon: datetime) -> None:
-    MessageFactory.create(delivered=True, created_at=noon - timedelta(days=31))
-    assert not every(html_of(reader), "p[@id='cellcast-fall']")
-
-
 def test_reason_is_not_in_what_error_trackers_print(reader: Client, noon: datetime) -> None:
     fail(noon, "no such number 0491570006")
     page = reader.get(reverse(FIGURES)).context["page"]
@@ -404,24 +388,12 @@ def test_each_days_messages_are_counted_from_the_first_on(reader: Client, noon: 
         "Tue 11 Aug 0 0 0 0 0",
         "Wed 12 Aug 4 2 1 1 0",
     ]
-    assert words(only(section(html, "days"), "tfoot/tr")) == "Total 5 3 1 1 1"
     assert [each.get("width") for each in every(html, "rect")] == ["25%", "0%", "100%"]
-
-
-@pytest.mark.parametrize(
-    ("status", "is_flawless"), [("delivered", True), ("failed", False), ("queued", False)]
-)
-def test_only_delivered_messages_make_a_month_flawless(
-    reader: Client, noon: datetime, status: str, is_flawless: bool
-) -> None:
-    MessageFactory.create(status=status, created_at=noon)
-    assert bool(every(html_of(reader), "p[@id='cellcast-flawless']")) == is_flawless
 
 
 def test_empty_period_says_so(reader: Client) -> None:
     html = html_of(reader)
     assert len(every(html, "p[@class='cellcast-empty']")) == 1
-    assert not every(html, "p[@id='cellcast-flawless']")
     assert table_of(html)["share"] == ["–", "–"]
 
 

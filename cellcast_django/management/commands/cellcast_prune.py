@@ -18,7 +18,6 @@ from cellcast_django.management.terminal import (
     parse_duration,
     plural,
     printable,
-    require_events,
     says_if_refused,
 )
 from cellcast_django.models import WebhookEvent
@@ -27,11 +26,10 @@ from cellcast_django.retention import (
     Kept,
     Pruned,
     Selection,
-    effects_of,
     not_understood,
     prune,
-    take_back,
 )
+from cellcast_django.taken_back import effects_of, take_back
 
 
 class Command(BaseCommand):
@@ -81,14 +79,19 @@ class Command(BaseCommand):
             type=int,
             default=[],
             metavar="ID",
-            help="take these events back, alone; none may be pending. Opt-outs that they began "
-            "are kept: end them in the admin",
+            help="take these events back, alone, as if they had never come",
         )
         parser.add_argument(
             "--events-from",
             metavar="FILE",
             help="the same, with an id in the first column of each line, as in the list of "
             "cellcast_recover --unconfirmed",
+        )
+        parser.add_argument(
+            "--end-opt-outs",
+            metavar="NOTE",
+            help="with --event or --events-from: end the opt-outs that nothing but these events "
+            "has begun, for this reason",
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="change nothing; print how much would be pruned"
@@ -99,7 +102,7 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         """Prune, and print what was done. Raises ``CommandError`` if an erasure is incomplete."""
         if options["event"] or options["events_from"] is not None:
-            self._take_back(find_events(options), options)
+            self._take_back(*find_events(options), options)
         else:
             self._prune(find_selection(options), options)
 
@@ -132,24 +135,27 @@ class Command(BaseCommand):
                 "once that is settled."
             )
 
-    def _take_back(self, events: list[int], options: dict[str, Any]) -> None:
+    def _take_back(self, events: set[int], gone: int, options: dict[str, Any]) -> None:
         effects = effects_of(events)
-        pruned = effects.pruned
+        pruned, total = Pruned(), len(events)
         if not options["dry_run"]:
             with ProgressLine(self.stdout, options["verbosity"]) as line:
-                total = len(events)
                 pruned = take_back(
                     events,
+                    end_opt_outs=options["end_opt_outs"],
                     progress=lambda each: line.show(f"{each.events:,} of {total:,} events"),
                 )
-        self._say("taken back", rows_of(pruned), options)
+        what = plural(total, "event") if options["dry_run"] else rows_of(pruned)
+        self._say("taken back", what, options)
+        if gone:
+            self.stdout.write(f"{plural(gone, 'event')} of the list had gone before.")
         if effects.handlers:
             names = ", ".join(map(printable, sorted(effects.handlers)))
             self.stdout.write(f"Handlers that had been told, and did what they do: {names}.")
         if effects.opt_outs:
-            opt_outs = plural(effects.opt_outs, "opt-out")
             self.stdout.write(
-                f"Kept: {opt_outs} begun by these events. End in the admin what is not true."
+                f"Opt-outs begun by these events: {pruned.opt_outs:,} ended, "
+                f"{effects.opt_outs - pruned.opt_outs:,} left."
             )
         if pruned.protected_by:
             raise CommandError(f"Kept: {because_protected(pruned)}")
@@ -159,8 +165,8 @@ class Command(BaseCommand):
         self.stdout.write(self.style.SUCCESS(f"{words}: {what}."))
 
 
-def find_events(options: dict[str, Any]) -> list[int]:
-    """Return the events to take back. Raises ``CommandError`` unless all of them can be."""
+def find_events(options: dict[str, Any]) -> tuple[set[int], int]:
+    """Return the events to take back, and how many are not there. Raises ``CommandError``."""
     others = ("contact", "older_than", "redact", "opt_outs", "include_failed")
     if given := [name for name in others if options[name] not in (None, False)]:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -168,15 +174,10 @@ def find_events(options: dict[str, Any]) -> list[int]:
     named = set(options["event"])
     if options["events_from"] is not None:
         named |= read_events(options["events_from"])
-    events = sorted(named)
-    stored = WebhookEvent.objects.fresh()
-    require_events(events, stored, "event")
-    if pending := sorted(keys_among(stored.pending(), events)):
-        raise CommandError(
-            f"Their handlers have not finished: {', '.join(map(str, pending))}. Skip them in the "
-            "admin, or let cellcast_run_handlers run them. Nothing was done."
-        )
-    return events
+    events = keys_among(WebhookEvent.objects.fresh(), named)
+    if not events:
+        raise CommandError("None of these events is there. Nothing was done.")
+    return events, len(named) - len(events)
 
 
 def read_events(name: str) -> set[int]:
@@ -186,18 +187,21 @@ def read_events(name: str) -> set[int]:
             first = [row[0].strip() for row in csv.reader(file) if row and row[0].strip()]
         if first[:1] == ["id"]:
             del first[0]
-        events = {int(key) for key in first}
+        if not all(key.isascii() and key.isdecimal() for key in first):
+            raise ValueError
     except OSError as error:
         raise CommandError(f"--events-from: {error.strerror}.") from None
     except (ValueError, csv.Error):
         raise CommandError("--events-from: not a list with an id in each line.") from None
-    if not events:
+    if not first:
         raise CommandError("--events-from: the file names no event.")
-    return events
+    return set(map(int, first))
 
 
 def find_selection(options: dict[str, Any]) -> Selection:
     """Return what the options select. Raises ``CommandError`` if they make no sense."""
+    if options["end_opt_outs"] is not None:
+        raise CommandError("--end-opt-outs needs --event or --events-from.")
     older_than: timedelta | None = options["older_than"]
     try:
         return Selection(

@@ -1,6 +1,7 @@
 """Ask Cellcast's API for what never arrived, or for what it knows nothing of."""
 
 import csv
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -18,11 +19,12 @@ from cellcast_django.models import WebhookEvent
 from cellcast_django.recovery import (
     DEFAULT_AGE,
     Findings,
+    Kind,
     RecoveryError,
     problems_of,
     recover,
 )
-from cellcast_django.recovery.unconfirmed import find_unconfirmed
+from cellcast_django.recovery.unconfirmed import Comparison, find_unconfirmed
 
 
 class Command(BaseCommand):
@@ -109,36 +111,56 @@ class Command(BaseCommand):
             raise CommandError(f"{error} Nobody knows which events are genuine.") from None
         if options["output"] is None:
             self.stdout.write(ROW.format(*COLUMNS))
-            for event in found:
-                self.stdout.write(printable(ROW.format(*cells_of(event))))
+            for event, is_alike in found.events():
+                self.stdout.write(printable(ROW.format(*cells_of(event, is_alike=is_alike))))
         else:
             with output_file(options["output"], self.stderr, newline="") as file:
                 writer = csv.writer(file)
                 writer.writerow(COLUMNS)
-                writer.writerows(map(cells_of, found))
-        self.stderr.write(f"{found.count:,} events are in none of Cellcast's lists.")
-        if found.not_compared:
-            self.stderr.write(
-                f"{found.not_compared:,} could not be compared: they were not understood, or have "
-                "been redacted or pruned in part."
-            )
-        if found.invalid:
-            self.stderr.write(
-                f"{found.invalid:,} items of the lists could not be understood: what they "
-                "confirm may be among these events."
-            )
+                for event, is_alike in found.events():
+                    writer.writerow(cells_of(event, is_alike=is_alike))
+        for sentence in describe_comparison(found):
+            self.stderr.write(sentence)
 
 
-COLUMNS = ("id", "received_at", "kind", "username", "handlers")
-ROW = "{:>9}  {:<19}  {:<7}  {:<16}  {}"
+def describe_comparison(found: Comparison) -> Iterator[str]:
+    """Yield what was confirmed, what was not, and what nobody can tell."""
+    counts = ", ".join(f"{found.confirmed[kind]:,} {kind}" for kind in Kind)
+    yield f"Confirmed: {counts}."
+    yield f"{found.count:,} events are in none of Cellcast's lists."
+    for kind, count in found.spared.items():
+        yield (
+            f"{kind}: Cellcast lists none of {count:,}, so none is accused. Is this the key of the "
+            "account whose webhooks these are?"
+        )
+    if found.deferred:
+        yield (
+            f"{found.deferred:,} are deferred and were not compared: run cellcast_run_handlers, "
+            "then this again."
+        )
+    if found.not_compared:
+        yield (
+            f"{found.not_compared:,} could not be compared: they were not understood, or have "
+            "been redacted or pruned in part."
+        )
+    if found.invalid:
+        yield (
+            f"{found.invalid:,} items of the lists could not be understood: what they "
+            "confirm may be among these events."
+        )
 
 
-def cells_of(event: WebhookEvent) -> list[str]:
+COLUMNS = ("id", "received_at", "kind", "username", "alike", "handlers")
+ROW = "{:>9}  {:<19}  {:<7}  {:<16}  {:<5}  {}"
+
+
+def cells_of(event: WebhookEvent, *, is_alike: bool) -> list[str]:
     """Return what is said of an event, and the handlers that have been told: no number, no text."""
     at = f"{timezone.localtime(event.received_at):%Y-%m-%d %H:%M:%S}"
     results = event.handler_results.items()
     told = sorted(name for name, each in results if not each.get("skipped"))
-    return [str(event.pk), at, event.kind, event.username, " ".join(told)]
+    alike = "alike" if is_alike else ""
+    return [str(event.pk), at, event.kind, event.username, alike, ", ".join(told)]
 
 
 def describe_findings(findings: Findings, *, dry_run: bool) -> str:
