@@ -1,4 +1,4 @@
-"""docs/handlers.md: the table of what becomes of a call, done line by line; and the recipes."""
+"""docs/reference/signals.md: the table of how a call ends, done line by line."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from tests.database_faults import refusing
 from tests.handlers import connected, make_due, pause_before, ran, reply
 from tests.pages import blocks, table
 
-PAGE = "docs/handlers.md"
+PAGE = "docs/reference/signals.md"
 
 
 class Died(BaseException):
@@ -143,20 +143,3 @@ def test_each_documented_row_is_true(does: str, mark: Callable[..., Any]) -> Non
 def test_documented_table_has_no_other_rows() -> None:
     rows = table(PAGE, "the handler", "is called again")
     assert [row[0] for row in rows] == list(WHAT_IT_DOES)
-
-
-# The recipes for handlers_failed
-
-
-@pytest.mark.django_db
-def test_recipe_reports_the_first_failure_once(disconnected_afterwards: None) -> None:
-    cache.clear()
-    [block] = [each for each in blocks(PAGE, "python") if each.first_line == "# shop/alarms.py"]
-    names: dict[str, Any] = {}
-    block.run(names)
-    names["mail_admins"] = MagicMock()
-    with connected(received, confirm=raise_(GiveUp("call +61400000001"))):
-        events = [reply(message=str(number)) for number in range(5)]
-    [letter] = names["mail_admins"].call_args_list
-    assert letter.args[1].startswith(f"Event {events[0].pk} has failed: confirm.")
-    assert "+61400000001" not in str(letter)
