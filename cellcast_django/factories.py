@@ -12,8 +12,10 @@ from typing import Any
 
 from django.utils import timezone
 
+from cellcast_django.fold import values_of
 from cellcast_django.models import (
     Direction,
+    HandlerCall,
     Message,
     OptOut,
     OptOutChange,
@@ -21,6 +23,7 @@ from cellcast_django.models import (
     WebhookEvent,
 )
 from cellcast_django.payloads import Endpoint, opt_out_payload, reply_payload, status_payload
+from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.statuses import Status, supersedes
 
 try:
@@ -90,7 +93,7 @@ class MessageFactory(DjangoModelFactory[Message]):
     @classmethod
     def _adjust_kwargs(cls, **given: Any) -> dict[str, Any]:
         """Add what the parts imply: the key, the numbers and the time of submission."""
-        return Message.values_from_parts(Direction(given.pop("direction")), **given)
+        return values_of(Direction(given.pop("direction")), **given)
 
     @factory.post_generation  # type: ignore[untyped-decorator]
     def history(message: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
@@ -160,11 +163,21 @@ class OptOutFactory(DjangoModelFactory[OptOut]):
             opt_out.history.create(kind=kinds.ENDED, note=note, **by_person)
 
 
+SIGNALS = {
+    WebhookEvent.Kind.REPLY: message_received,
+    WebhookEvent.Kind.OPT_OUT: opt_out_received,
+}
+
+
+CALLS = "cellcast_django.factories.HandlerCallFactory"
+
+
 class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
     """Done events: delivery reports, unless a trait says otherwise.
 
     Kind: ``reply=True``, ``opt_out=True``. Outcome: ``duplicate=True``, ``invalid=True``. State:
-    ``pending=True``, ``failed=True``. A stored reply or report has its message and history row, and
+    ``pending=True`` and ``failed=True`` add a call, of which ``call__handler="…"`` and the like say
+    more. A stored reply or report has its message and history row, and
     a stored opt-out its ``OptOut``, so that it has a fact.
     """
 
@@ -184,27 +197,15 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
             message=None,
             contact=factory.LazyFunction(_new_number),
         )
-        duplicate = factory.Trait(outcome=WebhookEvent.Outcome.DUPLICATE.value, done_at=None)
+        duplicate = factory.Trait(outcome=WebhookEvent.Outcome.DUPLICATE.value)
         invalid = factory.Trait(
             kind=WebhookEvent.Kind.UNKNOWN.value,
             outcome=WebhookEvent.Outcome.INVALID.value,
             error="There is no message id.",
             message=None,
-            done_at=None,
         )
-        pending = factory.Trait(done_at=None, next_run_at=factory.LazyFunction(_now))
-        failed = factory.Trait(
-            done_at=None,
-            attempts=12,
-            handler_results=factory.LazyFunction(
-                lambda: {
-                    "shop.handlers.confirm": {
-                        "at": timezone.now().isoformat(),
-                        "error": "ConnectionError: the calendar is down",
-                    }
-                }
-            ),
-        )
+        pending = factory.Trait(call=factory.RelatedFactory(CALLS, "event", waiting=True))
+        failed = factory.Trait(call=factory.RelatedFactory(CALLS, "event", failed=True))
 
     kind = WebhookEvent.Kind.STATUS.value
     endpoint = Endpoint.STATUS.value
@@ -217,7 +218,6 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
     content_type = "application/json"
     username = "cellcast"
     received_at = factory.LazyFunction(_now)
-    done_at = factory.LazyFunction(_now)
     body = factory.LazyAttribute(lambda event: json.dumps(_payload(event)))
 
     @factory.post_generation  # type: ignore[untyped-decorator]
@@ -241,6 +241,43 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
                 since=event.received_at,
                 source=OptOut.Source.WEBHOOK.value,
             )
+
+
+class HandlerCallFactory(DjangoModelFactory[HandlerCall]):
+    """Calls that are done; ``waiting=True``, ``running``, ``retrying``, ``failed`` or ``skipped``.
+
+    What waits or is retried is due at once.
+    """
+
+    class Meta:
+        model = HandlerCall
+
+    class Params:
+        waiting = factory.Trait(state="waiting", attempts=0, started_at=None, seconds=None)
+        running = factory.Trait(state="running", seconds=None)
+        retrying = factory.Trait(state="retrying", error="ConnectionError: no calendar")
+        failed = factory.Trait(
+            state="failed", attempts=12, error="ConnectionError: the calendar is down"
+        )
+        skipped = factory.Trait(state="skipped", skipped_by="ella")
+
+    event = factory.SubFactory(WebhookEventFactory)
+    signal = factory.LazyAttribute(
+        lambda call: SIGNALS.get(WebhookEvent.Kind(call.event.kind), status_changed).name
+    )
+    handler = "shop.handlers.confirm"
+    state = HandlerCall.State.DONE.value
+    attempts = 1
+    version = 2
+    started_at = factory.LazyFunction(_now)
+    seconds = 0.25
+    next_attempt_at = factory.LazyAttribute(
+        lambda call: _now() if call.state in {"waiting", "running", "retrying"} else None
+    )
+    ended_at = factory.LazyAttribute(lambda call: None if call.next_attempt_at else _now())
+    failing_since = factory.LazyAttribute(
+        lambda call: _now() if call.state in {"retrying", "failed", "gave_up"} else None
+    )
 
 
 def _payload(event: Any) -> dict[str, Any]:

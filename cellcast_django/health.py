@@ -1,30 +1,26 @@
 """Webhook health: when webhooks last arrived, what is unfinished, and what was delivered."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import chain, islice
 from typing import NamedTuple
 
 from django.db import models
-from django.db.models import Count, Min
+from django.db.models import Count, Max, Min, Q
 from django.db.models.functions import Left
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.conf import conf
 from cellcast_django.diagnostics.test_send import of_tests
-from cellcast_django.handlers.calls import calls_of, with_facts
 from cellcast_django.models import (
     CommandRun,
-    HandlerResult,
+    HandlerCall,
+    HandlerCallQuerySet,
     Message,
     MessageQuerySet,
     WebhookEvent,
     WebhookEventQuerySet,
-    errors_of,
-    time_of,
 )
 from cellcast_django.opt_outs import may_want_to_stop, opted_out
 from cellcast_django.payloads import Endpoint
@@ -38,12 +34,7 @@ SILENT_PERIOD = timedelta(days=7)  # how long a message without a report is coun
 MAX_NEWEST = 1_000
 """Webhooks of each kind that are looked at: no index begins with the URL or the username."""
 
-MAX_UNFINISHED = 10_000
-"""How many pending and how many failed events are scanned for their handlers."""
-
-MAX_NOT_RUN = 1_000  # failed events whose handlers have not run: as many as one action takes
-
-MAX_RESULTS = 2_000  # the newest results, among which the slowest handlers are looked for
+MAX_CALLS = 2_000  # the newest, among which the slowest handlers are looked for
 MAX_SLOWEST = 5
 
 MAX_WAITING = 5_000
@@ -96,27 +87,34 @@ class Webhooks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handlers:
-    """What handlers have not finished."""
+    """How many calls of handlers have not ended well."""
 
-    retrying: int
-    """Events with an attempt planned or running, of which a handler has failed."""
+    pending: int
+    """Unfinished ones: those that wait, run, or are made again."""
     waiting: int
-    """The same, of which none has: a worker is busy, or it is another event's turn."""
+    retrying: int
     failed: int
+    """Those whose attempts are used up, or whose handler gave up."""
     overdue: timedelta
-    """How long the oldest pending event has been due; zero if none is.
+    """How long the oldest call has been due; zero if none is.
 
     If that is more than a few minutes, nothing runs ``cellcast_run_handlers``.
     """
     oldest_due_at: datetime | None
-    """When the longest overdue attempt was due, or when the next one is."""
+    """When the longest overdue call was due, or when the next one is."""
     ran_at: datetime | None
     """When ``cellcast_run_handlers`` last finished, or recorded a heartbeat with ``--watch``."""
 
-    @property
-    def pending(self) -> int:
-        """Events with a handler that has not finished, and an attempt planned or running."""
-        return self.retrying + self.waiting
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailingHandler:
+    """A handler, and how many of its calls fail."""
+
+    handler: str
+    retrying: int
+    failed: int
+    since: datetime
+    """Since when the first of them fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +154,21 @@ class StopWishes:
     def among(cls, waiting: MessageQuerySet) -> "StopWishes":
         times = [wish.created_at for wish in wishes_to_stop(waiting)]
         return cls(count=len(times), oldest_at=min(times, default=None))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """Events of any age that are kept without their message, to be read later."""
+
+    count: int
+    oldest_at: datetime | None
+    error: str
+    """Of the oldest one: why it could not be stored."""
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether one has been deferred for a day."""
+        return self.oldest_at is not None and age(self.oldest_at) > PERIOD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,8 +229,10 @@ class Health:
     """The events of the last day that came from Test Sends, and are in no other count."""
     invalid: int
     """Events of any age that could not be understood and that nobody has dismissed."""
+    deferred: Deferred
     credit: Credit | None
     """``None`` if no run of ``cellcast_recover`` could read it."""
+    failing_handlers: list[FailingHandler]
     slowest_handlers: list[SlowHandler]
 
 
@@ -239,7 +254,9 @@ def measure_health() -> Health:
         events=events,
         tests=tests,
         invalid=count_invalid(),
+        deferred=measure_deferred(),
         credit=last_credit(),
+        failing_handlers=failing_handlers(),
         slowest_handlers=slowest_handlers(),
     )
 
@@ -254,7 +271,7 @@ def last_credit() -> Credit | None:
     read = CommandRun.last_summary(CommandRun.Command.RECOVER).get("credit")
     if read is None:
         return None
-    return Credit(sms=read["sms"], mms=read["mms"], read_at=time_of(read["read_at"]))
+    return Credit(sms=read["sms"], mms=read["mms"], read_at=datetime.fromisoformat(read["read_at"]))
 
 
 def real_events() -> WebhookEventQuerySet:
@@ -267,6 +284,14 @@ def real_events() -> WebhookEventQuerySet:
 def count_invalid() -> int:
     """Count the events that could not be understood and need attention, without Test Sends."""
     return real_events().invalid().count()
+
+
+def measure_deferred() -> Deferred:
+    """Count the events that wait to be read, without Test Sends."""
+    deferred = WebhookEvent.objects.fresh().deferred().filter(is_test=False)
+    oldest = deferred.order_by("pk").values_list("received_at", "error").first()
+    at, error = oldest or (None, "")
+    return Deferred(count=deferred.count(), oldest_at=at, error=error)
 
 
 # Webhooks
@@ -317,68 +342,47 @@ def _is_unreported(last_report_at: datetime | None) -> bool:
 # Handlers
 
 
+def real_calls() -> HandlerCallQuerySet:
+    """Return all calls but those for our own tests."""
+    return HandlerCall.objects.fresh().filter(event__is_test=False)
+
+
 def measure_handlers() -> Handlers:
-    """Measure what handlers have not finished. May raise ``django.db.Error``."""
-    pending = real_events().pending().aggregate(n=Count("pk"), due=Min("next_run_at"))
-    retrying = real_events().retrying().count() if pending["n"] else 0
-    due_at = pending["due"]
+    """Measure which calls have not ended well. May raise ``django.db.Error``."""
+    states, calls = HandlerCall.State, real_calls()
+    counts = calls.unfinished().aggregate(
+        pending=Count("pk"),
+        waiting=Count("pk", filter=Q(state=states.WAITING)),
+        retrying=Count("pk", filter=Q(state=states.RETRYING)),
+    )
+    due_at = calls.waiting_for_none().aggregate(at=Min("next_attempt_at"))["at"]
     return Handlers(
-        retrying=retrying,
-        waiting=max(0, pending["n"] - retrying),
-        failed=real_events().failed().count(),
+        **counts,
+        failed=calls.failed().count(),
         overdue=age(due_at) if due_at else timedelta(),
         oldest_due_at=due_at,
         ran_at=CommandRun.last(CommandRun.Command.RUN_HANDLERS),
     )
 
 
-class HeldUp(NamedTuple):
-    """An event that handlers keep from being done."""
-
-    pk: int
-    received_at: datetime
-    has_ended: bool
-    """Whether it has failed: no further attempt is planned."""
-    results: dict[str, HandlerResult]
-    errors: dict[str, str]
-    """The errors by handler; empty for one that has not run yet."""
-
-
-def held_up(events: WebhookEventQuerySet) -> Iterator[HeldUp]:
-    """Yield the newest failed events, then the newest ones that are retried.
-
-    If no handler of a failed event has raised, one is left that nothing calls: the one that raised
-    has been skipped, because it is called something else now. Of these, the newest
-    ``MAX_NOT_RUN`` are looked at.
-    """
-    not_run = []
-    states = [
-        events.failed().order_by("-pk"),
-        events.pending().order_by("-next_run_at", "-outcome", "-pk"),  # as the index has it
-    ]
-    columns = "pk", "received_at", "next_run_at", "handler_results"
-    newest = (state.values_list(*columns)[:MAX_UNFINISHED] for state in states)
-    for pk, received_at, next_run_at, results in chain.from_iterable(newest):
-        if errors := errors_of(results):
-            yield HeldUp(pk, received_at, next_run_at is None, results, errors)
-        elif next_run_at is None:
-            not_run.append(pk)
-    for event in with_facts(events.filter(pk__in=not_run[:MAX_NOT_RUN])):
-        results = event.handler_results
-        left = {call.name: "" for call in calls_of(event) if call.name not in results}
-        yield HeldUp(event.pk, event.received_at, True, results, left or {"": ""})
+def failing_handlers() -> list[FailingHandler]:
+    """Return the handlers of which calls fail, by name."""
+    by_handler = real_calls().failing().order_by("handler").values("handler")
+    retrying = Q(state=HandlerCall.State.RETRYING)
+    counts = by_handler.annotate(
+        retrying=Count("pk", filter=retrying),
+        failed=Count("pk", filter=~retrying),
+        since=Min("failing_since"),
+    )
+    return [FailingHandler(**each) for each in counts]
 
 
 def slowest_handlers() -> list[SlowHandler]:
-    """Return the slowest handlers of the newest ``MAX_RESULTS`` results, slowest first."""
-    newest = real_events().order_by("-pk")[:MAX_RESULTS]
-    saved = newest.values_list("handler_results", flat=True)
-    results = chain.from_iterable(each.items() for each in saved)
-    longest: dict[str, float] = {}
-    for name, result in islice(results, MAX_RESULTS):
-        if (seconds := result.get("seconds")) is not None:
-            longest[name] = max(seconds, longest.get(name, 0))
-    found = [SlowHandler(handler=name, seconds=seconds) for name, seconds in longest.items()]
+    """Return the slowest handlers of the newest ``MAX_CALLS`` calls, slowest first."""
+    last = HandlerCall.objects.fresh().aggregate(pk=Max("pk"))["pk"] or 0
+    newest = real_calls().filter(pk__gt=last - MAX_CALLS, seconds__isnull=False)
+    longest = newest.order_by().values_list("handler").annotate(seconds=Max("seconds"))
+    found = [SlowHandler(handler=name, seconds=seconds) for name, seconds in longest]
     return sorted(found, key=lambda each: (-each.seconds, each.handler))[:MAX_SLOWEST]
 
 

@@ -35,13 +35,13 @@ from cellcast_django.contacts import to_contact
 from cellcast_django.database.transactions import with_retries
 from cellcast_django.models import (
     Direction,
+    HandlerCall,
     Message,
     OptOut,
     StatusChange,
     WebhookEvent,
     WebhookEventQuerySet,
     database_alias,
-    error_type,
 )
 from cellcast_django.payloads import (
     clean,
@@ -154,7 +154,7 @@ class Selection:
 
     def messages(self) -> QuerySet[Message]:
         messages: QuerySet[Message] = Message.objects.fresh()
-        blocking = self._unfinished
+        blocking = self._is_kept
         if self.before is not None:
             messages = messages.filter(created_at__lt=self.before)
             blocking |= Q(received_at__gte=self.before)
@@ -167,14 +167,14 @@ class Selection:
 
     def events(self) -> list[WebhookEventQuerySet]:
         """Return the events to prune, in disjoint parts, each found by an index."""
-        return [part.filter(~self._unfinished) for part in self._event_parts()]
+        return [part.filter(~self._is_kept) for part in self._event_parts()]
 
     def opt_out_rows(self) -> QuerySet[OptOut]:
         """Return the opt-out of the contact, whether or not ``opt_outs`` selects it."""
         if self._about is None:
             return OptOut.objects.fresh().none()
-        unfinished = WebhookEvent.objects.fresh().filter(self._unfinished, pk=OuterRef("event_id"))
-        return self._about.opt_outs(OptOut.objects.fresh()).filter(~Exists(unfinished))
+        kept = WebhookEvent.objects.fresh().filter(self._is_kept, pk=OuterRef("event_id"))
+        return self._about.opt_outs(OptOut.objects.fresh()).filter(~Exists(kept))
 
     def count(self) -> Pruned:
         return Pruned(
@@ -197,12 +197,11 @@ class Selection:
         return None if self.number is None else AboutContact(self.number)
 
     @property
-    def _unfinished(self) -> Q:
-        """Events that are pending, and those that have failed unless these are included."""
-        is_unfinished = Q(next_run_at__isnull=False)
-        if not self.include_failed:
-            is_unfinished |= Q(outcome=WebhookEvent.Outcome.STORED)
-        return Q(done_at__isnull=True) & is_unfinished
+    def _is_kept(self) -> Q:
+        """Events that are pending, deferred ones too, and failed ones unless these are included."""
+        calls = HandlerCall.objects.fresh().filter(event=OuterRef("pk"))
+        is_kept = Q(Exists(calls.unfinished())) | Q(outcome=WebhookEvent.Outcome.DEFERRED)
+        return is_kept if self.include_failed else is_kept | Q(Exists(calls.failed()))
 
     def _event_parts(self) -> list[Any]:
         if self._about is None:
@@ -232,8 +231,8 @@ def prune(selection: Selection, *, progress: Progress = lambda pruned: None) -> 
     Deleting a message deletes its history and events too, and whatever ``on_delete`` takes of your
     own models; an event that is filed under another contact stays, without the message. A row that
     one of your models protects is kept. Redacting empties a message's phone numbers, texts and
-    media, the reasons in its history, and an event's body, contact, error and the texts of its
-    handlers' errors; counts, statuses, times and Cellcast's ids stay. An outbound message keeps its
+    media, the reasons in its history, and an event's body, contact, error and what its calls know
+    of them; counts, statuses, times and Cellcast's ids stay. An outbound message keeps its
     ``key``, a digest of its id alone, so that a late report still finds the row (what the report
     fills in is redacted once it is old enough). The ``key`` of a reply is replaced: number and text
     could be guessed from it. If the same reply arrives once more, it therefore counts as new.
@@ -368,11 +367,10 @@ def redact_messages(using: str, pks: list[int]) -> Pruned:
 def redact_events(using: str, pks: list[int]) -> Pruned:
     """Redact these events, and the reasons that they reported."""
     events = WebhookEvent.objects.using(using).filter(pk__in=pks)
-    for event in events.only("handler_results").iterator():
-        if event.handler_errors():
-            for result in event.handler_results.values():
-                result["error"] = error_type(result["error"])
-            events.filter(pk=event.pk).update(handler_results=event.handler_results)
+    calls = HandlerCall.objects.using(using).filter(event__in=pks)
+    for call in calls.exclude(error=""):
+        calls.filter(pk=call.pk).update(error=call.error.partition(":")[0])
+    calls.exclude(contact="").update(contact="")
     _redact_reasons(using, Q(event__in=pks))
     return Pruned(0, events.update(**EMPTY_EVENT))
 

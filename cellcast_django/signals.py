@@ -1,8 +1,7 @@
 """The signals your code can connect handlers to, and what a handler may ask for.
 
 A signal is sent after the commit: once to each handler, and again only to one that raised or was
-interrupted. A handler asks with ``RetryLater``, ``GiveUp``, ``@exactly_once`` or ``@in_order``. Its
-result is saved under its name.
+interrupted. A handler asks with ``RetryLater``, ``GiveUp``, ``@exactly_once`` or ``@in_order``.
 """
 
 from collections.abc import Callable
@@ -41,8 +40,7 @@ class RetryLater(Exception):  # a request, named to be read: raise RetryLater(..
 class GiveUp(Exception):  # read as: raise GiveUp(...)
     """Raised by a handler: do not call me again.
 
-    The event ends as failed, with this reason, once the other handlers have finished. If a person
-    runs its handlers again, this one is called too.
+    The call ends as ``gave_up``, with this reason, until a person runs it again.
     """
 
     def __init__(self, reason: str = "") -> None:
@@ -51,10 +49,10 @@ class GiveUp(Exception):  # read as: raise GiveUp(...)
 
 
 def exactly_once(handler: H) -> H:
-    """Mark a handler to be called inside the transaction that saves its result.
+    """Mark a handler to be called inside the transaction that saves its call's end.
 
     The transaction is on the database of this app's models. What the handler writes there commits
-    together with its result, or not at all: not even a crash repeats it. Any exception rolls it
+    together with that end, or not at all: not even a crash repeats it. Any exception rolls it
     back. What it does elsewhere, on another database or over HTTP, is repeated after a crash.
     Raises ``TypeError`` for a coroutine function.
     """
@@ -72,10 +70,10 @@ def exactly_once(handler: H) -> H:
 def in_order(handler: H) -> H:
     """Mark a handler to be called for the events of one contact in the order they were stored.
 
-    It is not called for an event while an earlier one of the same contact has a fact of a signal
-    that it is connected to, and it has not finished with that one: it was not called yet, or failed
-    and will be called again. Handlers are the same if their names are. Waiting uses up no attempt.
-    Webhooks that race each other have no order, nor have events without a contact.
+    It is not called for an event while its call for an earlier one of the same contact is
+    unfinished, or while that event is deferred, for a day at most. Waiting uses up no attempt. An
+    event that a person runs waits for none. Webhooks that race each other have no order, nor have
+    events without a contact.
     """
     return _mark(handler, IN_ORDER)
 
@@ -86,17 +84,21 @@ def _mark(handler: H, mark: str) -> H:
 
 
 class FactSignal(Signal):
-    """A signal whose handlers are known by name."""
+    """A signal whose handlers are known by name, and that has one itself: calls are stored so."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
 
 
-message_received = FactSignal()
+message_received = FactSignal("message_received")
 """An inbound message has been stored for the first time.
 
 ``sender`` is ``Message``. Keyword arguments: ``message`` (the inbound ``Message``) and ``event``
 (the ``WebhookEvent`` that reported it).
 """
 
-status_changed = FactSignal()
+status_changed = FactSignal("status_changed")
 """A message's history has a new row (not for the first row of an inbound message).
 
 ``sender`` is ``Message``. Keyword arguments: ``message``, ``status_change`` (the new
@@ -105,7 +107,7 @@ is a delivery report on an outbound message. It can be a later status of an inbo
 carry the id of the message it answers: check ``message.direction``.
 """
 
-opt_out_received = FactSignal()
+opt_out_received = FactSignal("opt_out_received")
 """A contact's opt-out begins: by webhook, by a stop word or from Cellcast's list, not by a person.
 
 ``sender`` is ``WebhookEvent``. Keyword arguments: ``contact`` (E.164, or as Cellcast wrote it if it
@@ -114,10 +116,11 @@ is active; for a reply that is a stop word, after ``message_received``. ``opt_ou
 when a handler is called again.
 """
 
-handlers_failed = FactSignal()
-"""An event has failed: its attempts are used up, or a handler gave up.
+handlers_failed = FactSignal("handlers_failed")
+"""An event has failed: no call of it is unfinished, and one failed or gave up.
 
 ``sender`` is ``WebhookEvent``. Keyword arguments: ``event`` and ``errors`` (handler name to error
-text, which may quote customers). Sent once each time an event fails. Errors of its own handlers are
-logged and otherwise ignored: this signal is neither stored nor sent again.
+text, which may quote customers). Sent each time that a call's end leaves an event failed; rarely
+twice, should the ends of two calls meet. Errors of its own handlers are logged and otherwise
+ignored: this signal is neither stored nor sent again.
 """

@@ -18,7 +18,14 @@ from cellcast_django.conf import conf
 from cellcast_django.contacts import to_contact
 from cellcast_django.fold import Said, State, fold
 from cellcast_django.inbox.drafts import Arrival, draft
-from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    HandlerCall,
+    Message,
+    OptOut,
+    OptOutChange,
+    StatusChange,
+    WebhookEvent,
+)
 from cellcast_django.payloads import Endpoint, Reply, StatusReport, read
 from cellcast_django.recovery.lists import read_stored_item
 from cellcast_django.retention import (
@@ -264,10 +271,8 @@ def effects_of(events: Iterable[int]) -> Effects:
     """Return what these events have done."""
     found = Effects()
     for some in _slices(sorted(events), BATCH_SIZE):
-        rows = WebhookEvent.objects.fresh().filter(pk__in=some)
-        for results in rows.values_list("handler_results", flat=True):
-            told = (name for name, each in results.items() if not each.get("skipped"))
-            found.handlers.update(told)
+        told = HandlerCall.objects.fresh().filter(event__in=some, attempts__gt=0)
+        found.handlers.update(told.values_list("handler", flat=True))
         begun = OptOutChange.objects.fresh().filter(event__in=some)
         active = OptOut.objects.fresh().active().filter(pk__in=begun.values("opt_out"))
         found.opt_outs += active.count()

@@ -3,7 +3,6 @@
 They are defined here and nowhere else: queues store the path of a task.
 """
 
-from argparse import ArgumentTypeError
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -12,9 +11,9 @@ from django.utils import timezone
 
 from cellcast_django import handlers, recovery, retention
 from cellcast_django.conf import conf
-from cellcast_django.management.terminal import parse_duration
+from cellcast_django.days import duration_of
 from cellcast_django.models import CommandRun
-from cellcast_django.receiving import tasks_package
+from cellcast_django.receiving import read_deferred, tasks_package
 from cellcast_django.reply_mail import mail_waiting_replies
 
 __all__ = ["prune", "recover", "run_due_handlers", "run_handlers"]
@@ -36,7 +35,7 @@ def as_task(function: Callable[..., None]) -> Any:
 
 @as_task
 def run_handlers(event_id: int) -> None:
-    """Run one event's handlers if it is due. Safe to run twice."""
+    """Make the calls of one event that are due. Safe to run twice."""
     handlers.run_due([event_id])
 
 
@@ -47,6 +46,7 @@ def run_due_handlers() -> None:
     Records that it has run, and mails ``CELLCAST_MAIL_REPLIES_TO``. Safe to run several times at
     once. Raises ``django.db.Error`` when the database refuses.
     """
+    read_deferred()
     CommandRun.record(CommandRun.Command.RUN_HANDLERS, handlers.summary(handlers.run_due()))
     mail_waiting_replies()
 
@@ -69,8 +69,5 @@ def prune(older_than: str, redact: bool = False) -> None:
     Safe to interrupt and to run again. Raises ``ValueError`` if ``older_than`` is no age, and
     ``django.db.Error`` when the database refuses.
     """
-    try:
-        age = parse_duration(str(older_than), units="hdw")
-    except ArgumentTypeError as error:
-        raise ValueError(str(error)) from None
+    age = duration_of(str(older_than), units="hdw")
     retention.prune(retention.Selection(before=timezone.now() - age, redact=redact))

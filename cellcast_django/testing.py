@@ -15,7 +15,8 @@ from django.test import Client, override_settings
 
 from cellcast_django import handlers
 from cellcast_django.conf import conf
-from cellcast_django.handlers.calls import TakenOverError, handler_errors
+from cellcast_django.database.transactions import forget_waits
+from cellcast_django.handlers.work import TakenOverError, handler_errors
 from cellcast_django.payloads import (
     Endpoint,
     mms_payload,
@@ -23,6 +24,7 @@ from cellcast_django.payloads import (
     reply_payload,
     status_payload,
 )
+from cellcast_django.receiving import read_deferred
 from cellcast_django.signals import GiveUp, RetryLater
 from cellcast_django.webhooks import WEBHOOKS, problem_of_keys
 
@@ -90,7 +92,8 @@ def fail_next(exception: BaseException) -> None:
 
 
 def reset() -> None:
-    """Empty ``sent``, and forget what should fail."""
+    """Empty ``sent``, and forget what should fail, and that a lock was waited for in vain."""
+    forget_waits()
     sent.clear()
     _failures.clear()
 
@@ -103,7 +106,7 @@ class WebhookClient(Client):
 
     They send the first configured secret, or one of their own where none is configured.
     What a handler raises is raised to the test, after the other handlers have been called and the
-    event is stored; ``raise_handler_errors=False`` leaves it in the event, as it is in production.
+    event is stored; ``raise_handler_errors=False`` leaves it in the call, as it is in production.
     ``RetryLater`` and ``GiveUp`` are requests, and never raised. Keyword arguments of ``reply``,
     ``status`` and ``opt_out`` are keys of Cellcast's; any other is a ``TypeError``.
     """
@@ -177,12 +180,13 @@ _REQUESTS = (RetryLater, GiveUp, TakenOverError)
 
 
 def run_handlers(*, raise_handler_errors: bool = True) -> int:
-    """Run what is due, as ``cellcast_run_handlers`` does, and return how many events that was.
+    """Make what is due, as ``cellcast_run_handlers`` does, and return how many calls that was.
 
     For tests where handlers run as tasks and nothing works the queue off. Raises what a handler
     raises, once all have been called.
     """
     with _handler_errors(is_raised=raise_handler_errors):
+        read_deferred()
         return handlers.run_due().total()
 
 

@@ -14,6 +14,7 @@ from django.db.models import Exists, Max, Min, Model, OuterRef, Q, QuerySet, Sub
 
 from cellcast_django.models import (
     Direction,
+    HandlerCall,
     Message,
     OptOut,
     OptOutChange,
@@ -125,10 +126,18 @@ def _opt_outs(opt_outs: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
             yield OptOut, pk
 
 
+def _calls(calls: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
+    """An ended call has no next attempt, and an unfinished one has."""
+    wrong = Q(next_attempt_at__isnull=False) ^ Q(state__in=HandlerCall.UNFINISHED)
+    for pk in calls.filter(wrong).values_list("pk", flat=True):
+        yield HandlerCall, pk
+
+
 RULES: tuple[tuple[type[Model], str, Rule], ...] = (
     (Message, "status", _statuses),
     (Message, "key", _keys),
     (Message, "handled", _handled),
     (OptOut, "opt-out", _opt_outs),
+    (HandlerCall, "call", _calls),
 )
 """What is read, and the rule that it is held against, with its name."""

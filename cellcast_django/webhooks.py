@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.handlers.calls import handlers_by_name
+from cellcast_django.connected import handlers_by_name
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import (
     UNREAD_KEYS,

@@ -26,7 +26,14 @@ from django.test import override_settings
 import cellcast_django
 from cellcast_django import checks, retention, tasks, testing
 from cellcast_django.conf import Settings
-from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    HandlerCall,
+    Message,
+    OptOut,
+    OptOutChange,
+    StatusChange,
+    WebhookEvent,
+)
 from cellcast_django.statuses import UNKNOWN_PRECEDENCE, Status
 from cellcast_django.webhooks import WEBHOOKS
 
@@ -239,7 +246,8 @@ def fields_table(model: Any) -> str:
 
 PERSONAL: dict[type[Model], list[str]] = {
     Message: [*retention.EMPTY_MESSAGE],
-    WebhookEvent: [*retention.EMPTY_EVENT, "handler_results"],
+    WebhookEvent: [*retention.EMPTY_EVENT],
+    HandlerCall: ["contact", "error"],
     StatusChange: ["reason"],
     OptOut: ["contact", "note"],
     OptOutChange: ["text", "note"],

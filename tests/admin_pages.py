@@ -12,7 +12,13 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    Direction,
+    HandlerCall,
+    Message,
+    StatusChange,
+    WebhookEvent,
+)
 from tests.html import parse, words
 from tests.many import add_copies
 
@@ -105,8 +111,6 @@ def fill(count: int) -> None:
         message = messages[number]
         number += first
         outcome = ["stored", "duplicate", "invalid"][number % 3]
-        waits = outcome == "stored" and number in {30, 33}
-        is_done = outcome == "stored" and number not in {30, 33, 60}
         return {
             "kind": ["status", "status", "reply", "opt_out"][number % 4],
             "outcome": outcome,
@@ -114,11 +118,24 @@ def fill(count: int) -> None:
             "cellcast_id": f"id-{number}",
             "message_id": message,
             "received_at": time_of(number),
-            "done_at": time_of(number) if is_done else None,
-            "next_run_at": time_of(number) if waits else None,
         }
 
     events = add_copies(WebhookEvent(endpoint="status", body="{}"), count, event_of)
+
+    def call_of(number: int) -> dict[str, Any]:
+        event = events[number]
+        number += first
+        state = {30: "waiting", 33: "retrying", 60: "failed"}.get(number, "done")
+        is_open = state in HandlerCall.UNFINISHED
+        return {
+            "event_id": event,
+            "state": state,
+            "next_attempt_at": time_of(number) if is_open else None,
+            "failing_since": time_of(number) if state in {"retrying", "failed"} else None,
+            "error": "KeyError: 1" if state in {"retrying", "failed"} else "",
+        }
+
+    add_copies(HandlerCall(signal="status_changed", handler="shop.confirm"), count, call_of)
 
     def change_of(number: int) -> dict[str, Any]:
         message, event = messages[number], events[number]

@@ -12,7 +12,7 @@ from django.dispatch import Signal
 from django.utils import timezone
 
 from cellcast_django import signals
-from cellcast_django.models import WebhookEvent
+from cellcast_django.models import HandlerCall, WebhookEvent
 from cellcast_django.signals import FactSignal, exactly_once, in_order, message_received
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
@@ -28,7 +28,7 @@ MARKS: dict[str, Callable[[Any], Any]] = {
 }
 """What a handler may be marked with."""
 
-UPDATE_OF_EVENT = "^UPDATE .*webhookevent"
+UPDATE_OF_CALL = "^UPDATE .*handlercall"
 
 
 @pytest.fixture
@@ -133,25 +133,33 @@ def reply(**changes: Any) -> WebhookEvent:
     return WebhookEvent.objects.latest("pk")
 
 
-def of(event: WebhookEvent) -> WebhookEvent:
-    event.refresh_from_db()
-    return event
+def call_of(event: WebhookEvent, handler: str = "first") -> HandlerCall:
+    """Return the handler's call for the event, as it is now."""
+    return HandlerCall.objects.get(event=event.pk, handler=handler)
+
+
+def state_of(event: WebhookEvent) -> str | None:
+    """Return the event's state as it is now."""
+    return WebhookEvent.objects.get(pk=event.pk).state
+
+
+def errors_of(event: WebhookEvent) -> dict[str, str]:
+    """Return the errors of the event's calls, by handler."""
+    return dict(
+        HandlerCall.objects.filter(event=event.pk).failing().values_list("handler", "error")
+    )
+
+
+def pause_of(event: WebhookEvent, handler: str = "first") -> timedelta:
+    """Return in how long the handler is called again."""
+    call = call_of(event, handler)
+    assert call.next_attempt_at is not None
+    return call.next_attempt_at - timezone.now()
 
 
 def make_due(event: WebhookEvent) -> None:
-    """Let the pauses of all handlers be over."""
-    now = timezone.now()
-    event = WebhookEvent.objects.get(pk=event.pk)
-    for result in event.handler_results.values():
-        if "retry_at" in result:
-            result["retry_at"] = now.isoformat()
-    results = event.handler_results
-    WebhookEvent.objects.filter(pk=event.pk).update(next_run_at=now, handler_results=results)
-
-
-def end_lease(event: WebhookEvent) -> None:
-    """Let the lease of a run be over whose process has died."""
-    WebhookEvent.objects.filter(pk=event.pk).update(next_run_at=timezone.now())
+    """Let the pauses and leases of all unfinished calls of the event be over."""
+    HandlerCall.objects.filter(event=event.pk).unfinished().update(next_attempt_at=timezone.now())
 
 
 class Died(BaseException):
@@ -178,23 +186,8 @@ def dying(handler: Calls) -> Iterator[None]:
     handler.during = lambda **kwargs: None
 
 
-def as_if_killed(event: WebhookEvent, *called: str) -> None:
-    """Bring the event into the state of one whose first run died after these handlers."""
-    event.refresh_from_db()
-    WebhookEvent.objects.filter(pk=event.pk).update(
-        handler_results={name: event.handler_results[name] for name in called},
-        done_at=None,
-        next_run_at=timezone.now(),
-    )
-
-
-def pause_before(event: WebhookEvent) -> timedelta:
-    assert event.next_run_at is not None
-    return event.next_run_at - timezone.now()
-
-
 def ran(run: Callable[..., object], *arguments: Any, **options: Any) -> list[int]:
-    """Run events, and return the keys of those that were run."""
+    """Make calls, and return the keys of their events."""
     pks: list[int] = []
-    run(*arguments, **options, progress=lambda event: pks.append(event.pk))
+    run(*arguments, **options, progress=lambda call: pks.append(call.event_id))
     return pks

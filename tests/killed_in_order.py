@@ -1,8 +1,8 @@
-"""A process killed before each statement while two events of a contact are run in their order.
+"""A process killed before each statement while two events of a contact are told in their order.
 
 The handler raises once for YES, so CANCEL waits for it. Whenever the process dies, the next
 ``cellcast_run_handlers`` calls it for both, and the booking ends as cancelled. Prints how it ends
-each time, after ``inline`` or ``task``: how the first runs begin.
+each time, after ``inline`` or ``task``: how the first calls begin.
 """
 
 from functools import partial
@@ -19,10 +19,11 @@ from django.core.management import call_command  # noqa: E402
 
 from cellcast_django import handlers, inbox  # noqa: E402
 from cellcast_django.conf import conf  # noqa: E402
+from cellcast_django.inbox import Stored  # noqa: E402
 from cellcast_django.models import Message, WebhookEvent  # noqa: E402
 from cellcast_django.payloads import Endpoint, read  # noqa: E402
 from cellcast_django.signals import in_order, message_received  # noqa: E402
-from tests.handlers import make_due  # noqa: E402
+from tests.handlers import call_of, make_due  # noqa: E402
 from tests.killed import act_and_be_killed  # noqa: E402
 
 errors: list[Exception] = []
@@ -36,26 +37,24 @@ def book(message: Message, **kwargs: Any) -> None:
     Message.objects.filter(key=f"booking {message.contact}").update(body=message.body)
 
 
-def store(contact: str, text: str) -> WebhookEvent:
-    """Store a reply, whose run is to begin."""
+def store(contact: str, text: str) -> Stored:
+    """Store a reply, whose call is to be made."""
     body = f'{{"_id": "1", "type": "receive", "message": "{text}", "sender": "{contact}"}}'
-    [event] = inbox.store(
+    return inbox.store(
         read(body.encode(), "application/json", Endpoint.RECEIVE), endpoint=Endpoint.RECEIVE
     )
-    return event
 
 
-def run_both(yes: WebhookEvent, cancel: WebhookEvent) -> None:
-    """Run both events until both have ended; the first call raises."""
+def make_both(*both: Stored) -> None:
+    """Make both calls until both have ended; the first attempt raises."""
     errors.append(ConnectionError("the calendar is down"))
-    for event in (yes, cancel):
+    for stored in both:
         if conf.run_handlers == "inline":
-            handlers.run([event])
+            handlers.run(stored.calls)
         else:
-            handlers.run_due([event.pk])
-    cancel.refresh_from_db()
-    assert cancel.waiting_for == yes.pk
-    make_due(yes)
+            handlers.run_due([stored[0].pk])
+    assert call_of(both[1][0], "book").state == "waiting"
+    make_due(both[0][0])
     handlers.run_due()
 
 
@@ -65,12 +64,11 @@ def kill_each(mode: str) -> None:
     for statements in count():
         contact = f"+61491{'570' if mode == 'inline' else '580'}{statements:03}"
         booking = Message.objects.create(key=f"booking {contact}")
-        events = [store(contact, text) for text in ("YES", "CANCEL")]
-        status = act_and_be_killed(partial(run_both, *events), statements)
+        both = [store(contact, text) for text in ("YES", "CANCEL")]
+        status = act_and_be_killed(partial(make_both, *both), statements)
+        events = [stored[0] for stored in both]
         for event in events:
-            event.refresh_from_db()
-            if event.done_at is None:
-                make_due(event)
+            make_due(event)
         call_command("cellcast_run_handlers", stdout=StringIO(), stderr=StringIO())
         booking.refresh_from_db()
         states = {WebhookEvent.objects.get(pk=event.pk).state for event in events}
@@ -80,6 +78,6 @@ def kill_each(mode: str) -> None:
 
 
 if __name__ == "__main__":
-    message_received.connect(book)
+    message_received.connect(book, dispatch_uid="book")
     for mode in ("inline", "default"):
         kill_each(mode)

@@ -29,7 +29,11 @@ from cellcast_django.admin.display.badges import Tone, handled_badge, outcome_ba
 from cellcast_django.admin.lists.filters import DirectionFilter, StatusFilter
 from cellcast_django.admin.lists.search import MAX_KEYS
 from cellcast_django.admin.own_numbers import MAX_VALUES
-from cellcast_django.factories import MessageFactory, WebhookEventFactory
+from cellcast_django.factories import (
+    HandlerCallFactory,
+    MessageFactory,
+    WebhookEventFactory,
+)
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
 from cellcast_django.statuses import Status
@@ -342,12 +346,14 @@ def test_reference_is_shown_and_searchable(reader: Client) -> None:
 
 
 def test_waiting_event_links_to_the_event_it_waits_for(reader: Client) -> None:
-    earlier = WebhookEventFactory.create(reply=True, failed=True)
-    later = WebhookEventFactory.create(reply=True, pending=True, waiting_for=earlier.pk)
+    earlier, later = WebhookEventFactory.create_batch(2, reply=True)
+    HandlerCallFactory.create(event=earlier, running=True, contact=CUSTOMER)
+    HandlerCallFactory.create(event=later, waiting=True, contact=CUSTOMER)
     pages = [
-        page_of(reader, "webhookevent", outcome="waiting"),
+        page_of(reader, "webhookevent", outcome="pending"),
         page_of(reader, "webhookevent", "change", later.pk),
         page_of(reader, "message", "change", later.message_id),
+        page_of(reader, "handlercall"),
     ]
 
     url = url_of("webhookevent", "change", earlier.pk)
@@ -529,7 +535,7 @@ def test_event_page_shows_body_and_each_handlers_result(
 
     page = page_of(reader, "webhookevent", "change", WebhookEvent.objects.get().pk)
 
-    rows = every(section(page, "handlers"), "li[@data-handler]")
+    rows = every(section(page, "handlers"), "tr[@data-handler]")
     assert [(row.get("data-handler"), tones(row)) for row in rows] == [
         ("unlucky", ["open"]),
         ("lucky", ["good"]),
@@ -796,7 +802,9 @@ def test_search_uses_only_the_first_twenty_words(reader: Client, client: Webhook
         ("message", "status__regex", "(a"),
         ("message", "status_history__status", "sent"),
         ("webhookevent", "body__regex", "(a"),
-        ("webhookevent", "handler_results__has_key", "a"),
+        ("webhookevent", "calls__error__regex", "(a"),
+        ("handlercall", "error__regex", "(a"),
+        ("handlercall", "event__body__contains", "a"),
         ("webhookevent", "message__body__regex", "(a"),
         ("webhookevent", "message__body__exact", "a"),
         ("statuschange", "message__body", "a"),
@@ -923,22 +931,18 @@ def test_events_can_be_filtered_by_outcome_and_kind(
     make_invalid()
     pks = WebhookEvent.objects.order_by("pk").values_list("pk", flat=True)
     reply, duplicate, retrying, failed, invalid = pks
-    waiting = WebhookEventFactory.create(pending=True, kind="reply", message=None).pk
 
     def found(**query: str) -> list[int]:
         return listed(reader, "webhookevent", **query)
 
     assert found(outcome="done") == [reply]
-    assert found(outcome="retrying") == [retrying]
-    assert found(outcome="waiting") == [waiting]
+    assert found(outcome="pending") == [retrying]
     assert found(outcome="failed") == [failed]
     assert found(outcome="duplicate") == [duplicate]
     assert found(outcome="invalid") == [invalid]
-    assert found(kind="reply") == [waiting, duplicate, reply]
+    assert found(kind="reply") == [duplicate, reply]
     assert found(kind="reply", outcome="done") == [reply]
-    assert found(outcome="no such outcome") == [
-        *(waiting, invalid, failed, retrying, duplicate, reply)
-    ]
+    assert found(outcome="no such outcome") == [*(invalid, failed, retrying, duplicate, reply)]
 
 
 @pytest.mark.parametrize("model", ["message", "webhookevent"])
@@ -1040,11 +1044,13 @@ def test_filter_applies_to_all_search_results(
     assert found == [row.pk for row in failed[:50]]
 
 
-@pytest.mark.parametrize(("trait", "state"), [("pending", "waiting"), ("failed", "failed")])
+@pytest.mark.parametrize(("trait", "state"), [("pending", "pending"), ("failed", "failed")])
 def test_outcome_filter_is_not_capped(
     reader: Client, client: WebhookClient, trait: str, state: str
 ) -> None:
-    add_copies(WebhookEventFactory.create(**{trait: True}), MAX_KEYS)
+    event = WebhookEventFactory.create(**{trait: True})
+    pks = add_copies(event, MAX_KEYS)
+    add_copies(event.calls.get(), MAX_KEYS, lambda number: {"event_id": pks[number]})
     client.status(_id="done")
 
     response = reader.get(url_of("webhookevent", outcome=state))
@@ -1218,6 +1224,10 @@ WALKS: list[tuple[str, Query]] = [  # in the order of an index, until the page i
     ("message", {"status": "failed", **since(30)}),
     ("statuschange", {}),
     ("statuschange", {"p": 2}),
+    ("handlercall", {}),
+    ("handlercall", {"state": "done"}),
+    ("handlercall", {"handler": "shop.confirm"}),
+    ("handlercall", {"test": "no"}),
     ("webhookevent", {}),
     ("webhookevent", {"outcome": "done"}),
     ("webhookevent", {"outcome": "duplicate"}),
@@ -1236,10 +1246,13 @@ FINDS: list[tuple[str, Query]] = [  # the few rows that are meant, which are the
     ("message", {"q": "two words"}),
     ("statuschange", {"q": "0400 000 007"}),
     ("statuschange", {"q": "id-7"}),
-    ("webhookevent", {"outcome": "waiting"}),
-    ("webhookevent", {"outcome": "retrying"}),
+    ("webhookevent", {"outcome": "pending"}),
     ("webhookevent", {"outcome": "failed"}),
-    ("webhookevent", {"handler": "shop.handlers.confirm"}),
+    ("handlercall", {"state": "failing"}),
+    ("handlercall", {"state": "waiting"}),
+    ("handlercall", {"state": "failed"}),
+    ("handlercall", {"error": "KeyError"}),
+    ("handlercall", {"q": "7"}),
     ("webhookevent", {"q": "0400 000 007"}),
     ("webhookevent", {"q": "id-7"}),
     ("webhookevent", {"q": "7"}),
@@ -1254,7 +1267,7 @@ FILTERED_FINDS: list[tuple[str, Query]] = [  # which are few, a database tells b
     ("message", {"q": "0400 000 007", "direction": "outbound"}),
     ("message", {"q": "0400 000 007", "direction": "outbound", "status": "failed", **since(30)}),
     ("webhookevent", {"kind": "reply", "outcome": "invalid", **since(7)}),
-    ("webhookevent", {"outcome": "waiting", "kind": "status"}),
+    ("webhookevent", {"outcome": "pending", "kind": "status"}),
     ("webhookevent", {"outcome": "failed", "kind": "status", **since(30)}),
     ("webhookevent", {"q": "0400 000 007", "outcome": "duplicate", "kind": "status"}),
 ]

@@ -1,5 +1,6 @@
-"""What a person can do with events: the page that asks, what is done, and what is said of it."""
+"""What a person can do with events and calls: the page that asks, what is done, what is said."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
@@ -12,20 +13,19 @@ from django.test import Client
 from django.utils import timezone
 
 from cellcast_django.admin import confirmation
-from cellcast_django.admin.display.badges import Tone, sentence_of
-from cellcast_django.admin.event_actions import (
-    ACTIONS,
+from cellcast_django.admin.actions import (
+    CALL_ACTIONS,
+    EVENT_ACTIONS,
     Reprocess,
     RunAgain,
-    RunAllAgain,
-    SkipHandler,
+    RunCallAgain,
+    SkipCall,
 )
-from cellcast_django.factories import WebhookEventFactory
-from cellcast_django.health import held_up, real_events
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.admin.display.badges import Tone, sentence_of
+from cellcast_django.factories import HandlerCallFactory, WebhookEventFactory
+from cellcast_django.models import HandlerCall, WebhookEvent
 from cellcast_django.receiving import tasks_package
-from cellcast_django.signals import in_order, message_received
-from cellcast_django.testing import WebhookClient
+from cellcast_django.signals import GiveUp, message_received
 from tests.admin_pages import (
     CUSTOMER,
     ID,
@@ -38,7 +38,7 @@ from tests.admin_pages import (
 )
 from tests.clock import Clock
 from tests.database_faults import just_before, refusing
-from tests.handlers import Calls, Connect, Listen, reply
+from tests.handlers import Calls, Connect, Listen, call_of, errors_of, reply, state_of
 from tests.html import addresses, every, hidden_fields, tones, words
 from tests.many import add_copies
 
@@ -47,23 +47,23 @@ pytestmark = pytest.mark.django_db
 UNDERSTOOD_NOW = f'{{"_id": "{ID}", "sender": "{CUSTOMER}", "message": "YES"}}'
 
 
-def choose(client: Client, action: str, *selected: int, **data: Any) -> Any:
-    """Choose an action for the selected events, as the list does."""
+def choose(
+    client: Client, action: str, *selected: int, model: str = "webhookevent", **data: Any
+) -> Any:
+    """Choose an action for the selected rows, as the list does."""
     data = {"action": action, "_selected_action": selected, "index": 0, "select_across": 0} | data
-    return client.post(url_of("webhookevent"), data, follow=True)
+    return client.post(url_of(model), data, follow=True)
 
 
-def confirm(client: Client, question: Any, url: str = "", **data: Any) -> Any:
+def confirm(client: Client, question: Any, url: str = "", *, model: str = "webhookevent") -> Any:
     """Press the button of the page that asks."""
     form = every(question.content.decode(), "form")[-1]
-    assert every(form, "button"), "There is no button."
-    url = url or url_of("webhookevent")
-    return client.post(url, hidden_fields(form) | data, follow=True)
+    return client.post(url or url_of(model), hidden_fields(form), follow=True)
 
 
-def post(client: Client, url: str, event: WebhookEvent, **data: Any) -> Any:
-    """Confirm an action on an event without being asked, as by a form opened earlier."""
-    return client.post(url, {"confirmed": "yes", "keys": event.pk} | data, follow=True)
+def post(client: Client, url: str, row: Any, **data: Any) -> Any:
+    """Confirm an action on a row without being asked, as by a form opened earlier."""
+    return client.post(url, {"confirmed": "yes", "keys": row.pk} | data, follow=True)
 
 
 def levels(response: Any) -> list[str]:
@@ -72,11 +72,11 @@ def levels(response: Any) -> list[str]:
     return [message.level_tag for message in response.context["messages"]]
 
 
-def run(client: Client, action: str, *selected: int, **data: Any) -> Any:
+def run(client: Client, action: str, *selected: int, model: str = "webhookevent") -> Any:
     """Choose an action, confirm it if the page asks, and return the last page."""
-    response = choose(client, action, *selected)
+    response = choose(client, action, *selected, model=model)
     asks = 'name="confirmed"' in response.content.decode()
-    return confirm(client, response, **data) if asks else response
+    return confirm(client, response, model=model) if asks else response
 
 
 def counts(question: Any) -> dict[str, int]:
@@ -85,10 +85,10 @@ def counts(question: Any) -> dict[str, int]:
     return {each.get("id", "")[9:]: int(each.get("data-count", "")) for each in found}
 
 
-def planned(question: Any, when: str) -> dict[str, int]:
-    """Return for how many events each handler will run ``again`` or for the ``first`` time."""
-    found = every(question.content.decode(), f"li[@data-{when}]")
-    return {each.get("data-handler", ""): int(each.get(f"data-{when}", "")) for each in found}
+def planned(question: Any) -> dict[str, int]:
+    """Return how many calls of each handler will be made, or skipped."""
+    found = every(question.content.decode(), "li[@data-handler]")
+    return {each.get("data-handler", ""): int(each.get("data-count", "")) for each in found}
 
 
 def keys() -> list[int]:
@@ -112,6 +112,11 @@ def disconnect(name: str = "gone") -> None:
     message_received.disconnect(dispatch_uid=name)
 
 
+def of(handler: str) -> list[int]:
+    calls = HandlerCall.objects.filter(handler=handler).order_by("pk")
+    return list(calls.values_list("pk", flat=True))
+
+
 # Run again
 
 
@@ -124,24 +129,21 @@ def test_retry_calls_only_unfinished_handlers(
 
     assert levels(run(operator, "run_again", event.pk)) == ["success"]
     assert (len(first), len(second)) == (1, 2)
-    event.refresh_from_db()
-    assert event.done_at is not None
+    assert state_of(event) == "done"
     assert levels(run(operator, "run_again", event.pk)) == ["info"]
     assert len(second) == 2
 
 
-def test_retry_reports_failures(operator: Client, first: Calls, settings: Any) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
-    first.error = ValueError("no luck")
+def test_retry_reports_failures(operator: Client, first: Calls, second: Calls) -> None:
+    first.error = second.error = GiveUp("no luck")
     events = [reply(message="one"), reply(message="two")]
 
     response = run(operator, "run_again", *keys())
     assert levels(response) == ["error"]
-    assert "ValueError: no luck" in response.text  # in the list, beside each event
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 9
+    assert "GiveUp: no luck" in response.text  # in the list, beside each event
+    first.error = ValueError("not yet")
     assert levels(run(operator, "run_again", events[0].pk)) == ["warning"]
-    events[0].refresh_from_db()
-    assert events[0].state == "pending"
+    assert state_of(events[0]) == "pending"
 
 
 def test_retry_runs_oldest_event_first(operator: Client, first: Calls) -> None:
@@ -166,7 +168,7 @@ def test_too_many_selected_events_are_refused(operator: Client, first: Calls) ->
     assert len(first) == 1
 
 
-@pytest.mark.parametrize("action", [each for each in ACTIONS if each.name != "skip_handler"])
+@pytest.mark.parametrize("action", EVENT_ACTIONS)
 def test_refusal_names_the_command_that_does_the_same(operator: Client, action: Any) -> None:
     add_copies(make_invalid("{}"), 1_000)
     selected = WebhookEvent.objects.latest("pk").pk
@@ -177,82 +179,28 @@ def test_refusal_names_the_command_that_does_the_same(operator: Client, action: 
     assert action.command in refusal.message
 
 
-# A handler that is not connected
-
-
-def test_unconnected_handler_cannot_be_retried(operator: Client, gone: Calls) -> None:
-    event = reply()
-    disconnect()
-    before = WebhookEvent.objects.get().attempts
-
-    question = choose(operator, "run_again", event.pk)
-    html = question.content.decode()
-    assert counts(question) == {"unaffected": 1}
-    assert not every(html, "button[@class='cellcast-button cellcast-button-primary']")
-    skip_url = url_of("webhookevent", "of_handler", "skip_handler", handler="gone")
-    assert skip_url in addresses(html)
-
-    url = url_of("webhookevent", "act", event.pk, "run_again")
-    response = post(operator, url, event)  # a form that was opened before it was removed
-    assert levels(response) == ["info"]
-    assert len(gone) == 1
-    assert WebhookEvent.objects.get().attempts == before
-    assert log() == []
-
-
-def test_event_is_not_done_if_a_handler_could_not_run(
+def test_handler_that_is_not_connected_here_is_named(
     operator: Client, first: Calls, gone: Calls
 ) -> None:
-    first.error = ValueError()
     event = reply()
     disconnect()
-    first.error = None
-
-    response = run(operator, "run_again", event.pk)
-
-    assert len(first) == 2
-    assert levels(response) == ["warning", "warning"]
-    assert "gone" in str([*response.context["messages"]][-1])
-    assert log() == [(str(event.pk), f"{RunAgain.log}.")]
-
-
-def test_confirmation_names_missing_and_new_handlers(
-    operator: Client, gone: Calls, connect: Connect
-) -> None:
-    event = reply()
-    disconnect()
-    connect(message_received, Calls("newcomer"))
-
-    question = operator.get(offered(operator, event)["run_again"])
-
-    missing = every(question.content.decode(), "p[@data-missing]")
-    assert [each.get("data-missing") for each in missing] == ["gone"]
-    assert planned(question, "first") == {"newcomer": 1}
-    assert planned(question, "again") == {}
-
-
-# Run all handlers again
-
-
-def test_rerun_calls_finished_handlers_too(operator: Client, listen: Listen) -> None:
-    calls = listen(message_received)
-    event = reply(message="YES")
-
-    assert levels(run(operator, "run_all_again", event.pk)) == ["success"]
-    assert [call["message"].body for call in calls] == ["YES", "YES"]
+    assert levels(run(operator, "run_again", event.pk)) == ["warning"]
+    assert errors_of(event)["gone"].startswith("NotConnected: ")
+    assert every(calls_shown(operator, event)["gone"], "p[@data-missing]")
+    assert not every(calls_shown(operator, event)["first"], "p[@data-missing]")
+    assert (len(first), len(gone)) == (1, 1)
 
 
 @pytest.mark.parametrize("place", ["list", "event"])
-def test_double_click_runs_handlers_once(operator: Client, listen: Listen, place: str) -> None:
-    calls = listen(message_received)
+def test_double_click_runs_handlers_once(operator: Client, gone: Calls, place: str) -> None:
     event = reply()
-    url = url_of("webhookevent", "act", event.pk, "run_all_again") if place == "event" else ""
-    question = operator.get(url) if url else choose(operator, "run_all_again", event.pk)
+    url = url_of("webhookevent", "act", event.pk, "run_again") if place == "event" else ""
+    question = operator.get(url) if url else choose(operator, "run_again", event.pk)
 
     confirm(operator, question, url)
     response = confirm(operator, question, url)
 
-    assert len(calls) == 2  # when it came, and once more
+    assert len(gone) == 2  # when it came, and once more
     assert levels(response) == ["info"]
     assert len(log()) == 1
 
@@ -263,7 +211,7 @@ def test_confirmation_that_ran_nothing_can_be_sent_again(operator: Client, first
     first.error = None
     question = choose(operator, "run_again", event.pk)
 
-    with refusing("^UPDATE .*webhookevent"), pytest.raises(OperationalError):
+    with refusing("^UPDATE .*handlercall"), pytest.raises(OperationalError):
         confirm(operator, question)
     assert len(first) == 1
 
@@ -276,10 +224,11 @@ def test_confirmation_that_ran_nothing_can_be_sent_again(operator: Client, first
 def test_confirmation_that_ran_something_is_not_sent_again(
     operator: Client, first: Calls, second: Calls
 ) -> None:
+    first.error = second.error = ValueError()
     event = reply()
-    question = choose(operator, "run_all_again", event.pk)
+    question = choose(operator, "run_again", event.pk)
     refusals = ExitStack()
-    first.during = lambda **arguments: refusals.enter_context(refusing("^UPDATE .*webhookevent"))
+    first.during = lambda **arguments: refusals.enter_context(refusing("^UPDATE .*handlercall"))
 
     with pytest.raises(OperationalError):
         confirm(operator, question)
@@ -287,13 +236,6 @@ def test_confirmation_that_ran_something_is_not_sent_again(
 
     assert levels(confirm(operator, question)) == ["info"]
     assert (len(first), len(second)) == (2, 1)
-
-
-def test_rerun_without_handlers_runs_nothing(operator: Client) -> None:
-    event = reply()
-
-    assert levels(run(operator, "run_all_again", event.pk)) == ["info"]
-    assert log() == []
 
 
 # Read again
@@ -308,8 +250,7 @@ def test_read_again_stores_and_runs_what_is_understood_now(
     assert levels(run(operator, "reprocess", event.pk)) == ["success", "success"]
     assert [call["message"].body for call in calls] == ["YES"]
     event.refresh_from_db()
-    assert (event.outcome, event.kind) == ("stored", "reply")
-    assert event.done_at is not None
+    assert (event.outcome, event.kind, event.state) == ("stored", "reply", "done")
 
 
 def test_read_again_reads_only_selected_event(operator: Client) -> None:
@@ -405,7 +346,7 @@ def test_dismissal_skips_events_another_process_has_read(
     event = make_invalid(dismissed_at=dismissed_at)
 
     def read_elsewhere() -> None:
-        WebhookEvent.objects.update(outcome="stored", done_at=timezone.now())
+        WebhookEvent.objects.update(outcome="stored")
 
     with just_before("^UPDATE .*webhookevent", read_elsewhere):
         response = run(operator, action, event.pk)
@@ -415,209 +356,165 @@ def test_dismissal_skips_events_another_process_has_read(
     assert log() == []
 
 
-# Skip a handler
+# Calls
 
 
-def skip_url(event: WebhookEvent, handler: str) -> str:
-    return url_of("webhookevent", "act", event.pk, "skip_handler", handler=handler)
-
-
-def handlers_shown(client: Client, event: WebhookEvent) -> dict[str, Any]:
-    rows = every(page_of(client, "webhookevent", "change", event.pk), "li[@data-handler]")
+def calls_shown(client: Client, event: WebhookEvent) -> dict[str, Any]:
+    rows = every(page_of(client, "webhookevent", "change", event.pk), "tr[@data-handler]")
     return {row.get("data-handler", ""): row for row in rows}
 
 
-def test_user_skips_a_handler_from_its_row(operator: Client, first: Calls, gone: Calls) -> None:
+def offered_of(row: Any) -> dict[str, str]:
+    links = every(row, "a[@data-action]")
+    return {link.get("data-action", ""): link.get("href", "") for link in links}
+
+
+def test_user_skips_a_call_from_its_row(operator: Client, first: Calls, gone: Calls) -> None:
     event = reply()
-    url = skip_url(event, "gone")
-    assert addresses(handlers_shown(operator, event)["gone"]) == [url]
-    assert addresses(handlers_shown(operator, event)["first"]) == []
+    rows = calls_shown(operator, event)
+    assert [list(offered_of(rows[name])) for name in ("gone", "first")] == [
+        ["run_again", "skip"],
+        ["run_again"],
+    ]
+    assert list(rows) == ["gone", "first"], "what fails comes first"
+    url = offered_of(rows["gone"])["skip"]
 
-    assert not WebhookEvent.objects.done().exists()
-    response = press(operator, url)
-
-    assert levels(response) == ["success"]
-    event.refresh_from_db()
-    assert event.state == WebhookEvent.State.DONE
-    assert event.handler_results["gone"]["by"] == "staff-0"
-    assert "staff-0" in words(handlers_shown(operator, event)["gone"])
-    assert log() == [(str(event.pk), f"{SkipHandler('gone').log}.")]
+    assert levels(press(operator, url)) == ["success"]
+    call = call_of(event, "gone")
+    assert (state_of(event), call.state, call.skipped_by) == ("done", "skipped", "staff-0")
+    assert "staff-0" in words(calls_shown(operator, event)["gone"])
+    assert log() == [(str(call.pk), f"{SkipCall.log}.")]
     assert levels(operator.get(url, follow=True)) == ["info"]  # nothing is left to skip
 
 
-def test_skipping_for_many_events_leaves_other_handlers_unfinished(
+def test_done_call_is_made_again_after_a_warning(
+    operator: Client, first: Calls, second: Calls
+) -> None:
+    event = reply(message="YES")
+    url = offered_of(calls_shown(operator, event)["first"])["run_again"]
+    question = operator.get(url)
+    assert len(every(question.content.decode(), "p[@class='cellcast-warning']")) == 1
+    assert planned(question) == {"first": 1}
+    assert levels(confirm(operator, question, url)) == ["success"]
+    assert (len(first), len(second)) == (2, 1)
+    assert log() == [(str(call_of(event).pk), f"{RunCallAgain.log}.")]
+
+
+def test_many_calls_are_skipped_from_their_list(
     operator: Client, first: Calls, gone: Calls
 ) -> None:
     first.error = ValueError("also no luck")
+    events = [reply(message=str(number)) for number in range(3)]
+    chosen = of("gone")
+
+    question = choose(operator, "skip", *chosen, model="handlercall")
+    assert counts(question) == {"affected": 3}
+    assert planned(question) == {"gone": 3}
+    assert levels(confirm(operator, question, model="handlercall")) == ["success"]
+    assert [list(errors_of(event)) for event in events] == [["first"]] * 3
+    assert log() == [(None, f"{SkipCall.log}: 3 calls.")]
+    assert levels(run(operator, "skip", *chosen, model="handlercall")) == ["info"]
+
+
+def test_many_calls_are_run_again_from_their_list(operator: Client, gone: Calls) -> None:
     for number in range(3):
         reply(message=str(number))
-    first.error = None
-    alone = reply(message="only gone fails")
-    disconnect()
-
-    question = choose(operator, "skip_handler", *keys())
-    html = question.content.decode()
-    choices = [each.get("value") for each in every(html, "input[@type='radio']")]
-    assert choices == ["first", "gone"]
-    response = confirm(operator, question, handler="gone")
-
-    assert levels(response) == ["success"]
-    events = WebhookEvent.objects.order_by("pk")
-    assert [list(event.handler_errors()) for event in events] == [*[["first"]] * 3, []]
-    assert list(WebhookEvent.objects.done()) == [alone]
-    assert log() == [(None, f"{SkipHandler('gone').log}: 4 events.")]
+    gone.error = None
+    gone.errors["1"] = GiveUp("never")
+    response = run(operator, "run_again", *of("gone"), model="handlercall")
+    assert levels(response) == ["success", "error"]
+    assert len(gone) == 6
 
 
-def test_user_skips_all_failures_of_a_handler_from_one_page(
+def test_call_whose_event_is_redacted_is_left_alone(operator: Client, gone: Calls) -> None:
+    reply()
+    WebhookEvent.objects.update(body="", contact="")
+    assert levels(run(operator, "run_again", *of("gone"), model="handlercall")) == ["info"]
+    assert len(gone) == 1
+
+
+def of_handler(action: str, handler: str = "gone") -> str:
+    return url_of("handlercall", "of_handler", action, handler=handler)
+
+
+def test_user_skips_a_renamed_handler_everywhere(
     operator: Client, first: Calls, gone: Calls
 ) -> None:
-    first.error = ValueError()
-    gone.error = None
-    other = reply(message="not of this handler")
-    first.error, gone.error = None, ValueError()
-    for number in range(3):
+    done = reply(message="done")
+    skipped = HandlerCall.objects.filter(pk=call_of(done, "gone").pk)
+    skipped.update(state="done", next_attempt_at=None, failing_since=None)
+    for number in range(2):
         reply(message=str(number))
+    HandlerCallFactory.create(event=done, handler="gone", signal="another", waiting=True)
     disconnect()
-    url = url_of("webhookevent", "of_handler", "skip_handler", handler="gone")
 
-    question = operator.get(url)
+    question = operator.get(of_handler("skip"))
     assert counts(question) == {"affected": 3}
-    response = confirm(operator, question, url)
+    response = confirm(operator, question, of_handler("skip"))
 
-    assert response.redirect_chain[0][0] == url_of("webhookevent", handler="gone", test="no")
+    assert response.redirect_chain[0][0] == url_of("handlercall", handler="gone", test="no")
     assert levels(response) == ["success"]
     assert WebhookEvent.objects.done().count() == 3
-    assert not WebhookEvent.objects.done().filter(pk=other.pk).exists()
-    assert levels(operator.get(url, follow=True)) == []
+    assert skipped.get().state == "done"
+    assert levels(operator.get(of_handler("skip"), follow=True)) == []
 
 
-@pytest.mark.parametrize("action", ["run_again", "skip_handler"])
-def test_handler_page_excludes_test_events_like_the_count(
-    operator: Client, gone: Calls, action: str
+def test_user_runs_all_failing_calls_of_a_handler_again(
+    operator: Client, first: Calls, gone: Calls
+) -> None:
+    for number in range(2):
+        reply(message=str(number))
+    gone.error = None
+    reply(message="done")
+    question = operator.get(of_handler("run_again"))
+    assert planned(question) == {"gone": 2}
+    assert levels(confirm(operator, question, of_handler("run_again"))) == ["success"]
+    assert (len(gone), len(first)) == (5, 3)
+
+
+@pytest.mark.parametrize("action", CALL_ACTIONS)
+def test_page_of_a_handler_leaves_tests_out_like_the_count(
+    operator: Client, gone: Calls, action: Any
 ) -> None:
     reply(message="of a customer")
     WebhookEvent.objects.filter(pk=reply(message="of a Test Send").pk).update(is_test=True)
-
-    question = operator.get(url_of("webhookevent", "of_handler", action, handler="gone"))
-
-    assert len(list(held_up(real_events()))) == 1
-    assert counts(question) == {"affected": 1}
+    assert counts(operator.get(of_handler(action.name))) == {"affected": 1}
 
 
-def test_handler_page_takes_only_the_oldest_events_and_warns(
+def test_page_of_a_handler_takes_only_the_oldest_and_warns(
     operator: Client, gone: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confirmation, "MAX_SELECTED", 3)
-    event = reply()
-    newest = add_copies(event, 3)[-1]
-    disconnect()
-    url = url_of("webhookevent", "of_handler", "skip_handler", handler="gone")
-
-    question = operator.get(url)
-
+    for number in range(4):
+        reply(message=str(number))
+    question = operator.get(of_handler("skip"))
     assert counts(question) == {"affected": 3}
     assert every(question.content.decode(), "p[@id='cellcast-has-more']")
-    assert levels(confirm(operator, question, url)) == ["success"]
-    assert WebhookEvent.objects.pending().get().pk == newest
-
-
-def test_skipping_without_choosing_a_handler_skips_nothing(operator: Client, gone: Calls) -> None:
-    event = reply()
-
-    response = run(operator, "skip_handler", event.pk)
-
-    assert levels(response) == ["info"]
-    assert "skipped" not in WebhookEvent.objects.get().handler_results["gone"]
-
-
-def test_handler_that_never_ran_can_be_skipped(
-    operator: Client, gone: Calls, connect: Connect
-) -> None:
-    event = reply()
-    connect(message_received, Calls("newcomer"))
-
-    [url] = addresses(handlers_shown(operator, event)["newcomer"])
-    [choice] = every(operator.get(url).text, "input[@type='radio']")
-    assert choice.get("value") == "newcomer"
-    press(operator, url)
-
-    event.refresh_from_db()
-    assert event.handler_results["newcomer"]["skipped"] is True
-    assert event.state == WebhookEvent.State.PENDING
-
-
-@pytest.mark.parametrize("handler", ["first", "nobody", ""])
-def test_handler_with_nothing_to_skip_is_not_skipped(
-    operator: Client, first: Calls, gone: Calls, handler: str
-) -> None:
-    event = reply()
-
-    response = post(operator, skip_url(event, handler), event)
-
-    assert levels(response) == ["info"]
-    assert log() == []
-
-
-def test_name_that_is_no_handlers_is_not_skipped_where_none_is_known(operator: Client) -> None:
-    event = WebhookEventFactory.create(pending=True)
-    url = skip_url(event, "x. Ended the opt-out of +61400111222")
-
-    assert "+61400111222" not in operator.get(url, follow=True).text
-    assert levels(post(operator, url, event)) == ["info"]
-
-    assert log() == []
-    assert WebhookEvent.objects.get().handler_results == event.handler_results
-
-
-def test_handler_that_finished_meanwhile_is_not_skipped(operator: Client, gone: Calls) -> None:
-    event = reply()
-
-    def run_elsewhere() -> None:
-        WebhookEvent.objects.update(attempts=2)
-
-    with just_before("^UPDATE .*webhookevent", run_elsewhere):
-        response = post(operator, skip_url(event, "gone"), event)
-
-    assert levels(response) == ["info"]
-    assert log() == []
-
-
-def test_event_deleted_meanwhile_does_not_break_skipping(
-    operator: Client, gone: Calls, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    event = reply()
-    monkeypatch.setattr(
-        "cellcast_django.handlers.skip",
-        lambda pk, name, **kwargs: WebhookEvent.objects.filter(pk=pk).delete(),
-    )
-
-    url = url_of("webhookevent", "of_handler", "skip_handler")
-
-    assert levels(post(operator, url, event, handler="gone")) == ["info"]
+    confirm(operator, question, of_handler("skip"))
+    assert HandlerCall.objects.failing().get().event == WebhookEvent.objects.latest("pk")
 
 
 # The permissions of the actions
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("action", [*EVENT_ACTIONS, *CALL_ACTIONS])
 def test_action_requires_its_permission(action: Any, gone: Calls) -> None:
     WebhookEventFactory.create(invalid=True)
     reply()
-    before = list(WebhookEvent.objects.values())
-    permissions = {each.permission for each in ACTIONS} - {action.permission}
+    permissions = {each.permission for each in EVENT_ACTIONS} - {action.permission}
     person = staff("view_webhookevent", *(f"{each}_webhookevent" for each in permissions))
+    model = action.model._meta.model_name
 
-    page = page_of(person, "webhookevent")
-    options = {each.get("value") for each in every(page, "option")}
-    shown = {each.name for each in ACTIONS if each.permission in permissions}
-    assert options & {each.name for each in ACTIONS} == shown
-    run(person, action.name, *keys(), handler="gone")
-    for event in WebhookEvent.objects.all():
-        url = url_of("webhookevent", "act", event.pk, action.name, handler="gone")
-        assert person.get(url).status_code == 403
-        assert person.post(url).status_code == 403
-    assert list(WebhookEvent.objects.values()) == before
-    assert log() == []
+    options = {each.get("value") for each in every(page_of(person, model), "option")}
+    assert action.name not in options
+    rows = list(action.model.objects.values_list("pk", flat=True))
+    run(person, action.name, *rows, model=model)
+    for pk in rows:
+        url = url_of(model, "act", pk, action.name)
+        assert person.get(url).status_code == person.post(url).status_code == 403
+    assert (len(gone), log()) == (1, [])
+    assert WebhookEvent.objects.invalid().count() == 1
+    assert HandlerCall.objects.get().state == "retrying"
 
 
 def test_reader_is_offered_no_action(reader: Client, gone: Calls) -> None:
@@ -625,22 +522,26 @@ def test_reader_is_offered_no_action(reader: Client, gone: Calls) -> None:
     make_invalid()
 
     assert 'name="action"' not in page_of(reader, "webhookevent")
+    assert 'name="action"' not in page_of(reader, "handlercall", handler="gone")
     assert offered(reader, event) == {}
-    assert addresses(handlers_shown(reader, event)["gone"]) == []
-    for name in ("run_again", "skip_handler"):
-        url = url_of("webhookevent", "of_handler", name, handler="gone")
-        assert reader.get(url).status_code == 403
+    assert offered_of(calls_shown(reader, event)["gone"]) == {}
+    for action in CALL_ACTIONS:
+        assert reader.get(of_handler(action.name)).status_code == 403
 
 
 def test_empty_list_offers_no_action(operator: Client) -> None:
     assert 'name="action"' not in page_of(operator, "webhookevent")
 
 
-def test_action_on_events_hidden_from_the_user_is_refused() -> None:
+def test_action_on_events_hidden_from_the_user_is_refused(gone: Calls) -> None:
     event = reply()
-    url = url_of("webhookevent", "act", event.pk, "run_all_again")
-
-    assert staff("rerun_webhookevent").post(url).status_code == 403
+    person = staff("rerun_webhookevent")
+    for url in (
+        url_of("webhookevent", "act", event.pk, "run_again"),
+        url_of("handlercall", "act", call_of(event, "gone").pk, "run_again"),
+        of_handler("run_again"),
+    ):
+        assert person.post(url).status_code == 403
 
 
 def test_action_ignores_events_hidden_by_the_site(
@@ -651,12 +552,12 @@ def test_action_ignores_events_hidden_by_the_site(
     monkeypatch.setattr(model_admin, "get_queryset", lambda request: rows(pk=hidden.pk))
     chosen = {"action": "run_again", "_selected_action": shown.pk}
 
-    for url in (
-        url_of("webhookevent", "act", shown.pk, "run_again"),
-        url_of("webhookevent", "of_handler", "run_again", handler="gone"),
-        url_of("webhookevent"),
-    ):
+    assert listed(operator, "handlercall") == [call_of(shown, "gone").pk]
+    for url in (url_of("webhookevent", "act", shown.pk, "run_again"), url_of("webhookevent")):
         post(operator, url, hidden, **chosen)
+    of_hidden = call_of(hidden, "gone")
+    for url in (of_handler("run_again"), url_of("handlercall")):
+        post(operator, url, of_hidden, **chosen | {"_selected_action": of_hidden.pk})
 
     assert len(gone) == 2  # when they arrived
     assert log() == []
@@ -670,8 +571,10 @@ def test_nothing_happens_before_confirmation(operator: Client, gone: Calls) -> N
     make_invalid(UNDERSTOOD_NOW)
     before = list(WebhookEvent.objects.values())
 
-    for action in ACTIONS:
+    for action in EVENT_ACTIONS:
         choose(operator, action.name, *keys())
+    for action in CALL_ACTIONS:
+        choose(operator, action.name, *of("gone"), model="handlercall")
 
     assert len(gone) == 1
     assert list(WebhookEvent.objects.values()) == before
@@ -685,17 +588,11 @@ def test_confirmation_counts_events_and_calls(operator: Client, connect: Connect
     for message in ("one", "two", "two"):  # the last one is a duplicate
         reply(message=message)
 
-    unfinished = choose(operator, "run_again", *keys())
-    everyone = choose(operator, "run_all_again", *keys())
+    question = choose(operator, "run_again", *keys())
 
-    assert counts(unfinished) == {"affected": 2, "unaffected": 2}
-    assert planned(unfinished, "again") == {"unlucky": 2}
-    assert counts(everyone) == {"affected": 3, "unaffected": 1}
-    assert planned(everyone, "again") == {"finished": 3, "unlucky": 2}
-    assert planned(everyone, "first") == {"unlucky": 1}
-    warning = "p[@class='cellcast-warning']"
-    assert len(every(everyone.content.decode(), warning)) == 1
-    assert not every(unfinished.content.decode(), warning)
+    assert counts(question) == {"affected": 2, "unaffected": 2}
+    assert planned(question) == {"unlucky": 2}
+    assert not every(question.content.decode(), "p[@class='cellcast-warning']")
 
 
 def test_handler_name_is_escaped(operator: Client, connect: Connect) -> None:
@@ -707,9 +604,8 @@ def test_handler_name_is_escaped(operator: Client, connect: Connect) -> None:
 
 
 def test_confirmed_events_run_whatever_the_list_shows_by_then(
-    operator: Client, first: Calls, settings: Any
+    operator: Client, first: Calls
 ) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 9
     first.error = ValueError()
     event = reply()
     first.error = None
@@ -759,7 +655,10 @@ def test_no_event_starts_after_the_time_limit(operator: Client, first: Calls, cl
 
 def offered(client: Client, event: WebhookEvent) -> dict[str, str]:
     """Return what the page of an event offers: the address of each page that asks, by its name."""
-    links = every(page_of(client, "webhookevent", "change", event.pk), "a[@data-action]")
+    page = page_of(client, "webhookevent", "change", event.pk)
+    links = [
+        link for link in every(page, "a[@data-action]") if "/webhookevent/" in link.get("href", "")
+    ]
     return {link.get("data-action", ""): link.get("href", "") for link in links}
 
 
@@ -775,27 +674,15 @@ def test_event_page_offers_only_applicable_actions(operator: Client, first: Call
     here = url_of("webhookevent", "change", event.pk)
 
     links = offered(operator, event)
-    assert list(links) == ["run_again", "run_all_again"]
+    assert list(links) == ["run_again"]
     assert here in addresses(operator.get(links["run_again"]).content.decode())
     response = press(operator, links["run_again"])
     assert response.redirect_chain == [(here, 302)]
     assert levels(response) == ["success"]
-    assert list(offered(operator, event)) == ["run_all_again"]
+    assert list(offered(operator, event)) == []
     response = operator.get(links["run_again"], follow=True)
     assert response.redirect_chain == [(here, 302)]
     assert levels(response) == ["info"]
-
-
-def test_event_page_offers_no_retry_without_connected_handlers(
-    operator: Client, gone: Calls
-) -> None:
-    event = reply()
-    disconnect()
-
-    assert offered(operator, event) == {}
-    row = handlers_shown(operator, event)["gone"]
-    assert every(row, "p[@data-missing]")
-    assert addresses(row) == [skip_url(event, "gone")]
 
 
 def test_invalid_events_page_offers_read_again(operator: Client) -> None:
@@ -808,13 +695,13 @@ def test_invalid_events_page_offers_read_again(operator: Client) -> None:
 def test_unknown_event_or_action_is_not_found(operator: Client, pk: int) -> None:
     event = reply()
 
-    for page, *arguments in (
-        ("act", pk, "run_again"),
-        ("act", event.pk, "delete"),
-        ("of_handler", "delete"),
-        ("of_handler", "dismiss"),
+    for model, page, *arguments in (
+        ("webhookevent", "act", pk, "run_again"),
+        ("webhookevent", "act", event.pk, "delete"),
+        ("handlercall", "act", pk, "run_again"),
+        ("handlercall", "of_handler", "dismiss"),
     ):
-        assert operator.get(url_of("webhookevent", page, *arguments)).status_code == 404
+        assert operator.get(url_of(model, page, *arguments)).status_code == 404
 
 
 # Who did it
@@ -826,15 +713,12 @@ def test_admin_log_records_user_action_and_event(operator: Client, first: Calls)
     invalid = make_invalid()
 
     run(operator, "run_again", event.pk)
-    run(operator, "run_all_again", event.pk)
     run(operator, "reprocess", invalid.pk)
 
     assert log() == [
         (str(event.pk), f"{RunAgain.log}."),
-        (str(event.pk), f"{RunAllAgain.log}."),
         (str(invalid.pk), f"{Reprocess.log}."),
     ]
-    assert len({message for _pk, message in log()}) == 3
     entries = LogEntry.objects.all()
     assert {entry.user.username for entry in entries} == {"staff-0"}
     assert CUSTOMER not in "".join(map(str, entries))
@@ -842,31 +726,43 @@ def test_admin_log_records_user_action_and_event(operator: Client, first: Calls)
 
 # State and reason
 
-OUTCOME = {"shop.handlers.confirm": {"at": "2024-08-09T06:37:47+00:00", "error": ""}}
-SKIPPED = {"shop.handlers.confirm": OUTCOME["shop.handlers.confirm"] | {"skipped": True}}
 FIVE_HOURS_AGO = timezone.now() - timedelta(hours=5)
 IN_FIVE_HOURS = timezone.now() + timedelta(hours=5)
 
 
-RETRYING = {"pending": True, "handler_results": OUTCOME}
-STATES: list[tuple[dict[str, Any], Tone]] = [
-    ({"handler_results": OUTCOME}, Tone.GOOD),
-    ({"handler_results": SKIPPED}, Tone.GOOD),
-    ({"handler_results": {}}, Tone.GOOD),
-    ({"duplicate": True}, Tone.QUIET),
-    ({"invalid": True}, Tone.BAD),
-    ({"invalid": True, "dismissed_at": FIVE_HOURS_AGO, "error": "odd"}, Tone.QUIET),
-    ({"failed": True}, Tone.BAD),
-    (RETRYING | {"next_run_at": FIVE_HOURS_AGO}, Tone.OPEN),
-    (RETRYING | {"next_run_at": IN_FIVE_HOURS}, Tone.OPEN),
+def event_with(*states: str, **values: Any) -> Callable[[], WebhookEvent]:
+    """Return what makes an event with a call in each of these states."""
+
+    def make() -> WebhookEvent:
+        event = WebhookEventFactory.create()
+        for state in states:
+            HandlerCallFactory.create(event=event, state=state, handler=state, **values)
+        return event
+
+    return make
+
+
+STATES: list[tuple[Callable[[], Any], Tone]] = [
+    (event_with("done"), Tone.GOOD),
+    (event_with("done", "skipped"), Tone.GOOD),
+    (event_with(), Tone.GOOD),
+    (lambda: WebhookEventFactory.create(duplicate=True), Tone.QUIET),
+    (lambda: WebhookEventFactory.create(invalid=True), Tone.BAD),
+    (
+        lambda: WebhookEventFactory.create(invalid=True, dismissed_at=FIVE_HOURS_AGO, error="odd"),
+        Tone.QUIET,
+    ),
+    (event_with("failed"), Tone.BAD),
+    (event_with("retrying", next_attempt_at=FIVE_HOURS_AGO), Tone.OPEN),
+    (event_with("retrying", next_attempt_at=IN_FIVE_HOURS), Tone.OPEN),
 ]
 
 
-@pytest.mark.parametrize(("values", "tone"), STATES)
+@pytest.mark.parametrize(("make", "tone"), STATES, ids=range(len(STATES)))
 def test_event_page_starts_with_state_and_reason(
-    reader: Client, values: dict[str, Any], tone: Tone
+    reader: Client, make: Callable[[], Any], tone: Tone
 ) -> None:
-    event = WebhookEventFactory.create(**values)
+    event = make()
 
     page = page_of(reader, "webhookevent", "change", event.pk)
 
@@ -877,71 +773,28 @@ def test_event_page_starts_with_state_and_reason(
 
 
 def test_each_state_has_its_own_sentence() -> None:
-    events = [WebhookEventFactory.create(**values) for values, _tone in STATES]
+    events = [make() for make, _tone in STATES]
     assert len({sentence_of(event) for event in events} - {""}) == len(events)
 
 
 def test_sentence_about_a_pending_event_has_its_pause_and_attempts() -> None:
-    event = WebhookEventFactory.create(**RETRYING, next_run_at=FIVE_HOURS_AGO)
+    event = event_with("retrying", next_attempt_at=FIVE_HOURS_AGO)()
     assert " 5 h" in sentence_of(event)
-    event = WebhookEventFactory.create(pending=True, handler_results={}, attempts=1)
     assert "1 of 12" in sentence_of(event)
 
 
-def test_waiting_events_page_names_the_event_it_waits_for(reader: Client) -> None:
-    event = WebhookEventFactory.create(pending=True, waiting_for=4711)
+def test_waiting_event_names_the_event_that_it_waits_for(reader: Client) -> None:
+    earlier, event = event_with("retrying", contact=CUSTOMER)(), event_with("done")()
+    HandlerCallFactory.create(event=event, waiting=True, contact=CUSTOMER, handler="retrying")
 
     response = reader.get(url_of("webhookevent", "change", event.pk))
 
-    assert "4711" in response.context["page"].sentence
+    assert f" {earlier.pk} " in response.context["page"].sentence
+    waiting = url_of("webhookevent", "change", earlier.pk)
+    assert waiting in addresses(response.text)
+    assert waiting in addresses(page_of(reader, "handlercall", state="waiting"))
 
 
-def test_event_without_any_call_is_shown_as_waiting(reader: Client) -> None:
-    WebhookEventFactory.create(pending=True, handler_results={})
-
+def test_event_without_any_attempt_is_shown_as_waiting(reader: Client) -> None:
+    WebhookEventFactory.create(pending=True)
     assert "… waiting" in text_of(page_of(reader, "webhookevent"))
-
-
-# All events of a handler
-
-
-def test_user_retries_all_events_of_a_failing_handler(
-    operator: Client, client: WebhookClient, first: Calls, second: Calls, settings: Any
-) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
-    second.error = ValueError("no luck")
-    reply(message="one")
-    reply(message="two")
-    second.error, first.error = None, ValueError("no luck")
-    reply(message="of another handler")
-    url = url_of("webhookevent", "of_handler", "run_again", handler="second")
-
-    question = operator.get(url)
-    assert planned(question, "again") == {"second": 2}
-    response = confirm(operator, question, url)
-
-    assert levels(response) == ["success"]
-    assert response.redirect_chain[0][0] == url_of("webhookevent", handler="second", test="no")
-    assert (len(first), len(second)) == (3, 5)
-    assert Message.objects.count() == 3
-
-
-def test_event_taken_over_after_releasing_another_is_logged_by_count(
-    operator: Client, connect: Connect
-) -> None:
-    booking, slow = Calls("booking"), Calls("slow")
-    connect(message_received, in_order(booking))
-    connect(message_received, slow)
-    booking.error = slow.error = ValueError("no")
-    event = reply(sender=CUSTOMER, message="one")
-    waiting = reply(sender=CUSTOMER, message="two")
-    booking.error = slow.error = None
-
-    def outlive_the_lease(**kwargs: Any) -> None:
-        WebhookEvent.objects.filter(pk=event.pk).update(attempts=99)
-
-    slow.during = outlive_the_lease
-    levels(run(operator, "run_again", event.pk))
-    waiting.refresh_from_db()
-    assert waiting.has_finished("booking")
-    assert LogEntry.objects.get().object_id is None

@@ -7,13 +7,12 @@ import pytest
 from cellcast_django.admin.display import badges
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.factories import OptOutFactory, WebhookEventFactory
+from cellcast_django.models import HandlerCall
 from cellcast_django.statuses import Status
 from tests.admin_pages import text_of
 from tests.html import only, tones
 
 NOON = datetime(2026, 8, 12, 2, tzinfo=UTC)
-DONE_ONCE = {"shop.log": {"at": NOON.isoformat(), "error": ""}}
-FAILED_ONCE = {"shop.confirm": {"at": NOON.isoformat(), "error": "Bad: luck"}}
 
 
 def test_screen_readers_skip_the_sign_and_read_the_word() -> None:
@@ -66,8 +65,7 @@ def test_unknown_status_is_its_own_word() -> None:
     [
         ({}, "✓ stored", "✓ done"),
         ({"pending": True}, "✓ stored", "… waiting"),
-        ({"pending": True, "handler_results": DONE_ONCE}, "✓ stored", "… waiting"),
-        ({"pending": True, "handler_results": FAILED_ONCE}, "✓ stored", "… retrying"),
+        ({"pending": True, "call__state": "retrying"}, "✓ stored", "… retrying"),
         ({"failed": True}, "✓ stored", "✕ failed"),
         ({"duplicate": True}, "• duplicate", None),
         ({"invalid": True}, "✕ invalid", None),
@@ -84,10 +82,18 @@ def test_event_badges_have_sign_and_word(
 
 @pytest.mark.django_db
 def test_waiting_events_badge_names_the_earlier_event() -> None:
-    event = WebhookEventFactory.create(pending=True, handler_results=FAILED_ONCE, waiting_for=7)
-    assert text_of(badges.state_badge(event) or "") == "… waiting for event 7"
-    event.done_at = NOON
+    event = WebhookEventFactory.create(pending=True)
+    assert text_of(badges.state_badge(event, 7) or "") == "… waiting for event 7"
+    event.calls.update(state="done", next_attempt_at=None)
     assert text_of(badges.state_badge(event) or "") == "✓ done"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("state", HandlerCall.State)
+def test_every_state_of_a_call_has_a_badge(state: HandlerCall.State) -> None:
+    shown = text_of(badges.call_badge(HandlerCall(state=state)))
+    assert shown.endswith(f" {state.label}")
+    assert text_of(badges.call_badge(HandlerCall(state=state, skipped_by="ann"))).endswith("ann")
 
 
 @pytest.mark.django_db

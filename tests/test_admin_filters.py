@@ -1,4 +1,4 @@
-"""Filters and searches that need more than a column: failing handler, words."""
+"""Filters and searches that need more than a column; and the list of calls."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,14 +11,34 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django.admin import history
-from cellcast_django.admin.lists.filters import CreatedFilter, HandlerFilter, ReceivedFilter
-from cellcast_django.admin.lists.paging import CappedPaginator
-from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
-from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.signals import message_received, status_changed
+from cellcast_django.admin.lists.filters import CreatedFilter, ReceivedFilter
+from cellcast_django.factories import (
+    HandlerCallFactory,
+    MessageFactory,
+    StatusChangeFactory,
+    WebhookEventFactory,
+)
+from cellcast_django.models import (
+    HandlerCall,
+    Message,
+    WebhookEvent,
+)
+from cellcast_django.signals import (
+    GiveUp,
+    message_received,
+    status_changed,
+)
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import CUSTOMER, changelist_at, listed, staff, url_of
+from tests.admin_pages import (
+    CUSTOMER,
+    changelist_at,
+    listed,
+    page_of,
+    staff,
+    url_of,
+)
 from tests.handlers import Calls, Connect
+from tests.html import addresses, every
 from tests.many import add_copies
 
 pytest_plugins = ["tests.admin_lists"]
@@ -174,54 +194,99 @@ def test_tested_message_is_real_once_it_is_recorded(reader: Client) -> None:
     assert listed(reader, "message", test="no") == [event.message.pk]
 
 
-# Failing handler
+# Calls
 
 
-def test_events_can_be_filtered_by_failing_handler(
-    reader: Client, client: WebhookClient, connect: Connect, settings: Any
+def test_calls_can_be_filtered_and_searched(
+    reader: Client, client: WebhookClient, connect: Connect
 ) -> None:
-    finished = Calls("finished")
-    unlucky = Calls("unlucky", error=ValueError())
-    client.reply(message="run before")
-    connect(message_received, finished)
+    lucky, unlucky = Calls("lucky"), Calls("shop.unlucky", error=KeyError(1))
+    connect(message_received, lucky)
     connect(message_received, unlucky)
-    client.reply(message="waits")
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
-    client.reply(message="failed")
-    _, waits, failed = WebhookEvent.objects.order_by("pk").values_list("pk", flat=True)
+    client.reply(message="one")
+    unlucky.error = GiveUp("never")
+    client.reply(message="two")
+    done, retrying, also_done, gave_up = HandlerCall.objects.order_by("pk")
+    skipped = HandlerCallFactory.create(handler="lucky", skipped=True)
+    waiting = HandlerCallFactory.create(handler="lucky", waiting=True, event__is_test=True)
 
-    assert listed(reader, "webhookevent", handler="unlucky") == [failed, waits]
-    assert listed(reader, "webhookevent", handler="unlucky", outcome="failed") == [failed]
-    assert listed(reader, "webhookevent", handler="finished") == []
-    assert listed(reader, "webhookevent", handler="") == list(
-        WebhookEvent.objects.order_by("-pk").values_list("pk", flat=True)
-    )
+    def found(**query: str) -> list[int]:
+        return sorted(listed(reader, "handlercall", **query))
+
+    assert found(state="failing") == [retrying.pk, gave_up.pk]
+    for call in (retrying, gave_up, skipped, waiting):
+        assert found(state=call.state) == [call.pk]
+    assert found(state="done") == [done.pk, also_done.pk]
+    assert found(handler="shop.unlucky") == [retrying.pk, gave_up.pk]
+    assert found(error="KeyError") == found(error="KeyError", state="retrying") == [retrying.pk]
+    assert found(error="GiveUp", state="retrying") == []
+    assert found(test="only") == [waiting.pk]
+    assert found(q="UNLUCKY") == [retrying.pk, gave_up.pk]
+    assert found(q=f"event #{done.event_id}") == found(q=str(done.event_id))
+    assert found(q=str(done.event_id)) == [done.pk, retrying.pk]
+    assert found(q="nobody") == []
+    HandlerCall.objects.filter(event=done.event).update(event=waiting.event)
+    tomorrow = timezone.localdate() + timedelta(days=1)
+    assert found(**{"from": tomorrow.isoformat()}) == []
+    assert len(found(**{"to": tomorrow.isoformat()})) == 6
 
 
-def test_handler_filter_offers_connected_handlers_and_the_chosen(
+def test_filters_of_calls_offer_what_is_connected_or_failing_and_the_chosen(
     reader: Client, connect: Connect
 ) -> None:
-    connected = Calls("connected")
-
-    def choices(**query: Any) -> list[str]:
-        specs = reader.get(url_of("webhookevent", **query)).context["cl"].filter_specs
-        found = [spec for spec in specs if isinstance(spec, HandlerFilter)]
+    def choices(parameter: str, **query: Any) -> list[str]:
+        specs = reader.get(url_of("handlercall", **query)).context["cl"].filter_specs
+        found = [spec for spec in specs if getattr(spec, "parameter_name", "") == parameter]
         return [str(lookup) for spec in found for lookup, _ in spec.lookup_choices]
 
-    assert choices() == []
-    connect(status_changed, connected)
-    assert choices() == ["connected"]
-    assert choices(handler="shop.handlers.confirm") == ["connected", "shop.handlers.confirm"]
+    assert choices("handler") == choices("error") == []
+    connect(status_changed, Calls("connected"))
+    HandlerCallFactory.create(handler="gone", failed=True)
+    HandlerCallFactory.create(handler="neither")
+    assert choices("handler") == ["connected", "gone"]
+    assert choices("handler", handler="neither") == ["connected", "gone", "neither"]
+    assert choices("error") == ["ConnectionError"]
+    assert choices("error", error="KeyError") == ["ConnectionError", "KeyError"]
 
 
-def test_handler_filter_reads_only_the_newest_events(
-    reader: Client,
+def test_page_of_a_call_shows_its_error_and_what_can_be_done(
+    reader: Client, operator: Client
 ) -> None:
-    WebhookEventFactory.create(failed=True)
-    second = WebhookEventFactory.create(failed=True)
-    add_copies(second, CappedPaginator.MAX_COUNT - 1, lambda number: {"handler_results": {}})
+    call = HandlerCallFactory.create(
+        failed=True, error="KeyError: <b>1</b>", location="book (x.py:1)"
+    )
+    page = page_of(reader, "handlercall", "change", call.pk)
+    assert "KeyError: &lt;b&gt;1&lt;/b&gt;" in page and "book (x.py:1)" in page
+    assert url_of("webhookevent", "change", call.event_id) in addresses(page)
+    assert not every(page, "a[@data-action]")
+    page = page_of(operator, "handlercall", "change", call.pk)
+    assert [each.get("data-action") for each in every(page, "a[@data-action]")] == [
+        "run_again",
+        "skip",
+    ]
+    done = HandlerCallFactory.create()
+    assert not every(page_of(reader, "handlercall", "change", done.pk), "pre")
 
-    assert listed(reader, "webhookevent", handler="shop.handlers.confirm") == [second.pk]
+
+def test_list_narrowed_to_a_handler_offers_to_act_on_all_its_calls(
+    operator: Client, reader: Client
+) -> None:
+    HandlerCallFactory.create(failed=True)
+
+    def offered(client: Client, **query: str) -> list[str]:
+        page = page_of(client, "handlercall", **query)
+        return [each.get("href", "") for each in every(page, "a[@data-action]")]
+
+    assert offered(operator) == offered(reader, handler="shop.handlers.confirm") == []
+    assert offered(operator, handler="shop.handlers.confirm") == [
+        url_of("handlercall", "of_handler", action, handler="shop.handlers.confirm")
+        for action in ("run_again", "skip")
+    ]
+
+
+def test_calls_are_for_those_who_may_view_events() -> None:
+    assert staff("view_message").get(url_of("handlercall")).status_code == 403
+    assert staff("view_webhookevent").get(url_of("handlercall")).status_code == 200
 
 
 # The history of a contact
@@ -254,7 +319,7 @@ def test_nul_in_the_url_breaks_no_page(admin_client: Client, page: str) -> None:
         assert response.status_code == 200
 
 
-@pytest.mark.parametrize("model", ["message", "webhookevent", "optout"])
+@pytest.mark.parametrize("model", ["message", "webhookevent", "handlercall", "optout"])
 def test_skins_find_what_names_each_filter(admin_client: Client, model: str) -> None:
     """unfold asks each filter for the one or the other."""
     specs = admin_client.get(url_of(model)).context["cl"].filter_specs

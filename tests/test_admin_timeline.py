@@ -78,7 +78,7 @@ def test_page_shows_each_handlers_outcome_and_error(
     page = page_of(reader, "message", "change", message.pk)
 
     handlers = section(page, "handlers")
-    rows = every(handlers, "li[@data-handler]")
+    rows = every(handlers, "tr[@data-handler]")
     assert [(row.get("data-handler"), tones(row)) for row in rows] == [
         ("unlucky", ["open"]),
         ("lucky", ["good"]),

@@ -116,7 +116,7 @@ def test_export_includes_events_that_pruning_keeps() -> None:
 
 INTERNAL: dict[type[Model], set[str]] = {
     Message: {"key"},
-    WebhookEvent: {"username", "content_type", *WebhookEvent.RUN},
+    WebhookEvent: {"username", "content_type"},
     OptOutChange: {"received_as"},
 }
 

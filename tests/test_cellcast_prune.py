@@ -14,6 +14,7 @@ from django.db.models.signals import pre_delete
 from django.utils import timezone
 
 from cellcast_django.factories import (
+    HandlerCallFactory,
     MessageFactory,
     OptOutFactory,
     StatusChangeFactory,
@@ -427,13 +428,10 @@ def test_dry_run_takes_nothing_back(forged: list[WebhookEvent]) -> None:
 
 
 def test_command_names_handlers_that_had_been_told() -> None:
-    done = {"at": timezone.now().isoformat(), "error": ""}
-    results = {"shop.confirm": done, "shop.skipped": done | {"skipped": True}}
-    failed = {"shop.pay": done | {"error": "KeyError: 1"}}
-    events = [
-        WebhookEventFactory.create(message__recorded_at=None, handler_results=results),
-        WebhookEventFactory.create(message__recorded_at=None, handler_results=failed, failed=True),
-    ]
+    events = WebhookEventFactory.create_batch(2, message__recorded_at=None)
+    HandlerCallFactory.create(event=events[0], handler="shop.confirm")
+    HandlerCallFactory.create(event=events[0], handler="shop.skipped", skipped=True, attempts=0)
+    HandlerCallFactory.create(event=events[1], handler="shop.pay", failed=True, error="KeyError: 1")
     for options in (["--dry-run"], []):
         output = run("--event", *(str(event.pk) for event in events), *options)
         assert "shop.confirm" in output and "shop.pay" in output

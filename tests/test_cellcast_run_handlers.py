@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.utils import timezone
 
-from cellcast_django.models import CommandRun, WebhookEvent
+from cellcast_django.models import CommandRun, HandlerCall, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 from tests.clock import Clock
@@ -39,11 +39,13 @@ def failing_event(**changes: Any) -> WebhookEvent:
 
 
 def give_up(event: WebhookEvent) -> None:
-    WebhookEvent.objects.filter(pk=event.pk).update(next_run_at=None)
+    HandlerCall.objects.filter(event=event).update(
+        state="failed", next_attempt_at=None, failing_since=timezone.now()
+    )
 
 
 Counts = tuple[int, ...]
-"""How many events are done, wait for their next run, and have failed."""
+"""How many calls are done, are retried later, and have failed."""
 
 
 def run(*arguments: str) -> tuple[list[Counts], str]:
@@ -62,14 +64,14 @@ def test_command_says_when_nothing_is_due(handler: Calls) -> None:
 
 def test_command_runs_due_events(handler: Calls) -> None:
     failing_event()
-    WebhookEvent.objects.update(next_run_at=timezone.now())
+    make_all_due()
     handler.error = None
     assert run() == ([(1, 0, 0)], "")
 
 
 def test_command_names_the_failing_handler(handler: Calls) -> None:
     event = failing_event()
-    WebhookEvent.objects.update(next_run_at=timezone.now())
+    make_all_due()
     assert run() == ([(0, 1, 0)], f"event {event.pk}: calendar: ConnectionError")
 
 
@@ -77,11 +79,10 @@ def test_event_option_ignores_the_pause(handler: Calls) -> None:
     event, other = failing_event(message="one"), failing_event(message="two")
     handler.error = None
     assert run("--event", str(event.pk)) == ([(1, 0, 0)], "")
-    other.refresh_from_db()
-    assert other.done_at is None
+    assert other.state == "pending"
 
 
-def test_failed_option_runs_every_failed_event(handler: Calls) -> None:
+def test_failed_option_makes_every_failed_call(handler: Calls) -> None:
     waiting = failing_event(message="one")
     for text in ("two", "three"):
         give_up(failing_event(message=text))
@@ -107,7 +108,7 @@ def test_unknown_event_is_an_error_and_runs_nothing(handler: Calls, unknown: str
 def test_command_reports_errors_of_unconnected_handlers(handler: Calls) -> None:
     event = failing_event()
     message_received.disconnect(dispatch_uid="calendar")
-    errors = f"event {event.pk}: calendar: ConnectionError"
+    errors = f"event {event.pk}: calendar: NotConnected"
     assert run(f"--event={event.pk}") == ([(0, 1, 0)], errors)
 
 
@@ -120,22 +121,22 @@ def test_neither_texts_nor_control_characters_are_printed(
         event = failing_event()
         handler.error = None
         out, err = run("--event", str(event.pk))
-    assert out == [(0, 1, 0)]
+    assert out == [(1, 1, 0)]
     assert err == f"event {event.pk}: odd [2J name: ValueError"
     assert capsys.readouterr() == ("", "")
 
 
 def test_run_is_recorded_with_its_counts(handler: Calls) -> None:
     failing_event()
-    WebhookEvent.objects.update(next_run_at=timezone.now())
+    make_all_due()
     before = timezone.now()
     run()
     record = CommandRun.objects.get()
     assert record.command == str(record) == "run_handlers"
     assert record.ran_at >= before
-    assert record.summary == {"done": 0, "pending": 1, "failed": 0}
+    assert record.summary == {"done": 0, "retrying": 1, "failed": 0}
     run()
-    assert CommandRun.objects.get().summary == {"done": 0, "pending": 0, "failed": 0}
+    assert CommandRun.objects.get().summary == {"done": 0, "retrying": 0, "failed": 0}
 
 
 def test_event_option_does_not_record_a_run(handler: Calls) -> None:
@@ -177,7 +178,6 @@ def test_watch_runs_what_becomes_due(handler: Calls, looks: list[Callable[[], ob
     looks += [lambda: None, make_all_due]
     before = signal.getsignal(signal.SIGTERM)
     assert run("--watch")[0] == [(1, 0, 0)]
-    event.refresh_from_db()
     assert event.state == "done"
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -216,13 +216,10 @@ def test_sigterm_lets_only_the_running_handler_finish(
         terminate()
         finished.append(event.pk)
 
-    handler.error = None
-    with connected(message_received, terminated=be_terminated):
-        run("--watch")
+    handler.error, handler.during = None, be_terminated
+    run("--watch")
     assert finished == [first.pk]
-    states = [event.state for event in WebhookEvent.objects.order_by("pk")]
-    assert states == ["done", "pending"]
-    assert second.pk
+    assert [event.state for event in (first, second)] == ["done", "pending"]
 
 
 def test_command_survives_a_database_restart(

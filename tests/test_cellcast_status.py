@@ -12,7 +12,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from cellcast_django.factories import MessageFactory, WebhookEventFactory
+from cellcast_django.factories import (
+    HandlerCallFactory,
+    MessageFactory,
+    WebhookEventFactory,
+)
 from cellcast_django.health import Light
 from cellcast_django.models import CommandRun, Message
 from cellcast_django.payloads import Endpoint
@@ -51,7 +55,7 @@ def traffic() -> None:
     WebhookEventFactory.create(reply=True, received_at=ago(hours=3))
     WebhookEventFactory.create_batch(2, duplicate=True, received_at=ago(seconds=5))
     WebhookEventFactory.create_batch(
-        2, pending=True, next_run_at=ago(minutes=12), received_at=ago(days=2)
+        2, pending=True, call__next_attempt_at=ago(minutes=12), received_at=ago(days=2)
     )
     WebhookEventFactory.create(failed=True, received_at=ago(days=2), history__status="expired")
     WebhookEventFactory.create(invalid=True, received_at=ago(days=2))
@@ -73,10 +77,13 @@ def test_command_prints_a_row_for_each_figure(traffic: None) -> None:
         "cellcast": ["5"],
         "stored": ["1"],
         "duplicate": ["2"],
+        "deferred": ["0"],
         "invalid": ["0", "1"],  # of any age
         "waiting": ["2"],
         "retrying": ["0"],
         "failed": ["1"],
+        "failing": [".", ".", "0", "1", "0"],  # retrying, failed, seconds ago
+        "took": ["0.25", ".", "."],
         "overdue": ["12"],  # minutes
         "last run": [],
         "to answer": ["1", "0"],  # seconds ago
@@ -102,7 +109,7 @@ def test_status_counts_texts_to_opted_out_contacts() -> None:
 
 
 def test_event_not_yet_due_is_not_late() -> None:
-    WebhookEventFactory.create(pending=True, next_run_at=timezone.now() + timedelta(minutes=5))
+    WebhookEventFactory.create(pending=True, call__next_attempt_at=ago(minutes=-5))
     shown = rows()
     assert shown["waiting"] == "1"
     assert "overdue" not in shown
@@ -125,11 +132,15 @@ def test_json_has_every_figure(traffic: None) -> None:
     assert 0 <= document["usernames"].pop("cellcast")["age_seconds"] < 100
     assert datetime.fromisoformat(document["replies"].pop("oldest_at")) < ago(minutes=59)
     assert 3_600 <= document["replies"].pop("longest_wait_seconds") < 3_700
+    [failing] = document.pop("failing_handlers")
+    assert datetime.fromisoformat(failing.pop("since")) <= timezone.now()
+    assert failing == {"handler": "shop.handlers.confirm", "retrying": 0, "failed": 1}
     assert document == {
         "usernames": {},
-        "events": {"stored": 1, "duplicate": 2, "invalid": 0},
+        "events": {"stored": 1, "duplicate": 2, "deferred": 0, "invalid": 0},
         "tests": 0,
         "invalid_of_any_age": 1,
+        "deferred": {"count": 0, "oldest_at": None},
         "handlers": {"pending": 2, "waiting": 2, "retrying": 0, "failed": 1},
         "replies": {"waiting": 2, "stop_wishes": {"count": 0, "oldest_at": None}},
         "messages": {
@@ -140,14 +151,13 @@ def test_json_has_every_figure(traffic: None) -> None:
             "delivery_rate": 2 / 3,
         },
         "credit": None,
-        "slowest_handlers": [],
+        "slowest_handlers": [{"handler": "shop.handlers.confirm", "seconds": 0.25}],
         "problems": [],
     }
 
 
 def test_command_names_the_slowest_handlers() -> None:
-    result = {"at": timezone.now().isoformat(), "error": "", "seconds": 12.34}
-    WebhookEventFactory.create(handler_results={"shop.handlers.confirm": result})
+    HandlerCallFactory.create(seconds=12.34)
     named = json.loads(run("--json"))["slowest_handlers"]
     assert named == [{"handler": "shop.handlers.confirm", "seconds": 12.34}]
     assert "12.34 s  shop.handlers.confirm" in run()

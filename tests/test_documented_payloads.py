@@ -58,7 +58,7 @@ def test_documented_payloads_are_stored_handled_and_shown(
         assert post(live_server.url, f"/sms/{path}", body) == 200
         event = WebhookEvent.objects.latest("pk")
         assert (event.body, event.outcome) == (body.decode(), "stored")
-        assert event.done_at
+        assert event.state == "done"
 
     replies = Message.objects.inbound().order_by("pk").values_list("contact", "body", "media")
     assert list(replies) == [

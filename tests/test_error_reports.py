@@ -23,14 +23,14 @@ from django.core.mail import EmailMultiAlternatives
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
-from django.utils import timezone
 
 import cellcast_django
 from cellcast_django import inbox, payloads, receiving
 from cellcast_django.diagnostics import test_send
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.factories import WebhookEventFactory
-from cellcast_django.models import WebhookEvent
+from cellcast_django.factories import (
+    HandlerCallFactory,
+)
 from cellcast_django.payloads import Endpoint
 from cellcast_django.retention import Selection
 from cellcast_django.testing import authorization, opt_out_payload, reply_payload, status_payload
@@ -120,6 +120,10 @@ def in_running_handlers(error: BaseException) -> AbstractContextManager[Any]:
     return patch.object(receiving, "_run_or_enqueue", failing(error))
 
 
+PLACES = [in_authentication, in_storing, in_running_handlers]
+"""Where an error is raised; one in parsing makes an invalid event."""
+
+
 def post(client: Client, name: str) -> Any:
     payload, content_type = WEBHOOKS[name]
     body = json.dumps(payload) if content_type == "application/json" else urlencode(payload)
@@ -161,8 +165,13 @@ def reported(error: BaseException) -> str:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
-@pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_running_handlers])
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        *((place, RuntimeError) for place in PLACES),
+        *((place, SystemExit) for place in (*PLACES, in_parsing)),
+    ],
+)
 @pytest.mark.parametrize("name", WEBHOOKS)
 def test_error_tracker_gets_no_password_number_or_text(
     site: Any, monkeypatch: pytest.MonkeyPatch, name: str, place: Place, kind: type[BaseException]
@@ -175,7 +184,7 @@ def test_error_tracker_gets_no_password_number_or_text(
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_running_handlers])
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", WEBHOOKS)
 def test_error_mail_hides_password_number_and_text(
     site: Any, mailoutbox: list[EmailMultiAlternatives], name: str, place: Place
@@ -188,7 +197,7 @@ def test_error_mail_hides_password_number_and_text(
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_running_handlers])
+@pytest.mark.parametrize("place", PLACES)
 def test_debug_page_hides_password_number_and_text(site: Any, place: Place) -> None:
     site.DEBUG = True
     with place(RuntimeError("a mistake")):
@@ -315,7 +324,7 @@ class RouterWithAMistake:
 @pytest.mark.parametrize(
     ("command", "statement"),
     [
-        ("cellcast_run_handlers", "^UPDATE cellcast_django_webhookevent"),
+        ("cellcast_run_handlers", "^UPDATE cellcast_django_handlercall"),
         ("cellcast_reprocess", "^INSERT"),
         ("cellcast_status", "FROM .cellcast_django_webhookevent"),
         ("cellcast_test_send --delete", "FROM .cellcast_django_webhookevent"),
@@ -323,9 +332,7 @@ class RouterWithAMistake:
 )
 def test_refused_command_reports_nothing_personal(command: str, statement: str) -> None:
     make_invalid(json.dumps(reply_payload(sender=CUSTOMER, message=TEXT)))
-    error = {"at": timezone.now().isoformat(), "error": f"{CUSTOMER}: {TEXT}", "attempts": 1}
-    WebhookEventFactory.create(pending=True, handler_results={"shop.confirm": error})
-    WebhookEvent.objects.filter(outcome="stored").update(next_run_at=timezone.now())
+    HandlerCallFactory.create(retrying=True, error=f"{CUSTOMER}: {TEXT}")
     with refusing(statement), pytest.raises(CommandError, match="refused") as caught:
         call_command(*command.split())
     assert_hides_everything(reported(caught.value))

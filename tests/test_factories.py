@@ -9,16 +9,24 @@ import pytest
 from django.utils import timezone
 
 from cellcast_django.factories import (
+    HandlerCallFactory,
     MessageFactory,
     OptOutFactory,
     StatusChangeFactory,
     WebhookEventFactory,
 )
 from cellcast_django.handlers import run_again
-from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    HandlerCall,
+    Message,
+    OptOut,
+    StatusChange,
+    WebhookEvent,
+)
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
+from cellcast_django.verifying import find_broken
 from tests.handlers import Listen
 
 pytestmark = pytest.mark.django_db
@@ -49,7 +57,7 @@ def test_rows_have_the_time_of_the_clock_that_a_test_sets(monkeypatch: pytest.Mo
     then = timezone.now() - timedelta(days=400)
     monkeypatch.setattr(timezone, "now", lambda: then)
     message, event = MessageFactory.create(delivered=True), WebhookEventFactory.create()
-    times = {message.created_at, message.status_changed_at, event.received_at, event.done_at}
+    times = {message.created_at, message.status_changed_at, event.received_at}
     assert times == {then}
 
 
@@ -204,22 +212,41 @@ def test_failed_event_can_be_run_again(
     changes: dict[str, Any], signal: FactSignal, listen: Listen
 ) -> None:
     heard = listen(signal)
-    event = WebhookEventFactory.create(failed=True, **changes)
+    event = WebhookEventFactory.create(failed=True, call__handler="listener 1", **changes)
     assert WebhookEvent.objects.failed().get() == event
     assert not heard
-    assert run_again([event.pk]).total() == 1
+    assert run_again(event.calls.all()) == 1
     assert [arguments["event"] for arguments in heard] == [event]
 
 
 def test_pending_event_is_due() -> None:
-    event = WebhookEventFactory.create(pending=True)
-    assert WebhookEvent.objects.due(timezone.now()).get() == event
+    event = WebhookEventFactory.create(pending=True, call__handler="shop.ring")
+    assert WebhookEvent.objects.pending().get() == event
+    assert HandlerCall.objects.due().get() == event.calls.get(handler="shop.ring")
+
+
+@pytest.mark.parametrize(
+    ("trait", "is_found"),
+    [
+        ("waiting", HandlerCall.objects.due),
+        ("running", HandlerCall.objects.unfinished),
+        ("retrying", HandlerCall.objects.failing),
+        ("failed", HandlerCall.objects.failed),
+        ("skipped", lambda: HandlerCall.objects.exclude(skipped_by="")),
+    ],
+)
+def test_call_is_in_the_state_of_its_trait(trait: str, is_found: Any) -> None:
+    assert HandlerCallFactory.create().state == "done"
+    call = HandlerCallFactory.create(**{trait: True})
+    assert (call.state, call.signal) == (trait, "status_changed")
+    assert is_found().get() == call
+    assert list(find_broken()) == []
 
 
 def test_duplicate_and_invalid_events_have_nothing_to_run() -> None:
     duplicate = WebhookEventFactory.create(duplicate=True)
     invalid = WebhookEventFactory.create(invalid=True)
-    assert WebhookEvent.objects.duplicates().get() == duplicate
+    assert (duplicate.state, duplicate.calls.count()) == (None, 0)
     assert WebhookEvent.objects.invalid().get() == invalid
     assert (invalid.message, invalid.body) == (None, '{"hello": "world"}')
     assert not StatusChange.objects.exists()

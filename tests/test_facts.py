@@ -1,4 +1,4 @@
-"""The facts of an event: a stop word has two, each with results of its own."""
+"""The facts of an event: a stop word has two, each with calls of its own."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import pytest
 from django.utils import timezone
 
 from cellcast_django.handlers import run_again, run_due
-from cellcast_django.handlers.attempts import DELETED
-from cellcast_django.handlers.calls import facts_of
-from cellcast_django.models import Message, OptOut, WebhookEvent
+from cellcast_django.handlers.steps import DELETED
+from cellcast_django.handlers.work import facts_of
+from cellcast_django.models import HandlerCall, Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
@@ -17,7 +17,6 @@ from tests.handlers import SIGNALS, Calls, Connect, ran
 pytestmark = pytest.mark.django_db
 
 CUSTOMER = "+61400000000"
-BOTH = {"both": "", "both (opt_out_received)": ""}
 
 
 class Both(Calls):
@@ -52,17 +51,19 @@ def stop(**changes: Any) -> WebhookEvent:
     return WebhookEvent.objects.latest("pk")
 
 
-def errors(event: WebhookEvent) -> dict[str, str]:
-    event.refresh_from_db()
-    return {name: result["error"] for name, result in event.handler_results.items()}
+def states(event: WebhookEvent) -> dict[str, str]:
+    return dict(event.calls.order_by("pk").values_list("signal", "state"))
+
+
+BOTH = {"message_received": "done", "opt_out_received": "done"}
 
 
 def due_now() -> list[int]:
-    WebhookEvent.objects.pending().update(next_run_at=timezone.now())
+    HandlerCall.objects.unfinished().update(next_attempt_at=timezone.now())
     return ran(run_due)
 
 
-def test_stop_sends_two_signals_in_order_with_separate_results(both: Both) -> None:
+def test_stop_sends_two_signals_in_order_with_a_call_each(both: Both) -> None:
     event = stop()
     reply, opt_out = both.arguments
     assert (reply["signal"], reply["sender"]) == (message_received, Message)
@@ -70,8 +71,8 @@ def test_stop_sends_two_signals_in_order_with_separate_results(both: Both) -> No
     assert (opt_out["signal"], opt_out["sender"]) == (opt_out_received, WebhookEvent)
     assert (opt_out["contact"], opt_out["opt_out"]) == (CUSTOMER, OptOut.objects.get())
     assert reply["event"] == opt_out["event"] == event
-    assert errors(event) == BOTH
-    assert event.done_at is not None
+    assert states(event) == BOTH
+    assert event.state == "done"
 
 
 def test_stop_calls_opt_out_handlers_even_without_reply_handlers(listen: Any) -> None:
@@ -85,19 +86,17 @@ def test_retry_sends_only_the_signal_whose_handler_failed(both: Both, failing: A
     both.raises_for = {failing}
     event = stop()
     assert both.heard() == [message_received, opt_out_received]
-    assert [name for name, error in errors(event).items() if error] == [
-        "both (opt_out_received)" if failing is opt_out_received else "both"
-    ]
+    assert states(event) == BOTH | {failing.name: "retrying"}
     both.raises_for = set()
     assert due_now() == [event.pk]
     assert both.heard() == [failing]
-    assert errors(event) == BOTH
+    assert states(event) == BOTH
 
 
 def test_rerun_sends_both_signals(both: Both) -> None:
     event = stop()
     both.heard()
-    assert ran(run_again, [event.pk], everyone=True) == [event.pk]
+    assert run_again(event.calls.all()) == 2
     assert both.heard() == [message_received, opt_out_received]
 
 
@@ -111,11 +110,6 @@ def test_second_stop_sends_no_opt_out_while_one_stands(both: Both) -> None:
     WebhookClient().opt_out(contact=CUSTOMER)
     stop(_id="3")
     assert both.heard() == [opt_out_received, message_received]
-
-
-def test_results_of_a_single_fact_use_plain_handler_names(both: Both) -> None:
-    WebhookClient().opt_out(contact=CUSTOMER)
-    assert errors(WebhookEvent.objects.get()) == {"both": ""}
 
 
 def test_later_status_of_a_stop_sends_no_opt_out(both: Both) -> None:
@@ -163,6 +157,6 @@ def test_retry_does_not_send_a_deleted_opt_out(both: Both) -> None:
     event = WebhookEvent.objects.earliest("pk")
     OptOut.objects.all().delete()
     assert due_now() == [event.pk]
-    event.refresh_from_db()
-    assert (event.state, event.error) == ("failed", DELETED)
-    assert facts_of(WebhookEvent.objects.duplicates().get()) == []
+    assert event.state == "failed"
+    assert event.calls.get().error == DELETED
+    assert facts_of(WebhookEvent.objects.get(outcome="duplicate")) == {}

@@ -17,13 +17,23 @@ from django.db import (
 )
 from django.utils import timezone
 
-from cellcast_django.handlers import calls, run_again, run_due
-from cellcast_django.handlers.calls import Fact
-from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.handlers import run_again, run_due, work
+from cellcast_django.handlers.work import Fact
+from cellcast_django.models import HandlerCall, Message, StatusChange, WebhookEvent
 from cellcast_django.signals import GiveUp, RetryLater, exactly_once, message_received
 from tests.clock import Clock
 from tests.database_faults import refused_for_another, refusing
-from tests.handlers import Calls, connected, end_lease, make_due, pause_before, ran, reply
+from tests.handlers import (
+    Calls,
+    call_of,
+    connected,
+    errors_of,
+    make_due,
+    pause_of,
+    ran,
+    reply,
+    state_of,
+)
 from tests.killed import lines_of
 from tests.logs import logged
 
@@ -35,37 +45,13 @@ def test_retry_later_calls_handler_again_after_its_time(first: Calls) -> None:
     first.error = RetryLater(timedelta(hours=8))
     event = reply()
     assert event.state == "pending"
-    assert event.handler_errors() == {"first": "RetryLater: after 8:00:00"}
-    assert timedelta(hours=7.9) < pause_before(event) <= timedelta(hours=8)
+    assert errors_of(event) == {"first": "RetryLater: after 8:00:00"}
+    assert timedelta(hours=7.9) < pause_of(event) <= timedelta(hours=8)
 
     first.error = None
     make_due(event)
     ran(run_due)
-    event.refresh_from_db()
-    assert (event.state, event.attempts, len(first)) == ("done", 2, 2)
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(
-    ("asked", "other", "expected"),
-    [
-        (timedelta(hours=8), ValueError("no"), timedelta(minutes=1)),
-        (timedelta(seconds=10), ValueError("no"), timedelta(seconds=10)),
-        (timedelta(hours=8), RetryLater(timedelta(hours=2)), timedelta(hours=2)),
-        (timedelta(hours=8), GiveUp("never"), timedelta(hours=8)),
-        (timedelta(0), None, timedelta(0)),
-    ],
-)
-def test_retry_later_beside_another_failure_uses_the_earlier_time(
-    first: Calls,
-    second: Calls,
-    asked: timedelta,
-    other: Exception | None,
-    expected: timedelta,
-) -> None:
-    first.error, second.error = RetryLater(asked), other
-    pause = pause_before(reply())
-    assert expected * 0.92 - timedelta(seconds=1) < pause <= expected
+    assert (event.state, call_of(event).attempts, len(first)) == ("done", 2, 2)
 
 
 @pytest.mark.django_db
@@ -115,8 +101,8 @@ def test_retry_later_without_a_time_is_an_ordinary_failure(
     first.error = error
     event = reply()
     assert len(second) == 1
-    assert list(event.handler_errors()) == ["first"]
-    assert pause_before(event) <= timedelta(minutes=1)
+    assert list(errors_of(event)) == ["first"]
+    assert pause_of(event) <= timedelta(minutes=1)
 
 
 # GiveUp
@@ -129,7 +115,7 @@ def test_event_fails_when_one_handler_gives_up_and_the_rest_finish(
     first.error = GiveUp("No such customer.")
     event = reply()
     assert event.state == "failed"
-    assert event.handler_errors() == {"first": "GiveUp: No such customer."}
+    assert errors_of(event) == {"first": "GiveUp: No such customer."}
     assert len(second) == 1
     assert ran(run_due) == []
 
@@ -148,33 +134,6 @@ def test_handler_that_gave_up_is_not_called_with_the_others(first: Calls, second
     assert event.state == "failed"
 
 
-@pytest.mark.django_db
-def test_retry_calls_a_handler_that_gave_up(first: Calls, second: Calls) -> None:
-    first.error = GiveUp("No such customer.")
-    event = reply()
-    first.error = None
-    ran(run_again, [event.pk])
-    event.refresh_from_db()
-    assert (len(first), len(second)) == (2, 1)
-    assert (event.state, event.handler_errors()) == ("done", {})
-
-
-@pytest.mark.django_db
-def test_unconnected_handler_that_gave_up_keeps_its_event_failed(
-    first: Calls, second: Calls
-) -> None:
-    first.error = GiveUp("No such customer.")
-    event = reply()
-    message_received.disconnect(dispatch_uid="first")
-    ran(run_again, [event.pk])
-    event.refresh_from_db()
-    assert event.state == "failed"
-    ran(run_again, [event.pk], everyone=True)
-    event.refresh_from_db()
-    assert event.state == "failed", "a result survives its handler"
-    assert len(second) == 2
-
-
 # Each handler has its own attempts and pauses
 
 
@@ -188,19 +147,17 @@ def test_failing_handler_uses_up_no_attempts_of_others(
     for _ in range(4):
         make_due(event)
         run_due()
-    event.refresh_from_db()
     assert (len(first), len(second)) == (5, 3)
-    assert event.handler_results["first"]["attempts"] == 5
-    assert event.handler_results["second"]["attempts"] == 3
-    assert (event.state, event.attempts) == ("pending", 5)
+    assert [call_of(event, name).attempts for name in ("first", "second")] == [5, 3]
+    assert [call_of(event, name).state for name in ("first", "second")] == ["retrying", "failed"]
 
 
 @pytest.mark.django_db
 def test_failing_handler_brings_no_call_of_others_forward(first: Calls, second: Calls) -> None:
     first.error, second.error = RetryLater(timedelta(hours=8)), ValueError("no")
-    event = reply()
+    reply()
     for _ in range(3):
-        end_lease(event)
+        HandlerCall.objects.filter(handler="second").update(next_attempt_at=timezone.now())
         run_due()
     assert (len(first), len(second)) == (1, 4)
 
@@ -214,61 +171,25 @@ def test_retry_later_is_granted_until_both_limits_have_passed(
 ) -> None:
     first.error = RetryLater(after)
     event = reply()
-    while event.state == "pending":
-        at = event.next_run_at
+    while at := call_of(event).next_attempt_at:
         monkeypatch.setattr(timezone, "now", lambda at=at: at)
         run_due()
-        event.refresh_from_db()
-    assert event.state == "failed"
+    assert state_of(event) == "failed"
     assert calls - 1 <= len(first) <= calls + 1
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("change", ["attempts", "handler_results"])
-def test_handler_may_change_its_event_in_memory(first: Calls, second: Calls, change: str) -> None:
+def test_handler_may_change_and_save_its_event(first: Calls, second: Calls) -> None:
     def scribble(event: WebhookEvent, **kwargs: Any) -> None:
-        setattr(event, change, 99 if change == "attempts" else {"second": {"error": "x"}})
+        event.contact, event.received_at = "+61491570110", timezone.now() - timedelta(days=9)
+        event.save()
+        event.pk, event.body = 99, ""
 
-    first.during = scribble
+    first.during, first.error = scribble, RetryLater(timedelta(hours=1))
     event = reply()
-    assert (event.state, event.attempts, len(second)) == ("done", 1, 1)
-    assert list(event.handler_results) == ["first", "second"]
-
-
-SCRIBBLES = {
-    "attempts": 99,
-    "handler_results": {"second": {"error": "x"}},
-    "done_at": timezone.now(),
-    "next_run_at": None,
-    "waiting_for": 1,
-}
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize("names", [None, ["attempts", "contact"]], ids=["whole", "some fields"])
-def test_saving_a_changed_event_does_not_touch_its_schedule(
-    first: Calls, second: Calls, names: list[str] | None
-) -> None:
-    def scribble(event: WebhookEvent, **kwargs: Any) -> None:
-        for name, value in SCRIBBLES.items():
-            setattr(event, name, value)
-        event.contact = "+61491570110"
-        event.save(update_fields=names)
-
-    first.during = scribble
-    event = reply()
-    assert (event.state, event.attempts, len(first), len(second)) == ("done", 1, 1, 1)
-    assert list(event.handler_results) == ["first", "second"]
-    assert event.contact == "+61491570110"
-
-
-@pytest.mark.django_db
-def test_saving_only_attempts_changes_nothing(first: Calls) -> None:
-    event = reply()
-    event.attempts = 99
-    event.save(update_fields=["attempts"])
-    event.refresh_from_db()
-    assert event.attempts == 1
+    assert WebhookEvent.objects.get() == event
+    assert (call_of(event).state, len(second)) == ("retrying", 1)
+    assert call_of(event, "second").state == "done"
 
 
 # Which functions exactly_once takes
@@ -323,16 +244,16 @@ def test_exactly_once_marks_every_kind_of_plain_handler(make: Callable[[], Any])
     handler = make()
     message_received.connect(handler, weak=False, dispatch_uid="marked")
     try:
-        [call] = Fact(message_received, Message, {}).calls()
-        assert call.exactly_once
+        [work] = Fact(message_received, Message, {}).work().values()
+        assert work.exactly_once
     finally:
         message_received.disconnect(dispatch_uid="marked")
 
 
 def test_handlers_are_unmarked_by_default() -> None:
     with connected(message_received, plain=plain):
-        [call] = Fact(message_received, Message, {}).calls()
-        assert not call.exactly_once
+        [work] = Fact(message_received, Message, {}).work().values()
+        assert not work.exactly_once
 
 
 # What exactly_once commits
@@ -374,6 +295,23 @@ def raise_(error: BaseException) -> Callable[[], object]:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_skip_rolls_back_what_is_being_done_exactly_once(once: Once, second: Calls) -> None:
+    def skip_elsewhere() -> None:
+        other = connection.copy()
+        with other.cursor() as cursor:
+            cursor.execute(
+                "UPDATE cellcast_django_handlercall SET version = version + 1, state = 'skipped',"
+                " next_attempt_at = NULL WHERE handler = 'once'"
+            )
+        other.close()
+
+    once.first = skip_elsewhere
+    event = reply()
+    assert written() == []
+    assert (call_of(event, "once").state, len(second)) == ("skipped", 1)
+
+
+@pytest.mark.django_db(transaction=True)
 def test_exactly_once_handler_runs_inside_a_transaction(once: Once, second: Calls) -> None:
     inside = []
     once.then = lambda: inside.append(connection.in_atomic_block)
@@ -402,13 +340,12 @@ def test_exactly_once_rolls_back_on_any_exception(
     once.then = raise_(error)
     event = reply()
     assert written() == []
-    assert list(event.handler_errors()) == ["once"]
-    assert event.handler_errors()["once"].startswith(type(error).__name__)
+    assert list(errors_of(event)) == ["once"]
+    assert errors_of(event)["once"].startswith(type(error).__name__)
     assert len(second) == 1
 
     once.then = lambda: None
-    ran(run_again, [event.pk])
-    event.refresh_from_db()
+    run_again(event.calls.filter(handler="once"))
     assert written() == ["written 2"]
     assert event.state == "done"
 
@@ -416,7 +353,7 @@ def test_exactly_once_rolls_back_on_any_exception(
 @pytest.mark.django_db
 def test_exactly_once_rolls_back_in_a_test_case_too(once: Once, second: Calls) -> None:
     once.then = raise_(ValueError("no"))
-    assert list(reply().handler_errors()) == ["once"]
+    assert list(errors_of(reply())) == ["once"]
     assert written() == []
     once.then = lambda: None
     assert reply(message="two").state == "done"
@@ -432,7 +369,7 @@ def test_failed_commit_is_the_handlers_error(once: Once) -> None:
     event = reply()
     assert written() == []
     assert event.state == "pending"
-    assert event.handler_errors()["once"].startswith("IntegrityError: ")
+    assert errors_of(event)["once"].startswith("IntegrityError: ")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -456,7 +393,7 @@ def test_committing_inside_exactly_once_is_an_error(
     once.then = function
     event = reply()
     assert written() == []
-    assert event.handler_errors()["once"].startswith("TransactionManagementError")
+    assert errors_of(event)["once"].startswith("TransactionManagementError")
 
 
 ENDINGS = {
@@ -495,7 +432,7 @@ def test_suppressed_database_error_is_reported_as_an_aborted_transaction(
             cursor.execute("SELECT * FROM nowhere")
 
     once.then = fail
-    error = reply().handler_errors()["once"]
+    error = errors_of(reply())["once"]
     assert error.startswith("InternalError: ")
     assert written() == []
 
@@ -504,7 +441,7 @@ def test_suppressed_database_error_is_reported_as_an_aborted_transaction(
 def test_exactly_once_uses_the_apps_database(once: Once, monkeypatch: pytest.MonkeyPatch) -> None:
     other = connection.copy("app")
     connections["app"] = other
-    monkeypatch.setattr(calls, "database_alias", lambda: "app")
+    monkeypatch.setattr(work, "database_alias", lambda: "app")
     inside = []
     once.then = lambda: inside.append((other.in_atomic_block, connection.in_atomic_block))
     try:
@@ -520,7 +457,7 @@ def test_open_atomic_block_inside_exactly_once_is_an_error(once: Once, second: C
     once.then = lambda: transaction.atomic().__enter__()
     event = reply()
     assert written() == []
-    assert event.handler_errors()["once"].startswith("TransactionLeftOpenError: ")
+    assert errors_of(event)["once"].startswith("TransactionLeftOpenError: ")
     assert len(second) == 1
     assert not connection.in_atomic_block
 
@@ -532,14 +469,14 @@ def test_slow_exactly_once_handler_is_rolled_back_after_a_takeover(
     def take_over() -> None:
         other = connection.copy()
         with other.cursor() as cursor:
-            cursor.execute("UPDATE cellcast_django_webhookevent SET attempts = 2")
+            cursor.execute("UPDATE cellcast_django_handlercall SET version = version + 1")
         other.close()
 
     once.first = take_over
     event = reply()
     assert written() == []
-    assert event.handler_results == {}
-    assert not second
+    assert call_of(event, "once").state == "running"
+    assert not second, "somebody else has taken that one, too"
     assert logged(caplog) == [("WARNING", ("once", event.pk))]
 
 

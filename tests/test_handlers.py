@@ -1,28 +1,31 @@
-"""Handlers: every handler is called once per fact, and its error is kept until it finishes."""
+"""Handlers: each is called once per fact, its call's end is saved, and it is called again."""
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 from django.db import DatabaseError, connection
+from django.db.models import F
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cellcast_django import inbox
-from cellcast_django.handlers import run_again, run_due, schedule, skip
-from cellcast_django.handlers.attempts import DELETED
-from cellcast_django.handlers.calls import MAX_ERROR_LENGTH, OPT_OUT_SUFFIX, Fact
-from cellcast_django.handlers.schedule import pause_after
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django import handlers, inbox
+from cellcast_django.connected import calls_asked_for
+from cellcast_django.handlers import run_again, run_due, skip, steps
+from cellcast_django.handlers.attempts import MAX_SECONDS
+from cellcast_django.handlers.work import MAX_ERROR_LENGTH
+from cellcast_django.models import HandlerCall, Message, WebhookEvent
 from cellcast_django.payloads import Endpoint, read
 from cellcast_django.signals import (
+    GiveUp,
     RetryLater,
     exactly_once,
+    handlers_failed,
     in_order,
     message_received,
     opt_out_received,
@@ -32,28 +35,32 @@ from cellcast_django.testing import WebhookClient, reply_payload
 from tests.clock import Clock
 from tests.database_faults import just_before, refusing
 from tests.handlers import (
-    UPDATE_OF_EVENT,
+    MARKS,
+    UPDATE_OF_CALL,
     Calls,
-    as_if_killed,
+    call_of,
     connected,
     dying,
-    end_lease,
+    errors_of,
     make_due,
-    pause_before,
+    pause_of,
     ran,
     reply,
+    state_of,
 )
 from tests.logs import logged
 
 pytestmark = pytest.mark.django_db
 
-
-def claim_elsewhere(event: WebhookEvent) -> None:
-    """Begin the next attempt, as another process does."""
-    WebhookEvent.objects.filter(pk=event.pk).update(attempts=2)
+State = HandlerCall.State
 
 
-# inline
+def change_elsewhere(event: WebhookEvent, **values: Any) -> None:
+    """Change the event's calls as another process does."""
+    HandlerCall.objects.filter(event=event.pk).update(version=F("version") + 1, **values)
+
+
+# What handlers get
 
 
 def test_reply_handler_gets_message_and_event(first: Calls) -> None:
@@ -91,18 +98,15 @@ def test_new_reply_does_not_send_status_changed() -> None:
     assert not calls
 
 
-def test_event_is_done_when_its_handlers_finish(first: Calls) -> None:
-    event = reply()
-    assert event.done_at is not None
-    assert (event.next_run_at, event.attempts) == (None, 1)
-    assert event.handler_results["first"]["error"] == ""
-    assert event.handler_results["first"]["at"] <= event.done_at.isoformat()
-
-
-def test_duplicate_calls_no_handler(first: Calls) -> None:
-    reply()
-    reply()
-    assert len(first) == 1
+def test_second_attempt_gets_the_same_arguments() -> None:
+    calls = Calls(error=ValueError("not yet"))
+    with connected(status_changed, calls=calls):
+        WebhookClient().status()
+        make_due(WebhookEvent.objects.get())
+        run_due()
+    once, again = calls.arguments
+    assert once == again
+    assert again["status_change"].message is again["message"]
 
 
 def test_async_handler_runs_to_its_end() -> None:
@@ -116,7 +120,139 @@ def test_async_handler_runs_to_its_end() -> None:
     with connected(message_received, handler=handler):
         event = reply(message="yes")
     assert heard == ["yes"]
-    assert event.done_at is not None
+    assert event.state == "done"
+
+
+class HostProjectTests(TestCase):
+    """Signals fire in a host project's plain TestCase, with nothing patched."""
+
+    def test_handlers_run_and_see_the_stored_message(self) -> None:
+        seen = []
+
+        def handler(message: Message, **kwargs: Any) -> None:
+            seen.append(Message.objects.get(pk=message.pk).body)
+
+        with connected(message_received, handler=handler):
+            WebhookClient().reply(message="YES")
+        assert seen == ["YES"]
+
+
+# The rows
+
+
+def test_call_is_done_when_its_handler_returns(first: Calls, clock: Clock) -> None:
+    first.during = lambda **kwargs: clock.sleep(0.0421)
+    event = reply()
+    call = call_of(event)
+    assert (event.state, call.state, call.attempts) == ("done", "done", 1)
+    assert (call.signal, call.handler, call.contact) == ("message_received", "first", "")
+    assert (call.next_attempt_at, call.failing_since, call.error) == (None, None, "")
+    assert call.seconds == 0.042
+    assert call.started_at is not None
+    assert call.ended_at is not None
+    assert call.started_at <= call.ended_at
+
+
+def test_duplicate_has_no_calls(first: Calls) -> None:
+    reply()
+    duplicate = reply()
+    assert len(first) == 1
+    assert not duplicate.calls.exists()
+    assert duplicate.state is None
+
+
+def test_event_without_handlers_is_done() -> None:
+    event = reply()
+    assert (event.state, event.calls.count()) == ("done", 0)
+    assert WebhookEvent.objects.done().get() == event
+
+
+def test_stop_has_calls_for_two_facts_in_their_order() -> None:
+    with connected(opt_out_received, both=Calls()), connected(message_received, both=Calls()):
+        event = reply(message="STOP")
+    calls = event.calls.order_by("pk").values_list("signal", "handler")
+    assert list(calls) == [("message_received", "both"), ("opt_out_received", "both")]
+
+
+def test_name_too_long_for_its_column_ends_in_a_digest() -> None:
+    names = [f"{'x' * 300}{end}" for end in "ab"]
+    with connected(message_received, **{name: Calls() for name in names}):
+        event = reply()
+    first, second = event.calls.values_list("handler", flat=True)
+    assert first != second
+    assert len(first) <= 255
+    assert first.partition("~")[0] == second.partition("~")[0] == "x" * 235
+
+
+def test_second_handler_of_a_name_is_numbered() -> None:
+    with connected(status_changed, handler=Calls()):
+        status_changed.connect(handler := Calls(), dispatch_uid=("handler",))
+        status_changed.connect(other := Calls(), dispatch_uid=("other",))
+        names = [name for name, _ in calls_asked_for(status_changed)]
+        status_changed.disconnect(dispatch_uid=("handler",))
+        status_changed.disconnect(dispatch_uid=("other",))
+    assert names == ["handler", "tests.handlers.Calls", "tests.handlers.Calls#2"]
+    assert (len(handler), len(other)) == (0, 0)
+
+
+def test_calls_inline_belong_to_their_process(first: Calls, second: Calls) -> None:
+    seen: list[tuple[str, int, str]] = []
+
+    def look(event: WebhookEvent, **kwargs: Any) -> None:
+        seen.extend(event.calls.order_by("pk").values_list("handler", "attempts", "state"))
+        assert not HandlerCall.objects.due().exists()
+        assert all(pause_of(event, each) > timedelta(seconds=290) for each in ("first", "second"))
+
+    first.during = look
+    reply()
+    assert seen == [("first", 1, "running"), ("second", 0, "waiting")]
+
+
+def test_end_is_saved_before_the_next_call_begins(first: Calls, second: Calls) -> None:
+    seen = []
+    second.during = lambda event, **kwargs: seen.append(call_of(event).state)
+    reply()
+    assert seen == ["done"]
+
+
+def test_lease_begins_anew_with_each_call(
+    first: Calls, second: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = timezone.now() + timedelta(minutes=4)
+    ends: list[Any] = []
+    first.during = lambda **kwargs: monkeypatch.setattr(timezone, "now", lambda: later)
+    second.during = lambda event, **kwargs: ends.append(call_of(event, "second").next_attempt_at)
+    reply()
+    assert ends == [later + timedelta(minutes=5)]
+
+
+@pytest.mark.parametrize(("handlers_", "expected"), [(0, 0), (1, 2), (3, 6)])
+def test_calls_cost_an_insert_and_an_update_each(handlers_: int, expected: int) -> None:
+    """The first needs no update to begin: it is inserted as running."""
+    with connected(message_received, **{f"handler{each}": Calls() for each in range(handlers_)}):
+        reply(message="warm")
+        with CaptureQueriesContext(connection) as queries:
+            reply(message="counted")
+    statements = [query["sql"] for query in queries if "handlercall" in query["sql"]]
+    assert len(statements) == expected
+    assert not [sql for sql in statements if sql.startswith("SELECT")]
+
+
+def test_no_run_ever_writes_to_an_event(first: Calls, second: Calls) -> None:
+    first.error = ValueError("no")
+    with connected(message_received, third=in_order(Calls(error=GiveUp("no")))):
+        event = reply()
+        make_due(event)
+        with CaptureQueriesContext(connection) as queries:
+            run_due()
+            run_again(HandlerCall.objects.all())
+            skip(HandlerCall.objects.all())
+    written = [each["sql"] for each in queries if not each["sql"].startswith("SELECT")]
+    assert len(written) > 6
+    assert not [sql for sql in written if "webhookevent" in sql]
+
+
+# Failures
 
 
 @pytest.mark.parametrize(
@@ -129,11 +265,13 @@ def test_failing_handler_stops_no_other_and_records_its_error(
 ) -> None:
     first.error = error
     event = reply()
+    call = call_of(event)
     assert len(second) == 1
-    assert event.handler_results["first"]["error"] == f"{type(error).__name__}: no"
-    assert event.handler_results["second"]["error"] == ""
-    assert event.handler_errors() == {"first": f"{type(error).__name__}: no"}
-    assert event.done_at is None
+    assert (event.state, call.state) == ("pending", "retrying")
+    assert call.error == f"{type(error).__name__}: no"
+    assert call.location.startswith("__call__ (")
+    assert call.failing_since is not None
+    assert call_of(event, "second").state == "done"
 
 
 def test_handlers_database_error_does_not_abort_the_surrounding_test(
@@ -147,13 +285,13 @@ def test_handlers_database_error_does_not_abort_the_surrounding_test(
     first.during = break_the_transaction
     event = reply()
     assert len(second) == 1
-    assert "first" in event.handler_errors()
+    assert "first" in errors_of(event)
     assert not Message.objects.filter(key="half-done").exists()
 
 
 def test_error_is_cleaned_and_truncated(first: Calls) -> None:
     first.error = ValueError("\0\ud83d" + "x" * 5_000)
-    error = reply().handler_results["first"]["error"]
+    error = call_of(reply()).error
     assert error.startswith("ValueError: \ufffdxxx")
     assert len(error) == MAX_ERROR_LENGTH
 
@@ -164,7 +302,7 @@ def test_error_without_readable_text_keeps_its_type(first: Calls) -> None:
             raise RuntimeError
 
     first.error = UnreadableError()
-    type_name, _, text = reply().handler_results["first"]["error"].partition(": ")
+    type_name, _, text = call_of(reply()).error.partition(": ")
     assert type_name.endswith("UnreadableError")
     assert text
 
@@ -184,177 +322,75 @@ def test_log_names_handler_event_and_place_but_not_the_error_text(
 def test_response_is_200_when_running_handlers_breaks(
     first: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with refusing(UPDATE_OF_EVENT):
+    with refusing(UPDATE_OF_CALL):
         event = reply()
     assert len(first) == 1
-    assert event.done_at is None
-    assert event.next_run_at is not None
+    assert event.state == "pending"
     [(level, (pk, place))] = logged(caplog)
     assert (level, pk) == ("ERROR", event.pk)
     assert str(place).startswith("OperationalError in refuse (")
 
 
-def test_result_has_the_errors_location(first: Calls) -> None:
-    def book(**arguments: Any) -> None:
-        raise KeyError("table")
-
-    first.during = book
-    [result] = reply().handler_results.values()
-    assert result["error"] == "KeyError: 'table'"
-    assert result["location"].startswith(f"book ({__file__}:")
+def test_pauses_double_from_a_minute_to_six_hours() -> None:
+    minutes = [steps.pause_after(attempts).total_seconds() / 60 for attempts in range(1, 13)]
+    assert minutes == [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360, 360]
+    assert steps.pause_after(30_000) == timedelta(hours=6)
 
 
-def test_lease_is_renewed_for_each_handler(
-    first: Calls, second: Calls, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    later = timezone.now() + timedelta(minutes=4)
-    saved = []
-    first.during = lambda **kwargs: monkeypatch.setattr(timezone, "now", lambda: later)
-    second.during = lambda event, **kwargs: saved.append(WebhookEvent.objects.get(pk=event.pk))
-    reply()
-    monkeypatch.undo()
-    assert saved[0].next_run_at == later + timedelta(minutes=5)
-
-
-def test_result_is_saved_before_the_next_handler_runs(first: Calls, second: Calls) -> None:
-    saved = []
-
-    def look(event: WebhookEvent, **kwargs: Any) -> None:
-        saved.append(WebhookEvent.objects.get(pk=event.pk))
-
-    second.during = look
+def test_failing_call_waits_for_its_own_pause(first: Calls, second: Calls) -> None:
+    first.error = ValueError("no")
     event = reply()
-    [while_second_ran] = saved
-    assert set(while_second_ran.handler_results) == {"first"}
-    assert while_second_ran.done_at is None
-    assert while_second_ran.next_run_at is not None
-    assert while_second_ran.next_run_at > timezone.now() + timedelta(seconds=290)
-    assert set(event.handler_results) == {"first", "second"}
+    since = call_of(event).failing_since
+    assert ran(run_due) == []
+    assert timedelta(seconds=50) < pause_of(event) <= timedelta(minutes=1)
+    make_due(event)
+    run_due()
+    call = call_of(event)
+    assert timedelta(seconds=110) < pause_of(event) <= timedelta(minutes=2)
+    assert (call.attempts, call.failing_since, len(second)) == (2, since, 1)
 
 
-@pytest.mark.parametrize("error", [None, ValueError("no")])
-@pytest.mark.parametrize("mark", [lambda handler: handler, exactly_once], ids=["plain", "once"])
-def test_result_has_the_seconds_of_the_last_call(
-    mark: Callable[[Calls], Calls], error: Exception | None, clock: Clock
-) -> None:
-    handler = mark(Calls(error=error))
-    handler.during = lambda **kwargs: clock.sleep(0.0421)
-    with connected(message_received, handler=handler):
-        event = reply()
-    assert event.handler_results["handler"]["seconds"] == 0.042
+def test_call_fails_after_the_last_attempt(first: Calls, settings: Any) -> None:
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
+    first.error = ValueError("no")
+    event = reply()
+    make_due(event)
+    run_due()
+    call = call_of(event)
+    assert (call.state, call.attempts, call.next_attempt_at) == ("failed", 2, None)
+    assert call.ended_at is not None
+    assert WebhookEvent.objects.failed().get() == event
+    assert ran(run_due) == []
 
 
-def test_call_that_has_not_returned_has_no_seconds(first: Calls) -> None:
-    event = event_whose_three_runs_die(first)
-    assert "seconds" not in WebhookEvent.objects.get(pk=event.pk).handler_results["first"]
-
-
-def test_same_handler_of_two_facts_has_two_results() -> None:
-    facts = [
-        Fact(message_received, Message, {}),
-        Fact(opt_out_received, WebhookEvent, {}, OPT_OUT_SUFFIX),
-    ]
-    with connected(message_received, both=Calls()), connected(opt_out_received, both=Calls()):
-        names = [call.name for fact in facts for call in fact.calls()]
-    assert names == ["both", "both (opt_out_received)"]
-
-
-# attempts
-
-
-def test_only_the_failed_handler_is_called_again(first: Calls, second: Calls) -> None:
+def test_success_clears_what_failed(first: Calls) -> None:
     first.error = ValueError("not yet")
     event = reply()
     make_due(event)
     first.error = None
-
     assert ran(run_due) == [event.pk]
-    assert (len(first), len(second)) == (2, 1)
-    assert set(first.arguments[1]) == {"signal", "sender", "message", "event"}
-    event.refresh_from_db()
-    assert event.done_at is not None
-    assert (event.attempts, event.handler_errors()) == (2, {})
+    call = call_of(event)
+    assert (call.state, call.error, call.location, call.failing_since) == ("done", "", "", None)
 
 
-def test_second_attempt_gets_the_same_arguments() -> None:
-    calls = Calls()
-    calls.error = ValueError("not yet")
-    with connected(status_changed, calls=calls):
-        WebhookClient().status()
-        event = WebhookEvent.objects.get()
-        make_due(event)
-        ran(run_due)
-    once, again = calls.arguments
-    assert once == again
-    assert again["status_change"].message is again["message"]
-
-
-def test_pauses_double_from_a_minute_to_six_hours() -> None:
-    minutes = [pause_after(attempts).total_seconds() / 60 for attempts in range(1, 13)]
-    assert minutes == [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360, 360]
-    assert pause_after(30_000) == timedelta(hours=6)
-
-
-def test_failing_event_waits_for_its_pause(first: Calls) -> None:
-    first.error = ValueError("no")
-    event = reply()
-    assert ran(run_due) == []
-    pause = pause_before(event)
-    assert timedelta(seconds=50) < pause <= timedelta(minutes=1)
-
-    make_due(event)
-    ran(run_due)
-    event.refresh_from_db()
-    pause = pause_before(event)
-    assert timedelta(seconds=110) < pause <= timedelta(minutes=2)
-
-
-def test_event_is_failed_after_the_last_attempt(first: Calls, settings: Any) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
+def test_event_without_its_message_fails_with_the_reason(
+    first: Calls, caplog: pytest.LogCaptureFixture
+) -> None:
     first.error = ValueError("no")
     event = reply()
     make_due(event)
-    ran(run_due)
-    assert WebhookEvent.objects.failed().get() == event
-    assert not WebhookEvent.objects.pending().exists()
-    assert ran(run_due) == []
+    Message.objects.all().delete()
+    run_due()
+    call = call_of(event)
+    assert (call.state, call.error, call.attempts) == ("failed", steps.DELETED, 1)
+    assert len(first) == 1
+    assert logged(caplog)[-1] == ("ERROR", ("first", event.pk, "Deleted"))
 
 
-def event_whose_three_runs_die(first: Calls) -> WebhookEvent:
-    with dying(first):
-        reply()
-    event = WebhookEvent.objects.get()
-    for _ in range(2):
-        end_lease(event)
-        with dying(first):
-            run_due()
-    return event
+# Killed processes
 
 
-def test_handler_that_kills_its_process_fails_after_its_attempts(
-    first: Calls, settings: Any
-) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 3
-    event = event_whose_three_runs_die(first)
-    end_lease(event)
-    assert ran(run_due) == [event.pk]
-    assert len(first) == 3
-    failed = WebhookEvent.objects.failed().get()
-    assert failed.handler_errors() == {"first": schedule.NOT_RETURNED}
-    assert failed.handler_results["first"]["attempts"] == 3
-
-
-def test_handler_that_kills_its_process_uses_up_its_attempts_beside_others(
-    first: Calls, second: Calls, settings: Any
-) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
-    event_whose_three_runs_die(first)
-    assert (len(first), len(second)) == (2, 1)
-    failed = WebhookEvent.objects.failed().get()
-    assert failed.handler_errors() == {"first": schedule.NOT_RETURNED}
-
-
-@pytest.mark.parametrize("mark", [lambda handler: handler, in_order, exactly_once])
+@pytest.mark.parametrize("mark", MARKS.values(), ids=MARKS)
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_handler_that_kills_its_process_is_called_as_often_as_the_limit_says(
     mark: Callable[[Calls], Calls], limit: int, settings: Any
@@ -366,397 +402,382 @@ def test_handler_that_kills_its_process_is_called_as_often_as_the_limit_says(
             reply()
         event = WebhookEvent.objects.get()
         for _ in range(limit + 2):
-            end_lease(event)
+            make_due(event)
             with dying(killing):
                 run_due()
-    event.refresh_from_db()
-    assert event.state == "failed"
+    call = call_of(event, "killing")
+    assert (state_of(event), call.state, call.attempts) == ("failed", "failed", limit)
+    assert (call.error, call.seconds) == (steps.NOT_RETURNED, None)
     assert (len(killing), len(other)) == (limit, 1)
-    assert event.handler_errors() == {"killing": schedule.NOT_RETURNED}
-    assert event.handler_results["killing"]["attempts"] == limit
 
 
-@pytest.mark.parametrize("limit", [1, 2])
-def test_handler_that_had_to_wait_is_not_blamed_for_a_killed_process(
-    first: Calls, second: Calls, limit: int, settings: Any
+def test_call_that_has_not_returned_says_so_while_it_is_made_again(
+    first: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
-    booking = in_order(first)
-    first.error = RetryLater(timedelta(hours=1))
-    waited_for = reply(message="YES")
-    first.error = None
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = limit
-    with dying(second):
-        reply(message="CANCEL")
-    event = WebhookEvent.objects.latest("pk")
-    for _ in range(limit):
-        end_lease(event)
-        with dying(second):
-            run_due()
-    assert booking is first
-    assert skip(waited_for.pk, "first")
-    event.refresh_from_db()
-    assert event.handler_errors() == {"second": schedule.NOT_RETURNED}
-    assert event.has_finished("first")
-    assert event.handler_results["first"]["attempts"] == 1
+    with dying(first):
+        reply()
+    event = WebhookEvent.objects.get()
+    assert ran(run_due) == [], "the lease has not ended"
+    make_due(event)
+    seen = []
+    first.during = lambda event, **kwargs: seen.append(call_of(event))
+    run_due()
+    [while_running] = seen
+    assert (while_running.error, while_running.attempts) == (steps.NOT_RETURNED, 2)
+    assert ("ERROR", ("first", event.pk, "NotReturned")) in logged(caplog)
+    assert call_of(event).state == "done"
 
 
-def test_handler_that_was_never_called_is_never_ended(first: Calls, settings: Any) -> None:
-    """The process dies between the commit and the first call."""
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
+def stored_reply() -> tuple[WebhookEvent, list[HandlerCall]]:
+    """Store a reply whose process dies between the commit and the first call."""
     payloads = read(json.dumps(reply_payload()).encode(), "", Endpoint.RECEIVE)
-    [event] = inbox.store(payloads, endpoint=Endpoint.RECEIVE)
-    end_lease(event)
+    stored = inbox.store(payloads, endpoint=Endpoint.RECEIVE)
+    return stored[0], list(stored.calls)
+
+
+def test_only_attempt_is_not_used_up_before_the_call(first: Calls, settings: Any) -> None:
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
+    event, _calls = stored_reply()
+    make_due(event)
     assert ran(run_due) == [event.pk]
     assert len(first) == 1
 
 
-def test_handler_that_kills_its_process_is_called_after_the_others(
-    first: Calls, second: Calls
+def test_calls_that_others_have_taken_meanwhile_are_not_made(first: Calls, second: Calls) -> None:
+    """The process was stopped between the commit and the calls, and others have made them."""
+    event, calls = stored_reply()
+    make_due(event)
+    assert ran(run_due) == [event.pk, event.pk]
+    handlers.run(calls)
+    assert len(second) == 1
+    assert call_of(event).state == "done"
+
+
+# What is due
+
+
+def test_call_that_nobody_has_had_is_due_whatever_the_clock_says(
+    first: Calls, settings: Any
 ) -> None:
-    third = Calls()
-    with connected(message_received, third=third):
-        with dying(first):
-            reply()
-        end_lease(WebhookEvent.objects.get())
-        order: list[str] = []
-        for name, handler in {"first": first, "second": second, "third": third}.items():
-            handler.during = lambda name=name, **kwargs: order.append(name)
-        run_due()
-        assert order == ["second", "third", "first"]
+    settings.CELLCAST_RUN_HANDLERS = "default"
+    event, _calls = stored_reply()
+    HandlerCall.objects.update(next_attempt_at=timezone.now() + timedelta(hours=1))
+    assert call_of(event).version == 0
+    assert ran(run_due, [event.pk]) == [event.pk]
 
 
-def test_uncalled_handlers_go_first(first: Calls, second: Calls) -> None:
-    first.error = ValueError("no")
-    with dying(second):
-        reply()
-    event = WebhookEvent.objects.get()
-    order: list[str] = []
-    first.during = lambda **kwargs: order.append("first")
-    second.during = lambda **kwargs: order.append("second")
-    make_due(event)
-    run_due()
-    assert order == ["second", "first"]
-
-
-def test_event_of_a_dead_process_runs_when_the_lease_ends(first: Calls) -> None:
-    event = reply()
-    lease_end = timezone.now() + timedelta(minutes=5)
-    as_if_killed(event)
-    WebhookEvent.objects.update(next_run_at=lease_end)
-    assert ran(run_due) == []
-    make_due(event)
-    assert ran(run_due) == [event.pk]
-    event.refresh_from_db()
-    assert event.done_at is not None
-
-
-def test_longest_waiting_event_runs_first(first: Calls) -> None:
+def test_longest_waiting_call_is_made_first(first: Calls) -> None:
     first.error = ValueError("no")
     events = [reply(message=text) for text in "abc"]
     now = timezone.now()
     for age, event in enumerate(events):
-        WebhookEvent.objects.filter(pk=event.pk).update(next_run_at=now - timedelta(minutes=age))
+        call = HandlerCall.objects.filter(event=event)
+        call.update(next_attempt_at=now - timedelta(minutes=age))
     assert ran(run_due) == [event.pk for event in reversed(events)]
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="reads the plans of SQLite")
-def test_due_events_query_uses_its_index() -> None:
-    """The command asks each minute, and nearly every event of the table is done."""
-    with CaptureQueriesContext(connection) as queries:
-        assert ran(run_due) == []
-    _orphans, query = queries
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
-        plan = [row[-1] for row in cursor.fetchall()]
-    assert "cellcast_event_state (done_at=? AND next_run_at" in plan[0]
+def test_run_makes_each_call_once(first: Calls) -> None:
+    first.error = RetryLater(timedelta())
+    events = [reply(message=text) for text in "ab"]
+    assert ran(run_due) == [event.pk for event in events]
+    assert len(first) == 4
 
 
-def test_event_claimed_by_another_process_is_skipped(first: Calls) -> None:
+def test_run_begins_nothing_after_a_minute(first: Calls, clock: Clock) -> None:
     first.error = ValueError("no")
-    event = reply()
-    make_due(event)
-    with just_before(UPDATE_OF_EVENT, partial(claim_elsewhere, event)):
-        assert ran(run_due) == []
-    assert len(first) == 1
-
-
-def test_deleted_events_and_events_not_due_are_skipped(first: Calls) -> None:
-    first.error = ValueError("no")
-    waiting = reply()
-    assert ran(run_due, [waiting.pk, waiting.pk + 1]) == []
-
-
-def test_run_calls_no_further_handler_after_a_takeover(
-    first: Calls, second: Calls, caplog: pytest.LogCaptureFixture
-) -> None:
-    def outlive_the_lease(**kwargs: Any) -> None:
-        WebhookEvent.objects.update(attempts=2)
-
-    first.during = outlive_the_lease
-    event = reply()
-    assert not second
-    assert event.handler_results == {}
-    assert logged(caplog) == [("WARNING", ("first", event.pk))]
-
-
-def test_run_does_not_count_an_event_taken_over(first: Calls) -> None:
-    first.error = ValueError("no")
-    make_due(reply())
-    first.error = None  # raising would undo the take-over in a test's transaction
-    first.during = lambda **kwargs: WebhookEvent.objects.update(attempts=9)
-    assert ran(run_due) == []
-
-
-def test_event_waits_for_an_unconnected_failed_handler(
-    first: Calls,
-) -> None:
-    first.error = ValueError("no")
-    event = reply()
-    make_due(event)
-    message_received.disconnect(dispatch_uid="first")
-    connected_since = Calls()
-    with connected(message_received, since=connected_since):
-        ran(run_due)
-        event.refresh_from_db()
-        assert len(connected_since) == 1
-        assert event.state == "pending"
-        assert set(event.handler_results) == {"first", "since"}
-
-        first.error = None
+    events = [reply(message=text) for text in "abc"]
+    for event in events:
         make_due(event)
-        with connected(message_received, first=first):
-            ran(run_due)
-    event.refresh_from_db()
-    assert (len(first), len(connected_since)) == (2, 1)
-    assert event.state == "done"
+    first.during = lambda **kwargs: clock.sleep(MAX_SECONDS / 2 + 1)
+    assert ran(run_due) == [event.pk for event in events[:2]]
+    assert ran(run_due) == [events[2].pk]
 
 
-def test_process_without_a_failed_handler_does_not_finish_its_event(
-    first: Calls, settings: Any
+def test_run_makes_only_what_was_due_when_it_began(first: Calls) -> None:
+    """A steady flow of due calls would starve those that have failed in the run."""
+    first.error = ValueError("no")
+    due, later = reply(message="a"), reply(message="b")
+    make_due(due)
+    first.error = None
+    first.during = lambda **kwargs: make_due(later)
+    assert ran(run_due) == [due.pk]
+    assert ran(run_due) == [later.pk]
+
+
+def test_call_that_another_process_begins_is_left_to_it(first: Calls, second: Calls) -> None:
+    first.error = second.error = ValueError("no")
+    event = reply()
+    make_due(event)
+    with just_before(UPDATE_OF_CALL, partial(change_elsewhere, event)):
+        assert ran(run_due) == []
+    assert (len(first), len(second)) == (1, 1)
+
+
+def test_deleted_events_and_calls_not_due_are_left_out(first: Calls) -> None:
+    first.error = ValueError("no")
+    event = reply()
+    assert ran(run_due, [event.pk, event.pk + 1]) == []
+    make_due(event)
+    select = "SELECT .*handlercall.*LEFT OUTER JOIN"
+    with just_before(select, WebhookEvent.objects.all().delete):
+        assert ran(run_due) == []
+
+
+@pytest.mark.parametrize("mark", [lambda handler: handler, exactly_once], ids=["plain", "once"])
+@pytest.mark.parametrize("deleted", [True, False], ids=["deleted", "taken over"])
+def test_end_of_a_call_that_is_not_ours_any_more_is_not_saved(
+    mark: Callable[[Calls], Calls], deleted: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lose(event: WebhookEvent, **kwargs: Any) -> None:
+        if deleted:
+            event.calls.all().delete()
+        else:
+            change_elsewhere(event)
+
+    slow, other = mark(Calls()), Calls()
+    slow.during = lose
+    with connected(message_received, slow=slow, other=other):
+        event = reply()
+    assert ("WARNING", ("slow", event.pk)) in logged(caplog)
+    assert "slow" not in event.calls.done().values_list("handler", flat=True)
+
+
+# Handlers that are not connected
+
+
+def test_handler_that_is_not_connected_here_uses_up_an_attempt(
+    first: Calls, second: Calls, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 3
     first.error = ValueError("no")
     event = reply()
+    message_received.disconnect(dispatch_uid="first")
     make_due(event)
-    message_received.disconnect(dispatch_uid="first")
-
-    assert ran(run_due, [event.pk]) == [event.pk]
-    event.refresh_from_db()
-    assert event.state == "pending"
-    assert timedelta(seconds=100) < pause_before(event) <= timedelta(minutes=2)
-
+    run_due()
+    call = call_of(event)
+    assert (state_of(event), call.attempts, call.error) == ("pending", 2, steps.NOT_CONNECTED)
+    assert timedelta(seconds=100) < pause_of(event) <= timedelta(minutes=2)
+    assert logged(caplog)[-1] == ("ERROR", ("first", event.pk, "NotConnected"))
     make_due(event)
-    ran(run_due, [event.pk])
-    event.refresh_from_db()
-    assert event.state == "failed"
+    run_due()
+    assert call_of(event).state == "failed"
 
 
-@pytest.mark.parametrize(
-    ("age", "pause"),
-    [
-        (timedelta(), timedelta(minutes=1)),
-        (timedelta(minutes=5), timedelta(minutes=5)),
-        (timedelta(hours=8), timedelta(hours=6)),
-        (timedelta(days=1), None),
-    ],
-    ids=str,
-)
-def test_process_without_any_handler_looks_again_until_a_days_end(
-    first: Calls, age: timedelta, pause: timedelta | None
-) -> None:
-    event = reply()
-    as_if_killed(event)
-    WebhookEvent.objects.update(received_at=timezone.now() - age)
-    message_received.disconnect(dispatch_uid="first")
-
-    assert ran(run_due, [event.pk]) == [event.pk]
-    event.refresh_from_db()
-    assert event.attempts == 1
-    if pause is None:
-        assert event.state == "failed"
-    else:
-        assert event.state == "pending"
-        assert abs(pause_before(event) - pause) < timedelta(seconds=5)
-
-
-@pytest.mark.parametrize("called", [[], ["first"]], ids=["before any call", "after a failed one"])
-def test_retry_changes_nothing_without_connected_handlers(first: Calls, called: list[str]) -> None:
-    first.error = ValueError("no")
-    event = reply()
-    as_if_killed(event, *called)
-    message_received.disconnect(dispatch_uid="first")
-    [before] = WebhookEvent.objects.values()
-
-    assert ran(run_again, [event.pk]) == [event.pk]
-    assert WebhookEvent.objects.values().get() == before
-
-
-def test_retry_counts_no_attempt_of_an_unconnected_handler(first: Calls, second: Calls) -> None:
-    first.error = second.error = ValueError("no")
-    event = reply()
-    make_due(event)
-    message_received.disconnect(dispatch_uid="first")
-
-    assert ran(run_again, [event.pk]) == [event.pk]
-    event.refresh_from_db()
-    attempts = {name: each["attempts"] for name, each in event.handler_results.items()}
-    assert attempts == {"first": 1, "second": 2}
-
-
-def test_event_does_not_wait_for_unconnected_handlers_that_finished(
-    first: Calls, second: Calls
-) -> None:
-    event = reply()
-    as_if_killed(event, "first")
-    message_received.disconnect(dispatch_uid="first")
-    ran(run_due)
-    event.refresh_from_db()
-    assert event.state == "done"
-
-
-def test_event_without_its_message_fails_with_the_reason(first: Calls) -> None:
-    first.error = ValueError("no")
-    event = reply()
-    make_due(event)
-    Message.objects.all().delete()
-    ran(run_due)
-    event.refresh_from_db()
-    assert event.error == DELETED
-    assert WebhookEvent.objects.failed().get() == event
+@pytest.mark.parametrize("mark", MARKS.values(), ids=MARKS)
+def test_process_without_the_handler_ends_nothing_for_it(mark: Callable[[Calls], Calls]) -> None:
+    """In a rolling deploy: a web process of the new code stores, a worker of the old one runs."""
+    new, old = mark(Calls()), Calls()
+    with connected(message_received, old=old):
+        with connected(message_received, new=new):
+            event, _calls = stored_reply()
+        make_due(event)
+        run_due()
+        assert (state_of(event), len(old), len(new)) == ("pending", 1, 0)
+        make_due(event)
+        with connected(message_received, new=new):
+            run_due()
+    assert (state_of(event), len(old), len(new)) == ("done", 1, 1)
 
 
 # run_again
 
 
-def test_retry_runs_a_failed_event(first: Calls, settings: Any) -> None:
+def test_failed_call_is_made_anew(first: Calls, second: Calls, settings: Any) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     first.error = ValueError("no")
     event = reply()
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 12
+    since = call_of(event).failing_since
+    assert run_again(HandlerCall.objects.failed()) == 1
+    call = call_of(event)
+    assert (call.state, call.attempts, call.failing_since) == ("retrying", 1, since)
     first.error = None
-    assert ran(run_again, [event.pk]) == [event.pk]
-    event.refresh_from_db()
-    assert event.done_at is not None
-    assert event.attempts == 2
+    assert ran(run_again, HandlerCall.objects.failing()) == [event.pk]
+    assert (state_of(event), call_of(event).error, len(second)) == ("done", "", 1)
 
 
-def test_retry_skips_done_and_unknown_events(first: Calls) -> None:
+@pytest.mark.parametrize("skipped", [True, False])
+def test_done_and_skipped_calls_are_made_again(first: Calls, skipped: bool) -> None:
+    first.error = GiveUp("no") if skipped else None
     event = reply()
-    duplicate = reply()
-    assert ran(run_again, [event.pk, duplicate.pk, duplicate.pk + 1]) == []
+    skip(HandlerCall.objects.all(), username="ann")
+    first.error = None
+    assert run_again(HandlerCall.objects.all()) == 1
+    call = call_of(event)
+    assert (call.state, call.attempts, call.skipped_by, len(first)) == ("done", 1, "", 2)
+
+
+def test_error_stays_until_a_call_that_is_made_again_ends(first: Calls) -> None:
+    first.error = GiveUp("never")
+    event = reply()
+    seen = []
+    first.during = lambda event, **kwargs: seen.append(call_of(event))
+    run_again(HandlerCall.objects.all())
+    assert (seen[0].state, seen[0].error) == ("running", "GiveUp: never")
+    assert seen[0].ended_at is None
+    assert call_of(event).state == "gave_up"
+
+
+def test_call_that_is_running_is_taken_over(first: Calls, caplog: pytest.LogCaptureFixture) -> None:
+    once = [lambda: run_again(HandlerCall.objects.all())]
+    first.during = lambda **kwargs: once.pop()() if once else None
+    event = reply()
+    assert len(first) == 2
+    assert call_of(event).state == "done"
+    assert ("WARNING", ("first", event.pk)) in logged(caplog), "the first has lost it"
+
+
+def test_calls_of_redacted_events_are_left_alone(first: Calls) -> None:
+    first.error = GiveUp("no")
+    reply()
+    WebhookEvent.objects.update(body="", contact="")
+    assert run_again(HandlerCall.objects.all()) == 0
     assert len(first) == 1
 
 
-# run_again to everyone
-
-
-def test_rerun_calls_all_handlers_of_a_done_event(first: Calls, second: Calls) -> None:
+def test_call_that_somebody_skips_just_then_is_left_alone(first: Calls) -> None:
+    first.error = GiveUp("no")
     event = reply()
-
-    assert ran(run_again, [event.pk], everyone=True) == [event.pk]
-
-    assert (len(first), len(second)) == (2, 2)
-    before = event.handler_results
-    event.refresh_from_db()
-    assert event.done_at is not None
-    assert (event.next_run_at, event.attempts) == (None, 2)
-    assert all(event.handler_results[name]["at"] > before[name]["at"] for name in before)
+    skip_elsewhere = partial(change_elsewhere, event, state=State.SKIPPED)
+    with just_before(UPDATE_OF_CALL, skip_elsewhere):
+        assert run_again(HandlerCall.objects.all()) == 0
+    assert (len(first), call_of(event).state) == (1, "skipped")
 
 
-def test_rerun_calls_all_handlers_of_a_failed_event(
-    first: Calls, second: Calls, settings: Any
-) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
+def test_run_again_killed_midway_leaves_the_rest_as_it_is(first: Calls) -> None:
+    events = [reply(message=text) for text in "ab"]
+    with dying(first):
+        run_again(HandlerCall.objects.all())
+    assert [call_of(event).state for event in events] == ["running", "done"]
+
+
+# skip
+
+
+def test_skipping_the_last_unfinished_call_finishes_the_event(first: Calls, second: Calls) -> None:
     first.error = ValueError("no")
     event = reply()
-
-    assert ran(run_again, [event.pk], everyone=True) == [event.pk]
-
-    assert (len(first), len(second)) == (2, 2)
-    assert WebhookEvent.objects.failed().get() == event
-
-
-def test_rerun_clears_the_results_first(first: Calls, second: Calls) -> None:
-    event = reply()
-    saved = []
-
-    def look(event: WebhookEvent, **kwargs: Any) -> None:
-        saved.append(WebhookEvent.objects.get(pk=event.pk))
-
-    first.during = second.during = look
-    ran(run_again, [event.pk], everyone=True)
-
-    while_first_ran, while_second_ran = saved
-    assert while_first_ran.handler_results == {}
-    assert while_first_ran.done_at is None
-    assert while_first_ran.next_run_at is not None
-    assert set(while_second_ran.handler_results) == {"first"}
-
-
-def test_rerun_killed_midway_leaves_the_rest_due(first: Calls, second: Calls) -> None:
-    event = reply()
-    ran(run_again, [event.pk], everyone=True)
-
-    as_if_killed(event, "first")
-    assert ran(run_due) == [event.pk]
-
-    assert (len(first), len(second)) == (2, 3)
-    event.refresh_from_db()
-    assert event.done_at is not None
-
-
-def test_rerun_skips_events_without_facts(first: Calls) -> None:
-    reply()
-    duplicate = reply()
-    WebhookClient().webhook(b"{", "receive")
-    invalid = WebhookEvent.objects.latest("pk")
-    unheard = WebhookClient().opt_out().json()["events"][0]["id"]
-    pks = [duplicate.pk, invalid.pk, unheard]
-
-    assert ran(run_again, pks, everyone=True) == []
-
+    assert skip(HandlerCall.objects.all(), username="ann") == 1
+    call = call_of(event)
+    assert (call.state, call.skipped_by, call.error) == ("skipped", "ann", "ValueError: no")
+    assert (call.next_attempt_at, call.failing_since) == (None, None)
+    assert (state_of(event), call_of(event, "second").state) == ("done", "done")
+    assert skip(HandlerCall.objects.all()) == 0
+    make_due(event)
+    run_due()
     assert len(first) == 1
 
 
-def test_rerun_skips_redacted_events() -> None:
-    calls = Calls()
-    with connected(opt_out_received, calls=calls):
-        WebhookClient().opt_out()
-        event = WebhookEvent.objects.get()
-        WebhookEvent.objects.update(body="", contact="")
-        assert ran(run_again, [event.pk], everyone=True) == []
-    assert len(calls) == 1
-
-
-def test_rerun_without_its_message_keeps_the_results(first: Calls) -> None:
+def test_username_of_a_skip_need_not_be_text(first: Calls) -> None:
+    first.error = ValueError("no")
     event = reply()
-    Message.objects.all().delete()
-
-    assert ran(run_again, [event.pk], everyone=True) == []
-
-    event.refresh_from_db()
-    assert event.done_at is not None
-    assert set(event.handler_results) == {"first"}
+    skip(HandlerCall.objects.all(), username=7)  # type: ignore[arg-type]
+    assert call_of(event).skipped_by == "7"
 
 
-def test_rerun_skips_an_event_just_claimed(
-    first: Calls,
+@pytest.mark.parametrize("mark", [lambda handler: handler, exactly_once], ids=["plain", "once"])
+@pytest.mark.parametrize("error", [None, ValueError("no")])
+def test_skip_wins_over_an_attempt_that_is_being_made(
+    mark: Callable[[Calls], Calls], error: Exception | None, second: Calls
 ) -> None:
+    """In a transaction the test's own connection would undo the skip: it is done elsewhere."""
+    slow = mark(Calls(error=error))
+    slow.during = lambda event, **kwargs: skip(event.calls.filter(handler="slow"), username="ann")
+    with connected(message_received, slow=slow):
+        event = reply()
+    if not hasattr(slow, "_cellcast_exactly_once") and error is None:
+        assert call_of(event, "slow").state == "skipped"
+    assert len(second) == 1, "the event's others go on"
+
+
+# handlers_failed
+
+
+@pytest.fixture
+def told() -> Iterator[Calls]:
+    """A handler of ``handlers_failed``."""
+    calls = Calls()
+    with connected(handlers_failed, told=calls):
+        yield calls
+
+
+def test_failure_is_told_when_no_call_is_unfinished(
+    first: Calls, second: Calls, told: Calls, settings: Any
+) -> None:
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
+    first.error = ValueError("the calendar is down")
     event = reply()
-    with just_before(UPDATE_OF_EVENT, partial(claim_elsewhere, event)):
-        assert ran(run_again, [event.pk], everyone=True) == []
-    event.refresh_from_db()
-    assert set(event.handler_results) == {"first"}
+    assert not told
+    make_due(event)
+    run_due()
+    [arguments] = told.arguments
+    assert arguments == {
+        "signal": handlers_failed,
+        "sender": WebhookEvent,
+        "event": event,
+        "errors": {"first": "ValueError: the calendar is down"},
+    }
+    assert arguments["event"].state == "failed"
+    run_due()
+    assert len(told) == 1
 
 
-class HostProjectTests(TestCase):
-    """Signals fire in a host project's plain TestCase, with nothing patched."""
+@pytest.mark.parametrize("retried", [0, 1], ids=["the first", "the second"])
+def test_failure_is_told_by_the_last_call_that_ends(
+    first: Calls, second: Calls, told: Calls, retried: int
+) -> None:
+    later, gave_up = [(first, second), (second, first)][retried]
+    later.error, gave_up.error = ValueError("no"), GiveUp("never")
+    event = reply()
+    assert not told
+    later.error = None
+    make_due(event)
+    run_due()
+    assert list(told.arguments[0]["errors"].values()) == ["GiveUp: never"]
 
-    def test_handlers_run_and_see_the_stored_message(self) -> None:
-        seen = []
 
-        def handler(message: Message, **kwargs: Any) -> None:
-            seen.append(Message.objects.get(pk=message.pk).body)
+def test_failure_is_told_again_when_an_event_fails_again(first: Calls, told: Calls) -> None:
+    first.error = GiveUp("No such customer.")
+    reply()
+    run_again(HandlerCall.objects.all())
+    assert len(told) == 2
+    first.error = None
+    run_again(HandlerCall.objects.all())
+    assert len(told) == 2
 
-        with connected(message_received, handler=handler):
-            WebhookClient().reply(message="YES")
-        assert seen == ["YES"]
+
+def test_skip_of_the_last_unfinished_call_tells_that_others_failed(
+    first: Calls, second: Calls, told: Calls
+) -> None:
+    first.error, second.error = ValueError("no"), GiveUp("never")
+    event = reply()
+    skip(HandlerCall.objects.filter(handler="first"))
+    assert state_of(event) == "failed"
+    assert told.arguments[0]["errors"] == {"second": "GiveUp: never"}
+    skip(HandlerCall.objects.filter(handler="second"))
+    assert (state_of(event), len(told)) == ("done", 1)
+
+
+@pytest.mark.parametrize("error", [ValueError("+61400000001"), SystemExit(1)])
+def test_raising_receiver_is_logged_and_stops_no_other(
+    first: Calls, told: Calls, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    first.error = GiveUp("No such customer.")
+    told.error = error
+    also = Calls()
+    with connected(handlers_failed, also=also):
+        event = reply()
+    assert (len(told), len(also)) == (1, 1)
+    assert errors_of(event) == {"first": "GiveUp: No such customer."}
+    _handler, (level, (name, place)) = logged(caplog)
+    assert (level, name) == ("ERROR", "told")
+    assert type(error).__name__ in str(place)
+    assert "+61400000001" not in caplog.text
+
+
+def test_keyboard_interrupt_of_a_receiver_propagates(first: Calls, told: Calls) -> None:
+    first.error = GiveUp("No such customer.")
+    told.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        reply()
+    assert WebhookEvent.objects.failed().count() == 1

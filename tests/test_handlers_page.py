@@ -5,10 +5,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
-from django.core.cache import cache
 from django.db import connection, transaction
 from django.db.models import F
 
@@ -24,8 +22,8 @@ from cellcast_django.signals import (
 )
 from cellcast_django.testing import reply_payload
 from tests.database_faults import refusing
-from tests.handlers import connected, make_due, pause_before, ran, reply
-from tests.pages import blocks, table
+from tests.handlers import call_of, connected, make_due, pause_of, ran, reply
+from tests.pages import table
 
 PAGE = "docs/reference/signals.md"
 
@@ -50,7 +48,7 @@ def delete(message: Message, **kwargs: Any) -> None:
 
 
 def outlive_the_lease(event: WebhookEvent, **kwargs: Any) -> None:
-    WebhookEvent.objects.filter(pk=event.pk).update(attempts=F("attempts") + 1)
+    event.calls.update(version=F("version") + 1)
 
 
 def commit(**kwargs: Any) -> None:
@@ -83,7 +81,7 @@ def receive(does: str) -> None:
         payload = json.dumps(reply_payload()).encode()
         inbox.store(payloads.read(payload, "", Endpoint.RECEIVE), endpoint=Endpoint.RECEIVE)
     elif "process dies" in does or does == "dies with its process":
-        with suppress(Died), refusing("^UPDATE cellcast_django_webhookevent", error=Died()):
+        with suppress(Died), refusing("^UPDATE cellcast_django_handlercall", error=Died()):
             reply()
     else:
         with suppress(KeyboardInterrupt):
@@ -93,8 +91,8 @@ def receive(does: str) -> None:
 def when(event: WebhookEvent) -> str:
     """Return in the words of the table when the event's handlers are called again."""
     if event.state != "pending":
-        return "no" if event.state == "done" else "no, the event has failed"
-    pause = pause_before(event)
+        return "no" if event.state == "done" else "no, the call has ended"
+    pause = pause_of(event, "handler")
     for words, seconds in {
         "after the pause": 60,
         "after the lease": 300,
@@ -128,14 +126,13 @@ def test_each_documented_row_is_true(does: str, mark: Callable[..., Any]) -> Non
         if "; with" in again:
             again = again.partition(";")[0] if is_plain else "after the pause"
         if "another process" in again:
-            assert event.handler_results == {}
+            assert call_of(event, "handler").state == "running"
         else:
             assert when(event) in again.replace(", or the lease", "")
         if event.state == "pending":
             act.append(nothing)
             make_due(event)
             ran(run_due)
-            event.refresh_from_db()
             assert event.state == "done"
             assert Message.objects.filter(key="written 2").exists()
 

@@ -1,6 +1,5 @@
 """How receiving goes, as the database knows it."""
 
-import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,25 +9,28 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django import health
-from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
+from cellcast_django.factories import (
+    HandlerCallFactory,
+    MessageFactory,
+    OptOutFactory,
+    WebhookEventFactory,
+)
 from cellcast_django.health import (
     Deliveries,
     Light,
     SlowHandler,
     count_silent,
-    held_up,
+    failing_handlers,
     measure_handlers,
     measure_health,
     measure_replies,
     measure_webhooks,
-    real_events,
     slowest_handlers,
 )
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import Endpoint
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
-from tests.handlers import Calls
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -145,22 +147,30 @@ def test_messages_that_nobody_recorded_do_not_alarm() -> None:
 # What is unfinished
 
 
-def test_health_counts_pending_and_failed_events_and_finds_the_oldest_due() -> None:
-    oldest = WebhookEventFactory.create(pending=True, next_run_at=ago(minutes=12))
-    WebhookEventFactory.create(pending=True, received_at=ago(days=30))
-    WebhookEventFactory.create_batch(3, failed=True, received_at=ago(days=30))
-    WebhookEventFactory.create()
-    handlers = measure_health().handlers
-    assert (handlers.pending, handlers.failed) == (2, 3)
-    assert handlers.oldest_due_at == oldest.next_run_at
+def test_calls_are_counted_by_their_state() -> None:
+    oldest = HandlerCallFactory.create(waiting=True, next_attempt_at=ago(minutes=12))
+    HandlerCallFactory.create(running=True, next_attempt_at=ago(minutes=-5))
+    HandlerCallFactory.create_batch(2, retrying=True)
+    HandlerCallFactory.create_batch(3, failed=True)
+    HandlerCallFactory.create(state="gave_up")
+    HandlerCallFactory.create()
+    handlers = measure_handlers()
+    counts = (handlers.pending, handlers.waiting, handlers.retrying, handlers.failed)
+    assert counts == (4, 1, 2, 4)
+    assert handlers.oldest_due_at == oldest.next_attempt_at
     assert timedelta(minutes=12) <= handlers.overdue < timedelta(minutes=13)
 
 
-def test_event_due_later_is_not_overdue() -> None:
-    WebhookEventFactory.create(pending=True, next_run_at=timezone.now() + timedelta(minutes=5))
-    handlers = measure_health().handlers
-    assert handlers.pending == 1
-    assert handlers.overdue == timedelta()
+def test_call_due_later_is_not_overdue() -> None:
+    HandlerCallFactory.create(retrying=True, next_attempt_at=ago(minutes=-5))
+    assert measure_handlers().overdue == timedelta()
+
+
+def test_call_that_waits_for_an_earlier_one_is_not_overdue() -> None:
+    HandlerCallFactory.create(retrying=True, contact="+61491570006", next_attempt_at=ago(days=-1))
+    HandlerCallFactory.create(waiting=True, contact="+61491570006", next_attempt_at=ago(days=1))
+    handlers = measure_handlers()
+    assert (handlers.pending, handlers.overdue) == (2, timedelta())
 
 
 def test_invalid_events_of_any_age_are_counted_until_dismissed() -> None:
@@ -174,101 +184,43 @@ def test_invalid_events_of_any_age_are_counted_until_dismissed() -> None:
 
 @pytest.mark.parametrize("trait", ["invalid", "pending", "failed", "duplicate"])
 def test_counts_exclude_test_sends(trait: str) -> None:
-    raised = results(confirm="Bad: luck")
-    WebhookEventFactory.create(is_test=True, message=None, handler_results=raised, **{trait: True})
+    WebhookEventFactory.create(is_test=True, message=None, **{trait: True})
     measured = measure_health()
     handlers = measured.handlers
     assert (measured.invalid, handlers.pending, handlers.failed) == (0, 0, 0)
     assert not any(measured.events.values())
-    assert holding_up() == []
+    assert (measured.failing_handlers, measured.slowest_handlers) == ([], [])
 
 
-def results(at: str = "2026-11-01T09:00:00", **errors: str) -> dict[str, Any]:
-    return {name: {"at": at, "error": error} for name, error in errors.items()}
+def test_failing_handlers_have_counts_and_since_when() -> None:
+    HandlerCallFactory.create(handler="shop.log")
+    HandlerCallFactory.create(handler="shop.log", waiting=True)
+    first = HandlerCallFactory.create(handler="shop.ring", retrying=True, failing_since=ago(days=2))
+    HandlerCallFactory.create_batch(2, handler="shop.ring", failed=True)
+    HandlerCallFactory.create(handler="shop.book", state="gave_up")
+    book, ring = failing_handlers()
+    assert (book.handler, book.retrying, book.failed) == ("shop.book", 0, 1)
+    assert (ring.handler, ring.retrying, ring.failed) == ("shop.ring", 1, 2)
+    assert ring.since == first.failing_since
+    assert measure_health().failing_handlers == [book, ring]
 
 
-def holding_up() -> list[tuple[str, bool]]:
-    """Return the name of each handler that keeps an event from being done; and has it failed?"""
-    found = held_up(real_events())
-    return sorted((name, event.has_ended) for event in found for name in event.errors)
-
-
-def test_event_is_held_up_by_each_handler_that_has_failed() -> None:
-    WebhookEventFactory.create(pending=True, handler_results=results(confirm="Bad: luck", log=""))
-    WebhookEventFactory.create(pending=True, handler_results={})
-    WebhookEventFactory.create_batch(2, failed=True, handler_results=results(confirm="Bad: day"))
-    WebhookEventFactory.create(failed=True, handler_results=results(a="Bad: luck", b="Odd: luck"))
-    WebhookEventFactory.create(handler_results=results(log=""))
-    failed = [("a", True), ("b", True), ("confirm", True), ("confirm", True)]
-    assert holding_up() == sorted([*failed, ("confirm", False)])
-
-
-def test_event_is_waiting_until_a_handler_has_failed() -> None:
-    WebhookEventFactory.create_batch(2, pending=True)
-    WebhookEventFactory.create(pending=True, handler_results=results(log=""))
-    WebhookEventFactory.create(pending=True, handler_results=results(confirm='Bad: "", ', log=""))
-    handlers = measure_handlers()
-    assert (handlers.pending, handlers.waiting, handlers.retrying) == (4, 3, 1)
-    assert holding_up() == [("confirm", False)]
-
-
-def test_handler_that_never_ran_holds_failed_events_up(first: Calls, second: Calls) -> None:
-    renamed = {"gone": {**results(gone="")["gone"], "skipped": True}, **results(first="")}
-    WebhookEventFactory.create(reply=True, failed=True, handler_results=renamed)
-    WebhookEventFactory.create(reply=True, failed=True, handler_results=results(second="Bad: luck"))
-    WebhookEventFactory.create(reply=True, pending=True, handler_results=renamed)
-    assert holding_up() == [("second", True), ("second", True)]
-    errors = [event.errors["second"] for event in held_up(real_events())]
-    assert errors == ["Bad: luck", ""]
-
-
-def test_failed_event_without_a_connected_handler_is_counted() -> None:
-    WebhookEventFactory.create(failed=True, handler_results=results(log=""))
-    [event] = held_up(real_events())
-    assert (event.has_ended, event.errors) == (True, {"": ""})
-
-
-def test_many_failures_of_one_handler_do_not_hide_another() -> None:
-    WebhookEventFactory.create(failed=True, handler_results=results(rare="KeyError: 'id'"))
-    common = WebhookEventFactory.create(failed=True, handler_results=results(common="Bad: luck"))
-    add_copies(common, 2_000)
-    assert set(holding_up()) == {("common", True), ("rare", True)}
-
-
-def test_unfinished_events_query_matches_its_partial_index() -> None:
-    """In other words, PostgreSQL walks the whole table when there are few of them."""
-    with CaptureQueriesContext(connection) as queries:
-        holding_up()
-    assert len(queries) == 2
-    ordered_by = re.findall(r"[`\"](\w+)[`\"](?: (?:ASC|DESC))", queries[1]["sql"])
-    assert ordered_by[-1] == "outcome"  # "next_run_at" and "id" are named by their places
-    assert all("LIMIT" in query["sql"] for query in queries)
-
-
-def took(**seconds: float) -> dict[str, Any]:
-    done = results(**dict.fromkeys(seconds, ""))
-    return {name: {**done[name], "seconds": time} for name, time in seconds.items()}
-
-
-def test_slowest_handlers_are_named_with_their_longest_call() -> None:
-    WebhookEventFactory.create(handler_results=took(a=0.5, b=2.25) | results(c=""))
-    WebhookEventFactory.create(failed=True, handler_results=took(a=3.0, d=0.1))
-    WebhookEventFactory.create(handler_results={})
+def test_slowest_handlers_are_named_with_their_longest_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = HandlerCallFactory.create(handler="old", seconds=9.0)
+    for handler, seconds in [("a", 0.5), ("b", 2.25), ("a", 3.0), ("d", 0.1), ("c", None)]:
+        HandlerCallFactory.create(handler=handler, seconds=seconds)
     found = [(each.handler, each.seconds) for each in slowest_handlers()]
-    assert found == [("a", 3.0), ("b", 2.25), ("d", 0.1)]
-    assert measure_health().slowest_handlers == slowest_handlers()
-
-
-def test_slowest_handlers_are_those_of_the_newest_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "MAX_RESULTS", 4)
-    WebhookEventFactory.create(handler_results=took(old=9.0))
-    event = WebhookEventFactory.create(handler_results=took(a=0.5, b=2.25))
-    add_copies(event, 1)
-    assert [each.handler for each in slowest_handlers()] == ["b", "a"]
+    assert found == [("old", 9.0), ("a", 3.0), ("b", 2.25), ("d", 0.1)]
+    last = HandlerCallFactory.create(handler="e", seconds=7).pk
+    monkeypatch.setattr(health, "MAX_CALLS", last - old.pk)
+    assert [each.handler for each in slowest_handlers()] == ["e", "a", "b", "d"]
 
 
 def test_only_five_slowest_handlers_are_named() -> None:
-    WebhookEventFactory.create(handler_results=took(**{f"h{n}": n / 2 for n in range(9)}))
+    for number in range(9):
+        HandlerCallFactory.create(handler=f"h{number}", seconds=number / 2)
     assert [each.handler for each in slowest_handlers()] == ["h8", "h7", "h6", "h5", "h4"]
 
 

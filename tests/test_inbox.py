@@ -11,10 +11,13 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from cellcast_django import inbox, receiving
+from cellcast_django.database import rows
 from cellcast_django.diagnostics.test_send import of_tests
-from cellcast_django.handlers.calls import facts_of
+from cellcast_django.handlers.work import facts_of
+from cellcast_django.inbox.writing import Stored
 from cellcast_django.models import (
     Direction,
+    HandlerCall,
     Message,
     StatusChange,
     WebhookEvent,
@@ -51,7 +54,7 @@ def reply(body: str = "YES, I'll come", **changes: Any) -> Reply:
     return Reply(**(values | changes))
 
 
-def store(*payloads: Payload) -> list[WebhookEvent]:
+def store(*payloads: Payload) -> Stored:
     return inbox.store(payloads, endpoint=Endpoint.STATUS)
 
 
@@ -135,7 +138,6 @@ def test_repeated_status_is_a_duplicate_event() -> None:
     assert event.message == Message.objects.get()
     assert StatusChange.objects.count() == 1
     assert WebhookEvent.objects.count() == 2
-    assert not event.done_at and not event.next_run_at
 
 
 def test_repeated_reply_is_a_duplicate() -> None:
@@ -229,7 +231,7 @@ def test_stored_event_equals_the_returned_one(payload: Payload, heard: bool, lis
     if heard:
         listen(status_changed)
         listen(message_received)
-    names = ("outcome", "done_at", "next_run_at", "attempts", "message_id")
+    names = ("outcome", "message_id")
     for outcome in ("stored", "duplicate"):
         [event] = store(payload)
         [stored] = WebhookEvent.objects.filter(pk=event.pk).values(*names)
@@ -245,10 +247,9 @@ def test_duplicate_has_nothing_to_run(
     settings.CELLCAST_RUN_HANDLERS = via
     for signal in SIGNALS:
         listen(signal)
-    [event], [duplicate] = store(payload), store(payload)
-    assert event.next_run_at is not None
-    for each in (duplicate, WebhookEvent.objects.get(pk=duplicate.pk), WebhookEvent()):
-        assert (each.done_at, each.next_run_at, each.attempts) == (None, None, 0)
+    stored, repeated = store(payload), store(payload)
+    assert [call.event for call in stored.calls] == stored
+    assert (repeated.calls, repeated[0].state) == ([], None)
 
 
 @pytest.mark.parametrize("is_recorded", [False, True])
@@ -503,8 +504,7 @@ def test_long_header_values_are_cleaned_and_truncated() -> None:
 
 def test_event_without_handlers_is_done_at_once() -> None:
     [event] = store(report())
-    assert event.done_at and event.next_run_at is None
-    assert event.attempts == 0
+    assert event.state == "done"
 
 
 @pytest.mark.parametrize(
@@ -515,38 +515,49 @@ def test_event_without_handlers_is_done_at_once() -> None:
         (opt_out_received, OptOut(raw="{}", number="404000000")),
     ],
 )
-def test_event_with_a_handler_is_leased_to_this_process(signal: Any, payload: Payload) -> None:
-    with connected(signal, handler=Calls()):
-        [event] = store(payload)
-    assert event.done_at is None
-    assert event.attempts == 1
-    assert event.next_run_at is not None
-    lease = event.next_run_at - event.received_at
-    assert 300 <= lease.total_seconds() < 305
+def test_first_call_is_begun_by_this_process(signal: Any, payload: Payload) -> None:
+    with connected(signal, handler=Calls(), other=Calls()):
+        stored = store(payload)
+    assert_is_stored(*stored.calls)
+    first, second = stored.calls
+    assert (first.state, first.attempts, first.version) == ("running", 1, 1)
+    assert (second.state, second.attempts, second.version) == ("waiting", 0, 1)
+    assert first.event is second.event is stored[0]
+    for call in (first, second):
+        assert call.next_attempt_at is not None
+        lease = call.next_attempt_at - stored[0].received_at
+        assert 300 <= lease.total_seconds() < 305
 
 
-def test_task_mode_makes_the_event_due_at_once(settings: Any) -> None:
+def test_calls_on_a_queue_are_nobodys_yet(settings: Any) -> None:
     settings.CELLCAST_RUN_HANDLERS = "default"
     with connected(status_changed, handler=Calls()):
-        [event] = store(report())
-    assert event.attempts == 0
-    assert event.next_run_at is not None
-    assert WebhookEvent.objects.due(event.next_run_at).get() == event
+        [call] = store(report()).calls
+    assert_is_stored(call)
+    assert (call.state, call.attempts, call.version) == ("waiting", 0, 0)
+    assert HandlerCall.objects.due().get() == call
+
+
+def test_calls_of_a_large_array_are_inserted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MAX_ROWS", 3)
+    with connected(status_changed, handler=Calls(), other=Calls()):
+        stored = store(*(report(cellcast_id=str(number)) for number in range(4)))
+    assert_is_stored(*stored.calls)
+    assert [call.event_id for call in stored.calls] == [event.pk for event in stored for _ in "ab"]
 
 
 def test_reply_is_message_received_and_its_later_status_is_status_changed() -> None:
     [first] = store(reply())
     [second] = store(reply(status="delivered"))
     [third] = store(reply(status="delivered"))
-    told = [*facts_of(first), *facts_of(second)]
-    assert [fact.signal for fact in told] == [message_received, status_changed]
-    assert facts_of(third) == []
+    assert [*facts_of(first), *facts_of(second)] == ["message_received", "status_changed"]
+    assert facts_of(third) == {}
 
 
 def test_event_without_its_message_has_nothing_to_run() -> None:
     [event] = store(report())
     Message.objects.all().delete()
-    assert facts_of(WebhookEvent.objects.get(pk=event.pk)) == []
+    assert facts_of(WebhookEvent.objects.get(pk=event.pk)) == {}
 
 
 # reprocess
@@ -618,9 +629,9 @@ def test_reprocess_skips_an_event_another_process_has_taken() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_transaction_aborted_by_the_database_is_retried(clock: Clock) -> None:
-    with refusing("INSERT", times=2):
+    with refusing("INSERT", times=1):
         assert outcomes(store(report())) == ["stored"]
-    assert len(clock.slept) == 2
+    assert len(clock.slept) == 1
     assert Message.objects.count() == WebhookEvent.objects.count() == 1
 
 
@@ -654,12 +665,8 @@ def test_nothing_is_retried_inside_a_test_case() -> None:
 
 @pytest.mark.parametrize("handled", SIGNALS)
 def test_event_without_handlers_for_its_fact_is_done_at_once(handled: FactSignal) -> None:
-    calls = Calls()
-    with connected(handled, handler=calls):
+    with connected(handled, handler=Calls()):
         new, changed = store(reply()), store(reply(status="delivered"))
-    [has_new, has_changed] = [handled == message_received, handled == status_changed]
-    for [event], has_handlers in ((new, has_new), (changed, has_changed)):
-        stored = WebhookEvent.objects.get(pk=event.pk)
-        assert (event.next_run_at is not None) == has_handlers
-        assert (stored.next_run_at, stored.done_at) == (event.next_run_at, event.done_at)
-        assert (stored.done_at is None) == has_handlers
+    assert len(new.calls) == (handled == message_received)
+    assert len(changed.calls) == (handled == status_changed)
+    assert {new[0].state, changed[0].state} <= {"done", "pending"}

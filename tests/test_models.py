@@ -17,11 +17,16 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
 
 from cellcast_django.database.fields import ExactCharField
-from cellcast_django.factories import MessageFactory
+from cellcast_django.factories import (
+    HandlerCallFactory,
+    MessageFactory,
+)
+from cellcast_django.fold import values_of
 from cellcast_django.models import (
     Claim,
     CommandRun,
     Direction,
+    HandlerCall,
     Message,
     OptOut,
     StatusChange,
@@ -43,13 +48,13 @@ CUSTOMER = "+61400000001"
 
 def outbound(cellcast_id: str = ID, **changes: Any) -> Message:
     parts = {"cellcast_id": cellcast_id, "sender": "cellcast", "receiver": CUSTOMER}
-    return Message(**Message.values_from_parts(Direction.OUTBOUND, **(parts | changes)))
+    return Message(**values_of(Direction.OUTBOUND, **(parts | changes)))
 
 
 def inbound(cellcast_id: str = ID, **changes: Any) -> Message:
     parts = {"cellcast_id": cellcast_id, "sender": CUSTOMER, "receiver": "+61400000009"}
     parts |= {"body": "YES"} | changes
-    return Message(**Message.values_from_parts(Direction.INBOUND, **parts))
+    return Message(**values_of(Direction.INBOUND, **parts))
 
 
 def saved(message: Message, **changes: Any) -> Message:
@@ -159,31 +164,6 @@ def test_searchable_text_is_compared_exactly(name: str, other: str) -> None:
 
 
 # Indexes
-
-DEFINITIONS = {
-    "sqlite": "SELECT sql FROM sqlite_master WHERE name = 'cellcast_event_state'",
-    "postgresql": "SELECT indexdef FROM pg_indexes WHERE indexname = 'cellcast_event_state'",
-}
-
-
-@pytest.mark.django_db
-@pytest.mark.skipif(connection.vendor not in DEFINITIONS, reason="knows no partial indexes")
-def test_partial_index_covers_only_unfinished_events() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(DEFINITIONS[connection.vendor])
-        [(definition,)] = cursor.fetchall()
-    assert re.search(r"WHERE \(?\"?done_at\"? IS NULL", definition)
-
-
-@pytest.mark.django_db
-def test_partial_index_exists_on_every_database_without_warnings() -> None:
-    with connection.cursor() as cursor:
-        table = WebhookEvent._meta.db_table
-        constraints = connection.introspection.get_constraints(cursor, table)
-    state = constraints["cellcast_event_state"]
-    assert state["columns"][:4] == ["done_at", "next_run_at", "outcome", "id"]
-    assert WebhookEvent.check(databases=["default"]) == []
-
 
 # Identity
 
@@ -1228,76 +1208,67 @@ SECOND = timedelta(seconds=1)
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        ([], "done"),
+        (["done", "skipped"], "done"),
+        (["done", "waiting"], "pending"),
+        (["failed", "running"], "pending"),
+        (["gave_up", "retrying"], "pending"),
+        (["done", "failed"], "failed"),
+        (["gave_up", "skipped"], "failed"),
+    ],
+)
+def test_state_of_an_event_is_that_of_its_calls(calls: list[str], expected: str) -> None:
+    stored = event()
+    for state in calls:
+        HandlerCallFactory.create(event=stored, state=state, handler=state)
+    assert stored.state == expected
+    events = WebhookEvent.objects.all()
+    found = {name: getattr(events, name)().exists() for name in ("pending", "done", "failed")}
+    assert found == {name: name == expected for name in found}
+    assert WebhookEvent.objects.prefetch_related("calls").get().state == expected
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
     ("values", "states"),
     [
-        ({"done_at": NOW}, {"done"}),
-        ({"next_run_at": NOW}, {"pending", "due"}),
-        ({"next_run_at": NOW - SECOND}, {"pending", "due"}),
-        ({"next_run_at": NOW + SECOND}, {"pending"}),
-        ({"attempts": 12}, {"failed"}),
         ({"outcome": "duplicate"}, set()),
-        ({"outcome": "invalid"}, {"invalid", "unreadable"}),
-        ({"outcome": "invalid", "dismissed_at": NOW}, {"dismissed", "unreadable"}),
+        ({"outcome": "invalid"}, {"invalid"}),
+        ({"outcome": "invalid", "dismissed_at": NOW}, set()),
     ],
 )
-def test_querysets_find_events_by_their_state(values: dict[str, Any], states: set[str]) -> None:
-    event(**values)
+def test_event_without_facts_has_no_state(values: dict[str, Any], states: set[str]) -> None:
+    assert event(**values).state is None
+    names = ("pending", "done", "failed", "invalid")
     events = WebhookEvent.objects.all()
-    found = {
-        "pending": events.pending(),
-        "done": events.done(),
-        "failed": events.failed(),
-        "due": events.due(NOW),
-        "invalid": events.invalid(),
-        "dismissed": events.dismissed(),
-        "unreadable": events.invalid_or_dismissed(),
-    }
-    assert {name for name, queryset in found.items() if queryset.exists()} == states
+    assert {name for name in names if getattr(events, name)().exists()} == states
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ({"outcome": "stored"}, True),
-        ({"outcome": "stored", "next_run_at": NOW}, True),
-        ({"outcome": "stored", "done_at": NOW}, False),
-        ({"outcome": "duplicate"}, False),
-        ({"outcome": "invalid"}, False),
-    ],
-)
-def test_event_is_unfinished_until_it_is_done(values: dict[str, Any], expected: bool) -> None:
-    assert WebhookEvent(**values).is_unfinished is expected
-
-
-@pytest.mark.parametrize(
-    ("due_at", "attempts", "expected"),
+    ("due_at", "version", "expected"),
     [
         (None, 0, False),
-        (None, 3, False),
         (NOW, 0, True),
-        (NOW + SECOND, 0, True),  # never tried: the clocks of two hosts may differ
+        (NOW + SECOND, 0, True),  # nobody has had it: the clocks of two hosts may differ
         (NOW, 1, True),
         (NOW + SECOND, 1, False),
     ],
 )
-def test_event_is_due_once_its_time_has_passed(
-    due_at: datetime | None, attempts: int, expected: bool
+@pytest.mark.django_db
+def test_call_is_due_once_its_time_has_passed(
+    due_at: datetime | None, version: int, expected: bool
 ) -> None:
-    assert WebhookEvent(next_run_at=due_at, attempts=attempts).is_due(NOW) is expected
+    state = "waiting" if due_at else "done"
+    call = HandlerCallFactory.create(state=state, next_attempt_at=due_at, version=version)
+    assert call.is_due(NOW) is expected
+    assert HandlerCall.objects.due(NOW).exists() is expected
 
 
-def test_event_has_each_handlers_result() -> None:
-    event = WebhookEvent(
-        handler_results={
-            "first": {"at": "2026-11-24T12:00:00+00:00", "error": ""},
-            "second": {"at": "2026-11-24T12:00:00+00:00", "error": "ValueError: no"},
-        }
-    )
-    assert event.has_finished("first")
-    assert not event.has_finished("second")
-    assert not event.has_finished("third")
-    assert event.handler_errors() == {"second": "ValueError: no"}
-    assert WebhookEvent().handler_errors() == {}
+def test_call_str_has_no_number() -> None:
+    call = HandlerCall(event_id=7, handler="shop.confirm", contact=CUSTOMER, error="secret")
+    assert str(call) == "shop.confirm · 7"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,13 @@ from django.utils import timezone
 
 from cellcast_django import inbox, receiving
 from cellcast_django.handlers import run_due
-from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    HandlerCall,
+    Message,
+    OptOut,
+    StatusChange,
+    WebhookEvent,
+)
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.payloads import Endpoint, Listed, Payload, Reply
 from cellcast_django.recovery import Findings, recover
@@ -203,12 +209,7 @@ def test_processes_share_out_due_events(heard: Counter[str]) -> None:
     for number in range(20):
         WebhookClient().status(_id=str(number))
     heard.clear()
-    WebhookEvent.objects.update(
-        done_at=None,
-        handler_results={},
-        attempts=0,
-        next_run_at="2026-01-01T00:00Z",
-    )
+    HandlerCall.objects.update(state="waiting", attempts=0, next_attempt_at="2026-01-01T00:00Z")
 
     def run() -> int:
         return run_due().total()

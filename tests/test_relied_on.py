@@ -141,7 +141,7 @@ def test_driver_reports_an_open_transaction_without_a_query(database: BaseDataba
 
 
 def test_signal_receivers_start_with_key_and_receiver() -> None:
-    """``handlers.calls.handlers_by_name`` distinguishes the handlers by them."""
+    """``connected.handlers_by_name`` distinguishes the handlers by them."""
 
     def handler(**kwargs: Any) -> None:
         """Do nothing."""

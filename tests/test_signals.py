@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.dispatch import receiver
 
-from cellcast_django.handlers.calls import Call, Fact, handler_name, handlers_by_name
+from cellcast_django.connected import handlers_by_name
+from cellcast_django.handlers.work import Fact, Work
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in
 from cellcast_django.signals import (
@@ -31,7 +32,7 @@ def nothing_heard() -> None:
 
 @pytest.fixture
 def signal() -> FactSignal:
-    return FactSignal()
+    return FactSignal("a_signal")
 
 
 def function(**kwargs: Any) -> None:
@@ -129,7 +130,6 @@ def test_handler_name_is_module_and_qualified_name(
 ) -> None:
     signal.connect(handler, weak=False)
     assert names(signal) == [f"{HERE}.{name}"]
-    assert handler_name(handler) == f"{HERE}.{name}"
 
 
 @every_handler
@@ -137,8 +137,8 @@ def test_every_kind_of_handler_is_called_to_its_end(
     handler: Callable[..., Any], name: str, says: str, signal: FactSignal
 ) -> None:
     signal.connect(handler, weak=False)
-    [call] = Fact(signal, Message, {}).calls()
-    call.make()
+    [work] = Fact(signal, Message, {}).work().values()
+    work.do()
     assert heard == [says]
 
 
@@ -160,8 +160,8 @@ def test_second_handler_with_the_same_name_gets_a_number(signal: FactSignal) -> 
         signal.connect(handler)
     name = f"{HERE}.function_with_arguments"
     assert names(signal) == [name, f"{name}#2", f"{name}#3"]
-    for call in Fact(signal, Message, {}).calls():
-        call.make()
+    for work in Fact(signal, Message, {}).work().values():
+        work.do()
     assert heard == ["one", "two", "three"]
 
 
@@ -229,9 +229,9 @@ def test_call_raises_what_the_handler_raises() -> None:
         raise LookupError("no such appointment")
 
     with pytest.raises(LookupError, match="no such appointment"):
-        Call("fails", "fails", fails, {}).make()
+        Work(fails, {}).do()
     with pytest.raises(LookupError, match="no such appointment"):
-        Call("fails later", "fails later", fails_later, {}).make()
+        Work(fails_later, {}).do()
 
 
 # What the three signals carry

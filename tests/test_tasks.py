@@ -17,7 +17,12 @@ from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
 from cellcast_django import receiving, tasks
-from cellcast_django.models import CommandRun, Message, WebhookEvent
+from cellcast_django.models import (
+    CommandRun,
+    HandlerCall,
+    Message,
+    WebhookEvent,
+)
 from cellcast_django.receiving import tasks_package
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, reply_payload
@@ -54,8 +59,8 @@ def test_task_runs_the_event(task_mode: Any, heard: list[str]) -> None:
     assert WebhookClient().reply(message="yes").status_code == 200
     assert heard == ["yes"]
     event = WebhookEvent.objects.get()
-    assert event.done_at is not None
-    assert event.attempts == 1
+    assert event.state == "done"
+    assert event.calls.get().attempts == 1
 
 
 def test_task_uses_the_configured_backend(task_mode: Any, heard: list[str]) -> None:
@@ -105,7 +110,7 @@ def test_event_not_enqueued_is_due(
     task_mode.TASKS = backends
     assert WebhookClient().reply().status_code == 200
     event = WebhookEvent.objects.get()
-    assert WebhookEvent.objects.due(timezone.now()).get() == event
+    assert HandlerCall.objects.due().get().event == event
     [(level, (first, count, _cause))] = logged(caplog)
     assert (level, first, count) == ("ERROR", event.pk, 1)
 
@@ -119,9 +124,9 @@ def test_webhook_stops_enqueueing_after_the_first_refusal(
         replies = [reply_payload(message=str(number)) for number in range(20)]
         assert WebhookClient().webhook(replies, "receive").status_code == 200
     assert enqueue.call_count == 1
-    events = WebhookEvent.objects.due(timezone.now()).order_by("pk")
-    assert len(events) == 20
-    assert logged(caplog) == [("ERROR", (events[0].pk, 20, "ConnectionError"))]
+    due = HandlerCall.objects.due().order_by("pk")
+    assert len(due) == 20
+    assert logged(caplog) == [("ERROR", (due[0].event_id, 20, "ConnectionError"))]
 
 
 def test_scheduled_task_runs_due_events(task_mode: Any, heard: list[str]) -> None:

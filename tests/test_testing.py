@@ -14,8 +14,12 @@ from django.test import Client, TestCase, override_settings
 
 from cellcast_django import payloads, webhooks
 from cellcast_django.conf import conf
-from cellcast_django.handlers.calls import TransactionLeftOpenError
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.handlers.work import TransactionLeftOpenError
+from cellcast_django.models import (
+    HandlerCall,
+    Message,
+    WebhookEvent,
+)
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.receiving import tasks_package
 from cellcast_django.sending import NotSentError, OptedOutError, send
@@ -246,7 +250,7 @@ def test_handlers_error_is_raised_after_all_were_called(
     with pytest.raises(LookupError, match="no such appointment"):
         strict.reply()
     assert len(second) == 1
-    assert list(WebhookEvent.objects.get().handler_errors()) == ["first"]
+    assert HandlerCall.objects.failing().get().handler == "first"
 
 
 @pytest.mark.django_db
@@ -262,7 +266,7 @@ def test_retry_later_and_give_up_are_not_raised(
 def test_error_stays_in_the_event_if_asked_not_to_raise(first: Calls) -> None:
     first.error = LookupError("no")
     assert WebhookClient(raise_handler_errors=False).reply().status_code == 200
-    assert WebhookEvent.objects.get().handler_errors()
+    assert HandlerCall.objects.failing().exists()
 
 
 @pytest.mark.django_db(transaction=True)

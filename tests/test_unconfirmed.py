@@ -13,7 +13,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cellcast_django.factories import WebhookEventFactory
+from cellcast_django.factories import (
+    HandlerCallFactory,
+    WebhookEventFactory,
+)
 from cellcast_django.management.commands.cellcast_recover import COLUMNS
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.recovery import unconfirmed
@@ -261,12 +264,9 @@ def test_events_have_no_number_and_no_text(
 ) -> None:
     client.reply(sender=CONTACT, message="my result?")
     client.opt_out(contact=NUMBER)
-    WebhookEvent.objects.update(
-        handler_results={
-            "shop.confirm": {"at": "", "error": ""},
-            "shop.skipped": {"at": "", "error": "", "skipped": True},
-        }
-    )
+    for event in WebhookEvent.objects.all():
+        HandlerCallFactory.create(event=event, handler="shop.confirm")
+        HandlerCallFactory.create(event=event, handler="shop.skipped", skipped=True, attempts=0)
     rows = run()
     assert [row[3:] for row in rows] == [
         ["reply", "cellcast", "shop.confirm"],

@@ -10,8 +10,16 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from cellcast_django import verifying
+from cellcast_django.factories import HandlerCallFactory
 from cellcast_django.inbox import store
-from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange
+from cellcast_django.models import (
+    HandlerCall,
+    Message,
+    OptOut,
+    OptOutChange,
+    StatusChange,
+    WebhookEvent,
+)
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.payloads import Endpoint, mms_payload, read
 from cellcast_django.recovery import recover
@@ -53,6 +61,9 @@ def traffic(fake_cellcast: FakeCellcast, monkeypatch: Any) -> None:
     client.reply(message="late", sender="0400000006", _id="3")
     client.reply(message="", sender="0400000006", _id="4")
     Message.objects.get(body="lost").mark_handled(username="mia")
+    for state in ("done", "waiting"):
+        event = WebhookEvent.objects.earliest("pk")
+        HandlerCallFactory.create(event=event, handler=state, **{"waiting": state == "waiting"})
 
 
 def test_nothing_is_broken_by_what_the_app_does() -> None:
@@ -72,6 +83,8 @@ BREAKS: dict[str, tuple[Any, dict[str, Any]]] = {
     "key of a recovered one": (Message.objects.filter(body="lost"), {"contact": "+614"}),
     "key of a report": (Message.objects.filter(cellcast_id="1"), {"key": "x"}),
     "handled": (Message.objects.filter(body="lost"), {"handled_at": None}),
+    "call ended": (HandlerCall.objects.done(), {"next_attempt_at": timezone.now()}),
+    "call unfinished": (HandlerCall.objects.unfinished(), {"next_attempt_at": None}),
     "opt-out ended": (OptOut.objects.filter(contact="+61400000003"), {"ended_at": timezone.now()}),
     "opt-out stands": (OptOut.objects.filter(contact="+61400000004"), {"ended_at": None}),
     "opt-out never begun": (OptOut.objects.filter(contact="+61400000005"), {"source": ""}),

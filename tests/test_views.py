@@ -30,7 +30,12 @@ from rest_framework.permissions import BasePermission
 from rest_framework.throttling import BaseThrottle
 
 from cellcast_django import inbox
-from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    HandlerCall,
+    Message,
+    StatusChange,
+    WebhookEvent,
+)
 from cellcast_django.receiving import tasks_package
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 from cellcast_django.tasks import run_handlers
@@ -116,7 +121,7 @@ def test_documented_reply_is_stored_and_handled(listen: Listen) -> None:
         "reply",
         message,
     )
-    assert event.done_at
+    assert event.state == "done"
     [call] = calls
     assert (call["message"], call["event"]) == (message, event)
 
@@ -642,8 +647,7 @@ def test_failing_handler_changes_neither_response_nor_other_handlers(
         response = post(DOCUMENTED_RECEIVE)
     assert (response.status_code, outcomes(response)) == (200, ["stored"])
     assert len(calls) == 1
-    [error] = WebhookEvent.objects.get().handler_errors().values()
-    assert error == "APIException: a teapot"
+    assert HandlerCall.objects.failing().get().error == "APIException: a teapot"
 
 
 @pytest.mark.django_db

@@ -19,10 +19,15 @@ from cellcast_django import payloads, tasks
 from cellcast_django.conf import conf
 from cellcast_django.contacts import to_contact
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
-from cellcast_django.handlers import skip
+from cellcast_django.handlers import (
+    run_again,
+    skip,
+)
 from cellcast_django.health import Health, Light, measure_health
 from cellcast_django.models import (
     Direction,
+    HandlerCall,
+    HandlerCallQuerySet,
     Message,
     MessageQuerySet,
     OptOut as StoredOptOut,
@@ -107,7 +112,8 @@ def keeps_its_type() -> None:
 def alarm(event: WebhookEvent, errors: dict[str, str], **kwargs: Any) -> None:
     """Take a failure."""
     assert_type(event.state, WebhookEvent.State | None)
-    assert_type(skip(event.pk, next(iter(errors))), bool)
+    assert_type(skip(event.calls.filter(handler__in=errors), username="ann"), int)
+    assert_type(run_again(event.calls.failing()), int)
 
 
 def connect() -> None:
@@ -154,7 +160,8 @@ def find() -> Message | None:
 
 def watch(now: datetime) -> Iterator[WebhookEvent]:
     """Ask for the state of events."""
-    assert_type(WebhookEvent.objects.due(now), WebhookEventQuerySet)
+    assert_type(HandlerCall.objects.due(now), HandlerCallQuerySet)
+    assert_type(WebhookEvent.objects.failed(), WebhookEventQuerySet)
     assert_type(WebhookEvent.objects.pending().count(), int)
     assert_type(WebhookEvent.objects.done().exists(), bool)
     yield from WebhookEvent.objects.failed().iterator()

@@ -16,11 +16,13 @@ from phonenumbers import PhoneNumber
 from cellcast_django.api import send_sms
 from cellcast_django.contacts import to_contact
 from cellcast_django.directory import Directory
+from cellcast_django.handlers import run_again, skip
 from cellcast_django.models import (
     Claim,
     CommandRun,
     Direction,
-    HandlerResult,
+    HandlerCall,
+    HandlerCallQuerySet,
     Message,
     MessageQuerySet,
     OptOut,
@@ -80,6 +82,27 @@ def look_at(message: Message) -> None:
         assert_type(event, WebhookEvent)
 
 
+def fields_of_handler_call(handler_call: HandlerCall) -> None:
+    """Read every field of a handler's call."""
+    assert_type(handler_call.id, int)
+    assert_type(handler_call.event, WebhookEvent)
+    assert_type(handler_call.event_id, int)
+    assert_type(handler_call.signal, str)
+    assert_type(handler_call.handler, str)
+    assert_type(handler_call.contact, str)
+    assert_type(handler_call.state, str)
+    assert_type(handler_call.version, int)
+    assert_type(handler_call.attempts, int)
+    assert_type(handler_call.next_attempt_at, datetime | None)
+    assert_type(handler_call.started_at, datetime | None)
+    assert_type(handler_call.ended_at, datetime | None)
+    assert_type(handler_call.error, str)
+    assert_type(handler_call.location, str)
+    assert_type(handler_call.seconds, float | None)
+    assert_type(handler_call.failing_since, datetime | None)
+    assert_type(handler_call.skipped_by, str)
+
+
 def fields_of_webhook_event(webhook_event: WebhookEvent) -> None:
     """Read every column."""
     assert_type(webhook_event.id, int)
@@ -96,13 +119,7 @@ def fields_of_webhook_event(webhook_event: WebhookEvent) -> None:
     assert_type(webhook_event.username, str)
     assert_type(webhook_event.is_test, bool)
     assert_type(webhook_event.received_at, datetime)
-    assert_type(webhook_event.done_at, datetime | None)
-    assert_type(webhook_event.next_run_at, datetime | None)
-    assert_type(webhook_event.attempts, int)
-    assert_type(webhook_event.handler_results, dict[str, HandlerResult])
-    assert_type(webhook_event.waiting_for, int | None)
-    assert_type(webhook_event.interventions, int)
-    assert_type(webhook_event.calls_are_noted, bool)
+    assert_type(webhook_event.next_read_at, datetime | None)
     assert_type(webhook_event.dismissed_at, datetime | None)
 
 
@@ -204,17 +221,20 @@ def find() -> Message | None:
 
 
 def watch(now: datetime) -> Iterator[WebhookEvent]:
-    """Ask for the state of events, and of their handlers."""
-    assert_type(WebhookEvent.objects.due(now), WebhookEventQuerySet)
+    """Ask for the state of events, and of their calls."""
+    assert_type(HandlerCall.objects.due(now), HandlerCallQuerySet)
+    assert_type(run_again(HandlerCall.objects.failed()), int)
+    assert_type(skip(HandlerCall.objects.failing(), username="ann"), int)
     assert_type(WebhookEvent.objects.invalid(), WebhookEventQuerySet)
     assert_type(WebhookEvent.objects.pending().count(), int)
     assert_type(WebhookEvent.objects.done().exists(), bool)
     for event in WebhookEvent.objects.failed():
         assert_type(event.payload, dict[str, Any])
         assert_type(event.state, WebhookEvent.State | None)
-        assert_type(event.handler_errors(), dict[str, str])
-        for result in event.handler_results.values():
-            assert_type(result["error"], str)
+        for call in event.calls.all():
+            assert_type(call.error, str)
+            assert_type(call.next_attempt_at, datetime | None)
+            assert_type(call.event, WebhookEvent)
         yield event
 
 

@@ -6,15 +6,24 @@ an ``AdminSite`` of your own. What the desk adds to them comes by ``extension``.
 
 from django.contrib import admin
 
+from cellcast_django.admin.calls import HandlerCallAdmin
 from cellcast_django.admin.events import WebhookEventAdmin
 from cellcast_django.admin.history import StatusChangeAdmin
 from cellcast_django.admin.messages import MessageAdmin
 from cellcast_django.admin.opt_outs import OptOutAdmin
-from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.models import HandlerCall, Message, OptOut, StatusChange, WebhookEvent
 
-__all__ = ["MessageAdmin", "OptOutAdmin", "StatusChangeAdmin", "WebhookEventAdmin", "register"]
+__all__ = [
+    "HandlerCallAdmin",
+    "MessageAdmin",
+    "OptOutAdmin",
+    "StatusChangeAdmin",
+    "WebhookEventAdmin",
+    "register",
+]
 
 CLASSES = {
+    HandlerCall: HandlerCallAdmin,
     Message: MessageAdmin,
     OptOut: OptOutAdmin,
     StatusChange: StatusChangeAdmin,

@@ -1,9 +1,10 @@
 """The pages of webhook events."""
 
+from dataclasses import replace
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q
+from django.db.models import Q, prefetch_related_objects
 from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils.functional import cached_property
@@ -11,18 +12,15 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.confirmation import (
-    Act,
-    ActOnHandler,
-    handlers_of,
-    in_list,
-    offered_actions,
-)
+from cellcast_django.admin.actions import EVENT_ACTIONS, Action
+from cellcast_django.admin.confirmation import ActOnCalls, ActOnEvents, in_list
 from cellcast_django.admin.display.badges import (
-    HandlerRow,
+    CallRow,
+    call_rows,
     opt_out_badge,
     outcome_badge,
     sentence_of,
+    state_badge,
     test_badge,
 )
 from cellcast_django.admin.display.shown import shown
@@ -32,10 +30,8 @@ from cellcast_django.admin.display.texts import (
     beginning,
     format_body,
 )
-from cellcast_django.admin.event_actions import ACTIONS, EventAction
 from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import (
-    HandlerFilter,
     KindFilter,
     OutcomeFilter,
     ReceivedFilter,
@@ -43,7 +39,7 @@ from cellcast_django.admin.lists.filters import (
 )
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.lists.rows import Rows
+from cellcast_django.admin.lists.rows import Rows, waits_for
 from cellcast_django.admin.lists.search import Search, spellings
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import Message, WebhookEvent
@@ -90,8 +86,31 @@ class WebhookEventRows(Rows):
 
     @admin.display(description=_("state"))
     def state(self, event: WebhookEvent) -> SafeString | str:
-        """Return the handlers' progress as a badge, or why no handler runs."""
-        return self.event_state(event) or outcome_badge(event)
+        """Return how far its calls are as a badge, or why it has none."""
+        return self.progress(event) or outcome_badge(event)
+
+    def progress(self, event: WebhookEvent) -> SafeString | str | None:
+        """Return the badge of an event's state, as a link to the event that it waits for."""
+        waits_for = self.waits_for(event)
+        shown = state_badge(event, waits_for)
+        if shown is None or waits_for is None:
+            return shown
+        return self.viewer.link(WebhookEvent(pk=waits_for), shown)
+
+    def waits_for(self, event: WebhookEvent) -> int | None:
+        """Return the event that a handler ``in_order`` has to finish before this one.
+
+        ``None`` if a handler has failed for this one: that is called again before.
+        """
+        unfinished = [call for call in event.calls.all() if call.is_unfinished]
+        if any(call.failing_since for call in unfinished):
+            return None
+        found = (self._waits_for.get(call.pk) for call in unfinished)
+        return min(filter(None, found), default=None)
+
+    @cached_property
+    def _waits_for(self) -> dict[int, int]:
+        return waits_for(call for event in self.rows for call in event.calls.all())
 
     @admin.display(description=_("contact"))
     def contact(self, event: WebhookEvent) -> str:
@@ -110,7 +129,9 @@ class WebhookEventRows(Rows):
     def problem(self, event: WebhookEvent) -> str:
         """Return why it is invalid, or each error with the last part of its handler's name."""
         errors = (
-            f"{error} · {name.split('.')[-1]}" for name, error in event.handler_errors().items()
+            f"{call.error} · {call.handler.split('.')[-1]}"
+            for call in event.calls.all()
+            if call.failing_since
         )
         words = beginning(event.error or "; ".join(errors), MAX_PROBLEM_LENGTH)
         return format_html('<bdi class="cellcast-line">{}</bdi>', words) if words else ""
@@ -134,9 +155,10 @@ class WebhookEventExport(Export):
         columns("id", "received_at", "endpoint", "kind", "outcome", "error")
         | {
             "state": lambda event: event.state,
-            "failing_handlers": lambda event: ", ".join(event.handler_errors()),
+            "failing_handlers": lambda event: ", ".join(
+                call.handler for call in event.calls.all() if call.failing_since
+            ),
         }
-        | columns("done_at", "next_run_at", "attempts")
         | columns("contact", "cellcast_id", "message_id", "username", "content_type", "body")
     )
 
@@ -146,8 +168,8 @@ class WebhookEventAdmin(ReadOnlyAdmin):
 
     rows_type = WebhookEventRows
     search_type = WebhookEventSearch
-    pages = [ActOnHandler, Act, WebhookEventExport]
-    actions = [in_list(action) for action in ACTIONS]
+    pages = [ActOnEvents, WebhookEventExport]
+    actions = [in_list(ActOnEvents, action) for action in EVENT_ACTIONS]
     list_display = [
         WebhookEventRows.when,
         WebhookEventRows.content,
@@ -158,17 +180,16 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     list_filter = [
         OutcomeFilter,
         KindFilter,
-        HandlerFilter,
         ReceivedFilter,
         TestFilter,
     ]
     list_select_related = ["status_change"]
     list_defer = ["body"]
+    list_prefetch = ["calls"]
     search_fields = ["contact", "cellcast_id"]
     search_help_text = _("Phone number (any format), Cellcast id, or event number.")
     fields = [
         ("received_at", "endpoint", "kind", "outcome"),
-        ("done_at", "attempts", "next_run_at"),
         ("message", "cellcast_id"),
         ("username", "content_type", "is_test"),
     ]
@@ -189,15 +210,19 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         return Viewer(self.admin_site, request).may("dismiss_webhookevent")
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
+        prefetch_related_objects([obj], "calls")
         rows = WebhookEventRows(viewer, [obj])
         words = [f"#{obj.pk}", obj.get_kind_display(), rows.customer(obj).label]
         page = EventPage(
             state=rows.state(obj),
-            sentence=sentence_of(obj),
+            sentence=sentence_of(obj, rows.waits_for(obj)),
             contact=rows.contact_html(obj, is_brief=False),
             message_link=obj.message and rows.link(obj, obj.message, gettext("View message")),
-            actions=offered_actions(viewer, obj),
-            handlers=handlers_of(viewer, obj),
+            actions=ActOnEvents.offered(viewer, obj),
+            calls=[
+                replace(row, actions=ActOnCalls.offered(viewer, row.call))
+                for row in call_rows(obj, waits_for=rows.waits_for(obj))
+            ],
             formatted_body=format_body(obj.body, obj.content_type),
         )
         title = Unprinted(" · ".join(filter(None, words)))
@@ -212,8 +237,8 @@ class EventPage:
     sentence: str
     contact: str
     message_link: str | None
-    actions: list[tuple[EventAction, str]]
+    actions: list[tuple[Action, str]]
     """What this person can do with the event, and where."""
-    handlers: list[HandlerRow]
+    calls: list[CallRow]
     formatted_body: str
     """Empty if only the raw one can be shown."""

@@ -18,12 +18,12 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.contacts import Customer, Named, may_be_name
 from cellcast_django.admin.display.badges import (
-    HandlerRow,
+    CallRow,
     Tone,
     although_opted_out_badge,
     badge,
+    call_rows,
     handled_badge,
-    handler_rows,
     opt_out_badge,
     outcome_badge,
     status_badge,
@@ -38,6 +38,7 @@ from cellcast_django.admin.display.texts import (
     exact_time,
     media_links,
 )
+from cellcast_django.admin.events import WebhookEventRows
 from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import (
@@ -227,7 +228,7 @@ class MessageAdmin(ReadOnlyAdmin):
             why_empty=why_empty(obj),
             answered=link_to_answered(viewer, obj),
             timeline=timeline(viewer, obj),
-            events=EventsOfMessage.of(viewer, obj, rows),
+            events=EventsOfMessage.of(viewer, obj),
         )
         words = gettext("From %(customer)s") if is_reply else gettext("To %(customer)s")
         title = Unprinted(words % {"customer": customer.label or gettext("(no number)")})
@@ -253,33 +254,30 @@ class EventOfMessage:
 
 @shown
 class EventsOfMessage:
-    """The newest events on the page of their message, and what their handlers did."""
+    """The newest events on the page of their message, and their calls."""
 
     newest: list[EventOfMessage]
-    failed: list[HandlerRow]
-    finished: list[HandlerRow]
+    failing: list[CallRow]
+    others: list[CallRow]
 
     most = MAX_EVENTS
 
     @classmethod
-    def of(cls, viewer: Viewer, message: Message, rows: MessageRows) -> "EventsOfMessage | None":
+    def of(cls, viewer: Viewer, message: Message) -> "EventsOfMessage | None":
         """Return them; ``None`` for those who may not view events."""
         if not viewer.may_view(WebhookEvent):
             return None
-        found = viewer.rows(WebhookEvent).filter(message=message).order_by("-pk")[:MAX_EVENTS]
-        events = [
+        found = viewer.rows(WebhookEvent).filter(message=message).order_by("-pk")
+        events = WebhookEventRows(viewer, list(found.prefetch_related("calls")[:MAX_EVENTS]))
+        newest = [
             EventOfMessage(
-                each, viewer.link(each, f"#{each.pk}"), outcome_badge(each), rows.event_state(each)
+                each, viewer.link(each, f"#{each.pk}"), outcome_badge(each), events.progress(each)
             )
-            for each in found
+            for each in events.rows
         ]
-        handlers = [
-            row
-            for each in events
-            for row in handler_rows(each.event, list(each.event.handler_results), each.link)
-        ]
-        failed = [row for row in handlers if row.error]
-        return cls(events, failed, [row for row in handlers if not row.error])
+        calls = [row for each in newest for row in call_rows(each.event, each.link)]
+        failing = [row for row in calls if row.call.failing_since]
+        return cls(newest, failing, [row for row in calls if not row.call.failing_since])
 
 
 @shown

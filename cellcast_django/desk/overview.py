@@ -3,7 +3,6 @@
 For those who may view events. Of messages it shows them what they may view.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,35 +14,38 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext
 
-from cellcast_django.admin.confirmation import url_for_handler
-from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
+from cellcast_django.admin.confirmation import urls_for_handler
+from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import beginning, duration, grouped
-from cellcast_django.admin.event_actions import EventAction, RunAgain, SkipHandler
-from cellcast_django.admin.lists.filters import StatusFilter, TestFilter
-from cellcast_django.admin.lists.read_only import is_ours
+from cellcast_django.admin.lists.filters import (
+    CallStateFilter,
+    StatusFilter,
+    TestFilter,
+)
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
+from cellcast_django.connected import connected_handlers
 from cellcast_django.days import midnight
 from cellcast_django.desk.page import DeskPage, LinkedCount, url_of_page, views_all_of
-from cellcast_django.handlers.calls import OPT_OUT_SUFFIX, connected_handlers
 from cellcast_django.health import (
-    MAX_UNFINISHED,
     Credit,
-    HeldUp,
+    Deferred,
+    FailingHandler,
     Light,
     SlowHandler,
     WebhookHealth,
     count_invalid,
     count_silent,
-    held_up,
+    failing_handlers,
     last_credit,
+    measure_deferred,
     measure_handlers,
     measure_webhooks,
-    real_events,
+    real_calls,
     slowest_handlers,
 )
-from cellcast_django.models import CommandRun, Message, WebhookEvent, time_of
+from cellcast_django.models import CommandRun, HandlerCall, Message, WebhookEvent
 from cellcast_django.recovery.client import Kind
 
 MAX_OVERDUE = timedelta(minutes=15)
@@ -56,7 +58,6 @@ MIN_SECONDS = 1
 """How long a call takes that is among the slowest."""
 
 MAX_ERROR_LENGTH = 160  # characters of a handler's error
-MAX_ERRORS = 5  # texts of a handler's errors
 
 LIGHT_TONES = {
     Light.NEVER: Tone.QUIET,
@@ -66,28 +67,16 @@ LIGHT_TONES = {
 
 
 @shown
-class FailingHandler:
-    """The events that one handler keeps from being done, and what this person can do about it."""
+class FailingRow:
+    """A handler of which calls fail, and what this person can do about it."""
 
-    name: str
-    """Empty for failed events without a handler that is connected in this process."""
+    handler: FailingHandler
     is_missing: bool
     """Whether it is not connected in this process."""
-    failed: int
-    """Those that no attempt is planned for; it may never have run for them."""
-    retrying: int
-    first_at: datetime
-    """When the oldest of these events arrived."""
     error: str
-    """The newest one; empty if it has not run yet."""
-    last_at: datetime | None
-    """When it was raised."""
-    errors: list[tuple[str, int]]
-    """The most frequent errors with their counts; none for one, which stands above."""
-    other_errors: int
-    """How many events any other error was raised for."""
+    """The newest one."""
     list_url: str
-    retry_url: str
+    run_again_url: str
     skip_url: str
 
 
@@ -96,7 +85,7 @@ class EventsPart:
     """What the overview and the app's index say of events."""
 
     not_done: list[tuple[LinkedCount, SafeString]]
-    """How many events are in each state that is not done, and its badge; of none, nothing."""
+    """How many events are invalid and how many calls have not ended well, and the badges."""
     comes_first: bool
     """Whether this person runs handlers, rather than answers customers."""
     lights: list[tuple[WebhookHealth, SafeString]] | None = None
@@ -104,8 +93,9 @@ class EventsPart:
     is_new: bool = False
     overdue: str | None = None
     handlers_ran_at: datetime | None = None
-    failing_handlers: tuple[FailingHandler, ...] = ()
-    max_counted: str | None = None
+    failing_handlers: tuple[FailingRow, ...] = ()
+    deferred_error: str = ""
+    """Why the oldest deferred event could not be stored."""
 
     @classmethod
     def of(cls, viewer: Viewer) -> "EventsPart | None":
@@ -115,20 +105,27 @@ class EventsPart:
         comes_first = viewer.may("rerun_webhookevent")
         if viewer.is_restricted(WebhookEvent):
             events: Any = viewer.rows(WebhookEvent).filter(is_test=False)
-            states = ("invalid", "failed", "retrying", "waiting")
-            counts = {state: getattr(events, state)().count() for state in states}
-            return cls(list(_not_done(viewer, counts)), comes_first)
-        webhooks = measure_webhooks()
+            calls = HandlerCall.objects.fresh().filter(event__in=events.values("pk"))
+            unfinished, states = calls.unfinished(), HandlerCall.State
+            counts = {
+                states.FAILED: calls.failed().count(),
+                states.RETRYING: unfinished.filter(state=states.RETRYING).count(),
+                states.WAITING: unfinished.filter(state=states.WAITING).count(),
+            }
+            return cls(list(_not_done(viewer, events.invalid().count(), counts)), comes_first)
+        webhooks, deferred = measure_webhooks(), measure_deferred()
         handlers = measure_handlers()
         counts = {
-            "invalid": count_invalid(),
-            "failed": handlers.failed,
-            "retrying": handlers.retrying,
-            "waiting": handlers.waiting,
+            HandlerCall.State.FAILED: handlers.failed,
+            HandlerCall.State.RETRYING: handlers.retrying,
+            HandlerCall.State.WAITING: handlers.waiting,
         }
-        is_capped = max(handlers.pending, handlers.failed) > MAX_UNFINISHED
         return cls(
-            not_done=list(_not_done(viewer, counts)),
+            not_done=[
+                *_deferred(viewer, deferred),
+                *_not_done(viewer, count_invalid(), counts),
+            ],
+            deferred_error=beginning(deferred.error, MAX_ERROR_LENGTH),
             comes_first=comes_first,
             lights=[
                 (each, badge(LIGHT_TONES[each.light], each.light.label))
@@ -138,61 +135,53 @@ class EventsPart:
             overdue=duration(handlers.overdue) if handlers.overdue > MAX_OVERDUE else None,
             handlers_ran_at=handlers.ran_at,
             failing_handlers=tuple(_failing_handlers(viewer)),
-            max_counted=grouped(MAX_UNFINISHED) if is_capped else None,
         )
 
 
-def _not_done(viewer: Viewer, counts: dict[str, int]) -> Iterator[tuple[LinkedCount, SafeString]]:
-    list_url = viewer.url(WebhookEvent, "changelist")
-    for state, count in counts.items():
+def _deferred(viewer: Viewer, deferred: Deferred) -> Iterator[tuple[LinkedCount, SafeString]]:
+    if deferred.count:
+        url = f"{viewer.url(WebhookEvent, 'changelist')}?outcome=deferred&test={TestFilter.WITHOUT}"
+        tone = Tone.BAD if deferred.is_overdue else Tone.OPEN
+        yield LinkedCount(deferred.count, url), badge(tone, _("deferred"))
+
+
+def _not_done(
+    viewer: Viewer, invalid: int, calls: dict[HandlerCall.State, int]
+) -> Iterator[tuple[LinkedCount, SafeString]]:
+    """Yield how many events are invalid, and how many calls are in each state; of none, nothing."""
+    url = f"{viewer.url(WebhookEvent, 'changelist')}?outcome=invalid&test={TestFilter.WITHOUT}"
+    if invalid:
+        yield LinkedCount(invalid, url), badge(Tone.BAD, _("invalid"))
+    for state, count in calls.items():
         if count:
-            url = f"{list_url}?outcome={state}&test={TestFilter.WITHOUT}"
-            yield LinkedCount(count, url), badge(*EVENT_STATES[state])
+            tone = Tone.BAD if state == HandlerCall.State.FAILED else Tone.OPEN
+            url = _calls_url(viewer, state=state.value)
+            yield LinkedCount(count, url), badge(tone, state.label)
 
 
-def _failing_handlers(viewer: Viewer) -> Iterator[FailingHandler]:
-    """Yield the handlers that have failed, or that nothing calls for an event, by name."""
-    list_url = viewer.url(WebhookEvent, "changelist")
+def _calls_url(viewer: Viewer, **query: str) -> str:
+    """Return where these calls are listed; empty where the site has no such list."""
+    if not viewer.may_view(HandlerCall):
+        return ""
+    query["test"] = TestFilter.WITHOUT
+    return f"{viewer.url(HandlerCall, 'changelist')}?{urlencode(query)}"
+
+
+def _failing_handlers(viewer: Viewer) -> Iterator[FailingRow]:
+    """Yield the handlers of which calls fail, by name."""
     connected = set(connected_handlers())
-
-    def url_of(action: type[EventAction], name: str) -> str:
-        is_here = is_ours(viewer.site, WebhookEvent)
-        return url_for_handler(viewer, action, name) if is_here else ""
-
-    for name, events in _held_up_by_handler():
-        is_missing = bool(name) and name.removesuffix(OPT_OUT_SUFFIX) not in connected
-        failed = sum(event.has_ended for event in events)
-        raised = [
-            (time_of(event.results[name]["at"]), event.errors[name])
-            for event in events
-            if event.errors[name]
-        ]
-        last_at, error = max(raised, default=(None, ""))
-        errors = Counter(text for _at, text in raised).most_common()
-        shown = [(beginning(text, MAX_ERROR_LENGTH), count) for text, count in errors[:MAX_ERRORS]]
-        yield FailingHandler(
-            name=name,
-            is_missing=is_missing,
-            failed=failed,
-            retrying=len(events) - failed,
-            first_at=min(event.received_at for event in events),
+    for each in failing_handlers():
+        run_again_url, skip_url = urls_for_handler(viewer, each.handler)
+        calls = real_calls().failing().filter(handler=each.handler).order_by("-failing_since")
+        error = calls.values_list("error", flat=True).first() or ""
+        yield FailingRow(
+            handler=each,
+            is_missing=each.handler not in connected,
             error=beginning(error, MAX_ERROR_LENGTH),
-            last_at=last_at,
-            errors=shown if len(shown) > 1 else [],
-            other_errors=sum(count for _text, count in errors[MAX_ERRORS:]),
-            list_url=f"{list_url}?{urlencode({'handler': name, 'test': TestFilter.WITHOUT})}",
-            retry_url="" if is_missing else url_of(RunAgain, name),
-            skip_url=url_of(SkipHandler, name),
+            list_url=_calls_url(viewer, handler=each.handler, state=CallStateFilter.FAILING),
+            run_again_url=run_again_url,
+            skip_url=skip_url,
         )
-
-
-def _held_up_by_handler() -> list[tuple[str, list[HeldUp]]]:
-    """Return the events that each handler keeps from being done; those without a name come last."""
-    found: dict[str, list[HeldUp]] = {}
-    for event in held_up(real_events()):
-        for name in event.errors:
-            found.setdefault(name, []).append(event)
-    return sorted(found.items(), key=lambda each: (not each[0], each[0]))
 
 
 @shown

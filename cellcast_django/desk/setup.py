@@ -17,7 +17,7 @@ from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext, override
 
-from cellcast_django.admin.display.badges import HandlerRow, Tone, badge, handler_rows
+from cellcast_django.admin.display.badges import CallRow, Tone, badge, call_rows
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted
 from cellcast_django.checks import CHECKS
@@ -127,7 +127,7 @@ class TestedEvent(NamedTuple):
     badge: SafeString
     is_duplicate: bool
     url: str
-    handlers: Sequence[HandlerRow]
+    handlers: Sequence[CallRow]
 
 
 @shown
@@ -231,7 +231,12 @@ class Setup(DeskPage):
             events=[
                 TestedEvent(
                     id=event.get("id"),
-                    badge=badge(Tone.GOOD, WebhookEvent.Outcome(event["outcome"]).label),
+                    badge=badge(
+                        Tone.OPEN
+                        if event["outcome"] == WebhookEvent.Outcome.DEFERRED
+                        else Tone.GOOD,
+                        WebhookEvent.Outcome(event["outcome"]).label,
+                    ),
                     is_duplicate=event["outcome"] == WebhookEvent.Outcome.DUPLICATE,
                     url=self.viewer.url(WebhookEvent, "change", event.get("id"))
                     if may_view
@@ -270,10 +275,10 @@ def webhook_of(request: HttpRequest) -> Webhook:
     raise BadRequest("There is no such webhook URL.")
 
 
-def handlers_that_ran(pk: Any) -> list[HandlerRow]:
-    """Return each handler that ran for a test, and its result."""
+def handlers_that_ran(pk: Any) -> list[CallRow]:
+    """Return the calls that a test has asked for."""
     event = WebhookEvent.objects.fresh().filter(pk=pk, is_test=True).first()
-    return handler_rows(event, list(event.handler_results)) if event else []
+    return call_rows(event) if event else []
 
 
 def progress(

@@ -1,9 +1,9 @@
 """From rows to handlers: every handler is called once per fact, again only if it did not finish.
 
-Handlers run after the commit and outside any transaction of ours. Each one's result is saved before
-the next one runs, so a crash repeats at most the call that it interrupted. ``calls`` says what an
-event has to tell and makes one call, ``schedule`` says when and saves how it ended, ``in_order``
-keeps a contact's order; start with ``attempts``, which runs an event's handlers.
+Handlers run after the commit and outside any transaction of ours. The end of each call is saved
+before the next one begins, so a crash repeats at most the call that it interrupted. ``steps`` says
+how a call is begun and ended, and ``attempts``, where to start, which one is next; ``work`` is what
+an event has to tell, and how a handler is called safely.
 """
 
 from cellcast_django.handlers.attempts import (

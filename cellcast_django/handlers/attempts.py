@@ -1,370 +1,335 @@
-"""Running an event's handlers: one attempt after the other, each result saved before the next."""
+"""Which call is made when: begun, made and ended, one after the other. No SQL of its own.
+
+``run`` makes what has just been stored, ``run_due`` what is due, ``run_again`` what a person
+chooses. Each call's end is saved before the next one begins.
+"""
 
 import logging
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, takewhile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import Enum, auto
+from itertools import groupby
+from operator import attrgetter, itemgetter
 
 from django.utils import timezone
 
-from cellcast_django.handlers.calls import (
-    Call,
+from cellcast_django.conf import conf
+from cellcast_django.handlers import steps
+from cellcast_django.handlers.work import (
+    FACTS,
     Fact,
     Failure,
     TakenOverError,
-    call_safely,
-    calls_of,
-    connected_handlers,
+    Work,
+    do_safely,
     facts_of,
-    names_for,
-    repeatable_calls,
 )
-from cellcast_django.handlers.in_order import next_due, release_orphans
-from cellcast_django.handlers.schedule import (
-    Saved,
-    Schedule,
-    Trigger,
-    due_ids,
-    lease,
-    load,
-    may_be_running,
-    renew_leases,
-)
-from cellcast_django.models import WebhookEvent, time_of
+from cellcast_django.models import HandlerCall, HandlerCallQuerySet, WebhookEvent
 from cellcast_django.signals import handlers_failed
 
 logger = logging.getLogger("cellcast_django")
 
-DELETED = "The message or opt-out was deleted before its handlers ran."
+Progress = Callable[[HandlerCall], object]
+"""Called with each call after an attempt."""
+Tally = Counter[HandlerCall.State]
+"""How many calls are in each state after their attempt."""
 
-Progress = Callable[[WebhookEvent], object]
-"""Called with each event after its run."""
-Tally = Counter[WebhookEvent.State | None]
-"""How many events are in each state after their run."""
-
-
-def run(events: Sequence[WebhookEvent]) -> None:
-    """Make the run that began when these events were stored, each with something to run.
-
-    Never raises: errors are logged, and the event is due again when its lease ends.
-    """
-    batch = Batch(behind=[event.pk for event in events])
-    for event in events:
-        batch.behind.remove(event.pk)
-        is_fresh = event is events[0]
-        try:
-            batch.run(Schedule(event, calls_of(event), Trigger.STORED, is_fresh=is_fresh))
-        except Exception as error:  # the event is stored: the response stays 200
-            summary = Failure.of(error).summary
-            logger.error("Running the handlers of event %s was broken off: %s.", event.pk, summary)
-
-
-def run_due(
-    pks: Iterable[int] | None = None,
-    *,
-    progress: Progress = lambda event: None,
-    is_over: Callable[[], bool] = lambda: False,
-) -> Tally:
-    """Run what is due, longest waiting first, and return how the events ended.
-
-    With ``pks``, runs only those of them that are due; without, goes on until nothing new is due,
-    or until ``is_over``. Runs each event once. Safe in several processes at once: the one that
-    claims an event runs it. Events for a handler that has spent half a minute on nothing but
-    failures are left to the next run. Raises ``django.db.Error`` when the database refuses.
-    """
-    batch = Batch(progress)
-    if pks is not None:
-        batch.run_due(pks)
-        return batch.tally
-    since = None
-    while True:
-        until = timezone.now()
-        due = chain(release_orphans(), due_ids(since, until))
-        has_run = batch.run_due(takewhile(lambda _: not is_over(), due))
-        if is_over() or not (batch.run_waiting() or has_run):
-            return batch.tally
-        since = until
-
-
-def run_again(
-    pks: Iterable[int],
-    *,
-    everyone: bool = False,
-    only: str = "",
-    progress: Progress = lambda event: None,
-) -> Tally:
-    """Run events that have failed or are pending once more, and return how they ended.
-
-    Calls only the handlers that have not finished, including those that gave up, and waits for no
-    pause and no earlier event. Skips events with nothing left to run; one whose handlers are not
-    connected in this process stays as it is, and is reported as that. An event that another process
-    is running right now is taken from it, which may call one handler twice.
-
-    With ``everyone``, calls the handlers that had finished too, also for events that are done:
-    their results are cleared when the run begins. Skips events without handlers, and redacted ones.
-
-    With ``only``, calls that handler alone, finished or not, ``in_order`` if it is so marked; its
-    attempts begin anew, and the others' results and pauses stay. Skips events without a fact for
-    it, tests, redacted events, and those that another process may be running right now. Raises
-    ``ValueError`` if the handler is not connected.
-    """
-    if only:
-        return replay(pks, only, finished=True, progress=progress)
-    batch = Batch(progress)
-    for pk in pks:
-        event = load(pk)
-        if event is None or not (everyone or event.is_unfinished):
-            continue
-        calls = repeatable_calls(event) if everyone else calls_of(event)
-        wanted = [call for call in calls if everyone or not event.has_finished(call.name)]
-        if wanted:
-            schedule = Schedule(event, calls, Trigger.PERSON)
-            schedule.call_again(wanted, everyone=everyone)
-            batch.run(schedule)
-        elif not everyone:
-            batch.report(event)
-    return batch.tally
-
-
-def replay(
-    pks: Iterable[int],
-    handler: str,
-    *,
-    finished: bool,
-    progress: Progress = lambda event: None,
-) -> Tally:
-    """Give events to one handler, as ``run_again`` does; what it has finished if ``finished``."""
-    if handler not in connected_handlers():
-        raise ValueError(f"No handler of this name is connected: {handler}")
-    began_at, batch = timezone.now(), Batch(progress)
-    for pk in pks:
-        event = load(pk)
-        if event is None or may_be_running(event):
-            continue
-        # One that waited may have been run since, after the one that it waited for.
-        names = [
-            name
-            for name in names_for(event, handler)
-            if not event.has_finished(name)
-            or (finished and time_of(event.handler_results[name]["at"]) < began_at)
-        ]
-        if names:
-            batch.run(Schedule(event, calls_of(event), Trigger.REPLAY, only=names))
-    return batch.tally
-
-
-def skip(event_id: int, handler_name: str, *, username: str = "") -> bool:
-    """Record a person's decision that this handler need not be called for the event.
-
-    ``username`` says whose, and stays with the handler's result.
-
-    If no other handler is unfinished, the event is done. Returns false if there is nothing to
-    decide: the event is not stored or is done, or the handler has finished or is not known, by its
-    connection or by a result. A process that is running it right now stops after its current
-    handler. Raises ``TypeError`` for an event or a function in place of its id or name.
-    """
-    if type(event_id) is not int:  # nor a bool
-        raise TypeError(f"event_id is an event's id, not {type(event_id).__name__}.")
-    if not isinstance(handler_name, str):
-        raise TypeError(f"handler_name is a handler's name, not {type(handler_name).__name__}.")
-    event = load(event_id)
-    if event is None or not event.is_unfinished or event.has_finished(handler_name):
-        return False
-    calls = calls_of(event)
-    if handler_name not in {*(call.name for call in calls), *event.handler_results}:
-        return False
-    was_pending = event.state == WebhookEvent.State.PENDING
-    schedule = Schedule(event, calls, Trigger.PERSON)
-    saved = schedule.skip(handler_name, username=username)
-    if saved is None:
-        return False
-    if was_pending and saved.has_failed:
-        _report_failed(event)
-    if schedule.has_released:
-        Batch().run_next(schedule.contact, after=schedule.pk)
-    return True
-
-
-def summary(tally: Tally) -> dict[str, int]:
-    """Return the counts by the name of each state."""
-    return {state.value: tally[state] for state in WebhookEvent.State}
-
+MAX_SECONDS = 60
+"""A run of what is due begins nothing after this time: the next one goes on."""
 
 MAX_NEXT = 10
 NEXT_SECONDS = 5
-"""How many events that waited for one are run after it, and for how long new ones are begun."""
-
-MAX_SECONDS_LOST = 30
+"""How many calls that waited for one are made after it, and for how long new ones are begun."""
 
 
-class Batch:
-    """Events that are run one after the other: how they ended, and the time lost in them."""
+def run(calls: Sequence[HandlerCall]) -> None:
+    """Make the calls of events that have just been stored, which have their facts.
 
-    def __init__(self, progress: Progress | None = None, *, behind: Iterable[int] = ()) -> None:
-        """``behind``: events that have just been stored, and whose runs have not begun."""
+    Never raises: errors are logged, and the calls are due when their lease ends.
+    """
+    turn = Turn(is_first_begun=True)
+    for pk, some in groupby(calls, attrgetter("event_id")):
+        try:
+            turn.make(list(some))
+        except Exception as error:  # the event is stored: the response stays 200
+            summary = Failure.of(error).summary
+            logger.error("Making the calls of event %s was broken off: %s.", pk, summary)
+
+
+def run_due(
+    event_ids: Iterable[int] | None = None,
+    *,
+    progress: Progress = lambda call: None,
+    is_over: Callable[[], bool] = lambda: False,
+) -> Tally:
+    """Make the calls that are due, longest waiting first, each once; return how they ended.
+
+    With ``event_ids``, only theirs. Begins nothing after a minute, or once it ``is_over``. Safe in
+    several processes at once: the one that begins a call makes it. Raises ``django.db.Error`` when
+    the database refuses.
+    """
+    calls, began_at = HandlerCall.objects.fresh(), timezone.now()
+    if event_ids is not None:
+        calls = calls.filter(event__in=event_ids)
+    ends_at = time.monotonic() + MAX_SECONDS
+    turn = Turn(progress, is_over=lambda: is_over() or time.monotonic() > ends_at)
+    due = calls.due(began_at).order_by("next_attempt_at", "pk").values_list("event_id", "pk")
+    # What ends lets the contact's next become due; what has failed is due after the beginning.
+    while found := [(event, pk) for event, pk in due.all() if pk not in turn.tried]:
+        for event, some in groupby(found, itemgetter(0)):
+            if turn.is_over():
+                return turn.tally
+            turn.make_due(event, {pk for _, pk in some})
+    return turn.tally
+
+
+def run_again(calls: HandlerCallQuerySet, *, progress: Progress = lambda call: None) -> int:
+    """Make these calls in this process, each anew, and return how many they were.
+
+    Waits for no pause and no earlier event, calls again what is done or was skipped, and takes over
+    what is running, which may call that handler twice. Leaves redacted events alone, and whatever
+    somebody else changes at the same moment. Raises ``django.db.Error`` when the database refuses.
+    """
+    turn, count = Turn(progress), 0
+    for event, some in groupby(sorted(calls.values_list("event_id", "pk")), itemgetter(0)):
+        loaded, chosen = load(event), {pk for _, pk in some}
+        again = {
+            call.pk
+            for call in loaded
+            if call.pk in chosen and call.event.body and steps.reopen(call)
+        }
+        count += len(again)
+        turn.make(loaded, again, in_order=False)
+    return count
+
+
+def skip(calls: HandlerCallQuerySet, *, username: str = "") -> int:
+    """Record a person's decision that these calls need not be made; return how many they were.
+
+    Those that are done stay so. A handler that is being called right now is not stopped, but the
+    call stays skipped. Then makes, for at most five seconds, what waited for them in order.
+    ``username`` says whose decision it was, and stays with the call.
+    """
+    chosen = [call for call in calls.all() if call.state not in HandlerCall.ENDED_WELL]
+    count = steps.skip([call.pk for call in chosen], username)
+    turn, ends_at = Turn(), time.monotonic() + NEXT_SECONDS
+    for handler, contact in {(call.handler, call.contact) for call in chosen if call.contact}:
+        turn.make_next(handler, contact, ends_at)
+    unfinished = {call.event_id for call in chosen if call.is_unfinished}
+    for event in WebhookEvent.objects.fresh().filter(pk__in=unfinished).failed():
+        _tell_failed(event, list(event.calls.all()))
+    return count
+
+
+def summary(tally: Tally) -> dict[str, int]:
+    """Return how many calls are done, made again later, and have failed for good."""
+    states = HandlerCall.State
+    failed = sum(tally[state] for state in HandlerCall.FAILED)
+    return {"done": tally[states.DONE], "retrying": tally[states.RETRYING], "failed": failed}
+
+
+def load(event_id: int) -> list[HandlerCall]:
+    """Return all calls of an event, in their order, with one event that has its facts."""
+    calls = HandlerCall.objects.fresh().filter(event=event_id).order_by("pk")
+    loaded = list(calls.select_related("event", *(f"event__{fact}" for fact in FACTS)))
+    for call in loaded:
+        call.event = loaded[0].event
+    return loaded
+
+
+class Turn:
+    """Calls that one process makes one after the other."""
+
+    def __init__(
+        self,
+        progress: Progress = lambda call: None,
+        *,
+        is_over: Callable[[], bool] = lambda: False,
+        is_first_begun: bool = False,
+    ) -> None:
         self.tally: Tally = Counter()
-        self.behind = list(behind)
-        self._renewed_at = timezone.now()
+        self.tried: set[int] = set()
+        self.is_over = is_over
         self._progress = progress
-        self._seconds_lost: dict[str, float] = defaultdict(float)
-        """What each handler has spent failing since it last finished with an event."""
-        self._has_waited: dict[int, bool] = {}
-        """The events that were run and are pending: those that have waited may be run again."""
-        self._waiting: dict[str, int] = {}
-        """After which event to go on, for the contacts of which more is due."""
+        self._is_begun = is_first_begun
+        """Whether the next call was inserted as running."""
 
-    def run_due(self, pks: Iterable[int]) -> bool:
-        """Run those of the events that are due, each once; return whether there was any."""
-        has_run = False
-        for pk in pks:
-            event = None if pk in self._has_waited else load(pk)
-            if event is not None and event.is_due(timezone.now()):
-                self.run(Schedule(event, calls_of(event), Trigger.DUE))
-                has_run = True
-        return has_run
-
-    def run(self, schedule: Schedule) -> None:
-        """Run the event's handlers, and then those of the contact's events that waited for it.
+    def make(
+        self, calls: list[HandlerCall], chosen: set[int] | None = None, *, in_order: bool = True
+    ) -> None:
+        """Make the chosen ones of an event's calls, and then what waited for them in order.
 
         Lets none of their exceptions out but ``KeyboardInterrupt``. Raises ``django.db.Error`` when
         the database refuses.
         """
-        self._run_one(schedule)
-        if schedule.has_released:
-            self.run_next(schedule.contact, after=schedule.pk)
+        self._go_on(self._make(calls, chosen, in_order=in_order))
 
-    def run_waiting(self) -> bool:
-        """Go on with the contacts of which more is due, a batch each; false if there is none."""
-        waiting, self._waiting = self._waiting, {}
-        for contact, pk in waiting.items():
-            self.run_next(contact, after=pk)
-        return bool(waiting)
+    def make_due(self, event_id: int, pks: set[int]) -> None:
+        """The same of these calls of an event, unless another process has begun them since."""
+        self._go_on(self._make_due(event_id, pks))
 
-    def run_next(self, contact: str, *, after: int) -> None:
-        """Run the due events of the contact that come after this one, in their order: a batch."""
-        end = time.monotonic() + NEXT_SECONDS
+    def make_next(self, handler: str, contact: str, ends_at: float) -> None:
+        """Make what waits for this handler and contact, in its order: a few calls."""
+        unfinished = HandlerCall.objects.fresh().unfinished()
+        waiting = unfinished.filter(handler=handler, contact=contact).order_by("event_id", "pk")
         for _ in range(MAX_NEXT):
-            event = next_due(contact, after=after)
-            if event is None:
+            if self.is_over() or time.monotonic() > ends_at:
                 return
-            after = event.pk
-            if self._has_waited.get(after, True):
-                self._run_one(Schedule(event, calls_of(event), Trigger.DUE))
-            if time.monotonic() > end:
-                break
-        self._waiting[contact] = after
+            call = waiting.all()[:1].first()
+            if call is None or call.pk in self.tried or not call.is_due(timezone.now()):
+                return
+            self._make_due(call.event_id, {call.pk})
 
-    def _run_one(self, schedule: Schedule) -> None:
-        """Run the event's handlers; report it if that was saved: no other process was quicker."""
-        saved = self._call_handlers(schedule)
-        if saved is None or schedule.event.next_run_at is not None:
-            self._has_waited[schedule.pk] = schedule.is_waiting
-        if saved is not None:
-            if saved.has_failed:
-                _report_failed(schedule.event)
-            self.report(schedule.event)
+    def _go_on(self, ended: Iterable[HandlerCall]) -> None:
+        ends_at = time.monotonic() + NEXT_SECONDS
+        for call in ended:
+            if call.contact:
+                self.make_next(call.handler, call.contact, ends_at)
 
-    def report(self, event: WebhookEvent) -> None:
-        """Count an event that has been run."""
-        if self._progress is not None:
-            self.tally[event.state] += 1
-            self._progress(event)
+    def _make_due(self, event_id: int, pks: set[int]) -> list[HandlerCall]:
+        self.tried |= pks
+        calls, now = load(event_id), timezone.now()
+        return self._make(calls, {call.pk for call in calls if call.pk in pks and call.is_due(now)})
 
-    def _call_handlers(self, schedule: Schedule) -> Saved | None:
-        """Call what is due, and save how each call ended; return what was saved last."""
-        if not schedule.calls and not facts_of(schedule.event):
-            return schedule.end_without_facts(DELETED)
-        calls = schedule.due_calls()
-        if not calls:
-            return schedule.end()
-        left_out = []
-        if schedule.trigger is Trigger.DUE:
-            left_out = [call for call in calls if self._seconds_lost[call.name] > MAX_SECONDS_LOST]
-            calls = [call for call in calls if call not in left_out]
-        saved = None
-        while calls:
-            earlier = {}
-            for call in calls:
-                if (other := schedule.earlier(call)) is not None:
-                    earlier[call] = other
-                    schedule.notes_calls = True
-                    continue
-                is_last = call is calls[-1] and not earlier
-                saved = self._attempt(schedule, call, is_last=is_last)
-                if saved is None or saved.is_over:
-                    return saved
-            if earlier and left_out:
-                return schedule.end()
-            calls = schedule.wait(earlier) if earlier else []
-        return saved
+    def _make(
+        self, calls: list[HandlerCall], chosen: set[int] | None, *, in_order: bool = True
+    ) -> list[HandlerCall]:
+        """Make the chosen calls of one event, and return those that have ended."""
+        if not calls:  # the event was deleted
+            return []
+        event, made = calls[0].event, []
+        # Handlers are given the event and may change it, so this is what the turn goes by.
+        received_at = event.received_at
+        work = {signal: fact.work() for signal, fact in facts_of(event).items()}
+        chosen = {call.pk for call in calls} if chosen is None else chosen
+        self.tried |= chosen
+        for call in calls:
+            if call.pk not in chosen:
+                continue
+            result = self._attempt(call, work, received_at, in_order=in_order)
+            if result is Result.MADE:
+                made.append(call)
+                self.tally[HandlerCall.State(call.state)] += 1
+                self._progress(call)
+            elif result is Result.TAKEN:
+                break  # by another process, which goes on with the event's others
+        ended = [call for call in made if not call.is_unfinished]
+        if ended and len(ended) == len(made):
+            _tell_if_failed(event, calls)
+        return ended
 
-    def _attempt(self, schedule: Schedule, call: Call, *, is_last: bool) -> Saved | None:
-        """Call a handler, and save how that ended; ``None`` if another process was quicker."""
-        if self.behind:
-            self._renew_leases()
-        attempts = schedule.begin(call)
-        if attempts is None:
-            return None
-        saved: Saved | None = None
+    def _attempt(
+        self,
+        call: HandlerCall,
+        work: Mapping[str, Mapping[str, Work]],
+        received_at: datetime,
+        *,
+        in_order: bool,
+    ) -> "Result":
+        """Make one attempt."""
+        is_running = call.state == HandlerCall.State.RUNNING
+        is_begun, self._is_begun = self._is_begun and is_running, False
+        if call.signal not in work:
+            return _made(call, steps.DELETED, steps.fail(call, steps.DELETED))
+        todo = work[call.signal].get(call.handler)
+        if is_begun and todo is not None:
+            return _do(call, todo, received_at)
+        if is_running and call.attempts >= conf.handler_max_attempts:
+            return _made(call, steps.NOT_RETURNED, steps.fail(call, steps.NOT_RETURNED))
+        if todo is None:
+            return _made(call, steps.NOT_CONNECTED, steps.miss(call, received_at))
+        if not steps.begin(call, in_order=in_order):
+            return _stand_back(call) if in_order and call.contact else Result.TAKEN
+        if is_running:
+            _log(call, steps.NOT_RETURNED)
+        return _do(call, todo, received_at)
 
-        def save(failure: Failure | None = None) -> bool:
-            nonlocal saved
-            seconds = time.monotonic() - began_at
-            saved = schedule.save_result(call, attempts, failure, seconds=seconds, is_last=is_last)
-            return saved is not None
 
-        began_at = time.monotonic()
-        failure = call_safely(call, save if call.exactly_once else None)
+class Result(Enum):
+    """What became of an attempt."""
+
+    MADE = auto()
+    LEFT = auto()
+    """It waits for another event; or it was made, but is not ours to end any more."""
+    TAKEN = auto()
+    """Another process has begun it."""
+
+
+def _made(call: HandlerCall, error: str, is_saved: bool) -> Result:
+    """Log the error of an attempt that called no handler, unless it is another process's."""
+    if not is_saved:
+        return Result.TAKEN
+    _log(call, error)
+    return Result.MADE
+
+
+def _stand_back(call: HandlerCall) -> Result:
+    """Let whoever ends the earlier call find this one."""
+    if not call.is_due(timezone.now()):
+        steps.stand_back(call)
+    return Result.LEFT
+
+
+def _do(call: HandlerCall, work: Work, received_at: datetime) -> Result:
+    """Call the handler, and save how that ended."""
+    began_at = time.monotonic()
+
+    def end(failure: Failure | None = None) -> bool:
         seconds = time.monotonic() - began_at
-        if failure is None:
-            self._seconds_lost[call.name] = 0
-        else:
-            self._seconds_lost[call.name] += seconds
-        if failure is None:
-            if not call.exactly_once:
-                save()
-        elif failure.kind is not TakenOverError:
-            _log(call, schedule.pk, failure)
-            if not schedule.is_saved_as_done(call):
-                save(failure)
-        if saved is None:
-            logger.warning(
-                "The result of handler %s for event %s is not saved: it ran longer than "
-                "CELLCAST_HANDLER_LEASE, and another process has taken the event over; or the "
-                "event was deleted.",
-                call.name,
-                schedule.pk,
-            )
-        if failure is not None and failure.kind is KeyboardInterrupt:
-            raise KeyboardInterrupt
-        return saved
+        return steps.end(call, failure, seconds=seconds, received_at=received_at)
 
-    def _renew_leases(self) -> None:
-        """Keep the events behind to this process while a call takes nearly as long as a lease."""
-        now = timezone.now()
-        if now > self._renewed_at + lease() / 10:
-            renew_leases(self.behind)
-            self._renewed_at = now
-
-
-def _log(call: Call, pk: int, failure: Failure) -> None:
-    if failure.retry_after is not None:
-        logger.info("Handler %s asked to retry event %s later.", call.name, pk)
+    failure = do_safely(work, end if work.exactly_once else None)
+    if failure is None:
+        is_ours = work.exactly_once or end()
+    elif failure.kind is TakenOverError:
+        is_ours = False
     else:
-        logger.error("Handler %s failed for event %s: %s.", call.name, pk, failure.summary)
+        _log(call, failure.summary, is_asked_for=failure.retry_after is not None)
+        is_ours = (work.exactly_once and steps.is_saved_as_done(call)) or end(failure)
+    if not is_ours:
+        logger.warning(
+            "The end of handler %s for event %s is not saved: the call is not ours any more. It "
+            "was skipped or deleted, or ran longer than CELLCAST_HANDLER_LEASE.",
+            call.handler,
+            call.event_id,
+        )
+    if failure is not None and failure.kind is KeyboardInterrupt:
+        raise KeyboardInterrupt
+    return Result.MADE if is_ours else Result.LEFT
 
 
-def _report_failed(event: WebhookEvent) -> None:
-    """Send ``handlers_failed`` for an event that has just failed.
+def _log(call: HandlerCall, problem: str, *, is_asked_for: bool = False) -> None:
+    if is_asked_for:
+        logger.info("Handler %s asked to retry event %s later.", call.handler, call.event_id)
+    else:
+        problem = problem.partition(": ")[0]  # of our own errors, the type alone
+        logger.error("Handler %s failed for event %s: %s.", call.handler, call.event_id, problem)
+
+
+def _tell_if_failed(event: WebhookEvent, calls: Sequence[HandlerCall]) -> None:
+    """Send ``handlers_failed`` if the end of one of its calls has left the event failed."""
+    if all(call.state in HandlerCall.ENDED_WELL for call in calls):
+        return  # nobody else makes any
+    stored = list(HandlerCall.objects.fresh().filter(event=calls[0].event_id))
+    if not any(call.is_unfinished for call in stored):
+        _tell_failed(event, stored)
+
+
+def _tell_failed(event: WebhookEvent, calls: Iterable[HandlerCall]) -> None:
+    """Send ``handlers_failed``, if a call has failed.
 
     Raises nothing except ``KeyboardInterrupt``: the errors of that signal's handlers are logged.
     """
-    arguments = {"event": event, "errors": event.handler_errors()}
-    for call in Fact(handlers_failed, WebhookEvent, arguments).calls():
-        failure = call_safely(call)
+    errors = {call.handler: call.error for call in calls if call.state in HandlerCall.FAILED}
+    if not errors:
+        return
+    fact = Fact(handlers_failed, WebhookEvent, {"event": event, "errors": errors})
+    for name, work in fact.work().items():
+        failure = do_safely(work)
         if failure is None:
             continue
-        logger.error("Handler %s of handlers_failed failed: %s.", call.name, failure.summary)
+        logger.error("Handler %s of handlers_failed failed: %s.", name, failure.summary)
         if failure.kind is KeyboardInterrupt:
             raise KeyboardInterrupt

@@ -1,81 +1,105 @@
-"""Past events for one handler, that is written or mended only now: which are given to it."""
+"""Past events for one handler, that is written or mended only now: which are given, and giving."""
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import NamedTuple
 
 from django.db.models import Max, Min
+from django.utils import timezone
 
-from cellcast_django.handlers.calls import names_for, with_facts
-from cellcast_django.models import WebhookEvent, WebhookEventQuerySet
+from cellcast_django.connected import calls_asked_for
+from cellcast_django.handlers import steps
+from cellcast_django.handlers.attempts import Progress, Tally, Turn, load
+from cellcast_django.handlers.work import facts_of, with_facts
+from cellcast_django.models import HandlerCall, WebhookEvent, WebhookEventQuerySet
+
+State = HandlerCall.State
 
 PAGE_SIZE = 500  # how many events are in memory at a time
 
 
-class Count(NamedTuple):
-    """How many events are given to the handler, and how many are not, by the reason."""
+def past_events(handler: str, since: datetime, *, done: bool = False) -> list[int]:
+    """Return the keys of the events to give, in their order: those received since then.
 
-    given: int = 0
-    finished: int = 0
-    tests: int = 0
-    duplicates: int = 0
-    invalid: int = 0
-    redacted: int = 0
-    without_fact: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PastEvents:
-    """The events received in a span of time, both ends included, for one handler.
-
-    Without ``finished``, only those that it has not finished.
+    Those that have a fact for the handler and that it has not done, or these too with ``done``.
+    Not tests, which are nothing that a customer did, nor redacted events: without its number an
+    opt-out would be another contact's.
     """
+    found = []
+    for page in _pages(since):
+        calls = HandlerCall.objects.fresh().filter(handler=handler, event__in=page)
+        known = {(call.event_id, call.signal): call for call in calls}
+        for event in page:
+            wanted = [known.get((event.pk, signal)) for signal in _in_order_of(event, handler)]
+            if any(_is_given(call, done=done) for call in wanted):
+                found.append(event.pk)
+    return found
 
-    handler: str
-    since: datetime
-    until: datetime
-    finished: bool = False
 
-    def pks(self) -> Iterator[int]:
-        """Yield the keys of the events to give, in their order, from pages of bounded memory."""
-        return (event.pk for event in self._with_a_fact() if self._is_given(event))
+def give(
+    events: Iterable[int],
+    handler: str,
+    *,
+    done: bool = False,
+    progress: Progress = lambda call: None,
+) -> Tally:
+    """Give events to one handler, each in turn, and return how its calls ended.
 
-    def count(self) -> Count:
-        """Return how many events there are to give, and not to give."""
-        events = self._received()
-        real = events.filter(is_test=False)
-        stored = real.filter(outcome=WebhookEvent.Outcome.STORED)
-        found = Counter(map(self._is_given, self._with_a_fact()))
-        redacted = stored.filter(body="").count()
-        return Count(
-            given=found[True],
-            finished=found[False],
-            tests=events.filter(is_test=True).count(),
-            duplicates=real.filter(outcome=WebhookEvent.Outcome.DUPLICATE).count(),
-            invalid=real.filter(outcome=WebhookEvent.Outcome.INVALID).count(),
-            redacted=redacted,
-            without_fact=stored.count() - redacted - found.total(),
-        )
+    Interrupted, it can be given the same again: with ``done``, what is done begins anew.
+    """
+    turn, began_at = Turn(progress), timezone.now()
+    for pk in events:
+        event = _with_facts().filter(pk=pk).first()
+        if event is None:
+            continue
+        wanted = _in_order_of(event, handler)
+        known = set(event.calls.filter(handler=handler).values_list("signal", flat=True))
+        if missing := {signal: wanted[signal] for signal in wanted if signal not in known}:
+            steps.insert(event, handler, missing)
+        calls = load(pk)
+        chosen = {
+            call.pk
+            for call in calls
+            if call.handler == handler
+            and call.signal in wanted
+            and _is_given(call, done=done)
+            # One that waited may have been made since, after the one that it waited for.
+            and (call.started_at is None or call.started_at < began_at)
+            and (call.version == 0 or call.state == State.RUNNING or steps.reopen(call))
+        }
+        turn.make(calls, chosen)
+    return turn.tally
 
-    def _received(self) -> WebhookEventQuerySet:
-        events = WebhookEvent.objects.fresh()
-        return events.filter(received_at__gte=self.since, received_at__lte=self.until)
 
-    def _with_a_fact(self) -> Iterator[WebhookEvent]:
-        """Yield the events that have a fact for the handler, in the order of their keys."""
-        events = self._received()
-        ends = events.aggregate(first=Min("pk"), last=Max("pk"))
-        if ends["first"] is None:
-            return
-        after = ends["first"] - 1
-        stored = with_facts(events.filter(outcome=WebhookEvent.Outcome.STORED, is_test=False))
-        stored = stored.filter(pk__lte=ends["last"]).order_by("pk")
-        while page := list(stored.filter(pk__gt=after)[:PAGE_SIZE]):
-            yield from (event for event in page if names_for(event, self.handler))
-            after = page[-1].pk
+def _is_given(call: HandlerCall | None, *, done: bool) -> bool:
+    """Whether a call is made again; ``None`` if there is none yet."""
+    if call is None or call.state == State.DONE:
+        return call is None or done
+    return call.state != State.RUNNING or call.is_due(timezone.now())
 
-    def _is_given(self, event: WebhookEvent) -> bool:
-        names = names_for(event, self.handler)
-        return self.finished or not all(event.has_finished(name) for name in names)
+
+def _in_order_of(event: WebhookEvent, handler: str) -> dict[str, bool]:
+    """Return the signals of the event's facts that the handler is connected to.
+
+    Each with whether it wants its events in order.
+    """
+    signals = [fact.signal for fact in facts_of(event).values()]
+    asked_for = {signal.name: dict(calls_asked_for(signal)) for signal in signals}
+    return {name: calls[handler] for name, calls in asked_for.items() if handler in calls}
+
+
+def _pages(since: datetime) -> Iterator[list[WebhookEvent]]:
+    """Yield the events that may have a fact, in the order of their keys."""
+    events = _with_facts().filter(received_at__gte=since)
+    ends = events.aggregate(first=Min("pk"), last=Max("pk"))
+    if ends["first"] is None:
+        return
+    after = ends["first"] - 1
+    while page := list(events.filter(pk__gt=after, pk__lte=ends["last"])[:PAGE_SIZE]):
+        yield page
+        after = page[-1].pk
+
+
+def _with_facts() -> WebhookEventQuerySet:
+    """Return the events that may be given, in their order, with their facts."""
+    events = with_facts(WebhookEvent.objects.fresh()).order_by("pk")
+    return events.filter(outcome=WebhookEvent.Outcome.STORED, is_test=False).exclude(body="")

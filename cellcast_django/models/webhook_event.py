@@ -1,13 +1,10 @@
-"""One thing Cellcast reported: its original text, and how far its handlers have got."""
+"""One thing Cellcast reported: its original text, and what it was about."""
 
-from collections.abc import Iterable
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, Self, TypedDict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
-from django.db.models.functions import Cast
-from django.db.models.lookups import Contains, Regex
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -16,9 +13,7 @@ from cellcast_django.database.fields import (
     CharField,
     DateTimeField,
     ExactCharField,
-    NullablePositiveBigIntegerField,
     PartialIndex,
-    PositiveIntegerField,
     UnicodeTextField,
 )
 from cellcast_django.models.base import (
@@ -30,116 +25,49 @@ from cellcast_django.models.base import (
 from cellcast_django.payloads import MAX_ID_LENGTH, Endpoint, read_fields
 
 if TYPE_CHECKING:
+    from cellcast_django.models.handler_call import HandlerCallQuerySet
     from cellcast_django.models.message import Message
 
 MAX_CONTENT_TYPE_LENGTH = 255
 
-
-class HandlerResult(TypedDict):
-    """How one handler's last call for an event ended."""
-
-    at: str
-    """When, in ISO format."""
-    error: str
-    """The exception's type and text; empty if the handler has finished."""
-    location: NotRequired[str]
-    """Where in the code it was raised."""
-    attempts: NotRequired[int]
-    """How many calls there have been."""
-    seconds: NotRequired[float]
-    """How long the last one took; not there if it has not returned."""
-    retry_at: NotRequired[str]
-    """When it is called again; not there if its attempts are used up."""
-    gave_up: NotRequired[bool]
-    skipped: NotRequired[bool]
-    by: NotRequired[str]
-    """The username of the person who skipped it."""
+HELD_BACK_FOR = timedelta(days=1)
+"""How long handlers ``in_order`` wait for a deferred event."""
 
 
 class WebhookEventQuerySet(FreshQuerySet["WebhookEvent"]):
-    """Events by the state of their handlers."""
+    """Events by their state, which their calls make, or by what the inbox made of them."""
 
     def pending(self) -> Self:
-        """Events with a handler that has not finished, and a next attempt planned or running."""
-        return self.filter(done_at__isnull=True, next_run_at__isnull=False)
-
-    def waiting(self) -> Self:
-        """Pending events of which no handler has failed."""
-        return self.pending().filter(~_has_failed())
-
-    def retrying(self) -> Self:
-        """Pending events of which a handler has failed."""
-        return self.pending().filter(_has_failed())
+        """Events with a call that is unfinished, and those that are deferred."""
+        deferred = self.model.objects.using(self.db).deferred().values("pk")
+        return self.filter(pk__in=_events_with("unfinished").union(deferred))
 
     def done(self) -> Self:
-        """Events that every handler has finished with."""
-        return self.filter(done_at__isnull=False)
+        """Stored events of which all calls are done or skipped."""
+        unwell = ~Q(pk__in=_events_with("unfinished")), ~Q(pk__in=_events_with("failed"))
+        return self.filter(*unwell, outcome=WebhookEvent.Outcome.STORED)
 
     def failed(self) -> Self:
-        """Events whose attempts are used up, or that a handler gave up: a person must look."""
-        return self._unfinished().filter(outcome=WebhookEvent.Outcome.STORED)
+        """Events that a person must look at: a call has failed or gave up, none is unfinished."""
+        return self.filter(~Q(pk__in=_events_with("unfinished")), pk__in=_events_with("failed"))
 
-    def due(self, now: datetime) -> Self:
-        """Events whose next attempt should begin, or whose last one was interrupted.
-
-        One that waits for an earlier event is not, if that one's attempt comes first.
-        """
-        first = _awaited().filter(next_run_at__lte=OuterRef("next_run_at"))
-        return self.filter(
-            Q(waiting_for__isnull=True) | _is_retried() | ~Exists(first),
-            done_at__isnull=True,
-            next_run_at__lte=now,
-        )
-
-    def only_waiting(self) -> Self:
-        """Events that wait for an earlier one, and have no handler that is called before that."""
-        return self.filter(~_is_retried(), waiting_for__isnull=False)
-
-    def orphaned(self) -> Self:
-        """Pending events that wait for one that is not pending, or is gone."""
-        return self.pending().filter(~Exists(_awaited()), waiting_for__isnull=False)
+    def deferred(self) -> Self:
+        """Events kept without their message, to be read later."""
+        return self.filter(outcome=WebhookEvent.Outcome.DEFERRED)
 
     def invalid(self) -> Self:
         """Events that could not be understood, and that nobody has dismissed."""
-        return self.invalid_or_dismissed().filter(dismissed_at__isnull=True)
-
-    def dismissed(self) -> Self:
-        """Events that could not be understood, and that a person has set aside."""
-        return self.invalid_or_dismissed().filter(dismissed_at__isnull=False)
-
-    def invalid_or_dismissed(self) -> Self:
-        """Events that could not be understood, dismissed or not: all can be read again."""
-        return self._unfinished().filter(outcome=WebhookEvent.Outcome.INVALID)
-
-    def duplicates(self) -> Self:
-        """Events that repeat what was reported before."""
-        return self._unfinished().filter(outcome=WebhookEvent.Outcome.DUPLICATE)
-
-    def _unfinished(self) -> Self:
-        """Neither done nor due: the index on the state begins with these two columns."""
-        return self.filter(done_at__isnull=True, next_run_at__isnull=True)
+        return self.filter(outcome=WebhookEvent.Outcome.INVALID, dismissed_at__isnull=True)
 
 
-def _awaited() -> WebhookEventQuerySet:
-    """Return the pending event that the event of an outer query waits for."""
-    return WebhookEvent.objects.pending().filter(pk=OuterRef("waiting_for"))
-
-
-def _is_retried() -> Contains:
-    """Return the condition that one of an event's handlers has failed and is called again."""
-    return Contains(Cast("handler_results", models.TextField()), '"retry_at"')
-
-
-def _has_failed() -> Regex:
-    """Return the condition that one of an event's handlers has raised when it last ran.
-
-    A quote in an error's own text follows a backslash, so that no text looks like this.
-    """
-    return Regex(Cast("handler_results", models.TextField()), '"error": "[^"]')
+def _events_with(calls: str) -> Any:
+    """Return the events of the calls of this kind, which an index finds."""
+    model: Any = WebhookEvent._meta.get_field("calls").related_model
+    return getattr(model.objects, calls)().values("event")
 
 
 class WebhookEvent(models.Model):
-    """One thing Cellcast reported, and the result of each handler that ran for it."""
+    """One thing Cellcast reported. No run of a handler ever writes to it."""
 
     class Kind(models.TextChoices):
         """What an event reports."""
@@ -154,10 +82,11 @@ class WebhookEvent(models.Model):
 
         STORED = "stored", _("stored")
         DUPLICATE = "duplicate", _("duplicate")
+        DEFERRED = "deferred", _("deferred")
         INVALID = "invalid", _("invalid")
 
     class State(models.TextChoices):
-        """How far an event's handlers have got; each has a QuerySet method of the same name."""
+        """How far an event's calls are; each has a QuerySet method of the same name."""
 
         PENDING = "pending", _("pending")
         DONE = "done", _("done")
@@ -166,20 +95,10 @@ class WebhookEvent(models.Model):
     if TYPE_CHECKING:
         id: int
         message_id: int | None
-
-    RUN = (
-        "done_at",
-        "next_run_at",
-        "attempts",
-        "handler_results",
-        "waiting_for",
-        "interventions",
-        "calls_are_noted",
-    )
-    """Columns that only a run may write; ``save()`` leaves them alone."""
+        calls: "HandlerCallQuerySet"
 
     PERSONAL = ("contact", "body", "error")
-    """What says who the customer is; redaction empties it, and the texts of handlers' errors."""
+    """What says who the customer is; redaction empties it, and what calls know of it."""
 
     endpoint = CharField(
         _("endpoint"),
@@ -194,11 +113,14 @@ class WebhookEvent(models.Model):
         choices=Outcome,
         help_text=_(
             "Stored: it reported something new. Duplicate: it had been reported before. "
+            "Deferred: kept without its message, to be read as soon as the database lets us. "
             "Invalid: it could not be understood; it can be processed again after an upgrade."
         ),
     )
     error = UnicodeTextField(
-        _("error"), blank=True, help_text=_("Why the event could not be understood.")
+        _("error"),
+        blank=True,
+        help_text=_("Why the event could not be understood, or was deferred."),
     )
     body = UnicodeTextField(
         _("body"), help_text=_("The body as received; bytes that are not text appear as \\xNN.")
@@ -236,42 +158,8 @@ class WebhookEvent(models.Model):
     received_at = DateTimeField(
         _("received at"), default=timezone.now, help_text=_("When the webhook arrived.")
     )
-    done_at = optional_time(_("done at"), _("When the last handler finished."))
-    next_run_at = optional_time(
-        _("next run at"),
-        _("When unfinished handlers run next; empty if there is nothing left to run."),
-    )
-    attempts = PositiveIntegerField(
-        _("attempts"), default=0, help_text=_("In how many runs a handler was called.")
-    )
-    handler_results: "models.JSONField[dict[str, HandlerResult], dict[str, HandlerResult]]" = (
-        models.JSONField(
-            _("handlers"),
-            default=dict,
-            blank=True,
-            help_text=_("For each handler: when it last ran, and its error if it failed."),
-        )
-    )
-    waiting_for = NullablePositiveBigIntegerField(
-        _("waiting for event"),
-        null=True,
-        blank=True,
-        help_text=_("The earlier event of the same contact that a handler must finish first."),
-    )
-    interventions = PositiveIntegerField(
-        _("interventions"),
-        default=0,
-        editable=False,
-        help_text=_("How often a person skipped a handler, or a later event began to wait for it."),
-    )
-    calls_are_noted = BooleanField(
-        _("calls are noted"),
-        default=False,
-        editable=False,
-        help_text=_(
-            "Whether each call is noted before it is made, so that a handler without a result has "
-            "certainly not been called. A first run saves that time."
-        ),
+    next_read_at = optional_time(
+        _("next read at"), _("When a deferred event is read again; empty for all others.")
     )
     dismissed_at = optional_time(
         _("dismissed at"), _("When a person set an event aside that could not be understood.")
@@ -291,15 +179,11 @@ class WebhookEvent(models.Model):
             ("export_webhookevent", _("Can export webhook events")),
         ]
         indexes = [
-            PartialIndex(
-                fields=["done_at", "next_run_at", "outcome", "id", "dismissed_at"],
-                name="cellcast_event_state",
-                where=models.Q(done_at__isnull=True),
-            ),
+            models.Index(fields=["outcome", "dismissed_at", "id"], name="cellcast_event_outcome"),
             models.Index(fields=["kind", "received_at"], name="cellcast_event_kind"),
             models.Index(fields=["received_at"], name="cellcast_event_received"),
-            # The time is for handlers ``in_order``: only what is pending has one.
-            models.Index(fields=["contact", "next_run_at"], name="cellcast_event_contact"),
+            # The time is for what is deferred, which an opt-out may stand in.
+            models.Index(fields=["contact", "next_read_at"], name="cellcast_event_contact"),
             # Where there are no partial indexes, the first column finds the tests.
             PartialIndex(
                 fields=["is_test", "received_at"],
@@ -311,20 +195,6 @@ class WebhookEvent(models.Model):
     def __str__(self) -> str:
         return f"{self.kind} {self.cellcast_id}".strip()  # no number: it may be logged
 
-    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **options: Any) -> None:
-        """Save the event; of one that is stored, all but the fields in ``RUN``.
-
-        So a handler that saves its event, changed or outdated, is not taken for another process
-        that runs it, and overwrites no result.
-        """
-        pk: int | None = self.pk
-        if pk is not None and not self._state.adding:
-            if update_fields is None:
-                columns = {field.attname for field in self._meta.concrete_fields}
-                update_fields = columns - {"id"} - self.get_deferred_fields()
-            update_fields = set(update_fields) - set(self.RUN)
-        super().save(*args, update_fields=update_fields, **options)
-
     @property
     def payload(self) -> dict[str, Any]:
         """The body as Cellcast sent it, for keys that have no field; ``{}`` if it is no object."""
@@ -332,54 +202,21 @@ class WebhookEvent(models.Model):
 
     @property
     def state(self) -> State | None:
-        """How far its handlers have got; ``None`` for a duplicate or invalid event."""
-        if self.done_at is not None:
-            return self.State.DONE
-        if self.next_run_at is not None:
-            return self.State.PENDING
-        return self.State.FAILED if self.is_stored else None
+        """How far its calls are; ``None`` for a duplicate or invalid event.
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether it is pending, and none of its handlers has failed."""
-        return self.state == self.State.PENDING and not self.handler_errors()
+        No query where ``calls`` are prefetched.
+        """
+        if self.outcome == self.Outcome.DEFERRED:
+            return self.State.PENDING
+        if not self.is_stored:
+            return None
+        calls = self.calls.all()
+        if any(call.is_unfinished for call in calls):
+            return self.State.PENDING
+        has_failed = any(call.state in call.FAILED for call in calls)
+        return self.State.FAILED if has_failed else self.State.DONE
 
     @property
     def is_stored(self) -> bool:
         """Whether it reported something new: nothing else has facts."""
         return self.outcome == self.Outcome.STORED
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether it reported something new and a handler has not finished, failed or not."""
-        return self.is_stored and self.done_at is None
-
-    def is_due(self, now: datetime) -> bool:
-        """Whether an attempt may begin; a first one always, as the clocks of hosts may differ."""
-        if self.next_run_at is None:
-            return False
-        return (self.attempts == 0 and self.waiting_for is None) or self.next_run_at <= now
-
-    def has_finished(self, handler_name: str) -> bool:
-        """Whether this handler has run, or was skipped, without an error."""
-        result = self.handler_results.get(handler_name)
-        return result is not None and not result["error"]
-
-    def handler_errors(self) -> dict[str, str]:
-        """Return the error of each handler that failed when it last ran."""
-        return errors_of(self.handler_results)
-
-
-def errors_of(results: dict[str, Any]) -> dict[str, str]:
-    """Return the errors in ``WebhookEvent.handler_results``, by handler name."""
-    return {name: result["error"] for name, result in results.items() if result["error"]}
-
-
-def time_of(text: str) -> datetime:
-    """Return a time of a result as the models have it."""
-    return datetime.fromisoformat(text)
-
-
-def error_type(error: str) -> str:
-    """Return the exception type of a result's error, without its text."""
-    return error.partition(":")[0]

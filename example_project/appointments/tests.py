@@ -438,7 +438,7 @@ class FailureTests(WebhookTestCase):
 
         self.assert_taken(response)
         event = WebhookEvent.objects.pending().get()
-        self.assertEqual(list(event.handler_errors().values()), ["ConnectionError: lost"])
+        self.assertEqual(event.calls.failing().get().error, "ConnectionError: lost")
 
         call_command("cellcast_run_handlers", "--event", str(event.pk), stdout=StringIO())
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Manager
+from django.db.models import F, Manager
 
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
 
@@ -43,12 +43,9 @@ def _age_events(reported_at: dict[int, datetime]) -> Times:
         shift = reported_at[pk] - event.received_at
         moved[event.received_at] = reported_at[pk]
         event.received_at += shift
-        if event.done_at is not None:
-            event.done_at += shift
-        for result in event.handler_results.values():
-            result["at"] = (datetime.fromisoformat(result["at"]) + shift).isoformat()
-    fields = ["received_at", "done_at", "handler_results"]
-    WebhookEvent.objects.bulk_update(events.values(), fields)
+        for name in ("started_at", "ended_at"):
+            event.calls.update(**{name: F(name) + shift})
+    WebhookEvent.objects.bulk_update(events.values(), ["received_at"])
 
     changes = StatusChange.objects.in_bulk(list(reported_at), field_name="event_id")
     for event_id, change in changes.items():

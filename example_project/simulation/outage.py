@@ -57,28 +57,22 @@ def show_outage(traffic: Traffic) -> Outage:
     waited = _receive_reply(traffic, ELLA, "No, I am ill, please cancel")
     left = _receive_reply(traffic, LEO, "No, sorry")
     console.done("The office calendar is down. Three replies arrive, and all get 200")
-    for name, result in first.handler_results.items():
-        console.line(f"{name}: {result['error'] or 'done'}")
-    console.done(
-        f"{ELLA.name} said yes, and then no: event {waited.pk} waits for event {waited.waiting_for}"
-    )
+    for call in first.calls.order_by("pk"):
+        console.line(f"{call.handler}: {call.error or call.state}")
+    console.done(f"{ELLA.name} said yes, and then no: event {waited.pk} waits for event {first.pk}")
+    ended = list(first.calls.done().values_list("pk", flat=True))
 
     log.setLevel(logging.NOTSET)
     calendar.is_up = True
     output = StringIO()
     call_command("cellcast_run_handlers", "--event", str(first.pk), stdout=output)
-    again = WebhookEvent.objects.get(pk=first.pk)
-    called = [
-        name
-        for name, result in again.handler_results.items()
-        if result["at"] != first.handler_results[name]["at"]
-    ]
+    called = list(first.calls.exclude(pk__in=ended).values_list("handler", flat=True))
     console.done(f"It is up again: manage.py cellcast_run_handlers --event {first.pk}")
     console.line(output.getvalue().strip())
     console.line(f"Called again: only {', '.join(called)}")
     console.line(f"In the calendar, in order: {' – '.join(calendar.entries[-2:])}")
     console.done(f"Event {left.pk} is still pending: run its handlers again in the admin")
-    return Outage(run_again=again, called_again=called, waited=waited, left=left)
+    return Outage(run_again=first, called_again=called, waited=waited, left=left)
 
 
 def _receive_reply(traffic: Traffic, customer: Customer, text: str) -> WebhookEvent:

@@ -52,7 +52,7 @@ def test_reminder_and_its_answer_take_two_clicks(person: Person) -> None:
 def test_replies_to_answer_take_one_click(person: Person) -> None:
     send_reminder_and_reply()
 
-    person.click("link", "Cellcast", exact=True)
+    person.click("link", "To answer", exact=True)
 
     person.reads("May I come later?")
     assert person.clicks == 1
@@ -79,7 +79,7 @@ def test_webhook_light_takes_one_click(person: Person) -> None:
 
     person.click("link", "Cellcast", exact=True)
 
-    person.reads("receiving")
+    person.reads("received")
     assert person.clicks == 1
 
 
@@ -89,10 +89,10 @@ def test_failing_handler_and_its_error_take_two_clicks(person: Person, first: Ca
 
     person.click("link", "Cellcast", exact=True)
     person.reads("KeyError: 'channel'")
-    person.click("link", "1", within="tr[data-handler=first]", exact=True)
+    person.click("link", "first", within="tr[data-handler=first]", exact=True)
 
-    person.page.wait_for_url(f"**{url_of('webhookevent')}?*")
-    person.reads("Yes please")
+    person.page.wait_for_url(f"**{url_of('handlercall')}?*")
+    person.reads("KeyError: 'channel'")
     assert person.clicks == 2
 
 
@@ -106,10 +106,10 @@ def test_retrying_a_handlers_failures_takes_three_clicks(
     first.error = None
 
     person.click("link", "Cellcast", exact=True)
-    person.click("link", "Retry all")
+    person.click("link", "Run again…", within="tr[data-handler=first]")
     person.click("button", "Run again")
 
-    person.page.get_by_text("57 events are done").wait_for()
+    person.page.get_by_text("57 calls are done").wait_for()
     assert not WebhookEvent.objects.failed().exists()
     assert person.clicks == 3
 

@@ -151,6 +151,8 @@ SIGHTS = {
     "events": Sight(lambda: url_of("webhookevent")),
     "events, more than are counted": Sight(lambda: url_of("webhookevent", p=10), is_capped=True),
     "events, failed": Sight(lambda: url_of("webhookevent", outcome="failed")),
+    "calls": Sight(lambda: url_of("handlercall")),
+    "calls, failing": Sight(lambda: url_of("handlercall", state="failing", handler=LONG_NAME)),
     "event, failed": Sight(lambda: event_url(kind="reply", body__contains="window.ran")),
     "event, five thousand characters": Sight(lambda: event_url(body__contains="y" * 5_000)),
     "event, opt-out": Sight(lambda: event_url(kind="opt_out")),
@@ -159,14 +161,10 @@ SIGHTS = {
     "confirmation": Sight(
         lambda: event_url("act", "run_again", kind="reply", body__contains="window.ran")
     ),
-    "confirmation, with a warning": Sight(
-        lambda: event_url(kind="reply", body__contains="window.ran"),
-        "Run all handlers again",
-    ),
     "confirmation, invalid": Sight(lambda: event_url(outcome="invalid"), "Read again"),
     "confirmation, to be skipped": Sight(
         lambda: (
-            reverse("admin:cellcast_django_webhookevent_of_handler", args=["skip_handler"])
+            reverse("admin:cellcast_django_handlercall_of_handler", args=["skip"])
             + f"?handler={LONG_NAME}"
         )
     ),
@@ -179,7 +177,7 @@ SIGHTS = {
     "message, done": Sight(lambda: message_url(contact=DONE)),
     "messages, done": Sight(lambda: url_of("message", handled="done")),
     "to answer, one row a page": Sight(
-        lambda: url_of("message", "to_answer", after=Message.objects.unhandled().latest("pk").pk),
+        lambda: url_of("message", "to_answer", p=2),
         is_capped=True,
     ),
     "to answer, nothing found": Sight(lambda: url_of("message", "to_answer", q="nobody")),

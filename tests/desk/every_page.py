@@ -13,10 +13,16 @@ from django.db import connection
 from django.test import Client
 from django.urls import URLResolver, get_resolver
 
-from cellcast_django.admin.event_actions import ACTIONS
+from cellcast_django.admin.actions import CALL_ACTIONS, EVENT_ACTIONS
 from cellcast_django.directory import Directory
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
-from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    HandlerCall,
+    Message,
+    OptOut,
+    StatusChange,
+    WebhookEvent,
+)
 from tests.admin_pages import make_invalid
 from tests.handlers import reply
 from tests.html import every, parse
@@ -77,7 +83,10 @@ def _filled(route: str) -> Sequence[str]:
         "message": Message.objects.filter(direction="inbound", handled_at=None),
         "optout": OptOut.objects.active(),
         "statuschange": StatusChange.objects.all(),
-        "webhookevent": WebhookEvent.objects.filter(done_at=None, is_test=False),
+        "handlercall": HandlerCall.objects.failing(),
+        "webhookevent": WebhookEvent.objects.filter(is_test=False).exclude(
+            pk__in=WebhookEvent.objects.done()
+        ),
     }[model]
     keys = [str(key) for key in rows.values_list("pk", flat=True)]
     if "<slug:name>" not in route:
@@ -86,7 +95,7 @@ def _filled(route: str) -> Sequence[str]:
     return [
         re.sub("<int:pk>", key, route).replace("<slug:name>", action.name)
         for key in of_one
-        for action in ACTIONS
+        for action in {"handlercall": CALL_ACTIONS, "webhookevent": EVENT_ACTIONS}[model]
     ]
 
 

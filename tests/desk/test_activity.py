@@ -20,7 +20,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from phonenumbers import PhoneNumber
 
-from cellcast_django.admin.event_actions import ACTIONS, SkipHandler
+from cellcast_django.admin.actions import CALL_ACTIONS, EVENT_ACTIONS
 from cellcast_django.desk import activity, setup
 from cellcast_django.desk.models import ToAnswer
 from cellcast_django.diagnostics.test_send import Response
@@ -35,6 +35,9 @@ from tests.html import addresses, every, only, words
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
+
+
+ACTIONS = [*EVENT_ACTIONS, *CALL_ACTIONS]
 
 
 @pytest.fixture
@@ -237,7 +240,8 @@ def pages() -> Iterator[tuple[ModelAdmin[Any], str, str]]:
         rows = [row.pk for row in model._default_manager.all()]
         for pattern in model_admin.get_urls():
             wanted = set(pattern.pattern.converters)
-            actions = [action.name for action in ACTIONS] if "name" in wanted else [""]
+            names = [action.name for action in ACTIONS if action.model is model]
+            actions = names if "name" in wanted else [""]
             for action, pk in product(actions, rows if wanted - {"name"} else [0]):
                 values = {"name": action, "pk": pk, "object_id": pk}
                 if pattern.name:
@@ -288,7 +292,7 @@ def test_no_page_or_action_writes_number_name_or_text_into_a_log(
         " ".join(each) for each in LogEntry.objects.values_list("object_repr", "change_message")
     ]
     records = [f"{record.getMessage()} {vars(record)}" for record in caplog.records]
-    did = [kind("moody").log if kind is SkipHandler else kind().log for kind in ACTIONS]
+    did = [kind.log for kind in ACTIONS]
     did += ["Sent an answer", "may have been sent", "Marked", "Reopened", "Exported"]
     did += ["Opted the customer out", "Opted the customer back in", "Sent a test", "Deleted"]
     assert [each for each in did if not any(each in entry for entry in entries)] == []
@@ -337,10 +341,11 @@ def test_username_of_any_type_and_length_is_recorded(
     action = {"action": "mark_done", ACTION_CHECKBOX_NAME: reply.pk}
     assert handled_by("message", "changelist", action) == stored
 
-    url = url_of("webhookevent", "act", event.pk, SkipHandler.name)
-    admin_client.post(url, {"handler": "handler", "confirmed": "yes", "keys": event.pk})
-    event.refresh_from_db()
-    assert event.handler_results["handler"]["by"] == stored
+    call = event.calls.get()
+    url = url_of("handlercall", "act", call.pk, "skip")
+    admin_client.post(url, {"confirmed": "yes", "keys": call.pk})
+    call.refresh_from_db()
+    assert call.skipped_by == stored
 
     url = url_of("message", "conversation", reply.pk)
     admin_client.post(url, {"text": "Yes", "ticket": token_urlsafe(16), "shown": reply.pk})

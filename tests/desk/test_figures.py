@@ -14,7 +14,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cellcast_django.desk import figures
-from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
+from cellcast_django.factories import (
+    HandlerCallFactory,
+    MessageFactory,
+    OptOutFactory,
+    WebhookEventFactory,
+)
 from cellcast_django.models import Message
 from cellcast_django.statuses import UNDELIVERED, Status
 from cellcast_django.testing import WebhookClient
@@ -97,9 +102,9 @@ def two_months(noon: datetime) -> datetime:
 def test_every_figure_links_to_exactly_the_rows_it_counts(
     reader: Client, two_months: datetime, page: str
 ) -> None:
-    results = {"gone": {"at": timezone.now().isoformat(), "error": "KeyError: 1"}}
-    WebhookEventFactory.create_batch(2, failed=True, handler_results=results)
-    WebhookEventFactory.create(pending=True, handler_results=results)
+    WebhookEventFactory.create_batch(2, failed=True)
+    WebhookEventFactory.create(failed=True, is_test=True)
+    HandlerCallFactory.create(retrying=True)
     WebhookEventFactory.create(invalid=True)
     WebhookEventFactory.create(invalid=True, is_test=True)
     for days in (1, 5, 8):

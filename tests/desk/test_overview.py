@@ -14,26 +14,36 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import include, path, reverse
 from django.utils import timezone
 
-from cellcast_django import health
 from cellcast_django.admin import (
+    HandlerCallAdmin,
     MessageAdmin,
     OptOutAdmin,
     StatusChangeAdmin,
     WebhookEventAdmin,
 )
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.desk import overview
 from cellcast_django.desk.admin import register as give_desk_to
-from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
-from cellcast_django.handlers import skip
-from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.factories import (
+    HandlerCallFactory,
+    MessageFactory,
+    OptOutFactory,
+    WebhookEventFactory,
+)
+from cellcast_django.models import (
+    CommandRun,
+    HandlerCall,
+    Message,
+    OptOut,
+    StatusChange,
+    WebhookEvent,
+)
 from cellcast_django.opt_outs import opt_out
 from cellcast_django.receiving import tasks_package
-from cellcast_django.signals import opt_out_received, status_changed
+from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
 from tests.admin_pages import CUSTOMER, MODELS, changelist_at, listed, staff
-from tests.handlers import Calls, Connect, connected, reply
+from tests.handlers import Calls, Connect, reply
 from tests.html import addresses, every, only, section, times_of, words
 from tests.many import add_copies
 from tests.plans import HAS_STATISTICS, gather_statistics, plan_of, scans
@@ -163,8 +173,8 @@ def test_overview_counts_and_links_events_needing_attention(reader: Client) -> N
     WebhookEventFactory.create(invalid=True, is_test=True)
     WebhookEventFactory.create(invalid=True, dismissed_at=timezone.now())
     WebhookEventFactory.create_batch(3, failed=True)
-    WebhookEventFactory.create(pending=True, handler_results={"shop.confirm": result("Bad: luck")})
-    WebhookEventFactory.create_batch(4, pending=True)
+    HandlerCallFactory.create(retrying=True)
+    HandlerCallFactory.create_batch(4, waiting=True)
     found = attention_of(html_of(reader))
     assert list(found.values()) == [2, 3, 1, 4]
     for url, count in found.items():
@@ -182,21 +192,19 @@ def failing(html: str) -> dict[str, Any]:
     return {each.get("data-handler", ""): each for each in every(html, "tr[@data-handler]")}
 
 
-def result(error: str, at: datetime | None = None) -> dict[str, str]:
-    return {"at": (at or timezone.now()).isoformat(), "error": error}
-
-
-def test_failing_handlers_have_counts_and_links(reader: Client) -> None:
-    results = {"shop.confirm": result("Bad: luck")}
-    WebhookEventFactory.create_batch(2, failed=True, handler_results=results)
-    WebhookEventFactory.create(pending=True, handler_results=results)
+def test_failing_handlers_have_counts_and_a_link(reader: Client, noon: datetime) -> None:
+    since = noon - timedelta(hours=3)
+    HandlerCallFactory.create(retrying=True, error="Bad: old", failing_since=since)
+    HandlerCallFactory.create_batch(2, failed=True, error="Odd: newer", failing_since=noon)
+    HandlerCallFactory.create(waiting=True)
     rows = failing(html_of(reader))
-    assert list(rows) == ["shop.confirm"]
-    links = every(rows["shop.confirm"], "a[@data-count]")
-    assert [int(link.get("data-count", "")) for link in links] == [2, 1]
-    for link in links:
-        count = changelist_at(reader, link.get("href", "")).result_count
-        assert count == int(link.get("data-count", ""))
+    row = rows.pop("shop.handlers.confirm")
+    assert not rows
+    assert [only(row, f"td[@data-{each}]").text for each in ("failed", "retrying")] == ["2", "1"]
+    assert words(only(row, "td[@class='cellcast-error']")) == "Odd: newer"
+    assert times_of(every(row, "td")[-1]) == [since]
+    [link] = every(row, "a")
+    assert changelist_at(reader, link.get("href", "")).result_count == 3
 
 
 def test_reports_that_wait_for_a_worker_are_not_failing(
@@ -213,63 +221,11 @@ def test_reports_that_wait_for_a_worker_are_not_failing(
     assert list(attention_of(page).values()) == [3]
 
 
-def test_handler_renamed_after_a_failure_can_be_run_for_the_first_time(
-    operator: Client, client: WebhookClient, connect: Connect, settings: Any
-) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
-    with connected(status_changed, old_name=Calls("old", error=ValueError())):
-        for number in range(3):
-            client.status(_id=f"{number}")
-    renamed = Calls("new_name")
-    connect(status_changed, renamed)
-    for event in WebhookEvent.objects.all():
-        assert skip(event.pk, "old_name")
-
-    [row] = failing(html_of(operator)).values()
-    offered = every(row, "a[@data-action]")
-    links = {each.get("data-action"): each.get("href", "") for each in offered}
-    [count] = every(row, "a[@data-count]")
-
-    assert row.get("data-handler") == "new_name"
-    assert changelist_at(operator, count.get("href", "")).result_count == 3
-    form = operator.get(links["run_again"]).context["page"]
-    assert form.plan.handlers == [("new_name", 0, 3)]
-    operator.post(links["run_again"], {"confirmed": "1", "keys": form.joined_keys})
-    assert len(renamed) == 3
-    assert not failing(html_of(operator))
-
-
-def test_failing_handler_shows_newest_error_and_first_event(reader: Client, noon: datetime) -> None:
-    for hours, error in [(1, "Bad: old"), (3, "Odd: newer"), (2, "Bad: old")]:
-        at = noon - timedelta(minutes=10 if error == "Odd: newer" else 20)
-        results = {"shop.confirm": result(error, at)}
-        event = WebhookEventFactory.create(failed=True, handler_results=results)
-        WebhookEvent.objects.filter(pk=event.pk).update(received_at=noon - timedelta(hours=hours))
-
-    row = failing(html_of(reader))["shop.confirm"]
-
-    newest = only(row, "td[@class='cellcast-error']")
-    assert words(newest).startswith("Odd: newer ")
-    assert times_of(newest) == [noon - timedelta(minutes=10)]
-    assert [words(each) for each in every(row, "li")] == ["2 Bad: old", "1 Odd: newer"]
-    assert times_of(every(row, "td")[-1]) == [noon - timedelta(hours=3)]
-
-
-def test_frequent_errors_are_shown_and_the_rest_is_counted(reader: Client) -> None:
-    for number in range(7):
-        values = {"handler_results": {"shop.confirm": result(f"KeyError: {number}")}}
-        WebhookEventFactory.create_batch(2 if number == 6 else 1, failed=True, **values)
-    shown = [words(each) for each in every(failing(html_of(reader))["shop.confirm"], "li")]
-    assert shown[0] == "2 KeyError: 6"
-    assert len(shown) == 6
-    assert shown[-1].startswith("2 ")
-
-
 def test_overview_names_the_slowest_handlers(reader: Client) -> None:
     assert not every(html_of(reader), "table[@id='cellcast-slowest']")
     seconds = {"log": 0.99, "file": 1, "bill": 75.2}
-    called = {name: {**result(""), "seconds": each} for name, each in seconds.items()}
-    WebhookEventFactory.create(handler_results=called)
+    for name, each in seconds.items():
+        HandlerCallFactory.create(handler=name, seconds=each)
     html = html_of(reader)
     rows = every(html, "table[@id='cellcast-slowest']/tbody/tr")
     assert [words(row) for row in rows] == ["bill 75.20 s", "file 1.00 s"]
@@ -278,8 +234,8 @@ def test_overview_names_the_slowest_handlers(reader: Client) -> None:
 
 def test_overview_warns_about_a_call_over_half_the_lease(reader: Client, settings: Any) -> None:
     settings.CELLCAST_HANDLER_LEASE = 100
-    called = {"log": {**result(""), "seconds": 50.0}, "bill": {**result(""), "seconds": 50.5}}
-    WebhookEventFactory.create(handler_results=called)
+    HandlerCallFactory.create(handler="log", seconds=50.0)
+    HandlerCallFactory.create(handler="bill", seconds=50.5)
     warnings = every(html_of(reader), "p[@data-slow]")
     assert [each.get("data-slow") for each in warnings] == ["bill"]
 
@@ -311,33 +267,20 @@ def test_overview_shows_the_credit_and_when_it_was_read(reader: Client, noon: da
     assert not every(html_of(staff("view_webhookevent")), "*[@id='cellcast-credit-heading']")
 
 
-def test_unconnected_handler_is_marked_and_can_only_be_skipped(
+def test_handler_that_is_not_connected_is_marked(
     operator: Client, reader: Client, first: Calls
 ) -> None:
     def offered(row: Any) -> list[str]:
         return [each.get("data-action", "") for each in every(row, "a[@data-action]")]
 
     first.error = ValueError()
-    with connected(opt_out_received, unsubscribe=first):
-        reply(message="STOP")  # two facts, and so two handlers of it
-        WebhookEventFactory.create(failed=True, handler_results={"gone": result("Bad: luck")})
+    reply()
+    HandlerCallFactory.create(handler="gone", failed=True)
 
-        rows = failing(html_of(operator))
-        assert len(rows) == 3
-        assert [name for name, row in rows.items() if "data-missing" in row.attrib] == ["gone"]
-        assert offered(rows["gone"]) == ["skip_handler"]
-        assert offered(rows["first"]) == ["run_again", "skip_handler"]
-        assert offered(failing(html_of(reader))["first"]) == []
-
-
-def test_failing_handlers_are_counted_in_a_sample(
-    reader: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(overview, "MAX_UNFINISHED", 2)
-    WebhookEventFactory.create_batch(2, failed=True)
-    assert not every(html_of(reader), "p[@id='cellcast-max-counted']")
-    WebhookEventFactory.create(failed=True)
-    assert every(html_of(reader), "p[@id='cellcast-max-counted']")
+    rows = failing(html_of(operator))
+    assert [name for name, row in rows.items() if "data-missing" in row.attrib] == ["gone"]
+    assert offered(rows["gone"]) == offered(rows["first"]) == ["run_again", "skip"]
+    assert offered(failing(html_of(reader))["first"]) == []
 
 
 def test_overview_shows_the_commands_last_run_to_the_developer_on_call(
@@ -351,9 +294,9 @@ def test_overview_shows_the_commands_last_run_to_the_developer_on_call(
 
 
 def test_overview_warns_about_overdue_events(reader: Client, noon: datetime) -> None:
-    WebhookEventFactory.create(pending=True, next_run_at=noon - timedelta(minutes=5))
+    HandlerCallFactory.create(waiting=True, next_attempt_at=noon - timedelta(minutes=5))
     assert not every(html_of(reader), "p[@id='cellcast-overdue']")
-    WebhookEvent.objects.update(next_run_at=noon - timedelta(days=2, minutes=5))
+    HandlerCall.objects.update(next_attempt_at=noon - timedelta(days=2, minutes=5))
     assert "2 d" in words(only(html_of(reader), "p[@id='cellcast-overdue']"))
 
 
@@ -430,14 +373,15 @@ def test_every_query_uses_an_index(reader: Client, has_statistics: bool) -> None
         event, 300, lambda number: {"message_id": messages[number], "received_at": days[number]}
     )
     WebhookEventFactory.create(failed=True)
+    done = HandlerCallFactory.create(event=event)
+    pks = list(WebhookEvent.objects.exclude(pk=event.pk).values_list("pk", flat=True))
+    add_copies(done, 300, lambda number: {"event_id": pks[number]})
     add_copies(OptOutFactory.create(), 300, lambda number: {"contact": f"+61400{number:06}"})
     if has_statistics:
         gather_statistics()
     with CaptureQueriesContext(connection) as queries:
         html_of(reader)
-    # The newest results are read by their keys, up to a limit.
-    limit = f"LIMIT {health.MAX_RESULTS}"
-    statements = [q["sql"] for q in queries if "FROM" in q["sql"] and limit not in q["sql"]]
+    statements = [q["sql"] for q in queries if "FROM" in q["sql"]]
     assert len(statements) >= 8
     assert {sql: steps for sql in statements if (steps := scans(sql))} == {}
 
@@ -453,6 +397,7 @@ def test_page_carries_no_inline_script_or_style(admin_client: Client) -> None:
 everything = admin.AdminSite("everything")
 everything.register(Message, MessageAdmin)
 everything.register(WebhookEvent, WebhookEventAdmin)
+everything.register(HandlerCall, HandlerCallAdmin)
 messages_alone = admin.AdminSite("messages-alone")
 messages_alone.register(Message, MessageAdmin)
 history_alone = admin.AdminSite("history-alone")
@@ -498,16 +443,14 @@ def test_other_site_has_its_own_pages(
         assert 'href="/admin/' not in response.content.decode()
 
 
-def test_site_with_its_own_event_admin_offers_no_retry(
-    other_sites: None, admin_client: Client
-) -> None:
+def test_site_with_its_own_classes_offers_no_retry(other_sites: None, admin_client: Client) -> None:
     WebhookEventFactory.create(failed=True)
     offered = {}
     for site, home in (("everything", "webhookevent"), ("plain", "message")):
         page = admin_client.get(f"/{site}/cellcast_django/{home}/overview/").text
         [row] = failing(page).values()
         offered[site] = [each.get("data-action") for each in every(row, "a[@data-action]")]
-    assert offered == {"everything": ["skip_handler"], "plain": []}
+    assert offered == {"everything": ["run_again", "skip"], "plain": []}
 
 
 def test_site_without_messages_and_events_has_no_overview(

@@ -20,7 +20,10 @@ from django.utils import timezone, translation
 from cellcast_django.checks import CHECKS
 from cellcast_django.desk import setup
 from cellcast_django.diagnostics.test_send import Response
-from cellcast_django.factories import WebhookEventFactory
+from cellcast_django.factories import (
+    HandlerCallFactory,
+    WebhookEventFactory,
+)
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import Endpoint
 from cellcast_django.signals import message_received
@@ -296,11 +299,10 @@ def test_event_is_linked_only_if_this_site_has_it_and_user_may_view_it(
 
 def test_response_says_what_the_handlers_did(send: MagicMock) -> None:
     client = staff("set_up_webhookevent", "view_webhookevent")
-    results = {
-        "shop.confirm": {"at": "2024-08-09T06:37:47+00:00", "error": ""},
-        "slack": {"at": "2024-08-09T06:37:47+00:00", "error": "KeyError: 'channel'"},
-    }
-    event = WebhookEventFactory.create(pending=True, is_test=True, handler_results=results)
+    event = WebhookEventFactory.create(is_test=True)
+    HandlerCallFactory.create(event=event, handler="shop.confirm")
+    error = "KeyError: 'channel'"
+    HandlerCallFactory.create(event=event, handler="slack", failed=True, error=error)
     send.return_value = response_of(STORED.replace(b"1", str(event.pk).encode()))
 
     response = client.post(
@@ -311,8 +313,8 @@ def test_response_says_what_the_handlers_did(send: MagicMock) -> None:
     )
 
     page = section(response.content.decode(), "response")
-    assert "KeyError: 'channel'" in words(only(page, "li[@data-handler='slack']"))
-    assert not every(only(page, "li[@data-handler='shop.confirm']"), "pre")
+    assert "KeyError: 'channel'" in words(only(page, "tr[@data-handler='slack']"))
+    assert not every(only(page, "tr[@data-handler='shop.confirm']"), "pre")
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,9 @@ from django.dispatch import receiver
 
 @receiver(message_received)
 def fail_twice(event, **kwargs):
-    if event.attempts < 3:
-        raise ValueError(f"attempt {event.attempts}")
+    attempt = event.calls.get().attempts
+    if attempt < 3:
+        raise ValueError(f"attempt {attempt}")
 """
 
 FILL = """\

@@ -198,7 +198,7 @@ def first_that_is_not_200(port: int, serial: int) -> Response:
 
 def run_everything(host: Host) -> int:
     """Run cellcast_run_handlers, whatever kills it, until nothing waits; return how often."""
-    waiting = "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE next_run_at IS NOT NULL"
+    waiting = "SELECT COUNT(*) FROM cellcast_django_handlercall WHERE next_attempt_at IS NOT NULL"
     for runs in range(60):
         if not host.database.value(waiting):
             return runs

@@ -107,10 +107,7 @@ def test_killing_a_worker_and_the_primary_loses_nothing(pair: Cluster, tmp_path:
             promoted_at = pair.promote()
             time.sleep(LAST_ERROR_SECONDS)
         workers += [host.start(*worker), host.start(*worker)]  # as a supervisor would
-        unfinished = (
-            "SELECT COUNT(*) FROM cellcast_django_webhookevent "
-            "WHERE outcome = 'stored' AND done_at IS NULL"
-        )
+        unfinished = "SELECT COUNT(*) FROM cellcast_django_handlercall WHERE state <> 'done'"
         wait_for(lambda: host.database.value(unfinished) == 0, seconds=300, pause=0.5)
     finally:
         for process in (*workers, watcher):

@@ -107,11 +107,13 @@ def test_contacts_do_not_wait_for_each_other(vendor: str, new_host: Callable[...
     assert set(answered) == {200}
     host.manage("cellcast_run_handlers")
     held_back = {replies[0].contact for replies in said[::5]}
-    waiting = "SELECT contact FROM cellcast_django_webhookevent WHERE next_run_at IS NOT NULL"
+    waiting = "SELECT contact FROM cellcast_django_handlercall WHERE next_attempt_at IS NOT NULL"
     assert sorted(contact for [contact] in host.database.query(waiting)) == sorted(
         [*held_back, *held_back]
     )
-    others = "SELECT attempts FROM cellcast_django_webhookevent WHERE done_at IS NOT NULL"
+    others = (
+        "SELECT attempts FROM cellcast_django_handlercall WHERE state = 'done' AND contact <> ''"
+    )
     assert host.database.query(others) == [(1,)] * 2 * (CROWD - len(held_back))
     plain = [call for call in host.calls() if call.handler == "second" and call.phase == "end"]
     assert len(plain) == 2 * CROWD
@@ -230,7 +232,6 @@ def killing(hosts: tuple[Server, Server], processes: list[Worker]) -> Iterator[l
 
 
 def unfinished(host: Host) -> int:
-    """Return how many events have a handler that has not finished."""
-    sql = "SELECT COUNT(*) FROM cellcast_django_webhookevent "
-    sql += "WHERE outcome = 'stored' AND done_at IS NULL"  # a webhook sent again is a duplicate
+    """Return how many calls have not been made to the end."""
+    sql = "SELECT COUNT(*) FROM cellcast_django_handlercall WHERE state <> 'done'"
     return int(host.database.value(sql))

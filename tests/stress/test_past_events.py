@@ -85,8 +85,8 @@ def test_killed_command_gives_each_event_in_order(
     for texts in heard.values():
         assert texts == sorted(texts)
     assert sum(len(set(texts)) for texts in heard.values()) == stored
-    others = f"SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE id <= {newest}"  # noqa: S608
-    assert host.database.value(f"{others} AND done_at IS NULL") == 0
+    others = f"SELECT COUNT(*) FROM cellcast_django_handlercall WHERE event_id <= {newest}"  # noqa: S608
+    assert host.database.value(f"{others} AND state <> 'done'") == 0
     if mark == "exactly_once":
         written = f"FROM fire_written WHERE event <= {newest}"
         counts = f"SELECT COUNT(*), COUNT(DISTINCT event) {written}"

@@ -72,8 +72,7 @@ def check_events(
     assert oracle.stored_opt_outs(database) == oracle.opted_out(webhooks)
     assert outcomes == {"stored": new, "duplicate": said - new}
     unfinished = database.value(
-        "SELECT COUNT(*) FROM cellcast_django_webhookevent "
-        "WHERE outcome = 'stored' AND done_at IS NULL"
+        "SELECT COUNT(*) FROM cellcast_django_handlercall WHERE state <> 'done'"
     )
     assert unfinished == 0
 

@@ -30,8 +30,7 @@ def assert_heard_by_every_handler(host: Host) -> list[Call]:
     assert {fact for _, fact in heard} == facts
     assert all((handler, fact) in heard for handler in oracle.HANDLERS for fact in facts)
     unfinished = host.database.value(
-        "SELECT COUNT(*) FROM cellcast_django_webhookevent "
-        "WHERE outcome = 'stored' AND done_at IS NULL"
+        "SELECT COUNT(*) FROM cellcast_django_handlercall WHERE state <> 'done'"
     )
     assert unfinished == 0
     begun = defaultdict(list)

@@ -119,16 +119,14 @@ def test_broker_outage_loses_nothing(
 
 def ran(shop: Shop) -> int:
     return int(
-        shop.database.value(
-            "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE done_at IS NOT NULL"
-        )
+        shop.database.value("SELECT COUNT(*) FROM cellcast_django_handlercall WHERE state = 'done'")
     )
 
 
 def waiting(shop: Shop) -> int:
     return int(
         shop.database.value(
-            "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE next_run_at IS NOT NULL"
+            "SELECT COUNT(*) FROM cellcast_django_handlercall WHERE next_attempt_at IS NOT NULL"
         )
     )
 

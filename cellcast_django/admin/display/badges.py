@@ -1,8 +1,9 @@
-"""How a state looks: its badge, a sentence about it, and the handlers of an event."""
+"""How a state looks: its badge, a sentence about it, and the calls of an event."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
 from django.utils import timezone
 from django.utils.functional import Promise
@@ -13,8 +14,8 @@ from django.utils.translation import gettext, gettext_lazy as _
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import day, duration
 from cellcast_django.conf import conf
-from cellcast_django.handlers.schedule import is_open
-from cellcast_django.models import HandlerResult, OptOut, WebhookEvent, time_of
+from cellcast_django.connected import connected_handlers
+from cellcast_django.models import HandlerCall, OptOut, WebhookEvent
 from cellcast_django.statuses import Status
 
 
@@ -60,14 +61,21 @@ def _tone(status: Status) -> Tone:
 
 EVENT_STATES: dict[str, tuple[Tone, Promise]] = {
     WebhookEvent.State.DONE.value: (Tone.GOOD, _("done")),
-    "waiting": (Tone.OPEN, _("waiting")),
-    "retrying": (Tone.OPEN, _("retrying")),
+    WebhookEvent.State.PENDING.value: (Tone.OPEN, _("pending")),
     WebhookEvent.State.FAILED.value: (Tone.BAD, _("failed")),
     WebhookEvent.Outcome.DUPLICATE.value: (Tone.QUIET, _("duplicate")),
+    WebhookEvent.Outcome.DEFERRED.value: (Tone.OPEN, _("deferred")),
     WebhookEvent.Outcome.INVALID.value: (Tone.BAD, _("invalid")),
     "dismissed": (Tone.QUIET, _("dismissed")),
 }
-"""Where an event is: how far its handlers are, or why no handler runs."""
+"""Where an event is: how far its calls are, or why it has none."""
+
+CALL_TONES = {
+    HandlerCall.State.DONE: Tone.GOOD,
+    HandlerCall.State.FAILED: Tone.BAD,
+    HandlerCall.State.GAVE_UP: Tone.BAD,
+    HandlerCall.State.SKIPPED: Tone.QUIET,
+}
 
 
 def outcome_badge(event: WebhookEvent) -> SafeString:
@@ -77,45 +85,64 @@ def outcome_badge(event: WebhookEvent) -> SafeString:
     return badge(*EVENT_STATES["dismissed" if event.dismissed_at else event.outcome])
 
 
-def state_badge(event: WebhookEvent) -> SafeString | None:
-    """Return the badge of the handlers' progress; ``None`` for a duplicate or invalid event."""
+def state_badge(event: WebhookEvent, waits_for: int | None = None) -> SafeString | None:
+    """Return the badge of how far an event's calls are; ``None`` for one that has no state.
+
+    ``waits_for``: the earlier event that a handler has to finish first.
+    """
     state = event.state
     if state is None:
         return None
+    if event.outcome == WebhookEvent.Outcome.DEFERRED:
+        return badge(*EVENT_STATES[event.outcome])
     if state != WebhookEvent.State.PENDING:
         return badge(*EVENT_STATES[state])
-    if event.waiting_for is not None:
-        waits = gettext("waiting for event %(key)d") % {"key": event.waiting_for}
-        return badge(Tone.OPEN, waits)
-    return badge(*EVENT_STATES["waiting" if event.is_waiting else "retrying"])
+    if waits_for is not None:
+        return waiting_badge(waits_for)
+    is_retried = any(call.is_unfinished and call.failing_since for call in event.calls.all())
+    return badge(Tone.OPEN, _("retrying") if is_retried else _("waiting"))
 
 
-def sentence_of(event: WebhookEvent) -> str:
+def waiting_badge(waits_for: int) -> SafeString:
+    """Return the badge of what waits for an earlier event of its contact."""
+    return badge(Tone.OPEN, gettext("waiting for event %(key)d") % {"key": waits_for})
+
+
+def call_badge(call: HandlerCall) -> SafeString:
+    """Return the badge of a call's state."""
+    state = HandlerCall.State(call.state)
+    words: str | Promise = state.label
+    if call.skipped_by:
+        words = gettext("skipped by %(person)s") % {"person": call.skipped_by}
+    return badge(CALL_TONES.get(state, Tone.OPEN), words)
+
+
+def sentence_of(event: WebhookEvent, waits_for: int | None = None) -> str:
     """Return a sentence about the state of an event and its reason."""
     if event.outcome == WebhookEvent.Outcome.INVALID:
         return event.error
     if event.outcome == WebhookEvent.Outcome.DUPLICATE:
         return gettext("Already reported, so no handlers ran.")
-    if event.state == WebhookEvent.State.PENDING:
-        return _sentence_of_pending(event)
+    calls = event.calls.all()
+    if unfinished := [call for call in calls if call.is_unfinished]:
+        return _sentence_of_pending(unfinished, waits_for)
     if event.state == WebhookEvent.State.FAILED:
-        return event.error or gettext("No more retries: it needs your attention.")
-    if not event.handler_results:
+        return gettext("No more retries: it needs your attention.")
+    if not calls:
         return gettext("No handler was connected.")
-    if any(result.get("skipped") for result in event.handler_results.values()):
+    if any(call.state == HandlerCall.State.SKIPPED for call in calls):
         return gettext("All handlers have finished, or were skipped.")
     return gettext("All handlers have finished.")
 
 
-def _sentence_of_pending(event: WebhookEvent) -> str:
-    if event.waiting_for is not None:
-        return gettext("Waiting for event %(key)d of the same contact") % {"key": event.waiting_for}
+def _sentence_of_pending(calls: list[HandlerCall], waits_for: int | None) -> str:
+    if waits_for is not None:
+        return gettext("Waiting for event %(key)d of the same contact") % {"key": waits_for}
     now = timezone.now()
-    due_at = event.next_run_at or now
-    counts = [each.get("attempts", 0) for each in event.handler_results.values() if each["error"]]
+    due_at = min(call.next_attempt_at or now for call in calls)
     values = {
         "pause": duration(abs(due_at - now)),
-        "attempts": max(counts, default=event.attempts),
+        "attempts": max(call.attempts for call in calls),
         "max": conf.handler_max_attempts,
     }
     if due_at <= now:
@@ -156,61 +183,32 @@ def although_opted_out_badge(since: datetime | None) -> SafeString:
 
 
 @shown
-class HandlerRow:
-    """One handler of one event."""
+class CallRow:
+    """One call on the page of its event, or of its message."""
 
-    name: str
+    call: HandlerCall
     badge: SafeString
-    error: str = ""
-    location: str = ""
-    """Where in the code the error was raised."""
-    at: datetime | None = None
-    """When it last ran; ``None`` if it never did."""
     is_missing: bool = False
-    """Whether it failed and is not connected in this process."""
+    """Whether it is unfinished or failed, and its handler is not connected in this process."""
     event_link: str = ""
-    skip_url: str = ""
+    actions: Sequence[tuple[Any, str]] = ()
+    """What this person can do with it, and where."""
 
 
-def handler_rows(
-    event: WebhookEvent,
-    connected: Collection[str],
-    event_link: str = "",
-    skip_urls: Mapping[str, str] = {},
-) -> list[HandlerRow]:
-    """Return the handlers of an event: first the failed, then the waiting, then the done."""
+def call_rows(
+    event: WebhookEvent, event_link: str = "", waits_for: int | None = None
+) -> list[CallRow]:
+    """Return the calls of an event: first the failing, then what waits, then what is done."""
+    connected = connected_handlers()
     rows = [
-        HandlerRow(
-            name,
-            _handler_badge(event, result),
-            error=result["error"],
-            location=result.get("location", ""),
-            at=time_of(result["at"]),
-            is_missing=bool(result["error"]) and name not in connected,
+        CallRow(
+            call,
+            waiting_badge(waits_for)
+            if waits_for and call.contact and call.state == HandlerCall.State.WAITING
+            else call_badge(call),
+            is_missing=call.state not in HandlerCall.ENDED_WELL and call.handler not in connected,
             event_link=event_link,
-            skip_url=skip_urls.get(name, ""),
         )
-        for name, result in event.handler_results.items()
+        for call in sorted(event.calls.all(), key=lambda call: call.pk)
     ]
-    if event.is_unfinished:
-        rows += [
-            HandlerRow(
-                name, badge(Tone.OPEN, _("has not run yet")), skip_url=skip_urls.get(name, "")
-            )
-            for name in connected
-            if name not in event.handler_results
-        ]
-    return sorted(rows, key=lambda row: (not row.error, row.at is not None))
-
-
-def _handler_badge(event: WebhookEvent, result: HandlerResult) -> SafeString:
-    if result.get("skipped"):
-        by = result.get("by")
-        words = gettext("skipped by %(person)s") % {"person": by} if by else _("skipped")
-        return badge(Tone.QUIET, words)
-    if not result["error"]:
-        return badge(Tone.GOOD, _("done"))
-    is_tried_again = is_open(result)
-    if event.state == WebhookEvent.State.PENDING and is_tried_again:
-        return badge(Tone.OPEN, _("retrying"))
-    return badge(Tone.BAD, _("failed"))
+    return sorted(rows, key=lambda row: (not row.call.failing_since, not row.call.is_unfinished))

@@ -78,6 +78,8 @@ def values_of(
     """Yield the values of rows, ``CHUNK_SIZE`` rows at a time."""
     for rows in chunks(queryset, order, CHUNK_SIZE):
         yield ([value(row) for value in columns.values()] for row in rows)
+        for row in rows:  # which knows what was prefetched, and is known to it
+            vars(row).pop("_prefetched_objects_cache", None)
 
 
 def streamed(

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Min, QuerySet
+from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -18,12 +19,13 @@ from cellcast_django.admin.lists.paging import CappedPaginator, is_key
 from cellcast_django.admin.lists.search import narrow_to_any
 from cellcast_django.admin.own_numbers import OTHER, narrow_to_sender, senders, values_in_use
 from cellcast_django.admin.viewer import Viewer
+from cellcast_django.connected import connected_handlers
 from cellcast_django.days import between, midnight
 from cellcast_django.diagnostics.test_send import of_tests
-from cellcast_django.handlers.calls import connected_handlers
-from cellcast_django.health import held_up, silent_lately, wishes_to_stop
+from cellcast_django.health import silent_lately, wishes_to_stop
 from cellcast_django.models import (
     Direction,
+    HandlerCall,
     Message,
     WebhookEvent,
 )
@@ -281,9 +283,15 @@ class OutcomeFilter(ChoiceFilter):
     options = [(state, word) for state, (_tone, word) in EVENT_STATES.items()]
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
-        if choice in ("waiting", "retrying", "failed"):
-            return narrow_to_any(rows, getattr(WebhookEvent.objects, choice)())
-        return rows.duplicates() if choice == "duplicate" else getattr(rows, str(choice))()
+        match choice:
+            case "duplicate":
+                return rows.filter(outcome=choice)
+            case "dismissed":
+                invalid = rows.filter(outcome=WebhookEvent.Outcome.INVALID)
+                return invalid.filter(dismissed_at__isnull=False)
+            case "pending" | "failed":
+                return narrow_to_any(rows, getattr(WebhookEvent.objects, choice)())
+        return getattr(rows, str(choice))()
 
 
 class TestFilter(ChoiceFilter):
@@ -299,6 +307,13 @@ class TestFilter(ChoiceFilter):
         return rows.filter(is_test=choice == self.ONLY)
 
 
+class CallTestFilter(TestFilter):
+    """Calls with or without those for events of our own Test Sends."""
+
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        return rows.filter(event__is_test=choice == self.ONLY)
+
+
 class MessageTestFilter(TestFilter):
     """Messages with or without those that exist only because of our own Test Sends."""
 
@@ -312,30 +327,74 @@ class MessageTestFilter(TestFilter):
         return rows.exclude(pk__in=tests) if tests else rows
 
 
-class HandlerFilter(admin.SimpleListFilter):
-    """Events that this handler keeps from being done: it raised, or nothing calls it.
+class CallStateFilter(ChoiceFilter):
+    """How far a call is."""
 
-    No index has the handlers, so pending and failed events are scanned. There are few of them; of
-    many, the newest are scanned.
-    """
+    title = _("state")
+    parameter_name = "state"
+    FAILING = "failing"
+    options = [(FAILING, _("failing")), *HandlerCall.State.choices]
 
-    title = _("failing handler")
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        calls = HandlerCall.objects
+        if choice == self.FAILING:
+            return narrow_to_any(rows, calls.failing())
+        part = calls.filter(state=choice)
+        if choice in HandlerCall.FAILED:
+            part = part.failed()
+        elif choice not in HandlerCall.ENDED_WELL:
+            part = part.unfinished()
+        else:
+            return rows.filter(state=choice)
+        return narrow_to_any(rows, part)
+
+
+class HandlerFilter(ChoiceFilter):
+    """The calls of one handler."""
+
+    title = _("handler")
     parameter_name = "handler"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the connected handlers, and the one that is asked for: it may be renamed."""
+        """Return the handlers that are connected or failing, and the one that is asked for."""
         chosen = request.GET.get(self.parameter_name)
-        names = {*connected_handlers(), *filter(None, [chosen])}
-        return [(name, name) for name in sorted(names)]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return failing(queryset, self.value()) if self.value() else queryset
+        return [(name, name) for name in sorted({*names_of_handlers(), *filter(None, [chosen])})]
 
 
-def failing(events: QuerySet[Any], handler: str | None) -> QuerySet[Any]:
-    """Narrow to the events that the handler keeps from being done."""
-    every = WebhookEvent.objects.using(events.db)
-    return events.filter(pk__in=[each.pk for each in held_up(every) if handler in each.errors])
+def names_of_handlers() -> set[str]:
+    """Return the handlers that are connected in this process, and those of which calls fail."""
+    failing = HandlerCall.objects.failing().order_by().values_list("handler", flat=True)
+    return {*connected_handlers(), *failing.distinct()}
+
+
+class ErrorFilter(ChoiceFilter):
+    """The type of the error that a failing call has raised."""
+
+    title = _("error")
+    parameter_name = "error"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Return the types of the newest failing calls, and the one that is asked for."""
+        newest = model_admin.get_queryset(request).failing().order_by("-failing_since")
+        errors = newest.values_list(Left("error", MAX_TYPE_LENGTH), flat=True)[:MAX_ERRORS]
+        types = {error.partition(":")[0] for error in errors}
+        types |= set(filter(None, [request.GET.get(self.parameter_name)]))
+        return [(each, each) for each in sorted(types)]
+
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        failing = HandlerCall.objects.failing()
+        return narrow_to_any(rows, failing.filter(error__startswith=f"{choice}:"))
+
+
+MAX_ERRORS = 1_000
+MAX_TYPE_LENGTH = 100
+
+
+class EventReceivedFilter(PeriodFilter):
+    """When the webhook arrived that a call is about."""
+
+    title = _("date")
+    time_field = "event__received_at"
 
 
 class ReceivedFilter(PeriodFilter):

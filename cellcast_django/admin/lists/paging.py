@@ -59,7 +59,9 @@ class CappedChangeList(ChangeList):
     def get_queryset(
         self, request: HttpRequest, exclude_parameters: Any = None
     ) -> QuerySet[Any, Any]:
-        return super().get_queryset(request, exclude_parameters).defer(*self.model_admin.list_defer)
+        rows = super().get_queryset(request, exclude_parameters)
+        own = self.model_admin
+        return rows.defer(*own.list_defer).prefetch_related(*own.list_prefetch)
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any, Any]) -> list[Any]:
         """Keep the order of the indexes, whatever the query string asks for."""

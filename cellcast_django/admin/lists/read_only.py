@@ -52,6 +52,8 @@ class ReadOnlyAdmin(ModelAdmin):
     """Fields of the model, or functions of ``rows_type``."""
     list_defer: ClassVar[Sequence[str]] = ()
     """Columns that the list does not load."""
+    list_prefetch: ClassVar[Sequence[str]] = ()
+    """Rows of other models that the list loads with one query each."""
     nothing_here: ClassVar[Any] = ""
     """What an empty list says; ``""`` where the site has to be set up first."""
     list_per_page = 50

@@ -4,16 +4,15 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
-from django.db.models import Model
+from django.db.models import Min, Model
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from cellcast_django.admin.contacts import Customer
-from cellcast_django.admin.display.badges import state_badge
 from cellcast_django.admin.display.texts import own_number_html
 from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.models import HandlerCall, Message
 
 
 class Rows:
@@ -73,9 +72,17 @@ class Rows:
     def own_number(self, message: Message) -> SafeString | str:
         return own_number_html(message) if self.has_several else ""
 
-    def event_state(self, event: WebhookEvent) -> SafeString | str | None:
-        """Return the badge of an event's state, as a link to the event that it waits for."""
-        shown = state_badge(event)
-        if shown is None or event.state != event.State.PENDING or event.waiting_for is None:
-            return shown
-        return self.viewer.link(WebhookEvent(pk=event.waiting_for), shown)
+
+def waits_for(calls: Iterable[HandlerCall]) -> dict[int, int]:
+    """Return, by the keys of the calls that wait for an earlier one in order, that one's event."""
+    waiting = [call for call in calls if call.contact and call.is_unfinished]
+    if not waiting:
+        return {}
+    same = HandlerCall.objects.unfinished().filter(
+        contact__in={call.contact for call in waiting},
+        handler__in={call.handler for call in waiting},
+    )
+    rows = same.order_by().values_list("handler", "contact").annotate(Min("event_id"))
+    first = {(handler, contact): event for handler, contact, event in rows}
+    earliest = {call.pk: first.get((call.handler, call.contact)) for call in waiting}
+    return {call.pk: pk for call in waiting if (pk := earliest[call.pk]) and pk < call.event_id}

@@ -157,8 +157,7 @@ ROW = "{:>9}  {:<19}  {:<7}  {:<16}  {:<5}  {}"
 def cells_of(event: WebhookEvent, *, is_alike: bool) -> list[str]:
     """Return what is said of an event, and the handlers that have been told: no number, no text."""
     at = f"{timezone.localtime(event.received_at):%Y-%m-%d %H:%M:%S}"
-    results = event.handler_results.items()
-    told = sorted(name for name, each in results if not each.get("skipped"))
+    told = sorted({call.handler for call in event.calls.all() if call.attempts})
     alike = "alike" if is_alike else ""
     return [str(event.pk), at, event.kind, event.username, alike, ", ".join(told)]
 

@@ -38,7 +38,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{understood} understood, {invalid} still invalid.")
 
     def _events(self, pks: list[int]) -> Iterator[WebhookEvent]:
-        events = WebhookEvent.objects.fresh().invalid_or_dismissed()
+        events = WebhookEvent.objects.fresh().filter(outcome=WebhookEvent.Outcome.INVALID)
         require_events(pks, events, "invalid event")
         for pk in dict.fromkeys(pks or list(events.order_by("pk").values_list("pk", flat=True))):
             yield from events.filter(pk=pk)

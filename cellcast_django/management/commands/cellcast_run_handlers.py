@@ -1,4 +1,4 @@
-"""Run what is due: from cron, a timer or a task schedule, or continuously with ``--watch``.
+"""Make the calls that are due: from cron, a timer or a task schedule, or with ``--watch``.
 
 With ``--again``, past events are given to one handler.
 """
@@ -8,26 +8,26 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connections
-from django.utils import timezone
 
-from cellcast_django.handlers import Tally, run_again, run_due, summary
-from cellcast_django.handlers.attempts import replay
-from cellcast_django.handlers.calls import connected_handlers
-from cellcast_django.handlers.past import Count, PastEvents
+from cellcast_django.connected import connected_handlers
+from cellcast_django.handlers import Progress, Tally, run_again, run_due, summary
+from cellcast_django.handlers.past import give, past_events
 from cellcast_django.management.terminal import (
     ProgressLine,
     add_event_option,
-    add_time_options,
+    parse_moment,
     plural,
     printable,
     require_events,
     says_if_refused,
 )
-from cellcast_django.models import CommandRun, WebhookEvent, error_type
+from cellcast_django.models import CommandRun, HandlerCall, HandlerCallQuerySet, WebhookEvent
+from cellcast_django.receiving import read_deferred
 from cellcast_django.reply_mail import mail_waiting_replies
 
 logger = logging.getLogger("cellcast_django")
@@ -39,48 +39,44 @@ HEARTBEAT_SECONDS = 60
 
 class Command(BaseCommand):
     help = (
-        "Call the handlers of the events that are due: those interrupted by a crash, and those "
-        "whose handler raised. Handlers that have already finished with an event are not called "
-        "again. Run it every minute from cron or a timer, or continuously with --watch. Running "
-        "several at once is safe."
+        "Make the calls of handlers that are due: those interrupted by a crash, and those whose "
+        "handler raised. What a handler has finished is not called again. A run begins nothing "
+        "after a minute. Run it every minute from cron or a timer, or continuously with --watch. "
+        "Running several at once is safe."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_event_option(
             parser,
-            "run this event's handlers now: due, failed, or waiting for an earlier event of the "
-            "same contact (@in_order); may be repeated",
+            "make this event's unfinished and failed calls now, also if they wait for an earlier "
+            "event of the same contact (@in_order); may be repeated",
         )
-        parser.add_argument(
-            "--failed", action="store_true", help="run all failed events' handlers again"
-        )
+        parser.add_argument("--failed", action="store_true", help="make all failed calls again")
         parser.add_argument(
             "--watch",
             action="store_true",
-            help="keep running and check every few seconds; on SIGTERM, the handlers of the "
-            "current event finish first",
+            help="keep running and check every few seconds; on SIGTERM, the handler that is being "
+            "called finishes first",
         )
         parser.add_argument(
             "--again",
             metavar="NAME",
             help="give past events to this handler alone: those that it has not finished, in the "
-            "order in which they were stored. Interrupt it at any time, and give it again to "
+            "order in which they were stored. Interrupt it at any time, and start it again to "
             "continue",
         )
-        add_time_options(
-            parser,
-            since="with --again: events received from then on; a time such as 2026-11-10T09:00 in "
+        parser.add_argument(
+            "--since",
+            type=parse_moment,
+            metavar="T",
+            help="with --again: events received from then on; a time such as 2026-11-10T09:00 in "
             "the current time zone, or an age such as 30d",
-            until="with --again: events received until then, that moment included; else until now",
         )
         parser.add_argument(
             "--done",
             action="store_true",
-            help="with --again: also events that the handler has finished, or that were skipped "
-            "for it; given again, it begins anew",
-        )
-        parser.add_argument(
-            "--dry-run", action="store_true", help="with --again: only say how many events"
+            help="with --again: also events that the handler has finished; given again, it begins "
+            "anew",
         )
 
     execute = says_if_refused(BaseCommand.execute)
@@ -89,51 +85,62 @@ class Command(BaseCommand):
         events, failed = options["event"], options["failed"]
         check(options)
         if options["again"] is not None:
-            self._give_past_events(options)
+            self._give_past_events(**options)
         elif options["watch"]:
             self._watch_until_sigterm()
         elif events or failed:
-            self._print(run_again(self._chosen(events, failed=failed), progress=self._report))
+            tally: Tally = Counter()
+            chosen = self._chosen(events, failed=failed)
+            read_deferred(events)
+            run_again(chosen, progress=self._counting(tally))
+            self._print(tally)
         else:
+            read_deferred()
             tally = run_due(progress=self._report)
             CommandRun.record(CommandRun.Command.RUN_HANDLERS, summary(tally))
             mail_waiting_replies()
             self._print(tally)
 
-    def _chosen(self, pks: list[int], *, failed: bool) -> list[int]:
-        """Return the keys, in the order in which the events were stored."""
-        require_events(pks, WebhookEvent.objects.fresh(), "event")
-        also = WebhookEvent.objects.fresh().failed().values_list("pk", flat=True) if failed else ()
-        return sorted({*pks, *also})
+    def _chosen(self, events: list[int], *, failed: bool) -> HandlerCallQuerySet:
+        """Return the calls of these events that have not ended well, and all that have failed."""
+        require_events(events, WebhookEvent.objects.fresh(), "event")
+        calls = HandlerCall.objects.fresh()
+        chosen = calls.filter(event__in=events).exclude(state__in=HandlerCall.ENDED_WELL)
+        return chosen | calls.failed() if failed else chosen
 
-    def _give_past_events(self, options: dict[str, Any]) -> None:
+    def _give_past_events(
+        self, *, again: str, since: datetime, done: bool, verbosity: int, **_others: Any
+    ) -> None:
         """Give events to one handler, and say before how many, and how many not."""
-        until = options["until"] or timezone.now()
-        past = PastEvents(options["again"], options["since"], until, finished=options["done"])
-        count = past.count()
-        self.stdout.write(f"For {printable(past.handler)}: {plural(count.given, 'event')}.")
-        if left_out := ", ".join(reasons(count)):
-            self.stdout.write(f"Not for it: {left_out}.")
-        if options["dry_run"]:
-            return
-        with ProgressLine(self.stdout, options["verbosity"]) as line:
+        given = past_events(again, since, done=done)
+        others = WebhookEvent.objects.fresh().filter(received_at__gte=since).count() - len(given)
+        self.stdout.write(
+            f"For {printable(again)}: {plural(len(given), 'event')}. Not for it: {others:,}."
+        )
+        with ProgressLine(self.stdout, verbosity) as line:
 
-            def pks() -> Iterator[int]:
-                for done, pk in enumerate(past.pks(), start=1):
+            def events() -> Iterator[int]:
+                for number, pk in enumerate(given, start=1):
                     yield pk
-                    line.show(f"{done:,} of {count.given:,} events")
+                    line.show(f"{number:,} of {len(given):,} events")
 
-            tally = replay(pks(), past.handler, finished=options["done"], progress=self._report)
-        self._print(tally)
+            self._print(give(events(), again, done=done, progress=self._report))
 
-    def _report(self, event: WebhookEvent) -> None:
-        errors = event.handler_errors() if event.is_unfinished else {}
-        for name, error in errors.items():
+    def _report(self, call: HandlerCall) -> None:
+        if call.error:
             # Never the text: it may quote a customer, and cron sends it by mail.
-            self.stderr.write(printable(f"event {event.pk}: {name}: {error_type(error)}"))
+            error = call.error.partition(":")[0]
+            self.stderr.write(printable(f"event {call.event_id}: {call.handler}: {error}"))
+
+    def _counting(self, tally: Tally) -> Progress:
+        def report(call: HandlerCall) -> None:
+            tally[HandlerCall.State(call.state)] += 1
+            self._report(call)
+
+        return report
 
     def _print(self, tally: Tally) -> None:
-        sentence = "{done} done, {pending} to be retried later, {failed} failed."
+        sentence = "{done} done, {retrying} to be retried later, {failed} failed."
         self.stdout.write(sentence.format(**summary(tally)))
         self.stdout.flush()  # a supervisor's pipe would keep it for hours
 
@@ -158,9 +165,10 @@ class Command(BaseCommand):
         has_database = True
         mails_at = 0.0
 
-        def report(event: WebhookEvent) -> None:
-            total[event.state] += 1
-            self._report(event)
+        count = self._counting(total)
+
+        def report(call: HandlerCall) -> None:
+            count(call)
             self._beat(total)
 
         self.stdout.write("Watching for what is due. Stop it by Ctrl-C or SIGTERM.")
@@ -170,6 +178,7 @@ class Command(BaseCommand):
                 if not connection.in_atomic_block:  # as it is in a test
                     connection.close_if_unusable_or_obsolete()
             try:
+                read_deferred()
                 tally = run_due(progress=report, is_over=lambda: self._is_over)
                 self._beat(total)
                 if time.monotonic() >= mails_at:
@@ -206,32 +215,13 @@ def check(options: dict[str, Any]) -> None:
     if options["watch"] and others:
         raise CommandError("--watch runs what is due: it takes neither --event nor --failed.")
     if options["again"] is None:
-        if options["since"] or options["until"] or options["done"] or options["dry_run"]:
-            raise CommandError("--since, --until, --done and --dry-run need --again.")
+        if options["since"] or options["done"]:
+            raise CommandError("--since and --done need --again.")
         return
     if options["watch"] or others:
         raise CommandError("--again takes neither --event, --failed nor --watch.")
     if options["since"] is None:
         raise CommandError("--again needs --since: a time, or an age such as 30d.")
-    if options["until"] is not None and options["until"] < options["since"]:
-        raise CommandError("--until is before --since.")
     if options["again"] not in (names := connected_handlers()):
         known = printable(", ".join(names)) or "none"
         raise CommandError(f"No handler of this name is connected. Connected are: {known}.")
-
-
-WHY_NOT = {
-    "finished": "that it has finished",
-    "tests": "tests",
-    "duplicates": "duplicates",
-    "invalid": "invalid",
-    "redacted": "redacted",
-    "without_fact": "without a fact for it",
-}
-
-
-def reasons(count: Count) -> Iterator[str]:
-    """Yield why events are not given, each with how many."""
-    for field, why in WHY_NOT.items():
-        if number := getattr(count, field):
-            yield f"{number:,} {why}"

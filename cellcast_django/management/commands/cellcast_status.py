@@ -39,9 +39,9 @@ def max_count(text: str) -> int:
 class Command(BaseCommand):
     help = (
         "Print when the last webhooks arrived, the outcomes of the last day's events, the pending "
-        "and failed events, the waiting replies, and how many of the last day's messages were "
-        "delivered. Exits 1 if no reports come or a limit is exceeded, and prints which one on "
-        "stderr: for cron and monitoring. Changes nothing."
+        "and failed calls of handlers, the waiting replies, and how many of the last day's "
+        "messages were delivered. Exits 1 if no reports come or a limit is exceeded, and prints "
+        "which one on stderr: for cron and monitoring. Changes nothing."
     )
     requires_system_checks = []  # a warning about the settings says nothing about webhooks
 
@@ -69,7 +69,7 @@ class Command(BaseCommand):
                 f"--max-{state}",
                 type=max_count,
                 metavar="N",
-                help=f"exit 1 if more events than this {verb}",
+                help=f"exit 1 if more calls of handlers than this {verb}",
             )
         parser.add_argument(
             "--max-silent",
@@ -134,6 +134,9 @@ class Command(BaseCommand):
         for outcome, count in health.events.items():
             note = f" ({health.invalid:,} of any age)" if outcome == "invalid" else ""
             self._row(str(outcome.label), f"{count:,}{note}")
+        if health.deferred.count:
+            waiting = with_oldest(health.deferred.count, health.deferred.oldest_at)
+            self._row("to be read", waiting)
         if health.tests:
             self._row("tests", f"{health.tests:,}, left out of all figures")
         self._heading("Handlers")
@@ -144,6 +147,9 @@ class Command(BaseCommand):
         if handlers.overdue:
             self._row("overdue", f"the oldest was due {since(handlers.oldest_due_at)}")
         self._row("last run", since(handlers.ran_at))
+        for each in health.failing_handlers:
+            counts = f"{each.retrying:,} retrying, {each.failed:,} failed"
+            self._row("failing", f"{each.handler}: {counts}, since {since(each.since)}")
         for slow in health.slowest_handlers:
             self._row("took", f"{slow.seconds:,.2f} s  {slow.handler}")
         self._heading("Replies")
@@ -202,8 +208,11 @@ def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
             yield f"No webhook has arrived {where}."
         elif age(at) > limit:
             yield f"The last webhook {where} arrived {since(at)}."
-    for name in ("pending", "failed"):
-        count, most = getattr(health.handlers, name), limits[f"max_{name}"]
+    deferred = health.deferred
+    if deferred.is_overdue:
+        yield f"Deferred for a day: {with_oldest(deferred.count, deferred.oldest_at)}."
+    for name, more in (("pending", deferred.count), ("failed", 0)):
+        count, most = getattr(health.handlers, name) + more, limits[f"max_{name}"]
         if most is not None and count > most:
             yield f"Handlers {name}: {count:,} (limit: {most:,})."
     if limits["max_silent"] is not None and (silent := count_silent(limits["max_silent"])):
@@ -240,6 +249,7 @@ def as_dict(health: Health) -> dict[str, Any]:
         "events": {outcome.value: count for outcome, count in health.events.items()},
         "tests": health.tests,
         "invalid_of_any_age": health.invalid,
+        "deferred": {"count": health.deferred.count, "oldest_at": health.deferred.oldest_at},
         "handlers": {
             "pending": handlers.pending,
             "waiting": handlers.waiting,
@@ -257,5 +267,6 @@ def as_dict(health: Health) -> dict[str, Any]:
         },
         "messages": asdict(deliveries) | {"delivery_rate": deliveries.rate},
         "credit": asdict(health.credit) if health.credit else None,
+        "failing_handlers": [asdict(each) for each in health.failing_handlers],
         "slowest_handlers": [asdict(each) for each in health.slowest_handlers],
     }

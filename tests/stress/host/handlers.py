@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from django.db import connections, router
+from django.db.models import Max
 
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import RetryLater
@@ -28,13 +29,14 @@ class Handler:
 
     def __call__(self, event: WebhookEvent, **arguments: Any) -> None:
         fact = describe(event, **arguments)
+        attempt = event.calls.filter(handler=self.name).aggregate(Max("attempts"))["attempts__max"]
         self.note("begin", event, fact)
-        die_if(f"in-{self.name}@{event.attempts}", event)
-        sleep_if(f"sleep-{self.name}@{event.attempts}", event)
-        refuse_if(f"refuse-{self.name}@{event.attempts}", event)
-        ask_for_retry_if(f"retry-{self.name}", event)
+        die_if(f"in-{self.name}@{attempt}", event)
+        sleep_if(f"sleep-{self.name}@{attempt}", event)
+        refuse_if(f"refuse-{self.name}@{attempt}", event)
+        ask_for_retry_if(f"retry-{self.name}", event, attempt)
         self.note("end", event, fact)
-        die_if(f"after-{self.name}@{event.attempts}", event)
+        die_if(f"after-{self.name}@{attempt}", event)
 
     def note(self, phase: str, event: WebhookEvent, fact: list[str]) -> None:
         line = {
@@ -79,10 +81,10 @@ def refuse_if(place: str, event: WebhookEvent) -> None:
             cursor.execute("INSERT INTO there_is_no_such_table VALUES (1)")
 
 
-def ask_for_retry_if(place: str, event: WebhookEvent) -> None:
+def ask_for_retry_if(place: str, event: WebhookEvent, attempt: int) -> None:
     """Ask to be called again soon where the event's id says so: at one attempt, or at each."""
     places = event.cellcast_id.partition(" ")[0].split("+")
-    if place in places or f"{place}@{event.attempts}" in places:
+    if place in places or f"{place}@{attempt}" in places:
         raise RetryLater(RETRY_PAUSE)
 
 

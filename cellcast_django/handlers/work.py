@@ -1,4 +1,4 @@
-"""From an event to its facts, to the calls that they ask for; and how one call is made safely."""
+"""From an event to its facts and the work that they are; and how that is done safely."""
 
 import traceback
 from collections.abc import Awaitable, Callable
@@ -6,15 +6,14 @@ from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from inspect import isawaitable
 from typing import Any, NamedTuple
-from weakref import ReferenceType
 
 from asgiref.sync import async_to_sync
 from django.db import OperationalError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from cellcast_django.connected import handlers_by_name, has_mark
 from cellcast_django.database.transactions import (
     again_if_refused,
     discard,
@@ -33,7 +32,6 @@ from cellcast_django.models import (
 from cellcast_django.payloads import clean
 from cellcast_django.signals import (
     EXACTLY_ONCE,
-    IN_ORDER,
     FactSignal,
     RetryLater,
     message_received,
@@ -41,23 +39,19 @@ from cellcast_django.signals import (
     status_changed,
 )
 
-OPT_OUT_SUFFIX = " (opt_out_received)"
-"""Ends the results' names for a reply's second fact: its handlers may be those of its first."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Call:
-    """One call of one handler for one fact; its result is saved under ``name``."""
+class Work:
+    """What a call calls: a connected handler with the arguments of a fact."""
 
-    name: str
-    handler: str
-    """The handler's own name: ``name`` without the suffix of a second fact."""
     function: Callable[..., Any]
     arguments: dict[str, Any] = field(repr=False)
-    exactly_once: bool = False
-    in_order: bool = False
 
-    def make(self) -> None:
+    @property
+    def exactly_once(self) -> bool:
+        return has_mark(self.function, EXACTLY_ONCE)
+
+    def do(self) -> None:
         """Call the function, and wait for it if it is async. Raises whatever it raises."""
         returned = self.function(**self.arguments)
         if isawaitable(returned):
@@ -75,79 +69,33 @@ class Fact:
     signal: FactSignal
     sender: type[models.Model]
     arguments: dict[str, Any] = field(repr=False)
-    suffix: str = ""
 
-    def calls(self) -> list[Call]:
-        """Return one call for each connected handler, in the order in which they connected."""
+    def work(self) -> dict[str, Work]:
+        """Return the work of each connected handler by its name, as they connected."""
         arguments = {"signal": self.signal, "sender": self.sender, **self.arguments}
-        return [
-            Call(
-                handler + self.suffix,
-                handler,
-                function,
-                arguments,
-                exactly_once=_has_mark(function, EXACTLY_ONCE),
-                in_order=_has_mark(function, IN_ORDER),
-            )
-            for handler, function in handlers_by_name(self.signal, self.sender).items()
-        ]
+        handlers = handlers_by_name(self.signal, self.sender)
+        return {name: Work(function, arguments) for name, function in handlers.items()}
 
 
-def handlers_by_name(signal: FactSignal, sender: type) -> dict[str, Callable[..., Any]]:
-    """Return the functions connected for ``sender`` by name, in the order they connected."""
-    handlers: dict[str, Callable[..., Any]] = {}
-    for (uid, sender_id), receiver, *_ in list(signal.receivers):
-        function = receiver() if isinstance(receiver, ReferenceType) else receiver
-        if function is None or sender_id not in (id(None), id(sender)):
-            continue
-        name = first = uid if isinstance(uid, str) else handler_name(function)
-        count = 1
-        while name in handlers:
-            count += 1
-            name = f"{first}#{count}"
-        handlers[name] = function
-    return handlers
-
-
-def connected_handlers() -> list[str]:
-    """Return the names of all connected handlers of facts, in alphabetical order."""
-    signals = {message_received: Message, status_changed: Message, opt_out_received: WebhookEvent}
-    return sorted(
-        {name for each, sender in signals.items() for name in handlers_by_name(each, sender)}
-    )
-
-
-def handler_name(function: Callable[..., Any]) -> str:
-    """Return ``module.qualname``, of a partial's function or of a callable object's class."""
-    function = _unwrapped(function)[-1]
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{named.__qualname__}"
-
-
-def _has_mark(function: Callable[..., Any], mark: str) -> bool:
-    return any(hasattr(each, mark) for each in _unwrapped(function))
-
-
-def _unwrapped(function: Callable[..., Any]) -> list[Any]:
-    """Return the function, and if it is a partial that of the partial, down to the last one."""
-    return [function, *(_unwrapped(function.func) if isinstance(function, partial) else ())]
-
-
-# Which calls an event asks for
+# The facts of an event
 
 
 def with_facts(events: WebhookEventQuerySet) -> WebhookEventQuerySet:
     """Read the rows that the facts of the events consist of in the same query."""
-    return events.select_related("message", "status_change", "opt_out_change__opt_out")
+    return events.select_related(*FACTS)
 
 
-def facts_of(event: WebhookEvent) -> list[Fact]:
-    """Return the facts of an event, in the order in which their handlers are called.
+FACTS = ("message", "status_change", "opt_out_change__opt_out")
+
+
+def facts_of(event: WebhookEvent) -> dict[str, Fact]:
+    """Return the facts of an event by their signals' names, in the order in which they are told.
 
     A reply that is a stop word has two. A duplicate or invalid event has none, nor has one whose
     message or opt-out has been deleted since.
     """
-    return [fact for fact in (_message_fact(event), _opt_out_fact(event)) if fact is not None]
+    facts = [fact for fact in (_message_fact(event), _opt_out_fact(event)) if fact is not None]
+    return {fact.signal.name: fact for fact in facts}
 
 
 def _message_fact(event: WebhookEvent) -> Fact | None:
@@ -166,34 +114,11 @@ def _opt_out_fact(event: WebhookEvent) -> Fact | None:
         return None
     if (change := getattr(event, "opt_out_change", None)) is None:
         return None
-    suffix = OPT_OUT_SUFFIX if event.kind == WebhookEvent.Kind.REPLY else ""
     arguments = {"contact": change.opt_out.contact, "opt_out": change.opt_out, "event": event}
-    return Fact(opt_out_received, WebhookEvent, arguments, suffix)
+    return Fact(opt_out_received, WebhookEvent, arguments)
 
 
-def calls_of(event: WebhookEvent) -> list[Call]:
-    """Return the calls of the handlers that are connected for the event's facts."""
-    return [call for fact in facts_of(event) for call in fact.calls()]
-
-
-def repeatable_calls(event: WebhookEvent) -> list[Call]:
-    """Return all calls that a person may repeat, finished or not.
-
-    None for a redacted event: without its number its opt-out would match another contact.
-    """
-    return calls_of(event) if event.body else []
-
-
-def names_for(event: WebhookEvent, handler: str) -> list[str]:
-    """Return the names of the calls that a replay of the event makes of one handler.
-
-    None for a test: it is nothing that a customer did.
-    """
-    calls = [] if event.is_test else repeatable_calls(event)
-    return [call.name for call in calls if call.handler == handler]
-
-
-# Making one call
+# Doing it
 
 MAX_ERROR_LENGTH = 1_000
 
@@ -207,7 +132,7 @@ class TransactionLeftOpenError(Exception):
 
 
 class TakenOverError(Exception):
-    """Another process has begun a run meanwhile, so nothing of a call ``exactly_once`` stays."""
+    """The call is not ours any more, so nothing of a handler ``exactly_once`` stays."""
 
 
 class Failure(NamedTuple):
@@ -234,8 +159,8 @@ class Failure(NamedTuple):
         return f"{name} in {self.location}" if self.location else name
 
 
-def call_safely(call: Call, save: Callable[[], bool] | None = None) -> Failure | None:
-    """Make the call, and return what it raised or left open; ``None`` if all is well.
+def do_safely(work: Work, save: Callable[[], bool] | None = None) -> Failure | None:
+    """Do the work, and return what it raised or left open; ``None`` if all is well.
 
     With ``save``, that is called after it in the same transaction; returning false, it rolls back
     with ``TakenOverError``. Lets no exception out, not even ``SystemExit``. A connection on which
@@ -249,7 +174,7 @@ def call_safely(call: Call, save: Callable[[], bool] | None = None) -> Failure |
             # Inside a test's transaction, a handler's database error must not abort the test.
             for each in [each for each in open_before if each.in_atomic_block]:
                 stack.enter_context(_savepoint(each))
-            call.make() if save is None else in_transaction(call, save)
+            work.do() if save is None else in_transaction(work, save)
     except BaseException as error:  # one handler must not stop another
         failure = _failure(error)
     error_left_open = _close_left_open(open_before)
@@ -278,8 +203,8 @@ def _failure(error: BaseException) -> Failure:
     return Failure.of(error)
 
 
-def in_transaction(call: Call, save: Callable[[], bool]) -> None:
-    """Make the call, then ``save``, in one transaction on the database of this app's models.
+def in_transaction(work: Work, save: Callable[[], bool]) -> None:
+    """Do the work, then ``save``, in one transaction on the database of this app's models.
 
     It has the host project's isolation level, and is tried again when the database refuses it
     because of another one. Raises what they raise, with nothing committed; or what one of the host
@@ -287,14 +212,14 @@ def in_transaction(call: Call, save: Callable[[], bool]) -> None:
     """
     using = database_alias()
 
-    def make_and_save() -> None:
+    def do_and_save() -> None:
         with transaction.atomic(using=using):
             with connections[using].execute_wrapper(_notice_refusal):
-                call.make()
+                work.do()
             if not save():
                 raise TakenOverError
 
-    again_if_refused(make_and_save, using=using)
+    again_if_refused(do_and_save, using=using)
 
 
 def _notice_refusal(execute: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,0 +1,174 @@
+"""The pages of handlers' calls: what a developer on call opens first."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from cellcast_django.admin.actions import CALL_ACTIONS, Action
+from cellcast_django.admin.confirmation import ActOnCalls, ActOnHandler, in_list, urls_for_handler
+from cellcast_django.admin.display.badges import call_badge, waiting_badge
+from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.texts import ago, beginning
+from cellcast_django.admin.lists.filters import (
+    CallStateFilter,
+    CallTestFilter,
+    ErrorFilter,
+    EventReceivedFilter,
+    HandlerFilter,
+    names_of_handlers,
+)
+from cellcast_django.admin.lists.paging import is_key
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.lists.rows import Rows, waits_for
+from cellcast_django.admin.lists.search import Search
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.models import HandlerCall, WebhookEvent
+
+MAX_ERROR_LENGTH = 200  # characters of an error in the list
+
+
+class HandlerCallRows(Rows):
+    """Calls in their list."""
+
+    def contacts(self) -> Iterable[str]:
+        return ()
+
+    @cached_property
+    def _waits_for(self) -> dict[int, int]:
+        return waits_for(self.rows)
+
+    @admin.display(description=_("handler"))
+    def name(self, call: HandlerCall) -> SafeString:
+        return format_html("<code>{}</code>", call.handler)
+
+    @admin.display(description=_("state"))
+    def badge(self, call: HandlerCall) -> SafeString | str:
+        """Return the badge of its state, as a link to the event that it waits for."""
+        if (pk := self._waits_for.get(call.pk)) and call.state == HandlerCall.State.WAITING:
+            return self.viewer.link(WebhookEvent(pk=pk), waiting_badge(pk))
+        return call_badge(call)
+
+    @admin.display(description=_("event"))
+    def of_event(self, call: HandlerCall) -> str:
+        return self.viewer.link(call.event, f"#{call.event_id}")
+
+    @admin.display(description=_("received"))
+    def when(self, call: HandlerCall) -> SafeString:
+        return ago(call.event.received_at)
+
+    @admin.display(description=_("error"), empty_value="")
+    def problem(self, call: HandlerCall) -> SafeString | str:
+        words = beginning(call.error, MAX_ERROR_LENGTH)
+        return format_html('<bdi class="cellcast-line">{}</bdi>', words) if words else ""
+
+    @admin.display(description=_("error"))
+    def whole_error(self, call: HandlerCall) -> SafeString | str:
+        if not call.error:
+            return self.nothing
+        return format_html('<pre class="cellcast-raw" dir="auto">{}</pre>', call.error)
+
+
+class HandlerCallSearch(Search):
+    """Finds calls by a part of the handler's name, or by the event's number, as ``event #12`` too.
+
+    Among the names that are connected or failing: no index has the others.
+    """
+
+    def exact(self, term: str) -> list[Q]:
+        word = term.strip().lower()
+        key = word.removeprefix("event").strip(" #")
+        names = [name for name in names_of_handlers() if word in name.lower()]
+        return [Q(event=int(key))] if is_key(key) else [Q(handler__in=names)]
+
+    def named(self, term: str) -> list[Q]:
+        return []
+
+
+class HandlerCallAdmin(ReadOnlyAdmin):
+    """What each of your handlers did with each event, and what it has still to do."""
+
+    rows_type = HandlerCallRows
+    search_type = HandlerCallSearch
+    pages = [ActOnHandler, ActOnCalls]
+    actions = [in_list(ActOnCalls, action) for action in CALL_ACTIONS]
+    list_display = [
+        HandlerCallRows.name,
+        HandlerCallRows.badge,
+        HandlerCallRows.of_event,
+        HandlerCallRows.when,
+        "attempts",
+        HandlerCallRows.problem,
+    ]
+    list_filter = [
+        CallStateFilter,
+        HandlerFilter,
+        ErrorFilter,
+        EventReceivedFilter,
+        CallTestFilter,
+    ]
+    list_select_related = ["event"]
+    list_defer = ["event__body"]
+    ordering = ["-pk"]
+    search_fields = ["handler", "event"]
+    search_help_text = _("A part of the handler’s name, or event number.")
+    nothing_here = _("No handler has been called yet.")
+    fields = [
+        ("handler", "signal", "event"),
+        (HandlerCallRows.badge, "attempts", "seconds"),
+        ("started_at", "ended_at", "next_attempt_at", "failing_since"),
+        HandlerCallRows.whole_error,
+        "location",
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Leave out the calls of events that this person may not see."""
+        calls = super().get_queryset(request)
+        viewer = Viewer(self.admin_site, request)
+        has_events = viewer.site.is_registered(WebhookEvent)
+        if has_events and viewer.is_restricted(WebhookEvent):
+            return calls.filter(event__in=viewer.rows(WebhookEvent).values("pk"))
+        return calls
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let those see calls who may see events: calls have no permissions of their own."""
+        return Viewer(self.admin_site, request).may("view_webhookevent")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def has_rerun_permission(self, request: HttpRequest) -> bool:
+        return Viewer(self.admin_site, request).may("rerun_webhookevent")
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """Offer what can be done with all calls of the handler that the list is narrowed to."""
+        handler = request.GET.get(HandlerFilter.parameter_name, "")
+        urls = urls_for_handler(Viewer(self.admin_site, request), handler) if handler else ("", "")
+        context = {"of_handler": OfHandler(handler, *urls), **(extra_context or {})}
+        return super().changelist_view(request, context)
+
+    def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
+        page = CallPage(actions=ActOnCalls.offered(viewer, obj))
+        return {"title": f"{obj.handler} · #{obj.event_id}", "subtitle": None, "page": page}
+
+
+@shown
+class OfHandler:
+    """What this person can do with all calls of one handler; empty addresses for nothing."""
+
+    handler: str
+    run_again_url: str
+    skip_url: str
+
+
+@shown
+class CallPage:
+    """What the page of a call shows beside its fields."""
+
+    actions: list[tuple[Action, str]]

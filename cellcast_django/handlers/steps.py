@@ -1,0 +1,237 @@
+"""The steps of a call's life. Each is one UPDATE, which leaves alone what others have changed.
+
+``version`` is the one guard: it rises with each change, so nobody writes to a call that is not as
+they know it. Nothing else is compared, and no step is tried again when it changes no row. Whoever
+begins a call knows its new version; after that every step ends their part in it.
+"""
+
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+
+from django.db import connections
+from django.db.models import F
+from django.utils import timezone
+
+from cellcast_django.conf import conf
+from cellcast_django.database.transactions import own_statement, with_retries
+from cellcast_django.handlers.work import Failure
+from cellcast_django.models import HandlerCall, WebhookEvent, database_alias, username_of
+from cellcast_django.models.webhook_event import HELD_BACK_FOR
+from cellcast_django.signals import GiveUp
+
+State = HandlerCall.State
+
+FIRST_PAUSE = timedelta(minutes=1)
+LONGEST_PAUSE = timedelta(hours=6)
+
+NOT_RETURNED = "NotReturned: it was called and has not returned; perhaps its process has ended."
+NOT_CONNECTED = "NotConnected: the process that was to call it knows no handler of this name."
+DELETED = "Deleted: the message or opt-out was deleted before the handler was called."
+
+
+def pause_after(attempts: int) -> timedelta:
+    """Return the pause after this many attempts: a minute, two, four … and at most six hours."""
+    doublings = min(attempts - 1, 16)  # more would overflow, and the longest is reached by 9
+    return min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
+
+
+def usual_time() -> timedelta:
+    """Return how long the pauses between all attempts take: 20 hours for twelve."""
+    return sum(map(pause_after, range(1, conf.handler_max_attempts)), timedelta())
+
+
+def begin(call: HandlerCall, *, in_order: bool) -> bool:
+    """Count an attempt, and keep others from making one until the lease ends.
+
+    Only if no earlier call of the handler and contact is unfinished, and no earlier event of the
+    contact has just been deferred, if ``in_order``. One that was running has not returned.
+    """
+    now = timezone.now()
+    values: dict[str, Any] = {
+        "state": State.RUNNING,
+        "attempts": call.attempts + 1,
+        "next_attempt_at": now + timedelta(seconds=conf.handler_lease),
+        "started_at": now,
+        "seconds": None,
+    }
+    if call.state == State.RUNNING:
+        values |= _failure(call, NOT_RETURNED, now)
+    has_begun = _write(call, values, in_order=in_order and call.contact != "")
+    call.version += has_begun
+    return has_begun
+
+
+def end(
+    call: HandlerCall, failure: Failure | None, *, seconds: float, received_at: datetime
+) -> bool:
+    """Save how an attempt ended: the call is done or has failed, or another attempt is planned."""
+    now = timezone.now()
+    values: dict[str, Any] = {
+        "state": State.DONE,
+        "next_attempt_at": None,
+        "ended_at": now,
+        "seconds": round(seconds, 3),
+        "error": "",
+        "location": "",
+        "failing_since": None,
+    }
+    if failure is not None:
+        values |= _failure(call, failure.text, now, failure.location)
+        values |= _after_failure(call.attempts, failure, received_at, now)
+    return _write(call, values)
+
+
+def miss(call: HandlerCall, received_at: datetime) -> bool:
+    """Count an attempt that failed because this process does not know the handler."""
+    now, attempts = timezone.now(), call.attempts + 1
+    values = _failure(call, NOT_CONNECTED, now) | {"attempts": attempts}
+    return _write(call, values | _after_failure(attempts, None, received_at, now))
+
+
+def fail(call: HandlerCall, error: str) -> bool:
+    """End a call that cannot be made any more."""
+    now = timezone.now()
+    return _write(call, _failure(call, error, now) | _ended(State.FAILED, now))
+
+
+def stand_back(call: HandlerCall) -> bool:
+    """Make a call due that waits for an earlier one: whoever ends that looks for it."""
+    return _write(call, {"next_attempt_at": timezone.now()})
+
+
+def reopen(call: HandlerCall) -> bool:
+    """Let a call begin anew, and be due at once. Its error stays until it ends."""
+    values = {
+        "state": State.WAITING,
+        "attempts": 0,
+        "next_attempt_at": timezone.now(),
+        "ended_at": None,
+        "skipped_by": "",
+    }
+    is_reopened = _write(call, values)
+    call.version += is_reopened
+    return is_reopened
+
+
+def skip(pks: Collection[int], username: str) -> int:
+    """End calls that are not done by a person's decision, even while an attempt is being made."""
+
+    def write(using: str) -> int:
+        calls = HandlerCall.objects.using(using).filter(pk__in=pks)
+        with own_statement(using):
+            return calls.exclude(state__in=HandlerCall.ENDED_WELL).update(
+                **_ended(State.SKIPPED, timezone.now()),
+                version=F("version") + 1,
+                failing_since=None,
+                skipped_by=username_of(username),
+            )
+
+    return with_retries(write, using=database_alias())
+
+
+def insert(event: WebhookEvent, handler: str, in_order_of: dict[str, bool]) -> None:
+    """Insert calls of a past event for a handler, by signal, unless they are there.
+
+    ``in_order_of`` says for each signal whether the handler wants its events in order.
+    """
+    calls = [
+        HandlerCall(
+            event=event,
+            signal=signal,
+            handler=handler,
+            contact=event.contact if is_in_order else "",
+            state=State.WAITING,
+            next_attempt_at=timezone.now(),
+        )
+        for signal, is_in_order in in_order_of.items()
+    ]
+
+    def write(using: str) -> None:
+        with own_statement(using):
+            HandlerCall.objects.using(using).bulk_create(calls, ignore_conflicts=True)
+
+    with_retries(write, using=database_alias())
+
+
+def is_saved_as_done(call: HandlerCall) -> bool:
+    """Whether a call ``exactly_once`` is done in the database, whatever was raised since."""
+    stored = HandlerCall.objects.fresh().filter(pk=call.pk, version=call.version + 1)
+    return call.state == State.DONE and stored.done().exists()
+
+
+def _failure(call: HandlerCall, error: str, now: datetime, location: str = "") -> dict[str, Any]:
+    return {
+        "error": error,
+        "location": location,
+        "failing_since": call.failing_since or now,
+    }
+
+
+def _after_failure(
+    attempts: int, failure: Failure | None, received_at: datetime, now: datetime
+) -> dict[str, Any]:
+    """Return when a call is made again that has failed this often, or that it has ended.
+
+    What the handler asked for by ``RetryLater`` is granted for as long as the attempts or the time
+    that they usually take are not used up.
+    """
+    if failure is not None and issubclass(failure.kind, GiveUp):
+        return _ended(State.GAVE_UP, now)
+    after = None if failure is None else failure.retry_after
+    is_left = attempts < conf.handler_max_attempts
+    if is_left or (after is not None and now < received_at + usual_time()):
+        again_at = now + (pause_after(attempts) if after is None else after)
+        return {"state": State.RETRYING, "next_attempt_at": again_at, "ended_at": None}
+    return _ended(State.FAILED, now)
+
+
+def _ended(state: str, now: datetime) -> dict[str, Any]:
+    return {"state": state, "next_attempt_at": None, "ended_at": now}
+
+
+def _write(call: HandlerCall, values: dict[str, Any], *, in_order: bool = False) -> bool:
+    """Save these fields if nobody has changed the call since; then it has them too.
+
+    At a third of the cost of ``update()``. Raises ``django.db.Error``.
+    """
+    field: Any = HandlerCall._meta.get_field
+
+    def save(using: str) -> bool:
+        connection = connections[using]
+        params = {
+            name: field(name).get_db_prep_save(value, connection) for name, value in values.items()
+        }
+        params |= {"id": call.pk, "known": call.version}
+        if in_order:
+            params |= {"of": call.contact, "by": call.handler, "before": call.event_id}
+            since = timezone.now() - HELD_BACK_FOR
+            params["since"] = connection.ops.adapt_datetimefield_value(since)
+        with own_statement(using), connection.cursor() as cursor:
+            cursor.execute(_statement(tuple(values), in_order=in_order), params)
+            return bool(cursor.rowcount == 1)
+
+    if not with_retries(save, using=database_alias()):
+        return False
+    for name, value in values.items():
+        setattr(call, name, value)
+    return True
+
+
+@cache
+def _statement(names: Iterable[str], *, in_order: bool) -> str:
+    assignments = "".join(f", {name} = %({name})s" for name in names)
+    table = HandlerCall._meta.db_table
+    earlier = (
+        f" AND NOT EXISTS (SELECT 1 FROM {table} earlier WHERE earlier.contact = %(of)s"  # noqa: S608
+        " AND earlier.handler = %(by)s AND earlier.event_id < %(before)s"
+        " AND earlier.next_attempt_at IS NOT NULL)"
+        f" AND NOT EXISTS (SELECT 1 FROM {WebhookEvent._meta.db_table} deferred"
+        " WHERE deferred.contact = %(of)s AND deferred.id < %(before)s"
+        " AND deferred.next_read_at IS NOT NULL AND deferred.received_at > %(since)s)"
+    )
+    return (
+        f"UPDATE {table} SET version = version + 1{assignments}"  # noqa: S608
+        f" WHERE id = %(id)s AND version = %(known)s{earlier if in_order else ''}"
+    )

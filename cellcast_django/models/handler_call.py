@@ -1,0 +1,175 @@
+"""One handler's work on one fact, however often it is tried."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from django.db import models
+from django.db.models import Exists, OuterRef, Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from cellcast_django.database.fields import (
+    CharField,
+    ExactCharField,
+    PartialIndex,
+    PositiveIntegerField,
+    UnicodeTextField,
+)
+from cellcast_django.models.base import (
+    FreshQuerySet,
+    optional_number,
+    optional_time,
+    optional_username,
+)
+from cellcast_django.models.webhook_event import HELD_BACK_FOR, WebhookEvent
+
+MAX_HANDLER_LENGTH = 255
+
+
+class HandlerCallQuerySet(FreshQuerySet["HandlerCall"]):
+    """Calls by how far they are, found by an index of the time that only they have."""
+
+    def unfinished(self) -> Self:
+        """Calls that wait, run, or are made again."""
+        return self.filter(next_attempt_at__isnull=False)
+
+    def due(self, now: datetime | None = None) -> Self:
+        """Calls to be made: those whose time has come, or that nobody has had yet."""
+        has_come = Q(next_attempt_at__lte=now or timezone.now()) | Q(version=0)
+        return self.waiting_for_none().filter(has_come)
+
+    def waiting_for_none(self) -> Self:
+        """Unfinished calls; of those ``in_order`` the first of each handler and contact.
+
+        An earlier event of the contact that has been deferred holds them back for a day.
+        """
+        earlier = HandlerCall.objects.unfinished().filter(
+            contact=OuterRef("contact"), handler=OuterRef("handler"), event__lt=OuterRef("event")
+        )
+        deferred = WebhookEvent.objects.filter(
+            contact=OuterRef("contact"),
+            pk__lt=OuterRef("event"),
+            next_read_at__isnull=False,
+            received_at__gt=timezone.now() - HELD_BACK_FOR,
+        )
+        is_first = ~Exists(earlier) & ~Exists(deferred)
+        return self.unfinished().filter(Q(contact="") | is_first)
+
+    def failing(self) -> Self:
+        """Calls that have failed, gave up, or are made again after a failure."""
+        states = [HandlerCall.State.RETRYING, *HandlerCall.FAILED]
+        return self.filter(failing_since__isnull=False, state__in=states)
+
+    def failed(self) -> Self:
+        """Calls that a person must look at: their attempts are used up, or the handler gave up."""
+        return self.filter(failing_since__isnull=False, state__in=HandlerCall.FAILED)
+
+    def done(self) -> Self:
+        """Calls that the handler has finished."""
+        return self.filter(state=HandlerCall.State.DONE)
+
+
+class HandlerCall(models.Model):
+    """One handler's work on one fact of an event, inserted with the event."""
+
+    class State(models.TextChoices):
+        """How far a call is. The first three are unfinished."""
+
+        WAITING = "waiting", _("waiting")
+        RUNNING = "running", _("running")
+        RETRYING = "retrying", _("retrying")
+        DONE = "done", _("done")
+        FAILED = "failed", _("failed")
+        GAVE_UP = "gave_up", _("gave up")
+        SKIPPED = "skipped", _("skipped")
+
+    UNFINISHED = (State.WAITING, State.RUNNING, State.RETRYING)
+    FAILED = (State.FAILED, State.GAVE_UP)
+    ENDED_WELL = (State.DONE, State.SKIPPED)
+
+    if TYPE_CHECKING:
+        id: int
+        event_id: int
+
+    event: "models.ForeignKey[WebhookEvent, WebhookEvent]" = models.ForeignKey(
+        WebhookEvent,
+        models.CASCADE,
+        verbose_name=_("event"),
+        related_name="calls",
+        db_index=False,  # the unique key begins with it
+        help_text=_("The event that has the fact."),
+    )
+    signal = ExactCharField(
+        _("signal"), max_length=32, help_text=_("The signal that tells the fact.")
+    )
+    handler = ExactCharField(
+        _("handler"), max_length=MAX_HANDLER_LENGTH, help_text=_("The handler’s name.")
+    )
+    contact = optional_number(
+        _("contact"), _("The event’s contact, if the handler wants a contact’s events in order.")
+    )
+    state = CharField(_("state"), max_length=8, choices=State, help_text=_("How far the call is."))
+    version = PositiveIntegerField(
+        _("version"), default=0, help_text=_("Rises with each change, by whomever.")
+    )
+    attempts = PositiveIntegerField(
+        _("attempts"), default=0, help_text=_("How often the handler was called.")
+    )
+    next_attempt_at = optional_time(
+        _("next attempt at"),
+        _("When it is made; of a running one, when another process may make it; else empty."),
+    )
+    started_at = optional_time(_("started at"), _("When the last attempt began."))
+    ended_at = optional_time(_("ended at"), _("When it was done, failed or skipped."))
+    error = UnicodeTextField(
+        _("error"), blank=True, help_text=_("Type and text of the last failed attempt’s exception.")
+    )
+    location = UnicodeTextField(
+        _("location"), blank=True, help_text=_("Where in the code the exception was raised.")
+    )
+    seconds: "models.FloatField[float | None, float | None]" = models.FloatField(
+        _("seconds"), null=True, blank=True, help_text=_("How long the last attempt took.")
+    )
+    failing_since = optional_time(_("failing since"), _("Since when its attempts fail."))
+    skipped_by = optional_username(_("skipped by"), _("The username of the person who skipped it."))
+
+    objects: ClassVar[HandlerCallQuerySet] = HandlerCallQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        verbose_name = _("handler call")
+        verbose_name_plural = _("handler calls")
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(fields=["event", "signal", "handler"], name="cellcast_call")
+        ]
+        indexes = [
+            PartialIndex(
+                fields=["next_attempt_at", "id"],
+                name="cellcast_call_due",
+                where=Q(next_attempt_at__isnull=False),
+            ),
+            # The time is for MariaDB, which has no partial indexes: it reads no row there.
+            PartialIndex(
+                fields=["contact", "handler", "event", "next_attempt_at"],
+                name="cellcast_call_order",
+                where=Q(next_attempt_at__isnull=False),
+            ),
+            PartialIndex(
+                fields=["failing_since", "handler", "state"],
+                name="cellcast_call_failing",
+                where=Q(failing_since__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.handler} · {self.event_id}"  # no number: it may be logged
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it waits, runs, or is made again."""
+        return self.next_attempt_at is not None
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether it may be begun; one that nobody has had yet, whatever a host's clock says."""
+        due_at = self.next_attempt_at
+        return due_at is not None and (self.version == 0 or due_at <= now)
