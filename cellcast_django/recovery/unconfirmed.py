@@ -79,7 +79,7 @@ class Comparison:
                 yield event, self.accused[KINDS[WebhookEvent.Kind(event.kind)]][pk]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Lists:
     """What Cellcast's lists have."""
 
