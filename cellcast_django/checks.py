@@ -213,15 +213,11 @@ def _problem_of_sending(found: Any) -> str:
 def _problem_of_directory(found: Any) -> str:
     if not isinstance(found, type):
         return "is no class"
-    if problem := _problem_of_call(found):
-        return problem
     for name in vars(Directory):
-        method = getattr(found, name, None)
-        if not name.startswith("_") and method is not None:
-            [_self, argument] = signature(vars(Directory)[name]).parameters
-            if problem := _problem_of_call(method, "self", argument):
-                return f"has a method {name} that {problem}"
-    return ""
+        method = None if name.startswith("_") else getattr(found, name, None)
+        if method is not None and (problem := _problem_of_call(method, "self", "its argument")):
+            return f"has a method {name} that {problem}"
+    return _problem_of_call(found)
 
 
 def _problem_of_call(found: Any, *arguments: str, **named: str) -> str:

@@ -1,10 +1,10 @@
 """What a report, a reply or a recorded sending does to a message: values in, values out.
 
-The only place that knows it. ``fold`` adds what one of them says to what is known; ``remake`` makes
-a message from all that is said of it, in any order. Plain Python: no database, no models.
+The only place that knows it: ``fold`` adds what one of them says to what is known. Plain Python: no
+database, no models.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -96,25 +96,16 @@ def fold(known: State | None, said: Said) -> tuple[State, Change | None]:
     return moved, change
 
 
-def remake(known: State | None, said: Iterable[Said]) -> tuple[State | None, list[Change]]:
-    """Return the message after all of this was said, and the rows that its history gains."""
-    changes = []
-    for each in said:
-        known, change = fold(known, each)
-        if change is not None:
-            changes.append(change)
-    return known, changes
-
-
 def _fill_in(known: State, said: Said) -> State:
     """Fill in what is empty: what was said first stands.
 
     The text of a recorded message is what ``record_sent`` said, also if that was nothing. None
-    comes back to a redacted message, which has no contact.
+    comes back to a redacted message, which has no contact, and nobody gets what was sent to others.
     """
     values = known.values
     new = {name: value for name, value in said.values.items() if value and not values.get(name)}
-    if known.recorded_at is not None or not values["contact"]:
+    is_theirs = values["contact"] != "" and values["contact"] == said.values.get("contact")
+    if known.recorded_at is not None or not is_theirs:
         new.pop("body", None)
     return replace(known, values={**values, **new}) if new else known
 

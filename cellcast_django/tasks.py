@@ -3,7 +3,6 @@
 They are defined here and nowhere else: queues store the path of a task.
 """
 
-from argparse import ArgumentTypeError
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -12,7 +11,7 @@ from django.utils import timezone
 
 from cellcast_django import handlers, recovery, retention
 from cellcast_django.conf import conf
-from cellcast_django.management.terminal import parse_duration
+from cellcast_django.days import duration_of
 from cellcast_django.models import CommandRun
 from cellcast_django.receiving import tasks_package
 from cellcast_django.reply_mail import mail_waiting_replies
@@ -69,8 +68,5 @@ def prune(older_than: str, redact: bool = False) -> None:
     Safe to interrupt and to run again. Raises ``ValueError`` if ``older_than`` is no age, and
     ``django.db.Error`` when the database refuses.
     """
-    try:
-        age = parse_duration(str(older_than), units="hdw")
-    except ArgumentTypeError as error:
-        raise ValueError(str(error)) from None
+    age = duration_of(str(older_than), units="hdw")
     retention.prune(retention.Selection(before=timezone.now() - age, redact=redact))

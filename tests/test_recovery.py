@@ -490,6 +490,19 @@ def test_recovered_delivery_has_its_delivery_time(
 # Statuses: the text of a message whose sending timed out
 
 
+def test_nobody_gets_a_text_that_was_sent_to_others(
+    client: WebhookClient, fake_cellcast: FakeCellcast
+) -> None:
+    """A forged report came first, and has filed the message under another number."""
+    client.status(_id="1", status="queued", receiver="+61400000700")
+    fake_cellcast.add_report("1", timezone.now(), status="queued", message="Your result is here")
+    fake_cellcast.add_report("1", timezone.now(), status="delivered", message="Your result is here")
+    findings = recovered(Kind.STATUSES)
+    assert findings.texts == 0
+    message = Message.objects.get()
+    assert (message.contact, message.body, message.status) == ("+61400000700", "", "delivered")
+
+
 def test_text_that_timed_out_stands_in_its_conversation(
     fake_cellcast: FakeCellcast, client: WebhookClient, settings: Any
 ) -> None:

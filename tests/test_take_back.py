@@ -19,11 +19,13 @@ from cellcast_django.inbox import store
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.payloads import Endpoint, read
+from cellcast_django.recovery import recover
 from cellcast_django.retention import Pruned
 from cellcast_django.taken_back import take_back
 from cellcast_django.testing import WebhookClient, reply_payload, status_payload
 from cellcast_django.verifying import find_broken
 from tests.database_faults import just_before, refusing
+from tests.fake_cellcast import FakeCellcast
 from tests.many import add_copies
 from tests.test_races import at_once
 
@@ -183,6 +185,48 @@ def test_reply_repeated_by_a_genuine_webhook_stays(client: WebhookClient) -> Non
     reply = Message.objects.get()
     assert (reply.body, reply.original_body, reply.contact) == ("Yes", "", CONTACT)
     assert StatusChange.objects.get().event_id == genuine
+
+
+# What recovery has brought
+
+
+@pytest.mark.parametrize("is_redacted", [False, True])
+def test_what_the_lists_say_stays(
+    client: WebhookClient, fake_cellcast: FakeCellcast, is_redacted: bool
+) -> None:
+    """The text of a message comes from the list alone."""
+    client.status(_id=ID, status="sent", receiver=CONTACT)
+    fake_cellcast.add_report(ID, timezone.now(), receiver=CONTACT, message="At nine")
+    recover()
+    if is_redacted:
+        WebhookEvent.objects.filter(endpoint="api").update(body="", contact="")
+    before = stored()
+    take_back([forge(client, status="failed")])
+    assert stored() == before
+    assert Message.objects.get().body == "At nine"
+
+
+def test_genuine_webhook_of_a_recovered_reply_stays(
+    client: WebhookClient, fake_cellcast: FakeCellcast
+) -> None:
+    fake_cellcast.add_reply(timezone.now() - timedelta(hours=1), CONTACT, "Yes")
+    recover()
+    client.reply(_id=ID, sender=CONTACT, message="Yes")
+    before = stored()
+    client.reply(_id=ID, sender=CONTACT, message="Yes", original_body="evil")
+    assert Message.objects.get().original_body == "evil"
+    take_back([newest()])
+    assert stored() == before
+
+
+def test_redacted_copy_that_is_left_says_nothing(client: WebhookClient) -> None:
+    first = forge(client, status="sent")
+    forge(client, status="sent")
+    WebhookEvent.objects.filter(pk=newest()).update(body="", contact="")
+    before = stored()
+    take_back([forge(client)])
+    assert stored() == before
+    assert StatusChange.objects.get().event_id == first
 
 
 # Which events

@@ -161,7 +161,7 @@ class Sending(ABC):
         """
         if (mistake := self._mistake()) is not None:
             return mistake
-        form = Claim.take(f"form {self.form['ticket']}", TICKET_LASTS)
+        form = Claim.take(f"form {self._ticket}", TICKET_LASTS)
         if form is None:
             return self._outcome_before()
         try:
@@ -188,9 +188,13 @@ class Sending(ABC):
         return None
 
     def _outcome_before(self) -> Notice:
-        """Return what is known of the form's first post: only what was recorded is called sent."""
+        """Return what is known of the form's first post: only what was recorded is called sent.
+
+        By this person: whoever may not look at messages must not learn of others' texts.
+        """
         later = Message.objects.fresh().outbound().filter(contact=self.contact)
-        recorded = later.filter(pk__gt=self.shown, recorded_at__isnull=False).order_by("pk")
+        theirs = later.filter(sent_by=self.viewer.username, recorded_at__isnull=False)
+        recorded = theirs.filter(pk__gt=self.shown).order_by("pk")
         sent = next((each for each in recorded if each.body == self.text), None)
         if sent is not None:
             return Notice(notices.WARNING, _("Already sent, so it was not sent again."), sent)
@@ -204,9 +208,14 @@ class Sending(ABC):
         return Notice(notices.ERROR, words)
 
     @property
+    def _ticket(self) -> str:
+        """The form's ticket for this customer: it says nothing of what others have been sent."""
+        return f"{self.form['ticket']} {self.contact}"
+
+    @property
     def _recorded(self) -> str:
         """Claimed once what the form has sent is recorded."""
-        return f"recorded {self.form['ticket']}"
+        return f"recorded {self._ticket}"
 
     def _send_alone(self) -> Notice:
         claim = Claim.take(f"customer {self.contact}", SENDING_LASTS)

@@ -73,14 +73,6 @@ class CustomerRow:
         return media_links(self.reply.media, MAX_PICTURES)
 
     @property
-    def has_several(self) -> bool:
-        return len(self.customer.replies) > 1
-
-    @property
-    def oldest_at(self) -> datetime:
-        return self.customer.oldest.created_at
-
-    @property
     def own_number(self) -> SafeString | str:
         """Which of your numbers it was written to, if theirs were written to several."""
         several = len({each.own_number for each in self.customer.replies}) > 1
@@ -131,9 +123,7 @@ class ToAnswerContent:
         order = "" if self.choice.longest_first else "longest"
         return self.url + self.choice.query(order=order, p="")
 
-    @property
-    def nothing_found(self) -> str:
-        return nothing_found()
+    nothing_found = staticmethod(nothing_found)
 
 
 class ToAnswerPage(DeskPage):
@@ -175,9 +165,8 @@ class ToAnswerPage(DeskPage):
         offers_opt_out = may_opt_out(viewer)
         # What somebody has searched for is in the addresses of the list and its forms alone.
         query, back = choice.query(q=""), choice.query(back=TO_ANSWER).replace("?", "&")
-        for each in page:
-            if (reply := replies.get(each.newest.pk)) is None:
-                continue
+        for each in (each for each in page if each.newest.pk in replies):
+            reply = replies[each.newest.pk]
             customer = known.get(reply.contact) or Customer(reply.contact)
             may_ask = offers_opt_out and not customer.opted_out_since
             form = opt_out_url(viewer, reply) if may_ask else ""

@@ -1,6 +1,5 @@
 """What several commands take and show: times, events, counts and a line of progress."""
 
-import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
@@ -12,6 +11,7 @@ from django.db import Error as DatabaseError
 from django.db.models import BigIntegerField
 from django.utils import timezone
 
+from cellcast_django.days import duration_of
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import WebhookEventQuerySet
 
@@ -55,19 +55,12 @@ class ProgressLine:
             self._stdout.flush()
 
 
-UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
 def parse_duration(text: str, units: str = "mhdw") -> timedelta:
-    """Parse a duration such as ``90d``, ``36h`` or ``15m``. Raises ``ArgumentTypeError``."""
-    match = re.fullmatch(rf"0*([1-9][0-9]{{,3}})([{units}])", text.strip())
-    if match is None:
-        names = ", ".join(f"{unit} ({UNITS[unit]})" for unit in units)
-        raise ArgumentTypeError(
-            f'"{text}" is not a duration: write a whole number from 1 to 9999 and a unit, one of '
-            f"{names}."
-        )
-    return timedelta(**{UNITS[match[2]]: int(match[1])})
+    """Parse a duration, as an option's type. Raises ``ArgumentTypeError``."""
+    try:
+        return duration_of(text, units)
+    except ValueError as error:  # whose text argparse would not show
+        raise ArgumentTypeError(str(error)) from None
 
 
 def parse_moment(text: str, *, fold: int = 0) -> datetime:

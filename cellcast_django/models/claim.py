@@ -15,7 +15,7 @@ from cellcast_django.models.base import FreshQuerySet
 from cellcast_django.models.message import database_alias
 
 TICKET = re.compile(r"[\w-]{22}", re.ASCII)
-"""A form is sent once: ``take(f"form {ticket}", TICKET_LASTS)``."""
+"""A form is sent once to a customer: ``take(f"form {ticket} {contact}", TICKET_LASTS)``."""
 TICKET_LASTS = timedelta(days=1)
 
 

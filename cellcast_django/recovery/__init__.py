@@ -17,7 +17,7 @@ from cellcast_django.payloads import Endpoint, Payload
 from cellcast_django.receiving import receive
 from cellcast_django.recovery.client import Client, Findings, Kind, RecoveryError
 from cellcast_django.recovery.lists import (
-    Progress,
+    OnPage,
     Reading,
     missing_opt_outs,
     missing_replies,
@@ -41,7 +41,7 @@ def recover(
     *,
     age: timedelta = DEFAULT_AGE,
     dry_run: bool = False,
-    progress: Progress = lambda _findings: None,
+    progress: OnPage = lambda _findings: None,
 ) -> list[Findings]:
     """Ask Cellcast's API for what never arrived, store it and run its handlers.
 

@@ -62,7 +62,7 @@ GRACE = timedelta(minutes=10)  # the webhook of a more recent reply may still be
 
 CONTACTS_PER_QUERY = 500
 
-Progress = Callable[[Findings], object]
+OnPage = Callable[[Findings], object]
 """Called for each page that has been read, with the counts so far."""
 
 K = TypeVar("K")
@@ -77,7 +77,7 @@ class Reading:
     findings: Findings
     since: datetime
     now: datetime
-    progress: Progress
+    progress: OnPage
 
     def understood(self, page: Iterable[Any], read_item: Callable[[Item], V]) -> Iterator[V]:
         """Yield what the items of a page say; count those that cannot be understood."""
@@ -168,7 +168,7 @@ def missing_statuses(reading: Reading) -> Iterator[Sequence[StatusReport]]:
         missing = []
         for (key, status), report in reports.items():
             is_missing = (key, status) not in known
-            brings_text = report.body != "" and key in textless
+            brings_text = report.body != "" and textless.get(key) == to_contact(report.receiver)
             findings.missing += is_missing
             findings.texts += brings_text
             if is_missing or brings_text:
@@ -176,11 +176,11 @@ def missing_statuses(reading: Reading) -> Iterator[Sequence[StatusReport]]:
         yield missing
 
 
-def _without_a_text(keys: Collection[str]) -> set[str]:
-    """Return which messages have no text, and take one from the list: see ``fold``."""
+def _without_a_text(keys: Collection[str]) -> dict[str, str]:
+    """Return the contacts of messages without a text that take one from the list: see ``fold``."""
     messages = Message.objects.fresh().filter(key__in=keys, recorded_at=None)
     without = messages.filter(body="").exclude(contact="")
-    return set(without.values_list("key", flat=True))
+    return dict(without.values_list("key", "contact"))
 
 
 def report_of(item: Item) -> tuple[Identity, ListedReport]:

@@ -27,7 +27,7 @@ from cellcast_django.models import (
 from cellcast_django.payloads import Endpoint, StatusReport, read
 from cellcast_django.recovery.client import Client, Findings, Kind, RecoveryError
 from cellcast_django.recovery.lists import (
-    Progress,
+    OnPage,
     Reading,
     listed_replies,
     new_opt_outs,
@@ -123,7 +123,7 @@ def find_unconfirmed(
     until: datetime | None = None,
     *,
     username: str | None = None,
-    progress: Progress = lambda _findings: None,
+    progress: OnPage = lambda _findings: None,
 ) -> Comparison:
     """Compare events with the lists of Cellcast's API.
 
@@ -179,7 +179,7 @@ def _in_parts(events: WebhookEventQuerySet) -> Iterator[tuple[WebhookEvent, bool
         last = some[-1].pk
 
 
-def _read_lists(since: datetime, found: Comparison, progress: Progress) -> Lists:
+def _read_lists(since: datetime, found: Comparison, progress: OnPage) -> Lists:
     """Read all three lists to their ends."""
     with Client() as client:
         now = timezone.now()

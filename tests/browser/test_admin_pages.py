@@ -128,23 +128,18 @@ def test_conversation_prints_whole_without_the_rest_of_the_page(
     assert page.get_by_role("button").count() == 0
 
 
-def test_keyboard_reaches_the_first_customer_in_six_presses(
+def test_keyboard_skips_the_menus_and_tabs_to_the_first_customer(
     browse: Callable[[str], None], page: Any
 ) -> None:
     WebhookClient().reply(sender="+61400000001")
     browse(url_of("message", "to_answer"))
 
-    page.keyboard.press("Tab")  # Django's link to the content
-    page.keyboard.press("Enter")
+    for key in ("Tab", "Enter", "Tab", "Enter"):  # Django's link to the content, and ours
+        page.keyboard.press(key)
 
     stops = tab_stops(page)
-    assert stops[:4] == [
-        "Search and days",
-        "Longest wait first",
-        "Tick all",
-        "Tick 0400 000 001",
-    ]
-    assert stops[4] == "0400 000 001"
+    assert stops[:2] == ["Tick all", "Tick 0400 000 001"]
+    assert stops[2] == "0400 000 001"
 
 
 def test_button_for_ticked_customers_is_at_hand_wherever_they_are(
@@ -153,7 +148,7 @@ def test_button_for_ticked_customers_is_at_hand_wherever_they_are(
     for number in range(40):
         WebhookClient().reply(_id=str(number), sender=f"+614000100{number:02}")
     browse(url_of("message", "to_answer"))
-    button = page.get_by_role("button", name="Mark ticked as done")
+    button = page.get_by_role("button", name="Mark 1 as done")
     assert button.count() == 0
 
     page.get_by_role("checkbox", name="Tick 0400 010 003").check()
@@ -181,13 +176,10 @@ def test_button_for_ticked_customers_covers_nothing_at_the_foot(
 
     page.get_by_role("checkbox", name="Tick 0400 010 036").check()
 
-    tick = page.get_by_role("button", name="Mark ticked as done")
-    assert text_at_the_middle_of(tick) == "Mark ticked as done"
+    tick = page.get_by_role("button", name="Mark 1 as done")
+    assert text_at_the_middle_of(tick) == "Mark 1 as done"
     undo.focus()
-    assert text_at_the_middle_of(undo) == "Undo"
-    overview = page.locator("#content-main").get_by_role("link", name="Overview")
-    overview.focus()
-    assert text_at_the_middle_of(overview) == "Overview"
+    assert text_at_the_middle_of(undo).startswith("Undo")
 
 
 def text_at_the_middle_of(element: Any) -> str:
@@ -209,7 +201,7 @@ def test_keyboard_skips_the_menus_to_the_conversation(
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
 
-    assert tab_stops(page)[0] == "conversation"  # the value of *Done*
+    assert tab_stops(page)[0] == "To answer 1"
 
 
 def test_keyboard_reaches_the_answer_in_four_presses(

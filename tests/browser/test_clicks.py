@@ -52,7 +52,7 @@ def test_reminder_and_its_answer_take_two_clicks(person: Person) -> None:
 def test_replies_to_answer_take_one_click(person: Person) -> None:
     send_reminder_and_reply()
 
-    person.click("link", "Cellcast", exact=True)
+    person.click("link", "To answer", exact=True)
 
     person.reads("May I come later?")
     assert person.clicks == 1
@@ -79,7 +79,7 @@ def test_webhook_light_takes_one_click(person: Person) -> None:
 
     person.click("link", "Cellcast", exact=True)
 
-    person.reads("receiving")
+    person.reads("received")
     assert person.clicks == 1
 
 

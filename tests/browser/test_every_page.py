@@ -177,7 +177,7 @@ SIGHTS = {
     "message, done": Sight(lambda: message_url(contact=DONE)),
     "messages, done": Sight(lambda: url_of("message", handled="done")),
     "to answer, one row a page": Sight(
-        lambda: url_of("message", "to_answer", after=Message.objects.unhandled().latest("pk").pk),
+        lambda: url_of("message", "to_answer", p=2),
         is_capped=True,
     ),
     "to answer, nothing found": Sight(lambda: url_of("message", "to_answer", q="nobody")),

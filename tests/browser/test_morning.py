@@ -1,14 +1,15 @@
-"""The receptionist's morning: 20,000 messages, 300 customers who wait, and the clicks it takes."""
+"""A receptionist's day, with 20,000 messages and 300 customers who wait: alone, and two at once."""
 
+import re
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
-from django.test import Client
+from django.conf import settings
 
-from cellcast_django.models import Message, OptOutChange
+from cellcast_django.models import Message
+from cellcast_django.opt_outs import opt_out
 from cellcast_django.testing import WebhookClient, sent
-from tests.admin_pages import url_of
+from tests.admin_pages import staff, url_of
 from tests.browser.clinic import WAITING, number_of
 from tests.browser.conftest import SignIn, log_in
 from tests.browser.person import RECEPTIONIST, Person
@@ -26,31 +27,26 @@ def texts_sent() -> list[str]:
 
 
 def open_list(person: Person) -> None:
-    person.click("link", "Cellcast", exact=True)
-    person.click("link", "To answer")
+    person.click("link", "To answer", exact=True)
     person.page.wait_for_url("**/to-answer/")
+
+
+def address(number: int) -> str:
+    """Return where the conversation with a customer is."""
+    return url_of("message", "conversation", Message.objects.get(cellcast_id=f"id-{number}").pk)
+
+
+def box(page: Any) -> Any:
+    """Return where an answer is typed."""
+    return page.locator("#cellcast-answer-text")
+
+
+def send(page: Any) -> None:
+    page.locator(".cellcast-answer button").first.click()
 
 
 def waiting() -> int:
     return Message.objects.unhandled().count()
-
-
-def test_user_reaches_the_newest_reply_in_two_clicks_and_answers_in_three(
-    receptionist: Person,
-) -> None:
-    open_list(receptionist)
-    receptionist.reads("May I come later? (0)")
-    assert receptionist.clicks == 2
-    assert receptionist.page.title().startswith(f"({WAITING}) ")
-
-    receptionist.click("link", "Mr Ng 0")
-    receptionist.page.get_by_label("Your answer").fill("Of course")
-    receptionist.click("button", "Send")
-
-    receptionist.reads("Of course")
-    assert texts_sent() == ["Of course"]
-    assert receptionist.clicks - 1 == 3  # the first of them leads to the section
-    assert waiting() == WAITING - 1
 
 
 def test_marking_twenty_replies_done_keeps_the_place(receptionist: Person) -> None:
@@ -61,7 +57,7 @@ def test_marking_twenty_replies_done_keeps_the_place(receptionist: Person) -> No
     for number in range(10, 30):
         boxes.nth(number).check()
         receptionist.clicks += 1
-    receptionist.click("button", "Mark ticked as done")
+    receptionist.click("button", "Mark 20 as done")
 
     page.locator(".cellcast-undo").wait_for()
     assert receptionist.clicks <= 25
@@ -87,23 +83,28 @@ def test_done_in_a_row_moves_focus_to_the_next(receptionist: Person) -> None:
     assert waiting() == WAITING - 3
 
 
-def test_done_and_next_walks_from_customer_to_customer(receptionist: Person) -> None:
+def test_done_and_send_lead_from_customer_to_customer(receptionist: Person) -> None:
+    page = receptionist.page
     open_list(receptionist)
     receptionist.click("link", "Mr Ng 0")
+    places = []
 
-    for number in range(20):
-        wait_for_conversation(receptionist.page, number)
-        receptionist.click("button", "Done and next")
+    for number in range(6):
+        page.wait_for_url(f"**{address(number)}*")
+        if number:
+            assert f"Mr Ng {number - 1}" in page.locator("main, .messagelist").all_inner_texts()[0]
+        buttons = page.locator(".cellcast-line button")
+        places.append([buttons.nth(each).bounding_box()["x"] for each in range(2)])
+        if number % 2:
+            receptionist.press(buttons.first)
+        else:
+            box(page).fill(f"Answer {number}")
+            receptionist.press(page.locator("button[name=then]"))
 
-    wait_for_conversation(receptionist.page, 20)
-    assert receptionist.clicks <= 25
-    assert waiting() == WAITING - 20
-
-
-def wait_for_conversation(page: Any, number: int) -> None:
-    """Wait until the whole page is there; the list that leads to it shows its text too."""
-    reply = Message.objects.get(cellcast_id=f"id-{number}")
-    page.wait_for_url(f"**{url_of('message', 'conversation', reply.pk)}*")
+    page.wait_for_url(f"**{address(6)}*")
+    assert texts_sent() == ["Answer 0", "Answer 2", "Answer 4"]
+    assert waiting() == WAITING - 6
+    assert places == places[:1] * 6
 
 
 IS_FOCUS_IN_VIEW = """() => {
@@ -118,9 +119,9 @@ def test_send_button_is_visible_without_scrolling(receptionist: Person) -> None:
     open_list(receptionist)
     receptionist.click("link", "Mr Ng 0")
 
-    box = page.get_by_role("button", name="Send").bounding_box()
+    button = page.locator(".cellcast-answer button").first.bounding_box()
 
-    assert box["y"] + box["height"] <= 768
+    assert button["y"] + button["height"] <= 768
 
 
 IS_WHOLE_BUTTON_HIT = """button => {
@@ -146,43 +147,148 @@ def test_nothing_covers_send_after_done_and_next(
 ) -> None:
     page = receptionist.page
     page.set_viewport_size({"width": width, "height": height})
-    first = Message.objects.get(cellcast_id="id-0")
-    receptionist.goes_to(url_of("message", "conversation", first.pk))
+    receptionist.goes_to(address(0))
     receptionist.click("button", "Done and next")
     page.locator(".cellcast-undo").wait_for()
-    send = page.get_by_role("button", name="Send")
+    button = page.locator(".cellcast-answer button").first
 
     if has_to_scroll:
-        page.get_by_label("Your answer").focus()
-        send.scroll_into_view_if_needed()
+        box(page).focus()
+        button.scroll_into_view_if_needed()
 
-    assert send.evaluate(IS_WHOLE_BUTTON_HIT)
+    assert button.evaluate(IS_WHOLE_BUTTON_HIT)
 
 
-def test_second_user_answering_the_same_reply_is_asked_first(
-    receptionist: Person, browser: Any, server: str
+# What has been typed
+
+
+def test_what_was_typed_is_kept_until_it_is_sent(receptionist: Person) -> None:
+    page = receptionist.page
+    receptionist.goes_to(address(0))
+    box(page).fill("Of course")
+    receptionist.click("link", "Next")
+    page.wait_for_url(f"**{address(1)}*")
+    assert box(page).input_value() == ""
+    box(page).fill("Sorry, no")
+    page.go_back()
+    page.wait_for_url(f"**{address(0)}*")
+    assert box(page).input_value() == "Of course"
+    cookies = page.context.cookies()
+    page.context.clear_cookies(name=settings.SESSION_COOKIE_NAME)
+
+    send(page)
+    page.wait_for_url("**/login/**")
+    page.context.add_cookies(cookies)
+    receptionist.goes_to(address(0))
+
+    assert box(page).input_value() == "Of course"
+    send(page)
+    page.locator(".messagelist .success").wait_for()
+    assert box(page).input_value() == ""
+    receptionist.goes_to(address(0))
+    assert box(page).input_value() == ""
+    receptionist.goes_to(address(1))
+    assert box(page).input_value() == "Sorry, no"
+    box(page).fill("")
+    page.reload()
+    assert box(page).input_value() == ""
+    assert texts_sent() == ["Of course"]
+
+
+def test_what_was_typed_is_seen_in_no_other_tab_and_by_nobody_else(
+    receptionist: Person, server: str
 ) -> None:
-    colleague = Client()
-    colleague.force_login(User.objects.create_superuser("colleague"))
-    url = server + url_of("message", "conversation", Message.objects.get(cellcast_id="id-0").pk)
-    with browser.new_context() as context:
-        log_in(context, server, colleague)
-        pages = [receptionist.page, context.new_page()]
-        for each, text in zip(pages, ["Of course", "Sorry, no"], strict=True):
-            each.goto(url)
-            each.get_by_label("Your answer").fill(text)
+    page = receptionist.page
+    receptionist.goes_to(address(0))
+    box(page).fill("Of course")
+    other_tab = page.context.new_page()
+    other_tab.goto(server + address(0))
+    assert box(other_tab).input_value() == ""
 
-        pages[0].get_by_role("button", name="Send").click()
-        pages[0].locator(".messagelist .success").wait_for()
-        pages[1].get_by_role("button", name="Send").click()
+    log_in(page.context, server, staff(*RECEPTIONIST))
+    receptionist.goes_to(address(0))
+    assert box(page).input_value() == ""
 
-        pages[1].locator(".messagelist .warning").wait_for()
-        pages[1].get_by_text("Of course").first.wait_for()
-        assert texts_sent() == ["Of course"]
-        assert pages[1].get_by_label("Your answer").input_value() == "Sorry, no"
-        pages[1].get_by_role("button", name="Send").click()
-        pages[1].locator(".messagelist .success").wait_for()
-    assert texts_sent() == ["Of course", "Sorry, no"]
+
+def test_text_that_was_sent_is_not_in_the_box_after_back(receptionist: Person) -> None:
+    page = receptionist.page
+    open_list(receptionist)
+    receptionist.click("link", "Mr Ng 0")
+    box(page).fill("Of course")
+    send(page)
+    page.locator(".messagelist .success").wait_for()
+
+    page.go_back()
+    page.go_forward()
+    assert box(page).input_value() == ""
+    box(page).fill("Of course")
+    send(page)
+
+    page.locator(".messagelist .warning").wait_for()
+    assert texts_sent() == ["Of course"]
+    send(page)
+    page.locator(".messagelist .success").wait_for()
+    assert texts_sent() == ["Of course"] * 2
+
+
+def test_double_click_sends_once_and_goes_on(receptionist: Person) -> None:
+    page = receptionist.page
+    receptionist.goes_to(address(0))
+    box(page).fill("Of course")
+
+    page.locator("button[name=then]").dblclick()
+
+    page.wait_for_url(f"**{address(1)}*")
+    assert texts_sent() == ["Of course"]
+
+
+# Two at once
+
+
+def test_two_people_at_one_customer(receptionist: Person, browser: Any, server: str) -> None:
+    page = receptionist.page
+    with browser.new_context(base_url=server) as context:
+        log_in(context, server, staff(*RECEPTIONIST))
+        other = context.new_page()
+        for each, text in ((page, "Of course"), (other, "Sorry, no")):
+            each.goto(server + address(0))
+            box(each).fill(text)
+        WebhookClient().reply(sender=number_of(0), message="And on Sunday?")
+
+        send(page)
+        page.locator(".messagelist .success").wait_for()
+        assert waiting() == WAITING  # the new one
+        send(other)
+        other.locator(".messagelist .warning").wait_for()
+        other.get_by_text("Of course").first.wait_for()
+        assert (texts_sent(), box(other).input_value()) == (["Of course"], "Sorry, no")
+        send(other)
+        other.locator(".messagelist .success").wait_for()
+        assert texts_sent() == ["Of course", "Sorry, no"]
+
+        other.goto(server + address(1))
+        page.goto(server + address(1))
+        box(page).fill("Of course")
+        opt_out(number_of(1))
+        send(page)
+        page.locator(".messagelist .error").wait_for()
+        assert len(texts_sent()) == 2
+
+        other.goto(server + address(2))
+        page.goto(server + address(2))
+        page.locator(".cellcast-line button").last.click()
+        page.locator(".cellcast-undo").wait_for()
+        other.locator(".cellcast-line button").last.click()
+        other.locator(".messagelist .info").wait_for()
+        assert other.locator(".cellcast-undo").count() == 0
+        other.locator("#cellcast-reopen button").click()
+        other.locator(".messagelist .success").wait_for()
+        page.locator(".cellcast-undo button").click()
+        page.locator(".messagelist .warning").wait_for()
+    assert Message.objects.unhandled().filter(contact=number_of(2)).exists()
+
+
+# What is new
 
 
 def stop_clock(page: Any) -> None:
@@ -250,7 +356,7 @@ def test_receptionist_finds_opens_and_reopens_a_customer(receptionist: Person) -
     page.get_by_role("link", name="Texts").click()
     assert "Mrs Grace Lee" in heading.inner_text()
 
-    receptionist.click("button", "Done", exact=True)
+    receptionist.press(page.locator(".cellcast-line button").last)
     page.locator(".cellcast-undo").wait_for()
     assert waiting() == WAITING - 1
     page.reload()  # so that nothing can be undone
@@ -267,29 +373,65 @@ def test_receptionist_begins_a_conversation_once(receptionist: Person) -> None:
     for text in ("We have found your umbrella.", "It is at the desk."):
         receptionist.goes_to(url_of("message", "to_answer"))
         receptionist.click("link", "New conversation")
-        page.get_by_label("The customer’s number").fill("0491 570 156")
+        page.get_by_label("The customer’s number or name").fill("0491 570 156")
         page.get_by_label("Your message").fill(text)
         receptionist.click("button", "Send")
         page.wait_for_url("**/conversation/")
 
     assert page.locator(".messagelist .warning").count() == 1
-    assert page.get_by_label("Your answer").input_value() == "It is at the desk."
+    assert box(page).input_value() == "It is at the desk."
     assert texts_sent() == ["We have found your umbrella."]
 
 
-def test_receptionist_opts_out_who_asks_in_words_of_their_own(receptionist: Person) -> None:
-    words = "Please take me off your list"
-    WebhookClient().reply(sender=number_of(7), message=words)
-    page = receptionist.page
-    receptionist.click("link", "Cellcast", exact=True)
-    receptionist.click("link", "To answer")
-    wishes = page.get_by_role("link", name="may want to stop 1")
-    receptionist.press(wishes)
-    receptionist.press(page.locator(".cellcast-waiting [data-opt-out]"))
-    receptionist.press(page.locator("main [type=submit]").first)
+# By keyboard and by ear
 
+
+def go(page: Any, name: str) -> None:
+    """Press the tabulator key until something of this name has the focus, and then Enter."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent.trim()").startswith(name):
+            page.keyboard.press("Enter")
+            return
+    raise AssertionError(f"The keyboard does not reach {name}.")
+
+
+def test_day_by_keyboard_alone(receptionist: Person) -> None:
+    page = receptionist.page
+    go(page, "To answer")
+    page.wait_for_url("**/to-answer/")
+    go(page, "Skip to the customers")
+    go(page, "Mr Ng 0")
+    page.wait_for_url(f"**{address(0)}*")
+    go(page, "Skip to your answer")
+    page.keyboard.type("Of course")
+    go(page, "Send and next")
+    page.wait_for_url(f"**{address(1)}*")
+    go(page, "Done and next")
+    page.wait_for_url(f"**{address(2)}*")
+    go(page, "Undo")
     page.locator(".messagelist .success").wait_for()
-    begun = OptOutChange.objects.get(kind=OptOutChange.Kind.BEGUN)
-    assert begun.text == words
-    assert begun.opt_out.contact == number_of(7)
+
+    assert texts_sent() == ["Of course"]
     assert waiting() == WAITING - 1
+
+
+def test_each_control_says_whose_it_is(receptionist: Person) -> None:
+    page = receptionist.page
+    Message.objects.unhandled().exclude(contact__in=map(number_of, range(3))).delete()
+    open_list(receptionist)
+    page.locator("[data-ticks]").wait_for()
+
+    rows = page.locator(".cellcast-to-answer tbody tr")
+    for place in range(3):
+        tree = rows.nth(place).aria_snapshot()
+        names = re.findall(r'(?:button|checkbox|link) "([^"]*)"', tree)
+        assert len(names) == 4
+        assert [name for name in names if f"Mr Ng {place}" not in name] == []
+
+    receptionist.click("link", "Mr Ng 0")
+    page.wait_for_url(f"**{address(0)}*")
+    tree = page.locator("#content-main").aria_snapshot()
+    names = re.findall(r'(?:button|textbox) "([^"]*)"', tree)
+    assert len(names) == 5
+    assert [name for name in names if "Mr Ng 0" not in name] == []

@@ -353,8 +353,9 @@ def test_draft_belongs_to_the_person_and_the_customer(
     later = MessageFactory.create(inbound=True, sender=CUSTOMER)
     colleague = staff("view_message", "answer_message")
 
-    def key(client: Client, message: Message) -> str | None:
-        return forms(page_of(client, "message", "conversation", message.pk))[0].get("data-draft")
+    def key(client: Client, message: Message) -> str:
+        [form] = forms(page_of(client, "message", "conversation", message.pk))
+        return str(form.get("data-draft"))
 
     mine = key(receptionist, question)
     assert mine and mine == key(receptionist, later)

@@ -131,7 +131,8 @@ def genuine(api: FakeCellcast) -> list[Webhook]:
         for number in range(GENUINE)
     ]
     for number in range(GENUINE):
-        api.add_report(f"sent {number}", datetime.now(UTC), status="sent")
+        sent = {"status": "sent", "receiver": "61400000001"}
+        api.add_report(f"sent {number}", datetime.now(UTC), **sent)
     return [
         Webhook(RECEIVE, [reply(f"reply {number}", number, "Yes") for number in range(GENUINE)]),
         Webhook(STATUS, [report(f"sent {number}", "sent") for number in range(GENUINE)]),
