@@ -25,11 +25,12 @@ def to_contact(number: str | PhoneNumber, region: str | None = None) -> str:
     Raises ``TypeError`` for what is neither text nor a phone number object of ``phonenumbers``.
     """
     text = clean(text_of(number))
-    return _to_contact(text, conf.default_region if region is None else region)
+    return spelt(text, conf.default_region if region is None else region)
 
 
 @lru_cache(maxsize=4096)
-def _to_contact(number: str, region: str) -> str:
+def spelt(number: str, region: str) -> str:
+    """Return a clean text as ``to_contact`` does."""
     if AUSTRALIAN_MOBILE.fullmatch(number):
         return number  # most numbers look like this, and parsing is slow
     parsed = _parse(number, region)

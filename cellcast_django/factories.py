@@ -12,6 +12,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from cellcast_django.fold import values_of
 from cellcast_django.models import (
     Direction,
     HandlerCall,
@@ -92,7 +93,7 @@ class MessageFactory(DjangoModelFactory[Message]):
     @classmethod
     def _adjust_kwargs(cls, **given: Any) -> dict[str, Any]:
         """Add what the parts imply: the key, the numbers and the time of submission."""
-        return Message.values_from_parts(Direction(given.pop("direction")), **given)
+        return values_of(Direction(given.pop("direction")), **given)
 
     @factory.post_generation  # type: ignore[untyped-decorator]
     def history(message: Any, create: bool, extracted: Any, **kwargs: Any) -> None:

@@ -1,18 +1,85 @@
 """What a report, a reply or a recorded sending does to a message: values in, values out.
 
-The only place that knows it: ``fold`` adds what one of them says to what is known. Plain Python: no
-database, no models.
+The only place that knows it. ``values_of`` makes the columns of what is said of a message, and
+``fold`` adds them to what is known. Plain Python: no database, no models.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
-from cellcast_django.statuses import supersedes
+from django.db.models import TextChoices
+from django.utils.translation import gettext_lazy as _
+
+from cellcast_django.conf import conf
+from cellcast_django.contacts import spelt
+from cellcast_django.statuses import row, supersedes
 
 Values = Mapping[str, Any]
 """Columns of a row, by name."""
+
+
+class Direction(TextChoices):
+    """Which way a message went."""
+
+    INBOUND = row("inbound", _("inbound"))
+    OUTBOUND = row("outbound", _("outbound"))
+
+
+def message_key(direction: Direction, *identity: str) -> str:
+    """Return a digest of what identifies a message: every database compares it exactly."""
+    return sha256("\0".join([direction.value, *identity]).encode()).hexdigest()[:32]
+
+
+_OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
+
+
+def submission_time(cellcast_id: str) -> datetime | None:
+    """Return the creation time inside a MongoDB ObjectId, to the second; ``None`` for other ids.
+
+    Its first four bytes are Unix seconds.
+    Source: mongodb.com/docs/manual/reference/bson-types/#objectid
+    """
+    if not _OBJECT_ID.fullmatch(cellcast_id):
+        return None
+    return datetime.fromtimestamp(int(cellcast_id[:8], 16), tz=UTC)
+
+
+def values_of(
+    direction: Direction,
+    *,
+    cellcast_id: str,
+    sender: str,
+    receiver: str,
+    body: str = "",
+    media: Sequence[str] = (),
+    **others: Any,
+) -> dict[str, Any]:
+    """Return a message's columns: these parts, which are clean, and what follows from them.
+
+    An outbound message is identified by its id; an inbound one by id, sender, receiver, text and
+    media, since Cellcast may give a reply the id of the message it answers.
+    """
+    outbound = direction == Direction.OUTBOUND
+    identity = [cellcast_id] if outbound else [cellcast_id, sender, receiver, body, *media]
+    own_number, contact = (sender, receiver) if outbound else (receiver, sender)
+    region = conf.default_region
+    return {
+        "key": message_key(direction, *identity),
+        "direction": direction.value,
+        "cellcast_id": cellcast_id,
+        "sender": sender,
+        "receiver": receiver,
+        "own_number": spelt(own_number, region),
+        "contact": spelt(contact, region),
+        "body": body,
+        "media": list(media),
+        "submitted_at": submission_time(cellcast_id) if outbound else None,
+        **others,
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -81,7 +148,7 @@ def fold(known: State | None, said: Said) -> tuple[State, Change | None]:
     state = State(values=said.values) if known is None else _fill_in(known, said)
     if said.status in state.history:
         return state, None
-    applied = supersedes(said.status, state.status)
+    applied = not state.status or supersedes(said.status, state.status)
     change = Change(
         status=said.status,
         previous_status=state.status,

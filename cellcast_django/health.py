@@ -157,6 +157,21 @@ class StopWishes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """Events of any age that are kept without their message, to be read later."""
+
+    count: int
+    oldest_at: datetime | None
+    error: str
+    """Of the oldest one: why it could not be stored."""
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether one has been deferred for a day."""
+        return self.oldest_at is not None and age(self.oldest_at) > PERIOD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Replies:
     """The replies that nobody has answered or marked as done."""
 
@@ -214,6 +229,7 @@ class Health:
     """The events of the last day that came from Test Sends, and are in no other count."""
     invalid: int
     """Events of any age that could not be understood and that nobody has dismissed."""
+    deferred: Deferred
     credit: Credit | None
     """``None`` if no run of ``cellcast_recover`` could read it."""
     failing_handlers: list[FailingHandler]
@@ -238,6 +254,7 @@ def measure_health() -> Health:
         events=events,
         tests=tests,
         invalid=count_invalid(),
+        deferred=measure_deferred(),
         credit=last_credit(),
         failing_handlers=failing_handlers(),
         slowest_handlers=slowest_handlers(),
@@ -267,6 +284,14 @@ def real_events() -> WebhookEventQuerySet:
 def count_invalid() -> int:
     """Count the events that could not be understood and need attention, without Test Sends."""
     return real_events().invalid().count()
+
+
+def measure_deferred() -> Deferred:
+    """Count the events that wait to be read, without Test Sends."""
+    deferred = WebhookEvent.objects.fresh().deferred().filter(is_test=False)
+    oldest = deferred.order_by("pk").values_list("received_at", "error").first()
+    at, error = oldest or (None, "")
+    return Deferred(count=deferred.count(), oldest_at=at, error=error)
 
 
 # Webhooks

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from django.db import connections, transaction
+from django.db.models import Value
 from django.utils import timezone
 from phonenumbers import PhoneNumber
 
@@ -23,16 +24,19 @@ from cellcast_django.models import (
     Message,
     OptOut,
     OptOutQuerySet,
+    WebhookEvent,
     database_alias,
     username_of,
 )
 from cellcast_django.payloads import (
     MAX_NUMBER_LENGTH,
+    Endpoint,
     OptOut as OptOutPayload,
     Payload,
     Reply,
     clean,
     letters_and_digits,
+    read,
 )
 
 NUMBERS_PER_QUERY = 1_000
@@ -46,6 +50,8 @@ STOP_HINTS = re.compile(
 
 def is_opted_out(number: str | PhoneNumber) -> bool:
     """Whether the contact with this number must not be texted. One query.
+
+    A STOP that the database would not store for now, and that is deferred, counts too.
 
     Like everything in this module it asks the database that is written to, never a replica or a
     cache: an opt-out stored a moment ago counts.
@@ -76,17 +82,30 @@ def opted_out(numbers: Iterable[N]) -> set[N]:
     return found
 
 
-def _active_among(contacts: list[str]) -> list[str]:
-    """Return those of the contacts whose opt-out stands.
+def _active_among(contacts: list[str]) -> set[str]:
+    """Return those of the contacts whose opt-out stands, or whose STOP has been deferred.
 
     The statement goes through a cursor: caches of the ORM, which answer for its querysets, do not
     notice what webhooks write.
     """
-    active = _opt_outs().active().filter(contact__in=contacts).values_list("contact")
+    nothing = [Value(""), Value(""), Value("")]
+    active = _opt_outs().active().filter(contact__in=contacts).values_list("contact", *nothing)
     statement, values = active.query.get_compiler(using=active.db).as_sql()
+    marks = ", ".join(["%s"] * len(contacts))
+    deferred = (
+        f"SELECT contact, body, content_type, endpoint FROM {WebhookEvent._meta.db_table} "
+        f"WHERE contact IN ({marks}) AND next_read_at IS NOT NULL AND NOT is_test"
+    )
     with connections[active.db].cursor() as cursor:
-        cursor.execute(statement, values)
-        return [contact for (contact,) in cursor.fetchall()]
+        cursor.execute(f"{statement} UNION ALL {deferred}", [*values, *contacts])
+        return {contact for contact, *event in cursor.fetchall() if _opts_out(*event)}
+
+
+def _opts_out(body: str, content_type: str, endpoint: str) -> bool:
+    """Whether a row says so: an opt-out that stands by itself, a deferred event by its body."""
+    if not endpoint:
+        return True
+    return any(map(opts_out, read(body.encode(), content_type, Endpoint(endpoint))))
 
 
 def opt_out(

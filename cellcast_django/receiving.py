@@ -5,22 +5,35 @@ the task is written in the event's transaction. Any other queue gets the task af
 """
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from functools import partial
+from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
 from django.apps import apps
-from django.db import router
+from django.db import Error, router
+from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from cellcast_django import handlers, inbox
 from cellcast_django.conf import conf
+from cellcast_django.handlers.work import Failure, handler_errors
 from cellcast_django.models import HandlerCall, WebhookEvent, database_alias
 from cellcast_django.payloads import Endpoint, Payload
 
 logger = logging.getLogger("cellcast_django")
+
+MAX_NAMED = 10
+"""Of the events of an array, how many a line in the log names."""
+
+
+MAX_IN_VAIN = 5
+MAX_SECONDS = 10
+"""After how many deferred events read in vain, or how long, a run goes on with what is due."""
+
+ONE_DAY = timedelta(days=1)
 
 
 def receive(
@@ -33,30 +46,78 @@ def receive(
 ) -> list[WebhookEvent]:
     """Store the payloads of one webhook, run its handlers, and return its events.
 
-    Raises ``django.db.Error`` when the database refuses; nothing is stored then.
+    What cannot be stored for now is deferred, but for what the API has listed. Raises
+    ``django.db.Error`` when the database refuses; nothing is stored then.
     """
-    store = partial(
-        inbox.store,
-        payloads,
-        endpoint=endpoint,
-        content_type=content_type,
-        username=username,
-        is_test=is_test,
-    )
+    arrival: dict[str, Any] = {
+        "endpoint": endpoint,
+        "content_type": content_type,
+        "username": username,
+        "is_test": is_test,
+    }
     by_task = conf.run_handlers != "inline"
-    if by_task and is_in_same_database():
-        with suppress(NotEnqueuedError):  # then the webhook is stored without its tasks
-            return store(before_commit=enqueue)
-    stored = store()
+    try:
+        if by_task and is_in_same_database():
+            with suppress(NotEnqueuedError):  # then the webhook is stored without its tasks
+                return inbox.store(payloads, **arrival, before_commit=enqueue)
+        stored = inbox.store(payloads, **arrival)
+    except Exception as error:
+        if endpoint == Endpoint.API:
+            raise
+        deferred = inbox.defer(payloads, error, **arrival)
+        _tell_deferred(deferred, error)
+        return deferred
     _run_or_enqueue(stored.calls, by_task=by_task)
     return stored
 
 
+def _tell_deferred(events: Sequence[WebhookEvent], error: Exception) -> None:
+    """Log why events were deferred: an error of ours louder. In a test, it is raised at its end."""
+    level = logging.WARNING if isinstance(error, Error) else logging.ERROR
+    pks = ", ".join(str(event.pk) for event in events[:MAX_NAMED])
+    logger.log(level, "Deferred: event %s: %s.", pks, Failure.of(error).summary)
+    if (errors := handler_errors.get()) is not None:
+        errors.append(error)
+
+
+def read_deferred(event_ids: Iterable[int] | None = None) -> int:
+    """Read the deferred events whose time has come, in their order; return how many were read.
+
+    With ``event_ids``, only these, and at once. Their calls are due then. What cannot be stored is
+    read again after a pause, for ever; after a few in vain the rest is left to the next run. Safe
+    in several processes at once. Raises ``django.db.Error`` where the database refuses that too.
+    """
+    deferred, count, in_vain = WebhookEvent.objects.fresh().deferred(), 0, 0
+    if event_ids is None:
+        deferred = deferred.filter(next_read_at__lte=timezone.now())
+    else:
+        deferred = deferred.filter(pk__in=event_ids)
+    ends_at = time.monotonic() + MAX_SECONDS
+    for pk in list(deferred.order_by("pk").values_list("pk", flat=True)):
+        if in_vain == MAX_IN_VAIN or time.monotonic() > ends_at:
+            break
+        event = deferred.filter(pk=pk).first()
+        if event is None:  # another process has read it
+            continue
+        try:
+            count += bool(inbox.read_deferred(event))
+        except Exception as error:
+            in_vain += 1
+            is_old = timezone.now() - event.received_at > ONE_DAY
+            level = logging.ERROR if is_old or not isinstance(error, Error) else logging.WARNING
+            logger.log(level, "Still deferred: event %s: %s.", pk, Failure.of(error).summary)
+    return count
+
+
 def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
-    """Read an invalid event again, run its handlers, and return the events it has become.
+    """Read an invalid or deferred event again, run its handlers; return what it has become.
 
     Raises ``django.db.Error`` when the database refuses; nothing has changed then.
     """
+    if event.outcome == WebhookEvent.Outcome.DEFERRED:
+        read_deferred([event.pk])
+        handlers.run_due([event.pk])
+        return list(WebhookEvent.objects.fresh().filter(pk=event.pk))
     stored = inbox.reprocess(event)
     _run_or_enqueue(stored.calls, by_task=conf.run_handlers != "inline")
     return stored

@@ -198,9 +198,9 @@ class Selection:
 
     @property
     def _is_kept(self) -> Q:
-        """Events that are pending, and those that have failed unless these are included."""
+        """Events that are pending, deferred ones too, and failed ones unless these are included."""
         calls = HandlerCall.objects.fresh().filter(event=OuterRef("pk"))
-        is_kept = Q(Exists(calls.unfinished()))
+        is_kept = Q(Exists(calls.unfinished())) | Q(outcome=WebhookEvent.Outcome.DEFERRED)
         return is_kept if self.include_failed else is_kept | Q(Exists(calls.failed()))
 
     def _event_parts(self) -> list[Any]:

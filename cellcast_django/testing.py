@@ -15,6 +15,7 @@ from django.test import Client, override_settings
 
 from cellcast_django import handlers
 from cellcast_django.conf import conf
+from cellcast_django.database.transactions import forget_waits
 from cellcast_django.handlers.work import TakenOverError, handler_errors
 from cellcast_django.payloads import (
     Endpoint,
@@ -23,6 +24,7 @@ from cellcast_django.payloads import (
     reply_payload,
     status_payload,
 )
+from cellcast_django.receiving import read_deferred
 from cellcast_django.signals import GiveUp, RetryLater
 from cellcast_django.webhooks import WEBHOOKS, problem_of_keys
 
@@ -90,7 +92,8 @@ def fail_next(exception: BaseException) -> None:
 
 
 def reset() -> None:
-    """Empty ``sent``, and forget what should fail."""
+    """Empty ``sent``, and forget what should fail, and that a lock was waited for in vain."""
+    forget_waits()
     sent.clear()
     _failures.clear()
 
@@ -183,6 +186,7 @@ def run_handlers(*, raise_handler_errors: bool = True) -> int:
     raises, once all have been called.
     """
     with _handler_errors(is_raised=raise_handler_errors):
+        read_deferred()
         return handlers.run_due().total()
 
 

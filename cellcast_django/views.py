@@ -201,10 +201,15 @@ class WebhookView(APIView):
 
 
 def parse(body: Body, endpoint: Endpoint) -> list[Payload]:
-    """Return one payload for each event in the body."""
+    """Return one payload for each event in the body; one if our own reading fails on it."""
     if body.shortfall:
         return [Invalid(raw=payloads.decode(body.content), reason=body.shortfall)]
-    return payloads.read(body.content, body.content_type, endpoint)
+    try:
+        return payloads.read(body.content, body.content_type, endpoint)
+    except Exception as error:
+        logger.error("The body of a webhook could not be read: %s.", type(error).__qualname__)
+        reason = f"This version cannot read it ({type(error).__qualname__})."
+        return [Invalid(raw=payloads.decode(body.content), reason=reason)]
 
 
 def log_webhook(endpoint: Endpoint, username: str, events: list[WebhookEvent]) -> None:

@@ -77,6 +77,7 @@ def test_command_prints_a_row_for_each_figure(traffic: None) -> None:
         "cellcast": ["5"],
         "stored": ["1"],
         "duplicate": ["2"],
+        "deferred": ["0"],
         "invalid": ["0", "1"],  # of any age
         "waiting": ["2"],
         "retrying": ["0"],
@@ -136,9 +137,10 @@ def test_json_has_every_figure(traffic: None) -> None:
     assert failing == {"handler": "shop.handlers.confirm", "retrying": 0, "failed": 1}
     assert document == {
         "usernames": {},
-        "events": {"stored": 1, "duplicate": 2, "invalid": 0},
+        "events": {"stored": 1, "duplicate": 2, "deferred": 0, "invalid": 0},
         "tests": 0,
         "invalid_of_any_age": 1,
+        "deferred": {"count": 0, "oldest_at": None},
         "handlers": {"pending": 2, "waiting": 2, "retrying": 0, "failed": 1},
         "replies": {"waiting": 2, "stop_wishes": {"count": 0, "oldest_at": None}},
         "messages": {

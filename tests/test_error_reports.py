@@ -120,6 +120,10 @@ def in_running_handlers(error: BaseException) -> AbstractContextManager[Any]:
     return patch.object(receiving, "_run_or_enqueue", failing(error))
 
 
+PLACES = [in_authentication, in_storing, in_running_handlers]
+"""Where an error is raised; one in parsing makes an invalid event."""
+
+
 def post(client: Client, name: str) -> Any:
     payload, content_type = WEBHOOKS[name]
     body = json.dumps(payload) if content_type == "application/json" else urlencode(payload)
@@ -161,8 +165,13 @@ def reported(error: BaseException) -> str:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
-@pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_running_handlers])
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        *((place, RuntimeError) for place in PLACES),
+        *((place, SystemExit) for place in (*PLACES, in_parsing)),
+    ],
+)
 @pytest.mark.parametrize("name", WEBHOOKS)
 def test_error_tracker_gets_no_password_number_or_text(
     site: Any, monkeypatch: pytest.MonkeyPatch, name: str, place: Place, kind: type[BaseException]
@@ -175,7 +184,7 @@ def test_error_tracker_gets_no_password_number_or_text(
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_running_handlers])
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", WEBHOOKS)
 def test_error_mail_hides_password_number_and_text(
     site: Any, mailoutbox: list[EmailMultiAlternatives], name: str, place: Place
@@ -188,7 +197,7 @@ def test_error_mail_hides_password_number_and_text(
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_running_handlers])
+@pytest.mark.parametrize("place", PLACES)
 def test_debug_page_hides_password_number_and_text(site: Any, place: Place) -> None:
     site.DEBUG = True
     with place(RuntimeError("a mistake")):

@@ -21,6 +21,7 @@ from cellcast_django.factories import (
     HandlerCallFactory,
     MessageFactory,
 )
+from cellcast_django.fold import values_of
 from cellcast_django.models import (
     Claim,
     CommandRun,
@@ -47,13 +48,13 @@ CUSTOMER = "+61400000001"
 
 def outbound(cellcast_id: str = ID, **changes: Any) -> Message:
     parts = {"cellcast_id": cellcast_id, "sender": "cellcast", "receiver": CUSTOMER}
-    return Message(**Message.values_from_parts(Direction.OUTBOUND, **(parts | changes)))
+    return Message(**values_of(Direction.OUTBOUND, **(parts | changes)))
 
 
 def inbound(cellcast_id: str = ID, **changes: Any) -> Message:
     parts = {"cellcast_id": cellcast_id, "sender": CUSTOMER, "receiver": "+61400000009"}
     parts |= {"body": "YES"} | changes
-    return Message(**Message.values_from_parts(Direction.INBOUND, **parts))
+    return Message(**values_of(Direction.INBOUND, **parts))
 
 
 def saved(message: Message, **changes: Any) -> Message:

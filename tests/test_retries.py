@@ -1,6 +1,7 @@
 """What the database aborts is retried, with a new session and within a time limit."""
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -70,15 +71,77 @@ def test_write_skips_the_health_check(monkeypatch: pytest.MonkeyPatch) -> None:
     assert connection.connection is session
 
 
+def lost() -> OperationalError:
+    """No database is there to write to; SQLite has one lock for all."""
+    return OperationalError("database is locked" if connection.vendor == "sqlite" else "gone")
+
+
+def locked() -> OperationalError:
+    """A lock was not had in time."""
+    error = OperationalError("lock timeout")
+    error.__cause__ = Exception(1205)
+    return error
+
+
 @pytest.mark.parametrize(
-    "kind", [OperationalError, InterfaceError, InternalError, NotSupportedError]
+    "kind",
+    [OperationalError, InterfaceError, InternalError, NotSupportedError, ProgrammingError],
 )
-def test_cancelled_statement_is_retried_in_a_new_session(
-    kind: type[Exception],
-) -> None:
-    write = Failing(kind(), kind())
+def test_aborted_statement_is_tried_once_more_in_a_new_session(kind: type[Exception]) -> None:
+    def aborted() -> Exception:
+        error = kind("no such table")
+        error.__cause__ = Exception(1146)
+        return error
+
+    write = Failing(aborted())
     assert with_retries(write) == "written to default"
-    assert len({id(session) for session in write.sessions}) == 3
+    write = Failing(aborted(), aborted())
+    with pytest.raises(kind):
+        with_retries(write)
+    assert len({id(session) for session in write.sessions}) == 2
+
+
+def test_lock_is_waited_for_once() -> None:
+    write = Failing(locked(), locked())
+    with pytest.raises(OperationalError):
+        with_retries(write)
+    assert len(write.sessions) == 1
+
+
+def test_lost_connection_is_tried_again_until_the_time_is_over(clock: Clock) -> None:
+    assert with_retries(Failing(*[lost()] * 4)) == "written to default"
+    began_at = clock.now
+    with pytest.raises(OperationalError):
+        with_retries(Failing(*[lost()] * 99))
+    assert 1 < clock.now - began_at <= retries.BUDGET_SECONDS - retries.LOCK_SECONDS
+
+
+def test_error_of_the_operating_system_is_a_refusal() -> None:
+    with pytest.raises(OperationalError, match="Too many open files"):
+        with_retries(Failing(*[OSError(24, "Too many open files")] * 99))
+
+
+@pytest.mark.parametrize(
+    ("code", "is_lost"),
+    [
+        (None, True),
+        ("57P03", True),
+        ("08006", True),
+        ("53100", False),
+        ("40001", False),
+        (2013, True),
+        (1040, True),
+        (24, True),
+        (1213, False),
+    ],
+)
+def test_code_tells_whether_the_server_is_there(code: Any, is_lost: bool) -> None:
+    error, cause = OperationalError(), Exception(code)
+    if isinstance(code, str):
+        cause.sqlstate = code  # type: ignore[attr-defined]
+    error.__cause__ = cause
+    server: Any = SimpleNamespace(vendor="postgresql")
+    assert retries.is_lost(server, error) is is_lost
 
 
 @pytest.mark.parametrize("kind", [DataError, IntegrityError, ValueError])
@@ -90,69 +153,23 @@ def test_other_errors_are_raised_at_once(kind: type[Exception]) -> None:
 
 
 def test_last_error_is_raised_and_its_session_discarded() -> None:
-    write = Failing(*[OperationalError(str(number)) for number in range(99)])
+    errors = [lost() for _ in range(99)]
+    write = Failing(*errors)
     with pytest.raises(OperationalError) as raised:
         with_retries(write)
-    assert str(raised.value) == str(len(write.sessions) - 1)
+    assert raised.value is errors[len(write.sessions) - 1]
     assert connection.connection is not write.sessions[-1]
 
 
 def test_pauses_grow_and_differ_between_colliding_writers(clock: Clock) -> None:
-    with_retries(Failing(*[OperationalError()] * 4))
-    with_retries(Failing(*[OperationalError()] * 4))
+    with_retries(Failing(*[lost()] * 4))
+    with_retries(Failing(*[lost()] * 4))
     first, second = clock.slept[:4], clock.slept[4:]
     assert first == sorted(first)
     assert all(
         pause <= slept <= 1.5 * pause for pause, slept in zip(retries.PAUSES, first, strict=False)
     )
     assert first != second
-
-
-def test_quick_failures_are_retried_for_the_lock_timeout(
-    clock: Clock,
-) -> None:
-    began_at = clock.now
-    with pytest.raises(OperationalError):
-        with_retries(Failing(*[OperationalError()] * 99))
-    assert 1 < clock.now - began_at <= retries.BUDGET_SECONDS - retries.LOCK_SECONDS
-
-
-def test_try_without_a_session_is_repeated_after_any_wait(clock: Clock) -> None:
-    """An empty pool, or a server that restarts: no row was waited for."""
-    tries: list[str] = []
-
-    def wait_for_the_pool(using: str) -> str:
-        tries.append(using)
-        if len(tries) == 1:
-            connection.close()
-            clock.now += retries.LOCK_SECONDS
-            raise OperationalError("couldn't get a connection")
-        return "written"
-
-    assert with_retries(wait_for_the_pool) == "written"
-
-
-def test_error_from_another_schema_is_retried_once() -> None:
-    write = Failing(ProgrammingError("no such table"))
-    assert with_retries(write) == "written to default"
-    write = Failing(*[ProgrammingError("no such table")] * 9)
-    with pytest.raises(ProgrammingError):
-        with_retries(write)
-    assert len(write.sessions) == 2
-
-
-def test_slow_first_try_is_not_repeated(
-    clock: Clock,
-) -> None:
-    began_at = clock.now
-
-    def wait_for_a_lock(using: str) -> None:
-        clock.now += retries.LOCK_SECONDS
-        raise OperationalError("lock timeout")
-
-    with pytest.raises(OperationalError):
-        with_retries(wait_for_a_lock)
-    assert clock.now - began_at <= retries.BUDGET_SECONDS
 
 
 def test_pause_counts_towards_the_time_limit(clock: Clock) -> None:
@@ -168,7 +185,7 @@ def test_background_job_may_retry_longer(clock: Clock) -> None:
     def wait_for_a_lock(using: str) -> str:
         clock.now += 20
         if clock.now - began_at < 60:
-            raise OperationalError("lock timeout")
+            raise locked()
         return "written"
 
     assert with_retries(wait_for_a_lock, for_seconds=60) == "written"

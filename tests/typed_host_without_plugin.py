@@ -119,6 +119,7 @@ def fields_of_webhook_event(webhook_event: WebhookEvent) -> None:
     assert_type(webhook_event.username, str)
     assert_type(webhook_event.is_test, bool)
     assert_type(webhook_event.received_at, datetime)
+    assert_type(webhook_event.next_read_at, datetime | None)
     assert_type(webhook_event.dismissed_at, datetime | None)
 
 

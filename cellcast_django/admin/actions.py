@@ -172,7 +172,7 @@ class RunAgain(Action):
 
 
 class Reprocess(Action):
-    """Reads what could not be understood, and stores it if it can be now."""
+    """Reads what could not be understood, or stored, and stores it if it can be now."""
 
     model = WebhookEvent
     name = "reprocess"
@@ -183,24 +183,24 @@ class Reprocess(Action):
     consequence = gettext_lazy("Events that can now be read are stored, and their handlers run.")
 
     def affects(self, row: WebhookEvent) -> bool:
-        return row.outcome == WebhookEvent.Outcome.INVALID
+        return row.outcome in {WebhookEvent.Outcome.INVALID, WebhookEvent.Outcome.DEFERRED}
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
         event = WebhookEvent.objects.fresh().filter(pk=pk).first()
         return receiving.reprocess(event) if event and self.affects(event) else []
 
     def sentences(self, changed: int, rows: Collection[WebhookEvent]) -> Iterator[Sentence]:
-        invalid = [event for event in rows if self.affects(event)]
-        if count := len(rows) - len(invalid):
+        unread = [event for event in rows if self.affects(event)]
+        if count := len(rows) - len(unread):
             read = ngettext("%d event has been read.", "%d events have been read.", count)
             yield messages.SUCCESS, read % count
-        if invalid:
+        if unread:
             still = ngettext(
-                "%(count)d event is still invalid: %(reason)s",
-                "%(count)d events are still invalid. The first: %(reason)s",
-                len(invalid),
+                "%(count)d event cannot be read yet: %(reason)s",
+                "%(count)d events cannot be read yet. The first: %(reason)s",
+                len(unread),
             )
-            yield messages.WARNING, still % {"count": len(invalid), "reason": invalid[0].error}
+            yield messages.WARNING, still % {"count": len(unread), "reason": unread[0].error}
         yield from sentences_by_state(EVENT_SENTENCES, rows)
 
 

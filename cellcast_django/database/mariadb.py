@@ -16,7 +16,8 @@ def limit(connection: BaseDatabaseWrapper, lock_seconds: float, _budget_seconds:
     limits = Limits()
     if longest_wait > lock_seconds:
         keep = [f"@cellcast_{name} = @@{name}" for name in names]
-        limit = [f"{name} = LEAST(@@{name}, {lock_seconds})" for name in names]
+        # It knows whole seconds only.
+        limit = [f"{name} = LEAST(@@{name}, {int(lock_seconds)})" for name in names]
         restore = [f"{name} = @cellcast_{name}" for name in names]
         connection.cursor().execute(f"SET {', '.join([*keep, *limit])}")
         limits = Limits(lambda: connection.cursor().execute(f"SET {', '.join(restore)}"))

@@ -12,12 +12,14 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
-from cellcast_django.database.vendors import Vendor, vendor_of
+from cellcast_django.database.vendors import vendor_named, vendor_of
 
 M = TypeVar("M", bound=models.Model)
 
 Values = Mapping[str, Any]
 """The values of a row, by column."""
+
+RETURNING = " RETURNING id"
 
 
 def insert(cursor: CursorWrapper, model: type[models.Model], values: Values) -> int:
@@ -36,8 +38,8 @@ def insert_all(
     """Insert rows with the same columns, and return their ids in the same order."""
     vendor = vendor_of(cursor.db)
     ids: list[int] = []
-    statement = _insert_statement(vendor, model, tuple(many[0]), "")
-    head, _, row = statement.removesuffix(vendor.returning).partition(" VALUES ")
+    statement = _insert_statement(cursor.db.vendor, model, tuple(many[0]), "")
+    head, _, row = statement.removesuffix(RETURNING).partition(" VALUES ")
     for start in range(0, len(many), MAX_ROWS):
         some = many[start : start + MAX_ROWS]
         statement = f"{head} VALUES {', '.join([row] * len(some))}"
@@ -46,7 +48,7 @@ def insert_all(
             cursor.execute(statement, values)
             ids += range(cursor.lastrowid - len(some) + 1, cursor.lastrowid + 1)
         else:
-            cursor.execute(f"{statement} RETURNING id", values)
+            cursor.execute(f"{statement}{RETURNING}", values)
             ids += (pk for (pk,) in cursor.fetchall())
     return ids
 
@@ -96,16 +98,19 @@ def stored(connection: BaseDatabaseWrapper, model: type[M], values: Values) -> M
 def _insert(
     cursor: CursorWrapper, model: type[models.Model], values: Values, unique: str = ""
 ) -> int | None:
-    vendor = vendor_of(cursor.db)
-    statement = _insert_statement(vendor, model, tuple(values), unique)
+    statement = _insert_statement(cursor.db.vendor, model, tuple(values), unique)
     cursor.execute(statement, _adapted(cursor.db, model, values))
-    return vendor.inserted_id(cursor)
+    if statement.endswith(RETURNING):
+        row = cursor.fetchone()
+        return None if row is None else int(row[0])
+    # Of a row that was there SQLite counts none, and MariaDB's id is 0.
+    return (cursor.lastrowid or None) if cursor.rowcount else None
 
 
 def _lock(cursor: CursorWrapper, model: type[M], unique: str, value: Any) -> M | None:
     connection = cursor.db
     is_locking = connection.features.has_select_for_update
-    cursor.execute(_select_statement(vendor_of(connection), model, unique, is_locking), [value])
+    cursor.execute(_select_statement(connection.vendor, model, unique, is_locking), [value])
     row = cursor.fetchone()
     if row is None:
         return None
@@ -125,8 +130,9 @@ def _lock(cursor: CursorWrapper, model: type[M], unique: str, value: Any) -> M |
 
 @cache
 def _insert_statement(
-    vendor: Vendor, model: type[models.Model], given: tuple[str, ...], unique: str
+    name: str, model: type[models.Model], given: tuple[str, ...], unique: str
 ) -> str:
+    vendor = vendor_named(name)
     quote = vendor.quote.format
     columns = dict.fromkeys(given, "%s")
     for name, default in zip(*_columns(model), strict=True):
@@ -136,14 +142,12 @@ def _insert_statement(
     statement = f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES ({values})"
     if unique:
         statement += vendor.unless_there.format(quote(unique))
-    return statement + vendor.returning
+    return statement + (RETURNING if vendor.has_returning else "")
 
 
 @cache
-def _select_statement(
-    vendor: Vendor, model: type[models.Model], unique: str, is_locking: bool
-) -> str:
-    quote = vendor.quote.format
+def _select_statement(name: str, model: type[models.Model], unique: str, is_locking: bool) -> str:
+    quote = vendor_named(name).quote.format
     names = ", ".join(map(quote, _columns(model)[0]))
     statement = f"SELECT {names} FROM {quote(model._meta.db_table)} WHERE {quote(unique)} = %s"
     return f"{statement} FOR UPDATE" if is_locking else statement

@@ -39,25 +39,41 @@ BUDGET_SECONDS = 5
 LOCK_SECONDS = 2
 """One try waits this long for a lock; the last try begins that long before the budget ends."""
 
+HURRIED_LOCK_SECONDS = 0.1
+HURRIED_FOR_SECONDS = 10
+"""After a wait in vain a webhook waits only so long for a lock (MariaDB: not at all), for so long:
+what it cannot store it defers, and other requests need this process."""
+
+HOST_SECONDS = 0.3
+"""Retries of what people and the host's code write begin for so long: two, as a rule."""
+
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds before each retry, and then the last of them again; each at random up to half longer, so
 that those who collided do not collide again."""
 
 RETRIED_ERRORS = (
-    OperationalError,  # a deadlock, a lock timeout, a server that is down
+    OperationalError,  # a deadlock, a server that is down
     InterfaceError,  # a closed connection
     # A session that cannot be used: read-only after a failover (PostgreSQL's 25006), aborted by
     # somebody else (25P02), or ended (25P03).
     InternalError,
     # A statement prepared before a migration (0A000).
     NotSupportedError,
+    # The host project may have left a session that looks into another schema.
+    ProgrammingError,
 )
 
-REFUSED_CODES = ("40001", "40P01", 1213, 1020)
+LOCKED_CODES = frozenset({"55P03", 1205})
+"""PostgreSQL's and MariaDB's codes of a lock that was not had in time."""
+
+REFUSED_CODES = frozenset({"40001", "40P01", 1213, 1020})
 """PostgreSQL's serialization failures and deadlocks, MariaDB's deadlocks and changed records."""
 
-PAUSES_OF_REFUSED = (0.05, 0.2)
-"""Seconds before each retry of a transaction that was refused for another."""
+GONE_CODES = frozenset({"25006", "53300", "57P01", "57P02", "57P03", 1040, 1053, 1290, 1836, 1927})
+"""Read-only after a failover, too many connections, shutting down, starting, killed."""
+
+MARIADB_CLIENT_ERRORS = 2000
+"""From here on they are about the connection."""
 
 T = TypeVar("T")
 V = TypeVar("V", bound=Any)
@@ -129,63 +145,114 @@ def discard(connection: BaseDatabaseWrapper) -> None:
         connection.close()
 
 
-def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | None = None) -> T:
+class _Hurry:
+    """Until when this process waits only briefly for locks: all that it remembers."""
+
+    until = 0.0
+
+
+def forget_waits() -> None:
+    """Wait for locks as if none had been waited for in vain: for tests."""
+    _Hurry.until = 0
+
+
+def with_retries(
+    write: Callable[[str], T],
+    *,
+    using: str,
+    for_seconds: float | None = None,
+    is_ours: bool = True,
+) -> T:
     """Call ``write`` with the alias of the database, and again when the database aborts it.
 
-    ``write`` must be one transaction or one statement; it commits also where the settings turn
-    autocommit off, or somebody has left a plain ``BEGIN``. Each retry has a new session. None
-    begins so late that it might end after ``BUDGET_SECONDS``, nor after a try that has waited for a
-    lock: a busy row must not occupy the threads that other messages need. (A try that got no
-    session, from a pool or a server that restarts, has not.) With ``for_seconds`` nobody waits, and
-    retries begin until then. A ``ProgrammingError`` is tried again once: the host project may have
-    left a session that looks into another schema. Raises the database's last error.
+    ``write`` must be one transaction or one statement. What is ours commits also where the settings
+    turn autocommit off, or somebody has left a plain ``BEGIN``, and each retry has a new session;
+    what is not is tried again only if it was refused for another transaction, and not inside one.
+
+    A lock is waited for once. Anything else is tried a second time; and a lost connection, or a
+    server that starts, as long as the try ends within ``BUDGET_SECONDS``. With ``for_seconds``
+    nobody waits, and retries begin until then. Raises the database's last error; an ``OSError`` of
+    the driver becomes one.
     """
     connection = connections[using]
-    # Django's health check would be a round trip for each webhook; a lost session fails the try.
-    connection.health_check_done = True  # type: ignore[attr-defined]
-    last_begin = time.monotonic() + (for_seconds or BUDGET_SECONDS - LOCK_SECONDS)
-    pauses = chain(PAUSES, repeat(PAUSES[-1]))
-    retried_errors: tuple[type[Error], ...] = (*RETRIED_ERRORS, ProgrammingError)
+    is_outside = not connection.in_atomic_block and (is_ours or connection.autocommit)
+    if is_ours:
+        # Django's health check would be a round trip for each webhook; a lost session fails a try.
+        connection.health_check_done = True  # type: ignore[attr-defined]
+    longest = for_seconds or (BUDGET_SECONDS - LOCK_SECONDS if is_ours else HOST_SECONDS)
+    last_begin = time.monotonic() + longest
+    pauses, is_first = chain(PAUSES, repeat(PAUSES[-1])), True
     while True:
-        tried = time.monotonic()
         try:
-            if not connection.in_atomic_block:
+            if is_ours and not connection.in_atomic_block:
                 ensure_autocommit(connection)
-            return write(using)
-        except retried_errors:
-            if connection.in_atomic_block:  # a test's transaction, which cannot continue
+            return _without_os_errors(write, using) if is_ours else write(using)
+        except RETRIED_ERRORS as error:
+            if not is_outside or (not is_ours and not is_refused(error)):
                 raise
-            had_session = connection.connection is not None
-            discard(connection)
-            now = time.monotonic()
-            has_waited = for_seconds is None and had_session and now - tried >= LOCK_SECONDS
+            if is_ours:
+                discard(connection)
             pause = next(pauses) * random.uniform(1, 1.5)  # noqa: S311
-            if has_waited or now + pause > last_begin:
+            is_hopeless = (
+                for_seconds is None and is_ours and not _helps(connection, error, is_first=is_first)
+            )
+            if is_hopeless or time.monotonic() + pause > last_begin:
                 raise
-            time.sleep(pause)
-        retried_errors = RETRIED_ERRORS
+        time.sleep(pause)
+        is_first = False
 
 
-def is_refused(error: OperationalError) -> bool:
-    """Whether the database gave up this transaction for another one: it may succeed next time."""
-    cause = error.__cause__
-    codes = {getattr(cause, "sqlstate", None), *getattr(cause, "args", ())[:1]}
-    return not codes.isdisjoint(REFUSED_CODES)
+def _without_os_errors(write: Callable[[str], T], using: str) -> T:
+    try:
+        return write(using)
+    except OSError as error:  # psycopg's, where file handles are out
+        raise OperationalError(*error.args) from error
+
+
+def _helps(connection: BaseDatabaseWrapper, error: Exception, *, is_first: bool) -> bool:
+    """Whether another try may help."""
+    if is_locked(error):
+        _Hurry.until = time.monotonic() + HURRIED_FOR_SECONDS
+        return False
+    return is_first or is_lost(connection, error)
 
 
 def again_if_refused(write: Callable[[], T], *, using: str) -> T:
-    """Call ``write``, a transaction, and again if the database refuses it for another one.
+    """Call what people or the host's code write, and again if it was refused for another one."""
+    return with_retries(lambda _using: write(), using=using, is_ours=False)
 
-    Not inside another transaction, which is lost as a whole then. Raises whatever ``write`` raises.
+
+def _code_of(error: Exception) -> str | int | None:
+    """Return the code that the database gave its error; ``None`` if the driver made it."""
+    cause = error.__cause__
+    code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    number = next(iter(getattr(cause, "args", ())), None)
+    return code or (number if isinstance(number, int) else None)
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether a lock was not had in time."""
+    return _code_of(error) in LOCKED_CODES
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether the database gave up this transaction for another one: it may succeed next time."""
+    return _code_of(error) in REFUSED_CODES
+
+
+def is_lost(connection: BaseDatabaseWrapper, error: Exception) -> bool:
+    """Whether the connection was lost, or the server is not there to say anything.
+
+    On SQLite, where no server is, whether its one lock is taken: nothing else can be written then.
     """
-    for pause in PAUSES_OF_REFUSED:
-        try:
-            return write()
-        except OperationalError as error:
-            if not is_refused(error) or connections[using].in_atomic_block:
-                raise
-        time.sleep(pause)
-    return write()
+    if vendor_of(connection).is_embedded:
+        return "locked" in str(error)
+    if not isinstance(error, OperationalError | InterfaceError | InternalError):
+        return False
+    code = _code_of(error)
+    if isinstance(code, int):
+        return code in GONE_CODES or not 1000 <= code < MARIADB_CLIENT_ERRORS
+    return code is None or code in GONE_CODES or code.startswith("08")
 
 
 def outside_atomic_requests(view: V) -> V:
@@ -196,20 +263,26 @@ def outside_atomic_requests(view: V) -> V:
 
 
 def own_transaction(
-    using: str, *, durable: bool = True, is_one_statement: bool = False
+    using: str,
+    *,
+    durable: bool = True,
+    is_one_statement: bool = False,
+    may_hurry: bool = False,
 ) -> AbstractContextManager[Any]:
     """Run the block in a transaction; a ``durable`` one is not inside another.
 
-    It waits at most ``LOCK_SECONDS`` for a row or a table, and ``BUDGET_SECONDS`` for SQLite's one
-    lock. It reads what is committed, whatever the host project's isolation level is: so it sees
-    what it has waited for. The session's limits and level are as before afterwards. Inside another
-    transaction those of that hold. A block of one statement is its own transaction where the limits
-    hold without.
+    It waits at most ``LOCK_SECONDS`` for a row or a table, or not even that if it ``may_hurry`` and
+    somebody has just waited in vain; and ``BUDGET_SECONDS`` for SQLite's one lock. It reads what is
+    committed, whatever the host project's isolation level is: so it sees what it has waited for.
+    The session's limits and level are as before afterwards. Inside another transaction those of
+    that hold. A block of one statement is its own transaction where the limits hold without.
     """
     connection = connections[using]
     limits = Limits()
     if not connection.in_atomic_block:
-        limits = vendor_of(connection).limit(connection, LOCK_SECONDS, BUDGET_SECONDS)
+        is_hurried = may_hurry and time.monotonic() < _Hurry.until
+        seconds = HURRIED_LOCK_SECONDS if is_hurried else LOCK_SECONDS
+        limits = vendor_of(connection).limit(connection, seconds, BUDGET_SECONDS)
     is_alone = is_one_statement and not limits.needs_transaction
     block = nullcontext() if is_alone else transaction.atomic(using=using, durable=durable)
     return block if limits == Limits() else _limited(connection, limits, block)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database import mariadb, postgresql
 from cellcast_django.database.sessions import Limits
@@ -29,11 +28,6 @@ def _limit_sqlite(
     return Limits(partial(set_timeout, timeout))
 
 
-def _returned_id(cursor: CursorWrapper) -> int | None:
-    row = cursor.fetchone()
-    return None if row is None else int(row[0])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
     """A database, by default one that inserts as PostgreSQL does."""
@@ -41,10 +35,8 @@ class Vendor:
     quote: str = '"{}"'
     unless_there: str = " ON CONFLICT ({}) DO NOTHING"
     """The end of an insert that leaves the row alone whose unique column ``{}`` has the value."""
-    returning: str = " RETURNING id"
-    """The end of every insert."""
-    inserted_id: Callable[[CursorWrapper], int | None] = _returned_id
-    """The id of the row that was inserted; ``None`` if there was one."""
+    has_returning: bool = True
+    """Whether an insert returns the id; otherwise the driver tells it."""
     exact_collation: str | None = None
     """Compares by case, accent and trailing space, where the default does not."""
     unicode_collation: str | None = None
@@ -71,8 +63,7 @@ VENDORS = {
     "mysql": Vendor(  # MariaDB, that is: MySQL lacks its collations
         quote="`{}`",
         unless_there=" ON DUPLICATE KEY UPDATE {0} = VALUES({0})",
-        returning="",
-        inserted_id=lambda cursor: cursor.lastrowid or None,
+        has_returning=False,
         exact_collation="utf8mb4_nopad_bin",
         unicode_collation="utf8mb4_unicode_ci",
         limit=mariadb.limit,
@@ -84,8 +75,7 @@ VENDORS = {
         ),
     ),
     "sqlite": Vendor(
-        returning="",  # which it has from 3.35
-        inserted_id=lambda cursor: cursor.lastrowid if cursor.rowcount else None,
+        has_returning=False,  # which it has from 3.35
         limit=_limit_sqlite,
         # Any write takes the one lock, even if it changes nothing.
         lock_for_insert=("DELETE FROM {table} WHERE 1 = 0",),
@@ -98,4 +88,9 @@ ANY_OTHER = Vendor()
 
 def vendor_of(connection: BaseDatabaseWrapper) -> Vendor:
     """Return what is known of the connection's database."""
-    return VENDORS.get(connection.vendor, ANY_OTHER)
+    return vendor_named(connection.vendor)
+
+
+def vendor_named(name: str) -> Vendor:
+    """Return what is known of the databases of a vendor."""
+    return VENDORS.get(name, ANY_OTHER)

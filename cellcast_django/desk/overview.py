@@ -30,6 +30,7 @@ from cellcast_django.days import midnight
 from cellcast_django.desk.page import DeskPage, LinkedCount, url_of_page, views_all_of
 from cellcast_django.health import (
     Credit,
+    Deferred,
     FailingHandler,
     Light,
     SlowHandler,
@@ -38,6 +39,7 @@ from cellcast_django.health import (
     count_silent,
     failing_handlers,
     last_credit,
+    measure_deferred,
     measure_handlers,
     measure_webhooks,
     real_calls,
@@ -92,6 +94,8 @@ class EventsPart:
     overdue: str | None = None
     handlers_ran_at: datetime | None = None
     failing_handlers: tuple[FailingRow, ...] = ()
+    deferred_error: str = ""
+    """Why the oldest deferred event could not be stored."""
 
     @classmethod
     def of(cls, viewer: Viewer) -> "EventsPart | None":
@@ -109,7 +113,7 @@ class EventsPart:
                 states.WAITING: unfinished.filter(state=states.WAITING).count(),
             }
             return cls(list(_not_done(viewer, events.invalid().count(), counts)), comes_first)
-        webhooks = measure_webhooks()
+        webhooks, deferred = measure_webhooks(), measure_deferred()
         handlers = measure_handlers()
         counts = {
             HandlerCall.State.FAILED: handlers.failed,
@@ -117,7 +121,11 @@ class EventsPart:
             HandlerCall.State.WAITING: handlers.waiting,
         }
         return cls(
-            not_done=list(_not_done(viewer, count_invalid(), counts)),
+            not_done=[
+                *_deferred(viewer, deferred),
+                *_not_done(viewer, count_invalid(), counts),
+            ],
+            deferred_error=beginning(deferred.error, MAX_ERROR_LENGTH),
             comes_first=comes_first,
             lights=[
                 (each, badge(LIGHT_TONES[each.light], each.light.label))
@@ -128,6 +136,13 @@ class EventsPart:
             handlers_ran_at=handlers.ran_at,
             failing_handlers=tuple(_failing_handlers(viewer)),
         )
+
+
+def _deferred(viewer: Viewer, deferred: Deferred) -> Iterator[tuple[LinkedCount, SafeString]]:
+    if deferred.count:
+        url = f"{viewer.url(WebhookEvent, 'changelist')}?outcome=deferred&test={TestFilter.WITHOUT}"
+        tone = Tone.BAD if deferred.is_overdue else Tone.OPEN
+        yield LinkedCount(deferred.count, url), badge(tone, _("deferred"))
 
 
 def _not_done(

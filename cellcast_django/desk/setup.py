@@ -231,7 +231,12 @@ class Setup(DeskPage):
             events=[
                 TestedEvent(
                     id=event.get("id"),
-                    badge=badge(Tone.GOOD, WebhookEvent.Outcome(event["outcome"]).label),
+                    badge=badge(
+                        Tone.OPEN
+                        if event["outcome"] == WebhookEvent.Outcome.DEFERRED
+                        else Tone.GOOD,
+                        WebhookEvent.Outcome(event["outcome"]).label,
+                    ),
                     is_duplicate=event["outcome"] == WebhookEvent.Outcome.DUPLICATE,
                     url=self.viewer.url(WebhookEvent, "change", event.get("id"))
                     if may_view

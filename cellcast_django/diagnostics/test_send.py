@@ -66,12 +66,12 @@ class Response:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether the app stored everything it was sent, now or before."""
+        """Whether the app stored everything it was sent, now or before, or keeps it for later."""
         outcomes = [event["outcome"] for event in self.events]
         return (
             self.status == HTTPStatus.OK
             and bool(outcomes)
-            and all(outcome in ("stored", "duplicate") for outcome in outcomes)
+            and all(outcome in ("stored", "duplicate", "deferred") for outcome in outcomes)
         )
 
 
@@ -173,6 +173,11 @@ def describe_calls(webhook: Webhook, response: Response) -> str:
     """Return a line about who is called for what has just been sent, for a terminal."""
     if all(event["outcome"] == "duplicate" for event in response.events):
         return f"A duplicate: no handler is called. Change a key: --set {webhook.news}=…"
+    if any(event["outcome"] == "deferred" for event in response.events):
+        return (
+            "Deferred: the database would not store it for now, as the log says. "
+            "cellcast_run_handlers reads it."
+        )
     if names := webhook.handlers():
         return f"Handlers: {', '.join(names)}."
     return (

@@ -18,6 +18,7 @@ from cellcast_django.conf import conf
 from cellcast_django.database.transactions import own_statement, with_retries
 from cellcast_django.handlers.work import Failure
 from cellcast_django.models import HandlerCall, WebhookEvent, database_alias, username_of
+from cellcast_django.models.webhook_event import HELD_BACK_FOR
 from cellcast_django.signals import GiveUp
 
 State = HandlerCall.State
@@ -44,8 +45,8 @@ def usual_time() -> timedelta:
 def begin(call: HandlerCall, *, in_order: bool) -> bool:
     """Count an attempt, and keep others from making one until the lease ends.
 
-    Only if no earlier call of the handler and contact is unfinished, if ``in_order``. One that was
-    running has not returned.
+    Only if no earlier call of the handler and contact is unfinished, and no earlier event of the
+    contact has just been deferred, if ``in_order``. One that was running has not returned.
     """
     now = timezone.now()
     values: dict[str, Any] = {
@@ -205,6 +206,8 @@ def _write(call: HandlerCall, values: dict[str, Any], *, in_order: bool = False)
         params |= {"id": call.pk, "known": call.version}
         if in_order:
             params |= {"of": call.contact, "by": call.handler, "before": call.event_id}
+            since = timezone.now() - HELD_BACK_FOR
+            params["since"] = connection.ops.adapt_datetimefield_value(since)
         with own_statement(using), connection.cursor() as cursor:
             cursor.execute(_statement(tuple(values), in_order=in_order), params)
             return bool(cursor.rowcount == 1)
@@ -224,6 +227,9 @@ def _statement(names: Iterable[str], *, in_order: bool) -> str:
         f" AND NOT EXISTS (SELECT 1 FROM {table} earlier WHERE earlier.contact = %(of)s"  # noqa: S608
         " AND earlier.handler = %(by)s AND earlier.event_id < %(before)s"
         " AND earlier.next_attempt_at IS NOT NULL)"
+        f" AND NOT EXISTS (SELECT 1 FROM {WebhookEvent._meta.db_table} deferred"
+        " WHERE deferred.contact = %(of)s AND deferred.id < %(before)s"
+        " AND deferred.next_read_at IS NOT NULL AND deferred.received_at > %(since)s)"
     )
     return (
         f"UPDATE {table} SET version = version + 1{assignments}"  # noqa: S608

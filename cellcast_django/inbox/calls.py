@@ -1,6 +1,6 @@
 """The calls that stored events ask for: a row for each handler that is connected for a fact."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,23 +16,15 @@ Told = tuple[WebhookEvent, Sequence[FactSignal]]
 """An event that was stored, and the signals of its facts in the order in which they are told."""
 
 
-class Stored(list[WebhookEvent]):
-    """The events of one webhook, in its order, and the calls that they ask for, in theirs."""
-
-    def __init__(
-        self, events: Iterable[WebhookEvent] = (), calls: Sequence[HandlerCall] = ()
-    ) -> None:
-        super().__init__(events)
-        self.calls = calls
-
-
-def insert_calls(cursor: CursorWrapper, told: Sequence[Told], now: datetime) -> list[HandlerCall]:
+def insert_calls(
+    cursor: CursorWrapper, told: Sequence[Told], now: datetime, *, is_read_later: bool = False
+) -> list[HandlerCall]:
     """Insert the calls of events that have just been inserted, in the order they are made in.
 
     Inline, they belong to this process until a lease ends, and the first one is running, which
-    saves a write. On a queue nobody has had them yet.
+    saves a write. On a queue, and where a deferred event was read, nobody has had them yet.
     """
-    is_inline = conf.run_handlers == "inline"
+    is_inline = conf.run_handlers == "inline" and not is_read_later
     due_at = now + timedelta(seconds=conf.handler_lease) if is_inline else now
     names = {signal: calls_asked_for(signal) for _, signals in told for signal in signals}
     values: list[dict[str, Any]] = [

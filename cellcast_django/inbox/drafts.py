@@ -11,15 +11,13 @@ from typing import Any
 from django.db import models
 
 from cellcast_django.contacts import to_contact
-from cellcast_django.fold import Said, Values
+from cellcast_django.fold import Direction, Said, Values, message_key, values_of
 from cellcast_django.models import (
-    Direction,
     Message,
     OptOut,
     OptOutChange,
     StatusChange,
     WebhookEvent,
-    message_key,
 )
 from cellcast_django.opt_outs import opts_out
 from cellcast_django.payloads import (
@@ -115,7 +113,7 @@ def _about_message(payload: Reply | StatusReport, arrival: Arrival) -> Draft:
         payload=payload,
         arrival=arrival,
         event=arrival.columns() | known,
-        opts_out=_to_opt_out(payload, contact, arrival),
+        opts_out=_to_opt_out(payload, contact, arrival) if is_reply else "",
         said=said,
         if_new=if_new,
         may_be_stored=is_reply and contact != "" and not arrival.is_test,
@@ -126,7 +124,7 @@ def said_by(payload: Reply | StatusReport, now: datetime, *, is_test: bool = Fal
     """Return what a payload says of its message; ``now`` is when it came."""
     is_reply = isinstance(payload, Reply)
     direction = Direction.INBOUND if is_reply else Direction.OUTBOUND
-    values = Message.values_from_parts(direction, **_common_values(payload, Message))
+    values = values_of(direction, **_common_values(payload, Message))
     if isinstance(payload, Reply) and payload.listed is not None:
         # Its time identifies it. No webhook's reply has an empty id.
         time = payload.listed.received_at.isoformat()

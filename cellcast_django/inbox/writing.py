@@ -2,29 +2,62 @@
 
 In one transaction: insert each message unless it is there, or lock its row and read its history;
 then the same for the opt-outs. Every decision is made under these locks, in Python, and then
-written: events, history rows, messages and opt-outs. Start with ``write``.
+written: events, history rows, messages and opt-outs. Start with ``store``.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from django.db import connections
+from django.db import connections, router
 from django.db.backends.utils import CursorWrapper
+from django.utils import timezone
 
 from cellcast_django.connected import SENDERS
 from cellcast_django.database import rows
-from cellcast_django.database.transactions import own_transaction
+from cellcast_django.database.transactions import (
+    ensure_autocommit,
+    own_transaction,
+    with_retries,
+)
+from cellcast_django.error_reports import hides_variables
 from cellcast_django.fold import Change, State, fold
 from cellcast_django.inbox import same_message
-from cellcast_django.inbox.calls import Stored, Told, insert_calls
-from cellcast_django.inbox.drafts import Draft, begin_opt_out
-from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
-from cellcast_django.payloads import Invalid, OptOut as OptOutPayload, Reply
+from cellcast_django.inbox.calls import Told, insert_calls
+from cellcast_django.inbox.drafts import Arrival, Draft, begin_opt_out, draft
+from cellcast_django.models import (
+    MAX_CONTENT_TYPE_LENGTH,
+    MAX_USERNAME_LENGTH,
+    HandlerCall,
+    Message,
+    OptOut,
+    OptOutChange,
+    StatusChange,
+    WebhookEvent,
+)
+from cellcast_django.payloads import (
+    Endpoint,
+    Invalid,
+    OptOut as OptOutPayload,
+    Payload,
+    Reply,
+    clean,
+)
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 
 BeforeCommit = Callable[[list[int]], None]
 """Called in the transaction, with the ids of the events that have something to run."""
+
+
+class Stored(list[WebhookEvent]):
+    """The events of one webhook, in its order, and the calls that they ask for, in theirs."""
+
+    def __init__(
+        self, events: Iterable[WebhookEvent] = (), calls: Sequence[HandlerCall] = ()
+    ) -> None:
+        super().__init__(events)
+        self.calls = calls
 
 
 class AlreadyReadError(Exception):
@@ -38,15 +71,69 @@ class Row:
     pk: int
     message: Message | None
     """As it was read; ``None`` if it was inserted just now."""
-    stored: Mapping[str, Any]
-    """Its columns in the database."""
-    state: State | None
-    """What is known of it so far; ``None`` if nothing is."""
+    columns: Mapping[str, Any]
+    """As they are in the database."""
+    stored: State
+    """What they say."""
+    state: State
+    """What is known by now."""
+    first: Change | None = None
+    """The row that its history gains, if it was inserted just now."""
 
     @classmethod
     def of(cls, message: Message, history: Iterable[str]) -> "Row":
         state = message.state(history)
-        return cls(message.pk, message, state.columns, state)
+        return cls(message.pk, message, state.columns, state, state)
+
+
+@hides_variables
+def store(
+    payloads: Sequence[Payload],
+    *,
+    endpoint: Endpoint,
+    content_type: str = "",
+    username: str = "",
+    is_test: bool = False,
+    before_commit: BeforeCommit | None = None,
+) -> Stored:
+    """Store the payloads of one webhook; return an event for each, in its order, and their calls.
+
+    When this returns, the transaction has committed. What was reported before is a ``duplicate``,
+    and so is the opt-out of a contact who is opted out already.
+
+    ``before_commit`` is called inside the transaction with the ids of the events that have calls,
+    so that whatever it writes to the same database commits with the webhook. If it raises, nothing
+    is stored.
+
+    Raises ``django.db.Error`` when the database refuses; nothing is stored then. A deadlock, a lock
+    timeout and a lost connection are retried first.
+    """
+    arrival = arrival_at(endpoint, content_type, username, is_test=is_test)
+    drafts = [draft(payload, arrival) for payload in payloads]
+
+    def write_all(using: str) -> Stored:
+        return write(using, drafts, before_commit=before_commit)
+
+    return with_retries(write_all, using=router.db_for_write(Message))
+
+
+cleaned = lru_cache(maxsize=64)(clean)
+"""The same few headers and usernames come with every webhook."""
+
+
+def arrival_at(endpoint: Endpoint, content_type: str, username: str, *, is_test: bool) -> Arrival:
+    """Return how the events of a webhook arrive now."""
+    now = timezone.now()
+    return Arrival(
+        endpoint=endpoint.value,
+        content_type=cleaned(content_type)[:MAX_CONTENT_TYPE_LENGTH],
+        # Some user models have numbers for usernames.
+        username=cleaned(str(username or ""))[:MAX_USERNAME_LENGTH],
+        is_test=is_test,
+        received_at=now,
+        now=now,
+        has_just_arrived=endpoint != Endpoint.API,
+    )
 
 
 def write(
@@ -59,10 +146,14 @@ def write(
     """Write everything in one transaction of its own; return the events in the drafts' order.
 
     It locks the messages in the order of their keys, then the opt-outs in that of their contacts.
-    The first event takes the place of ``replaced``, an invalid one. Raises ``AlreadyReadError`` if
-    that one is not invalid any more.
+    The first event takes the place of ``replaced``, an invalid or deferred one. Raises
+    ``AlreadyReadError`` if that one has been read in the meantime.
     """
-    with connections[using].cursor() as cursor, own_transaction(using):
+    is_deferred = replaced is not None and replaced.outcome == WebhookEvent.Outcome.DEFERRED
+    connection = connections[using]
+    if connection.in_atomic_block:  # otherwise with_retries has done so
+        ensure_autocommit(connection)
+    with connection.cursor() as cursor, own_transaction(using, may_hurry=True):
         messages = _lock_messages(cursor, drafts)
         contacts = {each.opts_out for each in drafts} - {""}
         opt_outs = OptOut.objects.using(using).insert_and_lock(contacts) if contacts else {}
@@ -74,7 +165,14 @@ def write(
             replaced = None
         for row in messages.values():
             _save(cursor, row)
-        calls = insert_calls(cursor, told, drafts[0].arrival.now)
+        is_heard = any(
+            signal.has_listeners(SENDERS[signal]) for _, signals in told for signal in signals
+        )
+        calls = (
+            insert_calls(cursor, told, drafts[0].arrival.now, is_read_later=is_deferred)
+            if is_heard
+            else []
+        )
         if before_commit is not None and calls:
             before_commit(list(dict.fromkeys(call.event_id for call in calls)))
     return Stored((event for event, _ in told), calls)
@@ -87,7 +185,8 @@ def _lock_messages(cursor: CursorWrapper, drafts: Sequence[Draft]) -> dict[str, 
     """Insert what is not there, and lock what is; return the rows by key."""
     using = cursor.db.alias
     first = {each.said.values["key"]: each for each in reversed(drafts) if each.said is not None}
-    same_message.lock_out_others(using, first.values())
+    if any(isinstance(each.payload, Reply) and each.payload.listed for each in drafts):
+        same_message.lock_out_others(using, first.values())
     found = {key: _insert_or_lock(cursor, first[key]) for key in sorted(first)}
     new = {
         key: found[key].pk
@@ -104,11 +203,11 @@ def _lock_messages(cursor: CursorWrapper, drafts: Sequence[Draft]) -> dict[str, 
 
 def _insert_or_lock(cursor: CursorWrapper, draft: Draft) -> Row:
     said: Any = draft.said
-    state, _ = fold(None, said)
+    state, change = fold(None, said)
     new = {**state.columns, **draft.if_new}
     pk, message = rows.insert_or_lock(cursor, Message, new, unique="key")
     if message is None:
-        return Row(pk, None, new, None)
+        return Row(pk, None, new, state, state, change)
     has_history = message.status != ""
     history = rows.column(cursor, StatusChange, "status", message_id=pk) if has_history else ()
     return Row.of(message, history)
@@ -127,20 +226,22 @@ def _write_event(
     """Write an event, the row that a history gains, and the opt-out that begins."""
     using, change, begun = cursor.db.alias, None, None
     if row is not None and draft.said is not None:
-        row.state, change = fold(row.state, draft.said)
+        change, row.first = row.first, None
+        if change is None:
+            row.state, change = fold(row.state, draft.said)
     if opt_out is not None:
         begun = begin_opt_out(draft, opt_out)
     outcome, signals = decide(draft, change, begun)
     message = None if row is None else row.pk
+    history = None if change is None else change.columns
     columns = {**draft.event, "outcome": outcome, "message_id": message}
     if replaced is None:
         columns["id"] = rows.insert(cursor, WebhookEvent, columns)
     else:
         columns["id"] = _replace(using, replaced, columns)
     event = rows.stored(cursor.db, WebhookEvent, columns)
-    history = None
-    if row is not None and change is not None:
-        history = {**change.columns, "message_id": row.pk, "event_id": event.pk}
+    if history is not None:
+        history |= {"message_id": message, "event_id": event.pk}
         history["id"] = rows.insert(cursor, StatusChange, history)
     if begun is not None:
         begun.event = begun.opt_out.event = event
@@ -154,7 +255,8 @@ def _write_event(
 def _replace(using: str, replaced: WebhookEvent, columns: dict[str, Any]) -> int:
     is_invalid = columns["outcome"] == WebhookEvent.Outcome.INVALID
     columns["dismissed_at"] = replaced.dismissed_at if is_invalid else None
-    events = WebhookEvent.objects.using(using).filter(outcome=WebhookEvent.Outcome.INVALID)
+    columns["next_read_at"] = None
+    events = WebhookEvent.objects.using(using).filter(outcome=replaced.outcome)
     if not events.filter(pk=replaced.pk).update(**columns):
         raise AlreadyReadError
     return replaced.pk
@@ -171,15 +273,16 @@ def _attach_facts(cursor: CursorWrapper, event: WebhookEvent, row: Row, history:
 def _message(cursor: CursorWrapper, row: Row) -> Message:
     """Return the message as it is now; for all of its events in a webhook the same."""
     if row.message is None:
-        row.message = rows.stored(cursor.db, Message, {**row.stored, "id": row.pk})
+        row.message = rows.stored(cursor.db, Message, {**row.columns, "id": row.pk})
     return row.message
 
 
 def _save(cursor: CursorWrapper, row: Row) -> None:
     """Write what has changed of a message, also in what the events' handlers are given."""
-    known: Any = row.state
-    columns = known.columns
-    changes = {name: value for name, value in columns.items() if value != row.stored[name]}
+    if row.state is row.stored:
+        return
+    columns = row.state.columns
+    changes = {name: value for name, value in columns.items() if value != row.columns[name]}
     if changes:
         rows.update(cursor, Message, row.pk, changes)
         if row.message is not None:

@@ -4,6 +4,7 @@ The inbox writes these rows, running handlers updates their calls, and the admin
 file per model; start with ``message``.
 """
 
+from cellcast_django.fold import Direction, message_key, submission_time
 from cellcast_django.models.base import MAX_USERNAME_LENGTH, username_of
 from cellcast_django.models.claim import Claim
 from cellcast_django.models.command_run import CommandRun
@@ -13,15 +14,12 @@ from cellcast_django.models.handler_call import (
     HandlerCallQuerySet,
 )
 from cellcast_django.models.message import (
-    Direction,
     Message,
     MessageQuerySet,
     StatusChange,
     database_alias,
     is_own_number,
-    message_key,
     outgoing_parts,
-    submission_time,
 )
 from cellcast_django.models.opt_out import FOLLOWING_FIELDS, OptOut, OptOutChange, OptOutQuerySet
 from cellcast_django.models.webhook_event import (

@@ -21,7 +21,7 @@ from cellcast_django.models.base import (
     optional_time,
     optional_username,
 )
-from cellcast_django.models.webhook_event import WebhookEvent
+from cellcast_django.models.webhook_event import HELD_BACK_FOR, WebhookEvent
 
 MAX_HANDLER_LENGTH = 255
 
@@ -39,11 +39,21 @@ class HandlerCallQuerySet(FreshQuerySet["HandlerCall"]):
         return self.waiting_for_none().filter(has_come)
 
     def waiting_for_none(self) -> Self:
-        """Unfinished calls; of those ``in_order`` the first of each handler and contact."""
+        """Unfinished calls; of those ``in_order`` the first of each handler and contact.
+
+        An earlier event of the contact that has been deferred holds them back for a day.
+        """
         earlier = HandlerCall.objects.unfinished().filter(
             contact=OuterRef("contact"), handler=OuterRef("handler"), event__lt=OuterRef("event")
         )
-        return self.unfinished().filter(Q(contact="") | ~Exists(earlier))
+        deferred = WebhookEvent.objects.filter(
+            contact=OuterRef("contact"),
+            pk__lt=OuterRef("event"),
+            next_read_at__isnull=False,
+            received_at__gt=timezone.now() - HELD_BACK_FOR,
+        )
+        is_first = ~Exists(earlier) & ~Exists(deferred)
+        return self.unfinished().filter(Q(contact="") | is_first)
 
     def failing(self) -> Self:
         """Calls that have failed, gave up, or are made again after a failure."""

@@ -1,11 +1,9 @@
 """One SMS or MMS, received or sent, and the history of its statuses."""
 
 import logging
-import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.db import connections, models, router, transaction
@@ -28,7 +26,7 @@ from cellcast_django.database.fields import (
 )
 from cellcast_django.database.rows import insert_or_lock, stored, update
 from cellcast_django.database.transactions import again_if_refused
-from cellcast_django.fold import Said, State, fold
+from cellcast_django.fold import Direction, Said, State, fold, values_of
 from cellcast_django.models.base import (
     FreshQuerySet,
     optional_number,
@@ -44,7 +42,7 @@ from cellcast_django.payloads import (
     MAX_STATUS_LENGTH,
     clean,
 )
-from cellcast_django.statuses import FINAL, UNDELIVERED, Status, row
+from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -57,35 +55,9 @@ ANSWERED_WITHIN = timedelta(days=30)
 logger = logging.getLogger("cellcast_django")
 
 
-class Direction(models.TextChoices):
-    """Which way a message went."""
-
-    INBOUND = row("inbound", _("inbound"))
-    OUTBOUND = row("outbound", _("outbound"))
-
-
 def database_alias() -> str:
     """Return the alias of the database that the app writes to."""
     return router.db_for_write(Message)
-
-
-def message_key(direction: Direction, *identity: str) -> str:
-    """Return a digest of what identifies a message: every database compares it exactly."""
-    return sha256("\0".join([direction.value, *identity]).encode()).hexdigest()[:32]
-
-
-_OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
-
-
-def submission_time(cellcast_id: str) -> datetime | None:
-    """Return the creation time inside a MongoDB ObjectId, to the second; ``None`` for other ids.
-
-    Its first four bytes are Unix seconds.
-    Source: mongodb.com/docs/manual/reference/bson-types/#objectid
-    """
-    if not _OBJECT_ID.fullmatch(cellcast_id):
-        return None
-    return datetime.fromtimestamp(int(cellcast_id[:8], 16), tz=UTC)
 
 
 class _Literal(models.Func):
@@ -183,7 +155,7 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         parts |= {"cellcast_id": _checked_id(cellcast_id)}
         using = self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]
 
-        values = Message.values_from_parts(Direction.OUTBOUND, **parts)
+        values = values_of(Direction.OUTBOUND, **parts)
         values["sent_by"] = username_of(username)
         said = Said(values=values, at=timezone.now(), is_recorded=True)
 
@@ -426,39 +398,6 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"{self.direction} {self.cellcast_id}"
-
-    @staticmethod
-    def values_from_parts(
-        direction: Direction,
-        *,
-        cellcast_id: str,
-        sender: str,
-        receiver: str,
-        body: str = "",
-        media: Sequence[str] = (),
-        **others: Any,
-    ) -> dict[str, Any]:
-        """Return a message's values: these parts, which are clean, and what follows from them.
-
-        An outbound message is identified by its id; an inbound one by id, sender, receiver, text
-        and media, since Cellcast may give a reply the id of the message it answers.
-        """
-        outbound = direction == Direction.OUTBOUND
-        identity = [cellcast_id] if outbound else [cellcast_id, sender, receiver, body, *media]
-        own_number, contact = (sender, receiver) if outbound else (receiver, sender)
-        return {
-            "key": message_key(direction, *identity),
-            "direction": direction.value,
-            "cellcast_id": cellcast_id,
-            "sender": sender,
-            "receiver": receiver,
-            "own_number": to_contact(own_number),
-            "contact": to_contact(contact),
-            "body": body,
-            "media": list(media),
-            "submitted_at": submission_time(cellcast_id) if outbound else None,
-            **others,
-        }
 
     @property
     def is_final(self) -> bool:

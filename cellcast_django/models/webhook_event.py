@@ -1,5 +1,6 @@
 """One thing Cellcast reported: its original text, and what it was about."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.db import models
@@ -29,13 +30,17 @@ if TYPE_CHECKING:
 
 MAX_CONTENT_TYPE_LENGTH = 255
 
+HELD_BACK_FOR = timedelta(days=1)
+"""How long handlers ``in_order`` wait for a deferred event."""
+
 
 class WebhookEventQuerySet(FreshQuerySet["WebhookEvent"]):
     """Events by their state, which their calls make, or by what the inbox made of them."""
 
     def pending(self) -> Self:
-        """Events with a call that is unfinished."""
-        return self.filter(pk__in=_events_with("unfinished"))
+        """Events with a call that is unfinished, and those that are deferred."""
+        deferred = self.model.objects.using(self.db).deferred().values("pk")
+        return self.filter(pk__in=_events_with("unfinished").union(deferred))
 
     def done(self) -> Self:
         """Stored events of which all calls are done or skipped."""
@@ -45,6 +50,10 @@ class WebhookEventQuerySet(FreshQuerySet["WebhookEvent"]):
     def failed(self) -> Self:
         """Events that a person must look at: a call has failed or gave up, none is unfinished."""
         return self.filter(~Q(pk__in=_events_with("unfinished")), pk__in=_events_with("failed"))
+
+    def deferred(self) -> Self:
+        """Events kept without their message, to be read later."""
+        return self.filter(outcome=WebhookEvent.Outcome.DEFERRED)
 
     def invalid(self) -> Self:
         """Events that could not be understood, and that nobody has dismissed."""
@@ -73,6 +82,7 @@ class WebhookEvent(models.Model):
 
         STORED = "stored", _("stored")
         DUPLICATE = "duplicate", _("duplicate")
+        DEFERRED = "deferred", _("deferred")
         INVALID = "invalid", _("invalid")
 
     class State(models.TextChoices):
@@ -103,11 +113,14 @@ class WebhookEvent(models.Model):
         choices=Outcome,
         help_text=_(
             "Stored: it reported something new. Duplicate: it had been reported before. "
+            "Deferred: kept without its message, to be read as soon as the database lets us. "
             "Invalid: it could not be understood; it can be processed again after an upgrade."
         ),
     )
     error = UnicodeTextField(
-        _("error"), blank=True, help_text=_("Why the event could not be understood.")
+        _("error"),
+        blank=True,
+        help_text=_("Why the event could not be understood, or was deferred."),
     )
     body = UnicodeTextField(
         _("body"), help_text=_("The body as received; bytes that are not text appear as \\xNN.")
@@ -145,6 +158,9 @@ class WebhookEvent(models.Model):
     received_at = DateTimeField(
         _("received at"), default=timezone.now, help_text=_("When the webhook arrived.")
     )
+    next_read_at = optional_time(
+        _("next read at"), _("When a deferred event is read again; empty for all others.")
+    )
     dismissed_at = optional_time(
         _("dismissed at"), _("When a person set an event aside that could not be understood.")
     )
@@ -166,7 +182,8 @@ class WebhookEvent(models.Model):
             models.Index(fields=["outcome", "dismissed_at", "id"], name="cellcast_event_outcome"),
             models.Index(fields=["kind", "received_at"], name="cellcast_event_kind"),
             models.Index(fields=["received_at"], name="cellcast_event_received"),
-            models.Index(fields=["contact"], name="cellcast_event_contact"),
+            # The time is for what is deferred, which an opt-out may stand in.
+            models.Index(fields=["contact", "next_read_at"], name="cellcast_event_contact"),
             # Where there are no partial indexes, the first column finds the tests.
             PartialIndex(
                 fields=["is_test", "received_at"],
@@ -189,6 +206,8 @@ class WebhookEvent(models.Model):
 
         No query where ``calls`` are prefetched.
         """
+        if self.outcome == self.Outcome.DEFERRED:
+            return self.State.PENDING
         if not self.is_stored:
             return None
         calls = self.calls.all()

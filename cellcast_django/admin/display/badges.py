@@ -64,6 +64,7 @@ EVENT_STATES: dict[str, tuple[Tone, Promise]] = {
     WebhookEvent.State.PENDING.value: (Tone.OPEN, _("pending")),
     WebhookEvent.State.FAILED.value: (Tone.BAD, _("failed")),
     WebhookEvent.Outcome.DUPLICATE.value: (Tone.QUIET, _("duplicate")),
+    WebhookEvent.Outcome.DEFERRED.value: (Tone.OPEN, _("deferred")),
     WebhookEvent.Outcome.INVALID.value: (Tone.BAD, _("invalid")),
     "dismissed": (Tone.QUIET, _("dismissed")),
 }
@@ -92,6 +93,8 @@ def state_badge(event: WebhookEvent, waits_for: int | None = None) -> SafeString
     state = event.state
     if state is None:
         return None
+    if event.outcome == WebhookEvent.Outcome.DEFERRED:
+        return badge(*EVENT_STATES[event.outcome])
     if state != WebhookEvent.State.PENDING:
         return badge(*EVENT_STATES[state])
     if waits_for is not None:

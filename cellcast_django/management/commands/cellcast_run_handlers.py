@@ -27,6 +27,7 @@ from cellcast_django.management.terminal import (
     says_if_refused,
 )
 from cellcast_django.models import CommandRun, HandlerCall, HandlerCallQuerySet, WebhookEvent
+from cellcast_django.receiving import read_deferred
 from cellcast_django.reply_mail import mail_waiting_replies
 
 logger = logging.getLogger("cellcast_django")
@@ -89,9 +90,12 @@ class Command(BaseCommand):
             self._watch_until_sigterm()
         elif events or failed:
             tally: Tally = Counter()
-            run_again(self._chosen(events, failed=failed), progress=self._counting(tally))
+            chosen = self._chosen(events, failed=failed)
+            read_deferred(events)
+            run_again(chosen, progress=self._counting(tally))
             self._print(tally)
         else:
+            read_deferred()
             tally = run_due(progress=self._report)
             CommandRun.record(CommandRun.Command.RUN_HANDLERS, summary(tally))
             mail_waiting_replies()
@@ -174,6 +178,7 @@ class Command(BaseCommand):
                 if not connection.in_atomic_block:  # as it is in a test
                     connection.close_if_unusable_or_obsolete()
             try:
+                read_deferred()
                 tally = run_due(progress=report, is_over=lambda: self._is_over)
                 self._beat(total)
                 if time.monotonic() >= mails_at:

@@ -134,6 +134,9 @@ class Command(BaseCommand):
         for outcome, count in health.events.items():
             note = f" ({health.invalid:,} of any age)" if outcome == "invalid" else ""
             self._row(str(outcome.label), f"{count:,}{note}")
+        if health.deferred.count:
+            waiting = with_oldest(health.deferred.count, health.deferred.oldest_at)
+            self._row("to be read", waiting)
         if health.tests:
             self._row("tests", f"{health.tests:,}, left out of all figures")
         self._heading("Handlers")
@@ -205,8 +208,11 @@ def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
             yield f"No webhook has arrived {where}."
         elif age(at) > limit:
             yield f"The last webhook {where} arrived {since(at)}."
-    for name in ("pending", "failed"):
-        count, most = getattr(health.handlers, name), limits[f"max_{name}"]
+    deferred = health.deferred
+    if deferred.is_overdue:
+        yield f"Deferred for a day: {with_oldest(deferred.count, deferred.oldest_at)}."
+    for name, more in (("pending", deferred.count), ("failed", 0)):
+        count, most = getattr(health.handlers, name) + more, limits[f"max_{name}"]
         if most is not None and count > most:
             yield f"Handlers {name}: {count:,} (limit: {most:,})."
     if limits["max_silent"] is not None and (silent := count_silent(limits["max_silent"])):
@@ -243,6 +249,7 @@ def as_dict(health: Health) -> dict[str, Any]:
         "events": {outcome.value: count for outcome, count in health.events.items()},
         "tests": health.tests,
         "invalid_of_any_age": health.invalid,
+        "deferred": {"count": health.deferred.count, "oldest_at": health.deferred.oldest_at},
         "handlers": {
             "pending": handlers.pending,
             "waiting": handlers.waiting,

@@ -1,0 +1,386 @@
+"""What the database would not store for now is kept, and read as soon as it can be."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, OperationalError, connection
+from django.test import Client
+from django.utils import timezone
+
+from cellcast_django import inbox, receiving
+from cellcast_django.health import measure_health
+from cellcast_django.inbox import deferring, writing
+from cellcast_django.models import HandlerCall, Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.opt_outs import is_opted_out, opt_in, opted_out
+from cellcast_django.payloads import Endpoint, Reply
+from cellcast_django.signals import in_order, message_received, opt_out_received, status_changed
+from cellcast_django.tasks import run_due_handlers
+from cellcast_django.testing import (
+    WebhookClient,
+    opt_out_payload,
+    reply_payload,
+    run_handlers,
+    status_payload,
+)
+from tests.handlers import Listen, connected
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CUSTOMER = "+61400000001"
+
+
+@contextmanager
+def unable(error: Exception | None = None) -> Iterator[None]:
+    """Let messages not be stored, as when a row is locked; or for another reason."""
+    error = error or DatabaseError("deferred for a test")
+    with patch.object(writing, "write", side_effect=error):
+        yield
+
+
+@pytest.fixture(params=["status", "reply", "opt_out"])
+def send(request: pytest.FixtureRequest, client: WebhookClient) -> Callable[[], Any]:
+    """Send each kind of webhook."""
+    if request.param == "status":
+        return client.status
+    if request.param == "reply":
+        return lambda: client.reply(sender=CUSTOMER, message="STOP")
+    return lambda: client.opt_out(contact=CUSTOMER)
+
+
+def outcomes(response: Any) -> list[str]:
+    assert response.status_code == 200, response.content
+    return [each["outcome"] for each in response.json()["events"]]
+
+
+def rows() -> list[Any]:
+    """Everything that a webhook makes, without ids and times."""
+    return [
+        sorted(Message.objects.values_list("key", "status", "contact", "created_at")),
+        sorted(StatusChange.objects.values_list("status", "applied", "recorded_at")),
+        sorted(WebhookEvent.objects.values_list("kind", "outcome", "error", "next_read_at")),
+        sorted(OptOut.objects.values_list("contact", "source", "since")),
+    ]
+
+
+def test_deferred_webhook_is_read_as_if_it_had_just_arrived(
+    send: Callable[[], Any], listen: Listen, clock: Any
+) -> None:
+    told = [listen(signal) for signal in (message_received, status_changed, opt_out_received)]
+    with unable():
+        assert outcomes(send()) == ["deferred"]
+    [event] = WebhookEvent.objects.deferred()
+    assert event.state == WebhookEvent.State.PENDING
+    assert (list(WebhookEvent.objects.pending()), list(WebhookEvent.objects.done())) == (
+        [event],
+        [],
+    )
+    assert event.error == "DatabaseError: deferred for a test"
+    assert not Message.objects.exists()
+    assert not any(told)
+
+    call_command("cellcast_run_handlers")
+
+    event.refresh_from_db()
+    assert (event.outcome, event.error, event.next_read_at) == ("stored", "", None)
+    assert WebhookEvent.objects.done().get() == event
+    facts = sum(map(len, told))
+    assert facts == HandlerCall.objects.done().count() == (2 if event.kind == "reply" else 1)
+    for message in Message.objects.all():
+        assert message.created_at == event.received_at
+    for opt_out in OptOut.objects.all():
+        assert opt_out.since == event.received_at
+    assert outcomes(send()) == ["duplicate"]
+    run_handlers()
+    assert sum(map(len, told)) == facts
+
+
+@pytest.mark.parametrize("read", [run_due_handlers.func, run_handlers], ids=["task", "test kit"])
+def test_whatever_runs_handlers_reads_what_is_deferred(
+    client: WebhookClient, read: Callable[[], object]
+) -> None:
+    with unable():
+        client.status()
+    read()
+    assert Message.objects.delivered().count() == 1
+
+
+def test_elements_of_an_array_are_read_one_by_one(client: WebhookClient) -> None:
+    payloads = [status_payload(_id=str(number)) for number in range(3)]
+    with unable():
+        response = client.webhook([*payloads, {"type": "send"}], Endpoint.STATUS)
+    assert outcomes(response) == ["deferred"] * 3 + ["invalid"]
+    assert receiving.read_deferred() == 3
+    assert Message.objects.count() == 3
+    assert WebhookEvent.objects.invalid().count() == 1
+
+
+def test_first_copy_to_be_read_is_stored_and_the_others_are_duplicates(
+    client: WebhookClient, listen: Listen
+) -> None:
+    told = listen(status_changed)
+    with unable():
+        for _ in range(2):
+            client.status()
+    client.status()
+    run_handlers()
+    outcomes = WebhookEvent.objects.order_by("pk").values_list("outcome", flat=True)
+    assert list(outcomes) == ["duplicate", "duplicate", "stored"]
+    assert len(told) == 1
+
+
+# Until it is read
+
+
+@pytest.mark.parametrize(
+    ("payload", "endpoint", "is_out"),
+    [
+        (reply_payload(sender="0400 000 001", message="Stop!"), Endpoint.RECEIVE, True),
+        (opt_out_payload(contact="400000001"), Endpoint.OPT_OUT, True),
+        (reply_payload(sender="0400 000 001", message="Don't stop"), Endpoint.RECEIVE, False),
+        (status_payload(receiver="0400 000 001"), Endpoint.STATUS, False),
+        ([reply_payload(sender=CUSTOMER, message="Stop")] * 2, Endpoint.RECEIVE, True),
+    ],
+    ids=["STOP", "opt-out", "other text", "report", "array"],
+)
+def test_stop_in_a_deferred_event_counts_at_once(
+    client: WebhookClient, payload: Any, endpoint: Endpoint, is_out: bool
+) -> None:
+    with unable():
+        client.webhook(payload, endpoint)
+    assert is_opted_out("0400 000 001") is is_out
+    assert opted_out([CUSTOMER, "+61400000002"]) == ({CUSTOMER} if is_out else set())
+    run_handlers()
+    assert is_opted_out(CUSTOMER) is is_out
+    opt_in(CUSTOMER)
+    assert not is_opted_out(CUSTOMER), "it is known by its row alone once it is read"
+
+
+def test_stop_of_a_test_send_counts_for_nothing() -> None:
+    with unable():
+        WebhookClient(headers={"Cellcast-Test-Send": "1"}).reply(sender=CUSTOMER, message="STOP")
+    assert not is_opted_out(CUSTOMER)
+
+
+def test_opted_out_asks_once(client: WebhookClient, django_assert_num_queries: Any) -> None:
+    with unable():
+        client.reply(sender=CUSTOMER, message="STOP")
+    with django_assert_num_queries(1):
+        assert is_opted_out(CUSTOMER)
+
+
+# Read in vain
+
+
+def test_pauses_double_up_to_six_hours(client: WebhookClient, clock: Any) -> None:
+    with unable():
+        client.status()
+        event = WebhookEvent.objects.get()
+        pauses = []
+        for _ in range(12):
+            event.refresh_from_db()
+            assert event.next_read_at is not None
+            began_at = event.next_read_at
+            with patch.object(timezone, "now", lambda at=began_at: at):
+                assert receiving.read_deferred() == 0
+                assert receiving.read_deferred() == 0, "not again before its time"
+            event.refresh_from_db()
+            pauses.append((event.next_read_at - began_at) // timedelta(minutes=1))
+    assert pauses[:4] == [1, 1, 2, 4]
+    assert pauses[-1] == 360
+    assert pauses == sorted(pauses)
+
+
+def test_few_in_vain_end_a_round(client: WebhookClient) -> None:
+    with unable():
+        for number in range(8):
+            client.status(_id=str(number))
+        with patch.object(writing, "write", side_effect=DatabaseError) as write:
+            receiving.read_deferred()
+    assert write.call_count == receiving.MAX_IN_VAIN
+    assert receiving.read_deferred() == 3, "the others have been postponed"
+
+
+def test_ten_seconds_end_a_round(client: WebhookClient, monkeypatch: Any) -> None:
+    with unable():
+        client.status()
+    monkeypatch.setattr(receiving, "MAX_SECONDS", -1)
+    assert receiving.read_deferred() == 0
+
+
+def levels(caplog: pytest.LogCaptureFixture) -> list[int]:
+    return [each.levelno for each in caplog.records if each.name == "cellcast_django"]
+
+
+def test_after_a_day_it_is_logged_as_an_error(
+    client: WebhookClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with unable():
+        client.status()
+        receiving.read_deferred()
+        assert levels(caplog)[-1] == logging.WARNING
+        old = timezone.now() - timedelta(hours=25)
+        WebhookEvent.objects.update(received_at=old, next_read_at=old)
+        receiving.read_deferred()
+    assert levels(caplog)[-1] == logging.ERROR
+    assert "deferred for a test" not in caplog.text
+
+
+def test_event_is_read_at_once_by_its_id(client: WebhookClient) -> None:
+    with unable():
+        client.status(_id="1")
+        client.status(_id="2")
+        receiving.read_deferred()
+    first, second = WebhookEvent.objects.order_by("pk")
+    assert receiving.read_deferred() == 0
+    call_command("cellcast_run_handlers", event=[second.pk])
+    assert Message.objects.get().cellcast_id == "2"
+    assert list(WebhookEvent.objects.deferred()) == [first]
+
+
+def test_event_that_another_process_has_read_is_left_alone(client: WebhookClient) -> None:
+    with unable():
+        client.status()
+    event = WebhookEvent.objects.get()
+    receiving.read_deferred()
+    assert list(inbox.read_deferred(event)) == []
+    assert Message.objects.count() == 1
+    with patch.object(timezone, "now", lambda: event.received_at + timedelta(days=1)):
+        deferring._postpone(event, ValueError())
+    assert not WebhookEvent.objects.deferred().exists()
+
+
+# Why
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [(DatabaseError("+61400000001"), logging.WARNING), (ValueError("YES"), logging.ERROR)],
+)
+def test_deferral_is_logged_and_raised_by_the_test_client(
+    caplog: pytest.LogCaptureFixture, error: Exception, level: int
+) -> None:
+    with unable(error), pytest.raises(type(error)):
+        WebhookClient(raise_handler_errors=True).status()
+    assert WebhookEvent.objects.deferred().count() == 1
+    record = next(each for each in caplog.records if "Deferred" in each.message)
+    assert record.levelno == level
+    assert type(error).__qualname__ in record.message
+    assert str(error) not in caplog.text
+
+
+def test_event_that_our_own_code_fails_on_is_deferred(client: WebhookClient) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    with patch.object(writing, "draft", fail), patch.object(deferring, "draft", fail):
+        assert outcomes(client.reply(sender=CUSTOMER)) == ["deferred"]
+    assert WebhookEvent.objects.get().kind == "unknown"
+    run_handlers()
+    assert Message.objects.get().contact == CUSTOMER
+
+
+def test_body_that_our_own_reading_fails_on_is_invalid(
+    client: WebhookClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with patch("cellcast_django.payloads.read", side_effect=RuntimeError("a bug with STOP")):
+        response = client.reply(sender=CUSTOMER)
+    assert response.status_code == 400
+    assert "RuntimeError" in response.json()["detail"]
+    assert json.loads(WebhookEvent.objects.invalid().get().body)["sender"] == CUSTOMER
+    assert "STOP" not in caplog.text
+
+
+def test_what_the_api_lists_is_not_deferred() -> None:
+    parts: Any = dict.fromkeys(["cellcast_id", "receiver", "original_body", "sender", "body"], "")
+    reply = Reply(raw="{}", status="received", **parts)
+    with unable(), pytest.raises(DatabaseError):
+        receiving.receive([reply], endpoint=Endpoint.API)
+    assert not WebhookEvent.objects.exists()
+
+
+@pytest.mark.django_db(transaction=False)
+def test_error_inside_a_tests_transaction_is_raised_as_it_is(client: WebhookClient) -> None:
+    with unable(ValueError("a bug")), pytest.raises(ValueError, match="a bug"):
+        client.status()
+    assert not WebhookEvent.objects.exists()
+
+
+def test_lost_database_is_503(client: WebhookClient) -> None:
+    error = OperationalError("database is locked" if connection.vendor == "sqlite" else "gone")
+    with unable(error):
+        response = client.status()
+    assert (response.status_code, response["Retry-After"]) == (503, "30")
+    assert not WebhookEvent.objects.exists()
+
+
+def test_event_that_cannot_be_inserted_either_is_503(client: WebhookClient) -> None:
+    with unable(), patch.object(deferring, "_insert_alone", side_effect=DatabaseError):
+        assert client.status().status_code == 503
+
+
+def test_handler_in_order_waits_for_a_deferred_event_for_a_day(client: WebhookClient) -> None:
+    told: list[str] = []
+
+    def book(message: Message, **_: Any) -> None:
+        told.append(message.body)
+
+    in_order(book)
+    with connected(message_received, book=book):
+        with unable():
+            client.reply(_id="1", sender=CUSTOMER, message="first")
+        client.reply(_id="2", sender=CUSTOMER, message="second")
+        client.reply(_id="3", sender="+61400000002", message="other")
+        assert told == ["other"]
+        with unable():
+            run_handlers()
+        assert told == ["other"]
+        WebhookEvent.objects.deferred().update(next_read_at=timezone.now())
+        run_handlers()
+        assert told == ["other", "first", "second"]
+        with unable():
+            client.reply(_id="4", sender=CUSTOMER, message="old")
+            WebhookEvent.objects.deferred().update(received_at=timezone.now() - timedelta(hours=25))
+        client.reply(_id="5", sender=CUSTOMER, message="young")
+        assert told[-1] == "young"
+
+
+# Pages, commands
+
+
+def test_overview_status_and_list_show_what_is_deferred(
+    client: WebhookClient, admin_client: Client
+) -> None:
+    with unable():
+        client.status()
+    event = WebhookEvent.objects.get()
+    health = measure_health()
+    assert (health.deferred.count, health.deferred.oldest_at) == (1, event.received_at)
+    assert not health.deferred.is_overdue
+    call_command("cellcast_status", verbosity=0)
+    with pytest.raises(CommandError):
+        call_command("cellcast_status", max_pending=0)
+    WebhookEvent.objects.update(received_at=timezone.now() - timedelta(hours=25))
+    with pytest.raises(CommandError, match="Deferred"):
+        call_command("cellcast_status")
+    page = admin_client.get("/admin/cellcast_django/webhookevent/?outcome=deferred")
+    assert list(page.context["cl"].result_list) == [event]
+    call_command("cellcast_prune", older_than=timedelta(0), verbosity=0)
+    assert WebhookEvent.objects.deferred().exists()
+
+
+def test_read_again_reads_a_deferred_event_at_once(client: WebhookClient, listen: Listen) -> None:
+    told = listen(status_changed)
+    with unable():
+        client.status()
+        receiving.read_deferred()
+        [event] = receiving.reprocess(WebhookEvent.objects.get())
+        assert event.outcome == "deferred"
+    [event] = receiving.reprocess(event)
+    assert (event.outcome, len(told)) == ("stored", 1)
