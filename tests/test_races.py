@@ -187,7 +187,7 @@ def test_concurrent_opt_outs_leave_an_alternating_history(
         # A person may add a reason to one that stands.
         if before is None or (before.kind, each.kind, each.source) != ("begun", "begun", "person")
     ]
-    assert [each.kind for change in changes] == [
+    assert [change.kind for change in changes] == [
         "ended" if place % 2 else "begun" for place in range(len(changes))
     ]
     counts = Counter(change.kind for change in changes)
