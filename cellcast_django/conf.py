@@ -195,9 +195,9 @@ class Settings:
 
     @setting(PATH)
     def send_with(self) -> str:
-        """The dotted path of ``(receiver: str, body: str, sender: str) -> str``: lets staff answer.
+        """The dotted path of ``(receiver: str, body: str, sender: str, *, reference: str) -> str``.
 
-        It sends, and returns Cellcast's id. ``sender`` is the own number the customer wrote to.
+        It sends, and returns Cellcast's id: for ``sending.send`` and the answers of staff.
         ``"cellcast_django.api.send_sms"`` is one.
         """
         return ""

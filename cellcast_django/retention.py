@@ -77,10 +77,11 @@ class Pruned:
 
 
 class Kept(NamedTuple):
-    """How many events were kept because they are pending, or have failed."""
+    """How many events were kept: with an unfinished call, with a failed one, and deferred ones."""
 
     pending: int
     failed: int
+    deferred: int = 0
 
 
 @dataclass(frozen=True)
@@ -188,9 +189,10 @@ class Selection:
         parts = self._event_parts()
         if self._about is not None:  # what is unfinished of others' keeps the message that it needs
             parts.append(self._about.others_events(self._candidates()))
-        pending = sum(part.pending().count() for part in parts)
+        deferred = sum(part.deferred().count() for part in parts)
+        pending = sum(part.pending().count() for part in parts) - deferred
         failed = 0 if self.include_failed else sum(part.failed().count() for part in parts)
-        return Kept(pending=pending, failed=failed)
+        return Kept(pending=pending, failed=failed, deferred=deferred)
 
     @cached_property
     def _about(self) -> AboutContact | None:

@@ -107,7 +107,8 @@ def _undo(using: str, pks: list[int], *, taken: set[int], note: str | None) -> P
     for rest in rests.values():
         if rest.is_spoken_of and (columns := rest.make_anew(old, new)):
             changed[rest.message] = columns
-    history.filter(pk__in=[change.pk for change in old]).delete()
+    for some in _slices([change.pk for change in old], BATCH_SIZE):
+        history.filter(pk__in=some).delete()
     history.bulk_create(new)
     if changed:
         messages.bulk_update(changed, sorted(set().union(*changed.values())))

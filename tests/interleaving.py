@@ -174,7 +174,7 @@ class _Runner:
     def is_ready(self) -> bool:
         """Whether it waits for its turn, once it does, has ended, or waits for a lock."""
         with self.changed:
-            while not self.changed.wait_for(lambda: self.is_waiting or self.is_done, 0.005):
+            while not self.changed.wait_for(lambda: self.is_waiting or self.is_done, 0.002):
                 if self._is_blocked():
                     return False
             return self.is_waiting
@@ -240,6 +240,7 @@ def _patient() -> Iterator[None]:
     """Let transactions of ours wait for a lock as long as those of the host's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transactions, "LOCK_SECONDS", LOCK_SECONDS)
+        patch.setattr(transactions, "HURRIED_LOCK_SECONDS", LOCK_SECONDS)
         patch.setattr(transactions, "BUDGET_SECONDS", 2 * LOCK_SECONDS)
         yield
 

@@ -46,7 +46,7 @@ def test_contact_leads_to_the_page_of_the_message(
 def test_opting_out_from_a_reply_marks_nothing_and_returns_to_it(admin_client: Client) -> None:
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER, body="please stop texting")
     form = f"{BASE}/optout/add/?message={reply.pk}"
-    assert form in addresses(admin_client.get(f"{BASE}/message/?stop=possibly").text)
+    assert form in addresses(admin_client.get(f"{BASE}/message/{reply.pk}/change/").text)
 
     response = admin_client.post(form, {"number": CUSTOMER, "reason": "asked"})
 

@@ -188,6 +188,20 @@ def test_incomplete_erasure_fails() -> None:
     assert "Kept: 1" in run("--contact", CONTACT, "--dry-run")
 
 
+@pytest.mark.parametrize("redact", [[], ["--redact"]])
+def test_deferred_event_is_kept_and_said_to_be(redact: list[str]) -> None:
+    at = timezone.now() - timedelta(days=100)
+    deferred = {"outcome": "deferred", "message": None, "history": None, "next_read_at": at}
+    event = WebhookEventFactory.create(contact=CONTACT, received_at=at, **deferred)
+    stdout = StringIO()
+    with pytest.raises(CommandError):
+        run("--contact", CONTACT, *redact, stdout=stdout)
+    assert "Kept: 1 event" in stdout.getvalue() and "(deferred)" in stdout.getvalue()
+    assert "have not finished" not in stdout.getvalue()
+    assert "(deferred)" in run("--older-than", "90d", "--include-failed", *redact)
+    assert WebhookEvent.objects.exclude(body="").get() == event
+
+
 def test_erasure_says_how_many_events_are_filed_under_nobody(capsys: Any) -> None:
     event = WebhookEventFactory.create(invalid=True, body=f'[{{"sender": "{CONTACT}"}}, ')
     run("--contact", CONTACT)

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from cellcast_django import handlers, inbox
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
-from cellcast_django.payloads import Endpoint, Listed, Reply
-from cellcast_django.receiving import receive
+from cellcast_django.payloads import Endpoint, Listed, Reply, read, status_payload
+from cellcast_django.receiving import read_deferred, receive
 from cellcast_django.retention import Selection, prune
 from cellcast_django.taken_back import take_back
 from cellcast_django.testing import WebhookClient
@@ -44,13 +45,20 @@ def history() -> set[str]:
     return set(Message.objects.get().status_history.values_list("status", flat=True))
 
 
-def test_two_reports_of_one_message() -> None:
+@pytest.mark.parametrize("before", [[], ["queued"]], ids=["new", "known"])
+def test_two_reports_of_one_message(before: list[str]) -> None:
+    def prepare() -> None:
+        for word in before:
+            status(word)()
+
     def check(race: Race) -> None:
         assert (race.first, race.second) == ("stored", "stored")
-        assert race.told == {("status", CONTACT, word): 1 for word in ("sent", "delivered")}
-        assert (Message.objects.get().status, history()) == ("delivered", {"sent", "delivered"})
+        for word in ("sent", "delivered"):
+            assert race.told["status", CONTACT, word] == 1
+        assert Message.objects.get().status == "delivered"
+        assert history() == {*before, "sent", "delivered"}
 
-    in_every_order(status("delivered"), status("sent"), check=check)
+    in_every_order(status("delivered"), status("sent"), prepare=prepare, check=check)
 
 
 def test_two_copies_of_a_report() -> None:
@@ -124,6 +132,25 @@ def test_late_webhook_and_recovery() -> None:
         assert Message.objects.get().cellcast_id == "1"
 
     in_every_order(reply("Yes", _id="1"), recover, check=check)
+
+
+def test_reading_a_deferred_report_and_the_same_webhook() -> None:
+    def prepare() -> None:
+        body = json.dumps(status_payload(**REPORT | {"status": "sent"}))
+        payloads = read(body.encode(), "application/json", Endpoint.STATUS)
+        inbox.defer(payloads, ValueError("played"), endpoint=Endpoint.STATUS)
+
+    def read_it() -> None:
+        read_deferred([WebhookEvent.objects.order_by("pk")[0].pk])
+        handlers.run_due()
+
+    def check(race: Race) -> None:
+        assert race.told == {("status", CONTACT, "sent"): 1}
+        outcomes = WebhookEvent.objects.values_list("outcome", flat=True)
+        assert sorted(outcomes) == ["duplicate", "stored"]
+        assert (Message.objects.get().status, history()) == ("sent", {"sent"})
+
+    in_every_order(status("sent"), read_it, prepare=prepare, check=check)
 
 
 def test_taking_back_and_a_report() -> None:

@@ -412,11 +412,11 @@ def test_queries_do_not_grow_with_the_events(
 
 @pytest.mark.parametrize("is_recorded", [False, True])
 def test_events_of_one_message_are_read_and_deleted_in_slices(
-    monkeypatch: pytest.MonkeyPatch, is_recorded: bool
+    client: WebhookClient, monkeypatch: pytest.MonkeyPatch, is_recorded: bool
 ) -> None:
     """Somebody may have sent a hundred thousand for one, each as long as a webhook may be."""
     monkeypatch.setattr(taken_back, "BATCH_SIZE", 20)
-    forged = forged_copies(50, of_one_message=True)
+    forged = [forge(client, status=f"odd {number}") for number in range(50)]
     Message.objects.update(recorded_at=timezone.now() if is_recorded else None)
     lengths = []
 

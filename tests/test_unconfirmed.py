@@ -311,6 +311,15 @@ def test_events_that_cannot_be_compared_are_counted(
     assert re.findall(r"\d+", none + not_compared + invalid) == ["0", "3", "3"]
 
 
+def test_deferred_events_are_counted_and_to_be_read_first(
+    client: WebhookClient, fake_cellcast: FakeCellcast
+) -> None:
+    client.status(_id="1")
+    WebhookEvent.objects.filter(cellcast_id="1").update(outcome="deferred", message=None)
+    assert found() == []
+    assert "1 are deferred" in summary()
+
+
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
 def test_no_page_of_events_sorts_all_of_them(
     client: WebhookClient, fake_cellcast: FakeCellcast

@@ -65,11 +65,7 @@ class Action(ABC):
 
     def sentences(self, changed: int, rows: Collection[Any]) -> Iterator[Sentence]:
         """Yield what is said of so many changed rows, each of which may have become several."""
-        done = ngettext(
-            "%(action)s: done for %(count)d event.",
-            "%(action)s: done for %(count)d events.",
-            changed,
-        )
+        done = ngettext("%(action)s: %(count)d event.", "%(action)s: %(count)d events.", changed)
         yield messages.SUCCESS, done % {"action": self.title, "count": changed}
 
     def plan(self, rows: Iterable[Any]) -> Plan:

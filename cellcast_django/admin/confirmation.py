@@ -51,8 +51,8 @@ class Confirmation(ChosenRows):
 def affected(action: Action, count: int) -> str:
     """Say how many rows an action would change."""
     if action.model is HandlerCall:
-        return ngettext("This affects %d call.", "This affects %d calls.", count) % count
-    return ngettext("This affects %d event.", "This affects %d events.", count) % count
+        return ngettext("%d call.", "%d calls.", count) % count
+    return ngettext("%d event.", "%d events.", count) % count
 
 
 def unaffected(count: int) -> str:

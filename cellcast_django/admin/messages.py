@@ -120,15 +120,6 @@ class MessageRows(Rows):
         events = WebhookEvent.objects.fresh().filter(is_test=True, message__in=keys)
         return set(events.values_list("message_id", flat=True))
 
-    @admin.display(description=_("opt out"), empty_value="")
-    def opt_out(self, message: Message) -> str:
-        url = opt_out_url(self.viewer, message)
-        if not url or self.customer(message).opted_out_since is not None:
-            return ""
-        return format_html(
-            '<a href="{}" data-opt-out="{}">{}…</a>', url, message.pk, gettext("Opt out")
-        )
-
 
 class MessageSearch(Search):
     """Finds messages by number, id or reference, or else by name and by words of new texts."""
@@ -205,20 +196,12 @@ class MessageAdmin(ReadOnlyAdmin):
         )
         return messages
 
-    def get_list_display(self, request: HttpRequest) -> Any:
-        """Add *Opt out…* to replies that may ask for it, for those who may do it."""
-        shown = super().get_list_display(request)
-        asked = request.GET.get(StopFilter.parameter_name)
-        if asked and may_opt_out(Viewer(self.admin_site, request)):
-            return [*shown, MessageRows.opt_out]
-        return shown
-
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
         # First what asks for more references: the page's own is among them.
         panels = extension_of(viewer.site).panels_of_message(viewer, obj)
         rows = MessageRows(viewer, [obj])
         customer = rows.customer(obj)
-        is_reply = obj.direction == Direction.INBOUND
+        is_reply, is_free = obj.direction == Direction.INBOUND, not customer.opted_out_since
         page = MessagePage(
             customer=customer,
             state=message_state(obj),
@@ -227,6 +210,7 @@ class MessageAdmin(ReadOnlyAdmin):
             references=list(viewer.directory.references([obj.reference]).values()),
             why_empty=why_empty(obj),
             answered=link_to_answered(viewer, obj),
+            opt_out_url=opt_out_url(viewer, obj) if may_opt_out(viewer) and is_free else "",
             timeline=timeline(viewer, obj),
             events=EventsOfMessage.of(viewer, obj),
         )
@@ -307,6 +291,8 @@ class MessagePage:
     why_empty: str
     answered: SafeString | str
     """The text that a reply answers, as a link to its message."""
+    opt_out_url: str
+    """The form that opts the customer out, for those who may."""
     timeline: list[Step] | None
     """``None`` for those who may not view the history."""
     events: EventsOfMessage | None

@@ -4,7 +4,7 @@ Whoever may mark replies as done may take it back at any time, whoever did it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -19,10 +19,6 @@ from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import again_if_refused
 from cellcast_django.desk.waiting import WaitingReply
 from cellcast_django.models import Direction, Message, database_alias
-
-MAX_CONTACTS = 100  # in a statement; of more customers, all waiting replies are read
-
-NEVER = datetime.min.replace(tzinfo=UTC)
 
 UNDO = "cellcast_django.undo"
 """The session's key for what the last click has marked, until a page has offered to undo it."""
@@ -44,15 +40,13 @@ def with_earlier(
     """
     chosen = rows_of(replies.filter(handled_at=None))
     until = {row.contact: row.created_at for row in reversed(chosen) if row.contact}  # the newest
-    others = replies_of(viewer).filter(handled_at=None)
-    if len(until) <= MAX_CONTACTS:
-        others = others.filter(contact__in=until)
+    others = replies_of(viewer).filter(handled_at=None, contact__in=until)
     if own_number:
         others = others.filter(own_number=own_number)
     if seen_until is not None:
         others = others.filter(pk__lte=max([seen_until, *(row.pk for row in chosen)]))
-    found = rows_of(others) if until else []
-    earlier = [row for row in found if until.get(row.contact, NEVER) >= row.created_at]
+    found = (row for row in rows_of(others) if row.contact in until)  # exactly so written
+    earlier = [row for row in found if row.created_at <= until[row.contact]]
     return sorted({*chosen, *earlier}, reverse=True)
 
 

@@ -79,7 +79,7 @@ class Comparison:
                 yield event, self.accused[KINDS[WebhookEvent.Kind(event.kind)]][pk]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Lists:
     """What Cellcast's lists have."""
 
@@ -139,7 +139,7 @@ def find_unconfirmed(
     found = Comparison()
     lists = _read_lists(since, found, progress)
     for event, has_opted_out in _in_parts(events):
-        if event.outcome == "deferred":
+        if event.outcome == WebhookEvent.Outcome.DEFERRED:
             found.deferred += 1
         elif not event.body or _says_nothing(event):
             found.not_compared += 1

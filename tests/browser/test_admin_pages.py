@@ -3,15 +3,17 @@
 import re
 from collections.abc import Callable
 from colorsys import rgb_to_hsv
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from cellcast_django.models import Message
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import url_of
+from tests.admin_pages import CUSTOMER, url_of
 from tests.browser.conftest import tab_stops
 from tests.handlers import Calls, connected
 
@@ -274,6 +276,27 @@ def test_list_prints_up_to_its_last_column(
     table = page.locator("#result_list").bounding_box()
     assert 650 < table["x"] + table["width"] <= 794
     assert page.locator("#changelist-filter").is_hidden()
+
+
+@pytest.mark.parametrize("width", [1280, 1366])
+def test_reopen_is_whole_beside_the_longest_row(
+    browse: Callable[[str], None], page: Any, width: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    client = WebhookClient()
+    client.reply(sender=CUSTOMER, message="I shall certainly come to my appointment on Wednesday")
+    reason = "Absent subscriber in that network"
+    client.status(_id="1", receiver=CUSTOMER, status="expired", reason=reason)
+    Message.objects.inbound().get().mark_handled()
+    Message.objects.update(created_at=timezone.now() - timedelta(days=20))
+    browse(f"{url_of('message')}?q=0400")
+
+    list_, box = (
+        page.locator("#result_list").bounding_box(),
+        page.locator(".results").bounding_box(),
+    )
+    assert page.get_by_role("button", name="Reopen").count() == 1
+    assert list_["width"] <= box["width"]
 
 
 def test_user_downloads_the_filtered_list(browse: Callable[[str], None], page: Any) -> None:

@@ -91,8 +91,7 @@ def test_one_page_says_what_is_wrong(on_call: Person) -> None:
     light.wait_for()
     assert on_call.clicks == 1
     assert page.locator("[data-light]").count() == len(WEBHOOKS)
-    assert light.get_attribute("data-light") in ("silent", "unreported")
-    assert page.locator("[data-light=receiving]").count() == 0
+    assert "20 h ago" in light.inner_text()
     mail, sync = (page.locator(f"tr[data-handler='{name}']") for name in ("mail", "sync"))
     assert f"no mail server ({MAILS - 1})" in mail.locator(".cellcast-error > bdi").inner_text()
     assert sync.get_attribute("data-missing") is not None

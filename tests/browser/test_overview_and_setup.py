@@ -116,10 +116,11 @@ def test_keyboard_walks_the_setup_page_in_reading_order(
 ) -> None:
     settings.CELLCAST_PUBLIC_URL = server
     browse(reverse("admin:cellcast_django_setup"))
-    stops = ["To answer", "Overview", "Figures", "Activity"]
+    stops = ["To answer", "Overview", "Figures", "Activity", "Setup"]
     stops += [f"Copy the {webhook.label}" for webhook in WEBHOOKS]
     secrets = "Username Last webhook Configured cellcast not used recently yes"
-    stops += ["Copy the username", secrets]
+    passed = page.locator("details summary").inner_text()
+    stops += ["Copy the username", passed, secrets]
     for webhook in WEBHOOKS:
         stops += [f"JSON to send to the {webhook.label}", f"Send test to the {webhook.label}"]
     assert tab_stops(page) == [*stops, "Privacy and spam"]

@@ -47,8 +47,8 @@ CHANGES: dict[str, set[Any]] = {
 """What each permission allows to change, with those to view; any other, nothing. It is recorded."""
 
 NEEDS_NO_VIEW = ("add_optout", "set_up_webhookevent", "write_message")
-TAKES_FILES = ("change_message", "view_message", "view_activity")
-"""Who may view the figures or the activity may take them away as a file, which is logged."""
+TAKES_FILES = ("view_message",)
+"""Who may view the figures may take them away as a file, which is logged."""
 WRITES = re.compile(r"(?:INSERT INTO|UPDATE|DELETE FROM) .?(\w+)")
 IGNORED = {Session, Claim}
 

@@ -22,7 +22,7 @@ from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventA
 from cellcast_django.admin.lists.paging import older_than
 from cellcast_django.admin.page import MAX_SECONDS
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.desk import handling, marking, to_answer, waiting
+from cellcast_django.desk import marking, to_answer, waiting
 from cellcast_django.desk.admin import register as give_desk_to
 from cellcast_django.desk.conversation import newer_than
 from cellcast_django.desk.waiting import Choice, WaitingList
@@ -852,22 +852,6 @@ def test_action_leaves_replies_to_a_number_that_the_list_does_not_show(
     data["_selected_action"] = again.pk
     receptionist.post(url_of("message", own_number="+61499999999"), data)
     assert not Message.objects.unhandled().exists()
-
-
-def test_action_reads_all_who_wait_where_many_are_selected(
-    receptionist: Client, monkeypatch: pytest.MonkeyPatch, sixty: Message
-) -> None:
-    monkeypatch.setattr(handling, "MAX_CONTACTS", 3)
-    contacts = [f"+614000100{number:02}" for number in range(10)]
-    of_them = Message.objects.filter(contact__in=contacts)
-
-    mark(
-        receptionist,
-        _selected_action=list(of_them.order_by("pk").values_list("pk", flat=True)[:15]),
-    )
-
-    assert not of_them.unhandled().exists()
-    assert Message.objects.unhandled().count() == 60 - 20
 
 
 def test_action_confirms_the_rows_that_were_ticked(receptionist: Client, sixty: Message) -> None:

@@ -253,6 +253,11 @@ def reasons_to_keep(selection: Selection, pruned: Pruned, kept: Kept) -> Iterato
             f"{plural(kept.pending, 'event')} whose handlers have not finished. Run them with "
             "cellcast_run_handlers, or wait until they have been retried."
         )
+    if kept.deferred:
+        yield (
+            f"{plural(kept.deferred, 'event')} that the database has not let us read yet (deferred)"
+            ". Read what is due with cellcast_run_handlers."
+        )
     if kept.failed:
         yield (
             f"{plural(kept.failed, 'event')} that failed. Run their handlers again with "
