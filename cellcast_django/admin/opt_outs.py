@@ -261,16 +261,13 @@ class OptOutAdmin(ReadOnlyAdmin):
         }
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
-        """Opt the contact out, and let the desk mark the reply that asks for it as handled.
-
-        The reply first: the inbox too locks messages before opt-outs.
-        """
+        """Opt the contact out, with the words of the reply that asks for it."""
         viewer = Viewer(self.admin_site, request)
         number, reason = form.cleaned_data["number"], form.cleaned_data["reason"]
         reply = None
-        if message := asked_in(viewer, contact=to_contact(number)):
-            extension_of(viewer.site).has_opted_out(viewer, message)
-            reply = message if message.direction == Direction.INBOUND else None
+        message = asked_in(viewer, contact=to_contact(number))
+        if message is not None and message.direction == Direction.INBOUND:
+            reply = message
         made = opt_out(number, note=reason, username=viewer.username, asked_in=reply)
         obj.pk, obj.contact = made.pk, made.contact
 
