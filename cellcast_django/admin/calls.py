@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.actions import CALL_ACTIONS, Action
+from cellcast_django.admin.actions import CALL_ACTIONS
 from cellcast_django.admin.confirmation import ActOnCalls, ActOnHandler, in_list, urls_for_handler
 from cellcast_django.admin.display.badges import call_badge, waiting_badge
 from cellcast_django.admin.display.shown import shown
@@ -148,8 +148,8 @@ class HandlerCallAdmin(ReadOnlyAdmin):
         return super().changelist_view(request, context)
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
-        page = CallPage(actions=ActOnCalls.offered(viewer, obj))
-        return {"title": f"{obj.handler} · #{obj.event_id}", "subtitle": None, "page": page}
+        title = f"{obj.handler} · #{obj.event_id}"
+        return {"title": title, "subtitle": None, "actions": ActOnCalls.offered(viewer, obj)}
 
 
 @shown
@@ -159,10 +159,3 @@ class OfHandler:
     handler: str
     run_again_url: str
     skip_url: str
-
-
-@shown
-class CallPage:
-    """What the page of a call shows beside its fields."""
-
-    actions: list[tuple[Action, str]]

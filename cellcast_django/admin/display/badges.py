@@ -48,15 +48,11 @@ def status_badge(status: str) -> SafeString:
         return badge(Tone.QUIET, _("no status yet"))
     if status not in Status.values:
         return badge(Tone.UNKNOWN, status)
-    return badge(_tone(Status(status)), Status(status).label, status)
-
-
-def _tone(status: Status) -> Tone:
-    if status == Status.DELIVERED:
-        return Tone.GOOD
-    if status == Status.RECEIVED:  # nearly every reply has it, and is not waiting for anything
-        return Tone.QUIET
-    return Tone.BAD if status.final else Tone.OPEN
+    known = Status(status)
+    # Nearly every reply is "received", and is not waiting for anything.
+    tones = {Status.DELIVERED: Tone.GOOD, Status.RECEIVED: Tone.QUIET}
+    tone = tones.get(known, Tone.BAD if known.final else Tone.OPEN)
+    return badge(tone, known.label, status)
 
 
 EVENT_STATES: dict[str, tuple[Tone, Promise]] = {
