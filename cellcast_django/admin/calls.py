@@ -134,8 +134,7 @@ class HandlerCallAdmin(ReadOnlyAdmin):
         """Let those see calls who may see events: calls have no permissions of their own."""
         return Viewer(self.admin_site, request).may("view_webhookevent")
 
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
+    has_module_permission = has_view_permission
 
     def has_rerun_permission(self, request: HttpRequest) -> bool:
         return Viewer(self.admin_site, request).may("rerun_webhookevent")

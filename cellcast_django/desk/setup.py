@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
@@ -70,7 +71,7 @@ class Site:
 
     base_url: str
     urls: dict[str, str]
-    """By slug; empty if the project's URLs do not include them."""
+    """By slug, in the site's language; empty if the project's URLs do not include them."""
     secret: str = field(repr=False)
     """The first configured one; empty without any."""
 
@@ -78,11 +79,11 @@ class Site:
     def of_request(cls, request: HttpRequest) -> "Site":
         """Return the site from ``CELLCAST_PUBLIC_URL``, otherwise from the request."""
         base_url = conf.public_url or f"{request.scheme}://{request.get_host()}"
-        return cls(
-            base_url=base_url,
-            urls=webhook_urls(base_url) if BASE_URL.fits(base_url) else {},
-            secret=next(iter(conf.webhook_secrets), ""),
-        )
+        urls: dict[str, str] = {}
+        with suppress(NoReverseMatch), override(settings.LANGUAGE_CODE):
+            if BASE_URL.fits(base_url):
+                urls = {webhook.slug: webhook.url(base_url) for webhook in WEBHOOKS}
+        return cls(base_url=base_url, urls=urls, secret=next(iter(conf.webhook_secrets), ""))
 
     @property
     def obstacle(self) -> Promise | None:
@@ -97,15 +98,6 @@ class Site:
                 "to no other host."
             )
         return None
-
-
-def webhook_urls(base_url: str) -> dict[str, str]:
-    """Return the URLs to paste, in the site's language; empty if they are not routed."""
-    try:
-        with override(settings.LANGUAGE_CODE):
-            return {webhook.slug: webhook.url(base_url) for webhook in WEBHOOKS}
-    except NoReverseMatch:
-        return {}
 
 
 class UrlForm(NamedTuple):
