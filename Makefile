@@ -13,7 +13,7 @@ unexport $(filter-out $(INDEX:%=PIP_%),$(filter PIP_%,$(.VARIABLES)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test histories lint budgets docs stress bench screenshots clean
+.PHONY: help demo test histories lint budgets reference docs stress bench screenshots clean
 
 help: ## List the targets
 	@echo 'make TARGET [PYTHON=python3.13] [DEMO_ARGS=...] [PYTEST_ARGS=...] [SEED=...] [BENCH_ARGS=...]'
@@ -37,6 +37,9 @@ lint: .venv/lint ## Check style, spelling, workflows, import layers and types
 
 budgets: .venv/test ## Print how much of its budgets the project has spent
 	@.venv/bin/python .ci/budgets
+
+reference: .venv/test ## Write what the pages repeat of the code into them
+	@.venv/bin/python manage.py shell --verbosity=0 --command "import runpy; runpy.run_path('docs/generated.py', run_name='__main__')"
 
 docs: .venv/docs ## Build the documentation site into docs/_build/html
 	@.venv/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html

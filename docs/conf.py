@@ -6,20 +6,15 @@ import sys
 import tomllib
 from pathlib import Path
 
-import django
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REPOSITORY = PYPROJECT["urls"]["Repository"]
 
-# autodoc imports the models, and models want settings.
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
-os.environ["DJANGO_SETTINGS_MODULE"] = "example_project.settings"
-django.setup()
 
-import generated  # noqa: E402  # it needs the models
-from llms import llms_text  # noqa: E402
+from llms import llms_text, sections  # noqa: E402
 
 import cellcast_django  # noqa: E402
 
@@ -30,8 +25,6 @@ version = release = cellcast_django.__version__
 
 extensions = [
     "myst_parser",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.intersphinx",
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build"]
@@ -39,19 +32,6 @@ nitpicky = False
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
-
-autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
-autodoc_use_legacy_class_based = False
-python_use_unqualified_type_names = True
-
-# Without a network the build goes on: no page of ours depends on these two.
-intersphinx_mapping: dict[str, tuple[str, None]] = {}
-if os.environ.get("READTHEDOCS"):
-    intersphinx_mapping = {
-        "python": ("https://docs.python.org/3", None),
-        "django": ("https://docs.djangoproject.com/en/stable", None),
-    }
 
 html_theme = "furo"
 html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", PYPROJECT["urls"]["Documentation"])
@@ -92,7 +72,8 @@ def read_page(app: Sphinx, page: str, source: list[str]) -> None:
     """Prepare a page of docs/."""
     source[0] = link_to_the_repository(source[0], (Path(app.srcdir) / page).parent)
     source[0] = follow_the_theme(source[0])
-    source[0] = generated.fill_in(source[0])
+    if page.rpartition("/")[2] == "index":
+        source[0] += menus(source[0])
 
 
 def read_included(app: Sphinx, path: Path, page: str, source: list[str]) -> None:
@@ -103,6 +84,15 @@ def read_included(app: Sphinx, path: Path, page: str, source: list[str]) -> None
 def follow_the_theme(text: str) -> str:
     """Let a picture for each colour scheme follow the switch of the theme, and not the system."""
     return PICTURE.sub(r"![\2](\3){.only-light}\n\n![\2](\1){.only-dark}", text)
+
+
+def menus(index: str) -> str:
+    """Return the menu of the site: the pages in each table of an index, below its heading."""
+    return "".join(
+        f"\n:::{{toctree}}\n:caption: {heading}\n:hidden:\n\n{pages}\n:::\n"
+        for heading, rows in sections(index)
+        if (pages := "\n".join(page for _, page, _ in rows))
+    )
 
 
 def write_llms(app: Sphinx, error: Exception | None) -> None:

@@ -1,14 +1,18 @@
-"""Tables that repeat the code, made when the site is built.
+"""What the pages repeat of the code: ``make reference`` writes it into them.
 
-A page says ``<!-- generated: NAME -->`` where the table of that name belongs.
+It stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``, so that it can be read in the
+repository too; a test compares.
 """
 
 # ruff: noqa: D103 - NAME_table makes the table of that name
 import ast
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from importlib import import_module
 from inspect import cleandoc, getdoc, getsource
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +39,23 @@ from cellcast_django.webhooks import WEBHOOKS
 
 PACKAGE = Path(cellcast_django.__file__).parent
 APP = apps.get_app_config("cellcast_django")
-PLACEHOLDER = re.compile(r"<!-- generated: ([\w ]+) -->")
+DOCS = Path(__file__).parent
+BLOCK = re.compile(r"(<!-- generated: ([\w. ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Rows = Iterable[Iterable[object]]
 
 
 def fill_in(text: str) -> str:
-    """Replace each placeholder of a page by its table."""
-    return PLACEHOLDER.sub(lambda found: TABLES[found[1]](), text)
+    """Return a page with what is generated in it made anew."""
+    return BLOCK.sub(lambda found: f"{found[1]}\n{generate(found[2])}\n\n{found[3]}", text)
+
+
+def generate(name: str) -> str:
+    """Return what a block of this name holds."""
+    if name in TABLES:
+        return TABLES[name]().strip()
+    kind, path = name.split()
+    return {"docs": docs, "members": members}[kind](path)
 
 
 def table(heading: str, rows: Rows) -> str:
@@ -52,12 +65,6 @@ def table(heading: str, rows: Rows) -> str:
     return "\n".join(
         "| " + " | ".join(str(cell).replace("|", r"\|") for cell in line) + " |" for line in lines
     )
-
-
-def index(kind: str, names: Iterable[str]) -> str:
-    """Return entries for the index of the site that lead here."""
-    entries = "\n".join(f"   single: {name} ({kind})" for name in names)
-    return f"```{{eval-rst}}\n.. index::\n{entries}\n```\n\n"
 
 
 def code(text: object) -> str:
@@ -87,9 +94,7 @@ def settings_table() -> str:
             )
             for name in names
         ]
-    return index("setting", (row[0].strip("`") for row in rows)) + table(
-        "setting|default|meaning", rows
-    )
+    return table("setting|default|meaning", rows)
 
 
 def _as_written(value: object) -> str:
@@ -191,7 +196,7 @@ def options_table(name: str) -> str:
         for option in parser._actions
         if option.dest not in inherited
     ]
-    return index("command", [name]) + (table("option|meaning", rows) if rows else "No options.\n")
+    return table("option|meaning", rows) if rows else "No options."
 
 
 def _usage(option: Any) -> str:
@@ -203,7 +208,7 @@ def _usage(option: Any) -> str:
 
 def tasks_table() -> str:
     rows = [(code(name), words(_docstring(getattr(tasks, name)))) for name in tasks.__all__]
-    return index("task", tasks.__all__) + table("task in `cellcast_django.tasks`|does", rows)
+    return table("task in `cellcast_django.tasks`|does", rows)
 
 
 def _docstring(task: Any) -> str | None:
@@ -213,7 +218,7 @@ def _docstring(task: Any) -> str | None:
 def testing_table() -> str:
     functions = [name for name in testing.__all__ if callable(getattr(testing, name))]
     rows = [(code(name), words(getdoc(getattr(testing, name)))) for name in functions]
-    return index("for tests", testing.__all__) + table("name in `cellcast_django.testing`|is", rows)
+    return table("name in `cellcast_django.testing`|is", rows)
 
 
 def log_lines_table() -> str:
@@ -297,3 +302,69 @@ TABLES |= {
     for model in APP.get_models()
 }
 TABLES |= {f"options of {name}": lambda name=name: options_table(name) for name in _command_names()}
+
+
+# What the docstrings say
+
+
+def docs(path: str) -> str:
+    """Return how an object is called, and its docstring."""
+    owner, name = path.rsplit(".", 1)
+    thing = inspect.getattr_static(_imported(owner), name)
+    heading, text = name, getdoc(thing) or ""
+    if isinstance(thing, property | cached_property):
+        pass
+    elif inspect.isroutine(thing) or (inspect.isclass(thing) and "__init__" in vars(thing)):
+        heading += _signature(thing)
+    elif not inspect.isclass(thing):
+        text = _docstring_after(_imported(owner), name)
+    return f"**`{heading}`**\n\n{text.replace('``', '`')}"
+
+
+def members(path: str) -> str:
+    """Return ``docs`` of what a module or a class defines, and says something of."""
+    owner = _imported(path)
+    names = [
+        name
+        for name, each in vars(owner).items()
+        if not name.startswith("_")
+        and (inspect.isroutine(each) or isinstance(each, property | cached_property))
+        and (inspect.isclass(owner) or each.__module__ == path)
+        and getdoc(each)
+    ]
+    return "\n\n".join(docs(f"{path}.{name}") for name in names)
+
+
+def _imported(path: str) -> Any:
+    try:
+        return import_module(path)
+    except ModuleNotFoundError:
+        module, _, name = path.rpartition(".")
+        return getattr(_imported(module), name)
+
+
+def _signature(thing: Any) -> str:
+    text = str(inspect.signature(thing)).replace("'", '"')
+    text = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text)  # names of types without their modules
+    text = text.removesuffix(" -> None") if inspect.isclass(thing) else text
+    return re.sub(r"^\((self|cls)(, )?", "(", text)
+
+
+def _docstring_after(module: Any, name: str) -> str:
+    """Return the string that follows an assignment in a module."""
+    body = ast.parse(getsource(module)).body
+    for statement, following in pairwise(body):
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(following, ast.Expr):
+            targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+            if name in (getattr(target, "id", "") for target in targets):
+                return cleandoc(ast.literal_eval(following.value))
+    raise LookupError(name)
+
+
+if __name__ == "__main__":
+    for page in DOCS.rglob("*.md"):
+        old = page.read_text(encoding="utf-8")
+        new = fill_in(old)
+        if new != old:
+            page.write_text(new, encoding="utf-8")
+            print(page.relative_to(DOCS))

@@ -1,14 +1,12 @@
-"""docs/handlers.md: the table of what becomes of a call, done line by line; and the recipes."""
+"""docs/reference/signals.md: the table of how a call ends, done line by line."""
 
 import json
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
-from django.core.cache import cache
 from django.db import connection, transaction
 from django.db.models import F
 
@@ -25,9 +23,9 @@ from cellcast_django.signals import (
 from cellcast_django.testing import reply_payload
 from tests.database_faults import refusing
 from tests.handlers import call_of, connected, make_due, pause_of, ran, reply
-from tests.pages import blocks, table
+from tests.pages import table
 
-PAGE = "docs/handlers.md"
+PAGE = "docs/reference/signals.md"
 
 
 class Died(BaseException):
@@ -142,20 +140,3 @@ def test_each_documented_row_is_true(does: str, mark: Callable[..., Any]) -> Non
 def test_documented_table_has_no_other_rows() -> None:
     rows = table(PAGE, "the handler", "is called again")
     assert [row[0] for row in rows] == list(WHAT_IT_DOES)
-
-
-# The recipes for handlers_failed
-
-
-@pytest.mark.django_db
-def test_recipe_reports_the_first_failure_once(disconnected_afterwards: None) -> None:
-    cache.clear()
-    [block] = [each for each in blocks(PAGE, "python") if each.first_line == "# shop/alarms.py"]
-    names: dict[str, Any] = {}
-    block.run(names)
-    names["mail_admins"] = MagicMock()
-    with connected(received, confirm=raise_(GiveUp("call +61400000001"))):
-        events = [reply(message=str(number)) for number in range(5)]
-    [letter] = names["mail_admins"].call_args_list
-    assert letter.args[1].startswith(f"Event {events[0].pk} has failed: confirm.")
-    assert "+61400000001" not in str(letter)

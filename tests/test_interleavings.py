@@ -138,8 +138,7 @@ def test_reading_a_deferred_report_and_the_same_webhook() -> None:
     def prepare() -> None:
         body = json.dumps(status_payload(**REPORT | {"status": "sent"}))
         payloads = read(body.encode(), "application/json", Endpoint.STATUS)
-        arrival = {"content_type": "application/json", "username": "", "is_test": False}
-        inbox.defer(payloads, ValueError("played"), endpoint=Endpoint.STATUS, **arrival)
+        inbox.defer(payloads, ValueError("played"), endpoint=Endpoint.STATUS)
 
     def read_it() -> None:
         read_deferred([WebhookEvent.objects.order_by("pk")[0].pk])

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 TYPED = "0491 570 006"
 CONTACT = "+61491570006"
 
-PAGES = ("handlers", "sending", "opt-outs", "privacy-and-spam", "admin")
+PAGES = ("handlers", "recipes", "sending", "opt-outs", "privacy-and-spam", "admin")
 
 FAILURES: dict[str, Exception | None] = {
     "sent": None,
@@ -115,7 +115,7 @@ def shop(
     names = dict(vars(tables))
     for file in (
         *("shop/bookings.py", "shop/tasks.py", "shop/campaigns.py", "shop/notices.py"),
-        *("shop/handlers.py", "shop/reports.py", "shop/offers.py", "shop/names.py"),
+        *("shop/handlers.py", "shop/offers.py", "shop/names.py"),
     ):
         name = file.removesuffix(".py").replace("/", ".")
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
@@ -202,6 +202,15 @@ def test_reply_outside_hours_is_answered_once_a_day(
     at_hour(monkeypatch, hour, day=12)
     cellcast.reply(sender=TYPED, message="Hello?!", _id="5")
     assert len(sent) == 2 * count, "never after a STOP"
+
+
+@pytest.mark.parametrize(("text", "is_handled"), [("Thank you!", True), ("Thanks, but no", False)])
+def test_thanks_need_nobody(
+    cellcast: WebhookClient, monkeypatch: pytest.MonkeyPatch, text: str, is_handled: bool
+) -> None:
+    at_hour(monkeypatch, 12)
+    cellcast.reply(sender=TYPED, message=text)
+    assert Message.objects.unhandled().exists() is not is_handled
 
 
 def test_answer_goes_out_from_the_number_that_was_written_to(
@@ -381,24 +390,6 @@ def test_functions_of_your_own_ask_for_stop_and_can_be_switched_off(
     with suppress(NotSentError) if not switch else nullcontext():
         names["send_if_on"](CONTACT, "Hi", "", reference="order-7")
     assert len(fake_cellcast.sent) == 1 + switch
-
-
-# What the pages ask
-
-
-def test_queries_count_what_is_stored(
-    shop: SimpleNamespace, cellcast: WebhookClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at_hour(monkeypatch, 12)
-    cellcast.reply(message="Yes")
-    for number, status in enumerate(["delivered", "failed", "queued"]):
-        cellcast.status(_id=str(number), status=status)
-    assert shop.what_is_stored() == {
-        "replies": ["Yes"],
-        "delivered": 1,
-        "ended otherwise": 1,
-        "no final status yet": 1,
-    }
 
 
 def test_customers_with_other_numbers_are_left_alone(

@@ -106,13 +106,7 @@ class HandlerCallAdmin(ReadOnlyAdmin):
         "attempts",
         HandlerCallRows.problem,
     ]
-    list_filter = [
-        CallStateFilter,
-        HandlerFilter,
-        ErrorFilter,
-        EventReceivedFilter,
-        CallTestFilter,
-    ]
+    list_filter = [CallStateFilter, HandlerFilter, ErrorFilter, EventReceivedFilter, CallTestFilter]
     list_select_related = ["event"]
     list_defer = ["event__body"]
     ordering = ["-pk"]

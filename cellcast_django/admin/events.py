@@ -24,12 +24,7 @@ from cellcast_django.admin.display.badges import (
     test_badge,
 )
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import (
-    Unprinted,
-    ago,
-    beginning,
-    format_body,
-)
+from cellcast_django.admin.display.texts import Unprinted, ago, beginning, format_body
 from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import (
     KindFilter,
@@ -177,12 +172,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         WebhookEventRows.contact,
         WebhookEventRows.problem,
     ]
-    list_filter = [
-        OutcomeFilter,
-        KindFilter,
-        ReceivedFilter,
-        TestFilter,
-    ]
+    list_filter = [OutcomeFilter, KindFilter, ReceivedFilter, TestFilter]
     list_select_related = ["status_change"]
     list_defer = ["body"]
     list_prefetch = ["calls"]

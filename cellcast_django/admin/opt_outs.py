@@ -14,12 +14,7 @@ from django.utils.translation import gettext, gettext_lazy as _
 from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.badges import Tone, badge, opt_out_state_badge
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import (
-    Unprinted,
-    ago,
-    beginning,
-    readable_number,
-)
+from cellcast_django.admin.display.texts import Unprinted, ago, beginning, readable_number
 from cellcast_django.admin.extension import Link, extension_of
 from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import ChoiceFilter, PeriodFilter
@@ -31,13 +26,7 @@ from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number, to_contact
-from cellcast_django.models import (
-    Direction,
-    Message,
-    OptOut,
-    OptOutChange,
-    WebhookEvent,
-)
+from cellcast_django.models import Direction, Message, OptOut, OptOutChange, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.payloads import clean
 
@@ -237,12 +226,7 @@ class OptOutAdmin(ReadOnlyAdmin):
     search_type = OptOutSearch
     pages = [EndPage, OptOutExport]
     form = AddOptOutForm
-    list_display = [
-        OptOutRows.contact,
-        OptOutRows.when,
-        "source",
-        OptOutRows.state,
-    ]
+    list_display = [OptOutRows.contact, OptOutRows.when, "source", OptOutRows.state]
     list_filter = [StateFilter, SourceFilter, BegunFilter]
     nothing_here = _("Nobody has opted out.")
     list_defer = ["note"]
@@ -277,16 +261,13 @@ class OptOutAdmin(ReadOnlyAdmin):
         }
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
-        """Opt the contact out, and let the desk mark the reply that asks for it as handled.
-
-        The reply first: the inbox too locks messages before opt-outs.
-        """
+        """Opt the contact out, with the words of the reply that asks for it."""
         viewer = Viewer(self.admin_site, request)
         number, reason = form.cleaned_data["number"], form.cleaned_data["reason"]
         reply = None
-        if message := asked_in(viewer, contact=to_contact(number)):
-            extension_of(viewer.site).has_opted_out(viewer, message)
-            reply = message if message.direction == Direction.INBOUND else None
+        message = asked_in(viewer, contact=to_contact(number))
+        if message is not None and message.direction == Direction.INBOUND:
+            reply = message
         made = opt_out(number, note=reason, username=viewer.username, asked_in=reply)
         obj.pk, obj.contact = made.pk, made.contact
 

@@ -247,18 +247,14 @@ class Sending(ABC):
             return self._loss(error)
         if doubt is not None:
             doubt.release()
-        if isinstance(result, Message):
-            return self._sent(result)
-        self.may_be_sent = False
-        return result
-
-    def _sent(self, sent: Message) -> Notice:
-        self.has_sent(sent)
+        if isinstance(result, Notice):
+            self.may_be_sent = False
+            return result
+        self.has_sent(result)
         Claim.take(self._recorded, TICKET_LASTS)
-        count = segments(self.text)
-        sentence = _("Sent as %(count)d SMS to %(customer)s.")
-        said = sentence % {"count": count, "customer": self.label}
-        return Notice(notices.SUCCESS, said, sent)
+        words = _("Sent as %(count)d SMS to %(customer)s.")
+        said = words % {"count": segments(self.text), "customer": self.label}
+        return Notice(notices.SUCCESS, said, result)
 
     def _loss(self, error: Exception) -> Notice:
         """Say so to the person, and in the log: there is no message."""

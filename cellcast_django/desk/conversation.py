@@ -32,7 +32,7 @@ from cellcast_django.admin.display.texts import (
     own_number_html,
 )
 from cellcast_django.admin.lists.paging import is_key, older_than
-from cellcast_django.admin.own_numbers import configured_own_numbers, own_numbers
+from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.desk.answering import (
@@ -48,13 +48,8 @@ from cellcast_django.desk.customer import CustomerTools
 from cellcast_django.desk.handling import Undo, mark_customer_done, marked_last
 from cellcast_django.desk.page import TO_ANSWER, DeskPage, Switch, number_switches, url_of_page
 from cellcast_django.desk.waiting import Choice, WaitingReply
-from cellcast_django.models import (
-    Direction,
-    Message,
-    OptOut,
-    OptOutChange,
-    database_alias,
-)
+from cellcast_django.models import Direction, Message, OptOut, OptOutChange, database_alias
+from cellcast_django.models.message import is_own_number
 
 PER_PAGE = 50
 AROUND = 3  # messages before and after the one that the page is about
@@ -318,7 +313,10 @@ class Answering(Sending):
                 "Read it, and send yours below if it is still needed."
             )
             return Notice(notices.WARNING, words)
-        same = self._same_text()
+        sent = self.conversation.all_messages.outbound().filter(
+            recorded_at__isnull=False, created_at__gte=timezone.now() - SAME_TEXT_ASKS
+        )
+        same = next((each for each in sent.order_by("-pk") if each.body == self.text), None)
         if same is None or str(same.pk) == self.form.get("again"):
             return None
         self.asked_about = str(same.pk)
@@ -328,12 +326,6 @@ class Answering(Sending):
         )
         at = date_format(timezone.localtime(same.created_at), "H:i")
         return Notice(notices.WARNING, words % {"time": at})
-
-    def _same_text(self) -> Message | None:
-        sent = self.conversation.all_messages.outbound().filter(
-            recorded_at__isnull=False, created_at__gte=timezone.now() - SAME_TEXT_ASKS
-        )
-        return next((each for each in sent.order_by("-pk") if each.body == self.text), None)
 
     def log_loss(self, sentence: str) -> None:
         self.viewer.log(self.conversation.message, sentence)
@@ -349,14 +341,6 @@ class Answering(Sending):
                 own_number=self.conversation.own_number,
                 seen_until=self.shown,
             )
-
-
-def is_own_number(number: str) -> bool:
-    """Whether a number or name is known to be yours, by more than a webhook's word."""
-    if found := configured_own_numbers():
-        return number in found
-    recorded = Message.objects.fresh().filter(own_number=number, recorded_at__isnull=False)
-    return bool(number) and recorded.exists()
 
 
 @shown
@@ -394,8 +378,8 @@ class ConversationContent:
         )
 
     @property
-    def undo(self) -> Undo | None:
-        return Undo.of(self.conversation.marked, self.conversation.known)
+    def undo(self) -> Undo:
+        return Undo(self.conversation.marked, self.conversation.known)
 
     @property
     def further_query(self) -> str:
@@ -496,10 +480,10 @@ class AroundMessage:
     thread: Thread
     message: Message
     may_handle: bool
-    undo: Undo | None
+    undo: Undo
 
     @classmethod
     def of(cls, viewer: Viewer, message: Message) -> "AroundMessage":
         may_handle = message.direction == Direction.INBOUND and viewer.may("handle_message")
         thread = Conversation(viewer, message).around()
-        return cls(thread, message, may_handle, Undo.of(marked_last(viewer), {}))
+        return cls(thread, message, may_handle, Undo(marked_last(viewer), {}))

@@ -62,9 +62,6 @@ def _badge(messages: list[CheckMessage]) -> SafeString:
 
 
 TIMEOUT_SECONDS = 10
-OFFICERS_PAGE = "https://cellcast-django.readthedocs.io/en/latest/privacy-and-spam.html"
-"""In the documentation: what whoever answers for privacy and spam has to see to."""
-MAX_TEXT = 2_000  # characters of a response's body that are shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,10 +142,6 @@ class Tested:
     def milliseconds(self) -> int:
         return round(self.response.seconds * 1000)
 
-    @property
-    def text(self) -> str:
-        return self.response.text[:MAX_TEXT]
-
 
 @shown
 class SetupContent:
@@ -166,8 +159,6 @@ class SetupContent:
     urls: Sequence[UrlForm]
     tested: Tested | None
     overview_url: str
-
-    officers_page = OFFICERS_PAGE
 
 
 class Setup(DeskPage):
@@ -188,7 +179,10 @@ class Setup(DeskPage):
         if self.request.method == "POST" and "delete_tests" in self.request.POST:
             self.delete_test_data()
         elif self.request.method == "POST" and not site.obstacle:
-            sent_to = webhook_of(self.request)
+            asked = self.request.POST.get("endpoint")
+            sent_to = next((each for each in WEBHOOKS if each.endpoint == asked), None)
+            if sent_to is None:
+                raise BadRequest("There is no such webhook URL.")
             tested = self.send_test(site, sent_to)
         checks = list(check_results())
         webhooks = measure_webhooks()
@@ -265,14 +259,6 @@ def secrets_in_use(webhooks: Webhooks) -> Iterator[tuple[str, datetime | None, i
     used = webhooks.last_use_of
     for username in [*configured, *(name for name in used if name not in configured)]:
         yield username, used.get(username), configured.get(username, 0)
-
-
-def webhook_of(request: HttpRequest) -> Webhook:
-    """Return the webhook URL that the form is for. Raises ``BadRequest``."""
-    for webhook in WEBHOOKS:
-        if webhook.endpoint == request.POST.get("endpoint"):
-            return webhook
-    raise BadRequest("There is no such webhook URL.")
 
 
 def handlers_that_ran(pk: Any) -> list[CallRow]:

@@ -23,12 +23,7 @@ from cellcast_django.connected import connected_handlers
 from cellcast_django.days import between, midnight
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.health import silent_lately, wishes_to_stop
-from cellcast_django.models import (
-    Direction,
-    HandlerCall,
-    Message,
-    WebhookEvent,
-)
+from cellcast_django.models import Direction, HandlerCall, Message, WebhookEvent
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
 Choices = Iterable[tuple[str, Any]]
