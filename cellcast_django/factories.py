@@ -163,10 +163,7 @@ class OptOutFactory(DjangoModelFactory[OptOut]):
             opt_out.history.create(kind=kinds.ENDED, note=note, **by_person)
 
 
-SIGNALS = {
-    WebhookEvent.Kind.REPLY: message_received,
-    WebhookEvent.Kind.OPT_OUT: opt_out_received,
-}
+SIGNALS = {WebhookEvent.Kind.REPLY: message_received, WebhookEvent.Kind.OPT_OUT: opt_out_received}
 
 
 CALLS = "cellcast_django.factories.HandlerCallFactory"

@@ -393,11 +393,10 @@ class Endpoint(TextChoices):
     OPT_OUT = "opt_out", _read_opt_out, ("optout",), _("Opt-Out URL")
     API = "api", _read_item, (), _("Cellcast’s API")
 
-    reader: Reader | None
-    """``None``: what comes there is kept as it came, to be read once a release can."""
+    reader: Reader
     types: tuple[str, ...]
 
-    def __new__(cls, value: str, reader: Reader | None = None, types: tuple[str, ...] = ()) -> Self:
+    def __new__(cls, value: str, reader: Any = None, types: tuple[str, ...] = ()) -> Self:
         self = str.__new__(cls, value)
         self._value_ = value
         self.reader = reader
@@ -415,10 +414,7 @@ def read_element(element: Any, raw: str, endpoint: Endpoint) -> Payload:
     try:
         if not isinstance(element, dict):
             raise PayloadError("Expected a JSON object, or an array of objects.")
-        reader = _proper_endpoint(element, endpoint).reader
-        if reader is None:
-            raise PayloadError("This version does not read what comes to this URL.")
-        return reader(element, raw)
+        return _proper_endpoint(element, endpoint).reader(element, raw)
     except PayloadError as error:
         return Invalid(raw=raw, reason=str(error))
 

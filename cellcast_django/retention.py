@@ -43,9 +43,7 @@ from cellcast_django.models import (
     WebhookEventQuerySet,
     database_alias,
 )
-from cellcast_django.payloads import (
-    clean,
-)
+from cellcast_django.payloads import clean
 
 BATCH_SIZE = 500  # how many rows are locked, and in memory, at a time
 

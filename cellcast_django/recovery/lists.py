@@ -7,7 +7,7 @@ into, and left alone: only people end one.
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -29,12 +29,7 @@ from cellcast_django.inbox.same_message import (
     replies_since,
     stored_replies,
 )
-from cellcast_django.models import (
-    Message,
-    OptOut as StoredOptOut,
-    StatusChange,
-    WebhookEvent,
-)
+from cellcast_django.models import Message, OptOut as StoredOptOut, StatusChange, WebhookEvent
 from cellcast_django.payloads import (
     MAX_NUMBER_LENGTH,
     Endpoint,
@@ -164,23 +159,18 @@ def missing_statuses(reading: Reading) -> Iterator[Sequence[StatusReport]]:
         unlisted -= keys
         history = StatusChange.objects.fresh().filter(message__key__in=keys)
         known = set(history.values_list("message__key", "status"))
-        textless = _without_a_text(keys)
+        # See ``fold`` for the messages that take a text from the list.
+        textless = Message.objects.fresh().filter(key__in=keys, recorded_at=None, body="")
+        contacts = dict(textless.exclude(contact="").values_list("key", "contact"))
         missing = []
         for (key, status), report in reports.items():
             is_missing = (key, status) not in known
-            brings_text = report.body != "" and textless.get(key) == to_contact(report.receiver)
+            brings_text = report.body != "" and contacts.get(key) == to_contact(report.receiver)
             findings.missing += is_missing
             findings.texts += brings_text
             if is_missing or brings_text:
                 missing.append(report)
         yield missing
-
-
-def _without_a_text(keys: Collection[str]) -> dict[str, str]:
-    """Return the contacts of messages without a text that take one from the list: see ``fold``."""
-    messages = Message.objects.fresh().filter(key__in=keys, recorded_at=None)
-    without = messages.filter(body="").exclude(contact="")
-    return dict(without.values_list("key", "contact"))
 
 
 def report_of(item: Item) -> tuple[Identity, ListedReport]:
