@@ -62,7 +62,7 @@ class Notice(NamedTuple):
 
 
 def doubt_about(contact: str) -> str:
-    """Return the claim that the contact may have been, or is being, sent what no message tells of."""
+    """Name the claim of a contact who may have been sent what no message tells of."""
     return f"doubt {contact}"
 
 
