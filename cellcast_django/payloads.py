@@ -342,7 +342,8 @@ def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]
     the ``media`` once more. Anything else is a text that merely looks like JSON, and stays.
     """
     media = element.get("media")
-    if not isinstance(media, list) and not _is_true(element.get("mms")):
+    is_mms = element.get("mms") is True or _keyword(element.get("mms")) in ("true", "1")  # a form's
+    if not isinstance(media, list) and not is_mms:
         return text, ()
     try:
         inner = parse_json(text)
@@ -351,10 +352,6 @@ def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]
     if not isinstance(inner, dict) or not isinstance(inner.get("message", 0), str | None):
         return text, _web_urls(media)
     return clean(inner["message"] or ""), _web_urls(media) or _web_urls(inner.get("media"))
-
-
-def _is_true(value: object) -> bool:
-    return value is True or _keyword(value) in ("true", "1")  # as a form writes it
 
 
 _WEB_URL = re.compile(r"https?://[^\s/?#]\S*", re.IGNORECASE)
