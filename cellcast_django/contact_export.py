@@ -91,7 +91,7 @@ class ContactData:
         """Yield the keys of the object that hold lists, each with its items."""
         yield "messages", _as_dicts(self.messages())
         yield "status_changes", _as_dicts(self.status_changes())
-        yield "events", map(_as_dict, _iterate(self.events()))
+        yield "events", _as_dicts(*self.events())
         yield "opt_outs", map(self._with_history, self.opt_outs().iterator(CHUNK_SIZE))
         yield "log_entries", self._log_entries() if self.has_log_entries else []
 
@@ -140,12 +140,8 @@ def lines(data: ContactData, *, ensure_ascii: bool = False) -> Iterator[str]:
     yield "\n}\n"
 
 
-def _iterate(parts: Iterable[QuerySet[Any]]) -> Iterator[Any]:
-    return chain.from_iterable(part.iterator(CHUNK_SIZE) for part in parts)
-
-
-def _as_dicts(rows: QuerySet[Any]) -> Iterator[dict[str, Any]]:
-    return map(_as_dict, _iterate([rows]))
+def _as_dicts(*parts: QuerySet[Any]) -> Iterator[dict[str, Any]]:
+    return map(_as_dict, chain.from_iterable(part.iterator(CHUNK_SIZE) for part in parts))
 
 
 def _as_dict(row: Model) -> dict[str, Any]:

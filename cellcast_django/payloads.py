@@ -338,8 +338,8 @@ def _keyword(value: object) -> str:
 def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]]:
     """Return a reply's text and the URLs of its media.
 
-    The text of an MMS is JSON inside a string: an object with the actual text as ``message``, and
-    the ``media`` once more. Anything else is a text that merely looks like JSON, and stays.
+    The text of an MMS is JSON inside a string, with the actual text as ``message``. Anything else
+    is a text that merely looks like JSON, and stays.
     """
     media = element.get("media")
     is_mms = element.get("mms") is True or _keyword(element.get("mms")) in ("true", "1")  # a form's
@@ -438,9 +438,8 @@ def read(body: bytes, content_type: str, endpoint: Endpoint) -> list[Payload]:
     """Read the body of one webhook; never raises, and never returns an empty list.
 
     The body is JSON whatever ``content_type`` says, or form-encoded if it says so: an object, or an
-    array of at most 1,000 objects. What is not understood comes back as ``Invalid``. The elements
-    of an array are read one by one, so that a bad one does not affect the others. Read again from
-    its ``raw``, what was understood is the same.
+    array of at most 1,000 objects, read one by one. What is not understood comes back as
+    ``Invalid``. Read again from its ``raw``, what was understood is the same.
     """
     try:
         found = elements(body, content_type)

@@ -259,11 +259,9 @@ def listed_replies(reading: Reading, since: datetime) -> set[TimedReply]:
 def missing_replies(reading: Reading) -> Iterator[Sequence[Reply]]:
     """Yield all missing replies at once, the oldest first.
 
-    The API gives them no id, so an item is matched with a stored message by contact, text and time:
-    all items of that time with all its messages in one go. The inbox matches those that it is given
-    once more, since a webhook or another recovery may have brought one of them meanwhile. A day
-    before it is read too: its replies are not stored, but their messages must not be matched
-    with later ones.
+    All items of that time are matched with all its messages in one go; the inbox matches those that
+    it is given once more, as one of them may have come meanwhile. A day before it is read too: its
+    replies are not stored, but their messages must not be matched with later ones.
     """
     findings, horizon = reading.findings, reading.since - LATEST
     listed = listed_replies(reading, horizon)
