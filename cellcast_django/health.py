@@ -309,12 +309,11 @@ def measure_webhooks() -> Webhooks:
     is_unreported = _is_unreported(last_report_at)
     urls = {}
     for endpoint in (each.endpoint for each in WEBHOOKS):
-        light = Light.RECEIVED if endpoint in last_at else Light.NEVER
+        last = last_at.get(endpoint)
+        light = Light.RECEIVED if last else Light.NEVER
         if endpoint == Endpoint.STATUS and is_unreported:
             light = Light.UNREPORTED
-        urls[endpoint] = WebhookHealth(
-            endpoint=endpoint, last_at=last_at.get(endpoint), light=light
-        )
+        urls[endpoint] = WebhookHealth(endpoint=endpoint, last_at=last, light=light)
     return Webhooks(urls=urls, last_use_of=last_use_of)
 
 

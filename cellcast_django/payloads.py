@@ -338,11 +338,12 @@ def _keyword(value: object) -> str:
 def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]]:
     """Return a reply's text and the URLs of its media.
 
-    The text of an MMS is JSON inside a string: an object with the actual text as ``message``, and
-    the ``media`` once more. Anything else is a text that merely looks like JSON, and stays.
+    The text of an MMS is JSON inside a string, with the actual text as ``message``. Anything else
+    is a text that merely looks like JSON, and stays.
     """
     media = element.get("media")
-    if not isinstance(media, list) and not _is_true(element.get("mms")):
+    is_mms = element.get("mms") is True or _keyword(element.get("mms")) in ("true", "1")  # a form's
+    if not isinstance(media, list) and not is_mms:
         return text, ()
     try:
         inner = parse_json(text)
@@ -351,10 +352,6 @@ def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]
     if not isinstance(inner, dict) or not isinstance(inner.get("message", 0), str | None):
         return text, _web_urls(media)
     return clean(inner["message"] or ""), _web_urls(media) or _web_urls(inner.get("media"))
-
-
-def _is_true(value: object) -> bool:
-    return value is True or _keyword(value) in ("true", "1")  # as a form writes it
 
 
 _WEB_URL = re.compile(r"https?://[^\s/?#]\S*", re.IGNORECASE)
@@ -441,9 +438,8 @@ def read(body: bytes, content_type: str, endpoint: Endpoint) -> list[Payload]:
     """Read the body of one webhook; never raises, and never returns an empty list.
 
     The body is JSON whatever ``content_type`` says, or form-encoded if it says so: an object, or an
-    array of at most 1,000 objects. What is not understood comes back as ``Invalid``. The elements
-    of an array are read one by one, so that a bad one does not affect the others. Read again from
-    its ``raw``, what was understood is the same.
+    array of at most 1,000 objects, read one by one. What is not understood comes back as
+    ``Invalid``. Read again from its ``raw``, what was understood is the same.
     """
     try:
         found = elements(body, content_type)

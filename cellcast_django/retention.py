@@ -230,12 +230,10 @@ def prune(selection: Selection, *, progress: Progress = lambda pruned: None) -> 
 
     Deleting a message deletes its history and events too, and whatever ``on_delete`` takes of your
     own models; an event that is filed under another contact stays, without the message. A row that
-    one of your models protects is kept. Redacting empties a message's phone numbers, texts and
-    media, the reasons in its history, and an event's body, contact, error and what its calls know
-    of them; counts, statuses, times and Cellcast's ids stay. An outbound message keeps its
-    ``key``, a digest of its id alone, so that a late report still finds the row (what the report
-    fills in is redacted once it is old enough). The ``key`` of a reply is replaced: number and text
-    could be guessed from it. If the same reply arrives once more, it therefore counts as new.
+    one of your models protects is kept. Redacting leaves counts, statuses, times and Cellcast's
+    ids. An outbound message keeps its ``key``, a digest of its id alone, so that a late report
+    still finds the row. That of a reply is replaced, as number and text could be guessed from it:
+    the same reply, should it arrive once more, counts as new.
 
     Raises ``django.db.Error`` when the database refuses. The batches before that stay committed.
     """

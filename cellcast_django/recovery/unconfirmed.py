@@ -122,10 +122,9 @@ def find_unconfirmed(
 ) -> Comparison:
     """Compare events with the lists of Cellcast's API.
 
-    Those of webhooks that came in this time, both ends included, and with the secret of this
-    username if one is given. A list that confirms no event accuses none: the key may be that of
-    another account. Raises ``RecoveryError`` if a list cannot be read to its end, or if all of them
-    together confirm nothing, and ``django.db.Error``.
+    Those of webhooks that came in this time, both ends included. A list that confirms no event
+    accuses none: the key may be that of another account. Raises ``RecoveryError`` if a list cannot
+    be read to its end, or if all of them together confirm nothing, and ``django.db.Error``.
     """
     events = WebhookEvent.objects.fresh().exclude(endpoint=Endpoint.API)
     events = events.filter(received_at__gte=since, received_at__lte=until or timezone.now())
