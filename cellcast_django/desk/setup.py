@@ -214,24 +214,19 @@ class Setup(DeskPage):
             endpoint=webhook.endpoint,
             response=response,
             diagnosis=diagnose(response),
-            events=[
-                TestedEvent(
-                    id=event.get("id"),
-                    badge=badge(
-                        Tone.OPEN
-                        if event["outcome"] == WebhookEvent.Outcome.DEFERRED
-                        else Tone.GOOD,
-                        WebhookEvent.Outcome(event["outcome"]).label,
-                    ),
-                    is_duplicate=event["outcome"] == WebhookEvent.Outcome.DUPLICATE,
-                    url=self.viewer.url(WebhookEvent, "change", event.get("id"))
-                    if may_view
-                    else "",
-                    handlers=handlers_that_ran(event.get("id")) if may_view else [],
-                )
-                for event in events
-            ],
+            events=[self.tested_event(each, may_view=may_view) for each in events],
             would_opt_out=would_opt_out(webhook, body, response),
+        )
+
+    def tested_event(self, event: Any, *, may_view: bool) -> TestedEvent:
+        pk, outcome = event.get("id"), WebhookEvent.Outcome(event["outcome"])
+        tests = WebhookEvent.objects.fresh().filter(pk=pk, is_test=True) if may_view else ()
+        return TestedEvent(
+            id=pk,
+            badge=badge(Tone.OPEN if outcome == outcome.DEFERRED else Tone.GOOD, outcome.label),
+            is_duplicate=outcome == outcome.DUPLICATE,
+            url=self.viewer.url(WebhookEvent, "change", pk) if may_view else "",
+            handlers=[row for each in tests for row in call_rows(each)],
         )
 
     def delete_test_data(self) -> None:
@@ -251,12 +246,6 @@ def secrets_in_use(webhooks: Webhooks) -> Iterator[tuple[str, datetime | None, i
     used = webhooks.last_use_of
     for username in [*configured, *(name for name in used if name not in configured)]:
         yield username, used.get(username), configured.get(username, 0)
-
-
-def handlers_that_ran(pk: Any) -> list[CallRow]:
-    """Return the calls that a test has asked for."""
-    event = WebhookEvent.objects.fresh().filter(pk=pk, is_test=True).first()
-    return call_rows(event) if event else []
 
 
 def progress(

@@ -15,7 +15,7 @@ from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import day, duration
 from cellcast_django.conf import conf
 from cellcast_django.connected import connected_handlers
-from cellcast_django.models import HandlerCall, OptOut, WebhookEvent
+from cellcast_django.models import HandlerCall, WebhookEvent
 from cellcast_django.statuses import Status
 
 
@@ -144,11 +144,6 @@ def _sentence_of_pending(calls: list[HandlerCall], waits_for: int | None) -> str
     if due_at <= now:
         return gettext("Overdue by %(pause)s · %(attempts)d of %(max)d attempts made") % values
     return gettext("Next retry in %(pause)s · %(attempts)d of %(max)d attempts made") % values
-
-
-def opt_out_state_badge(opt_out: OptOut) -> SafeString:
-    """Return the badge of an opt-out that is active or has ended."""
-    return badge(Tone.BAD, _("opted out")) if opt_out.is_active else badge(Tone.QUIET, _("ended"))
 
 
 def test_badge(is_test: bool) -> SafeString:
