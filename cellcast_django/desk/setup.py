@@ -81,8 +81,8 @@ class Site:
         base_url = conf.public_url or f"{request.scheme}://{request.get_host()}"
         urls: dict[str, str] = {}
         with suppress(NoReverseMatch), override(settings.LANGUAGE_CODE):
-            if BASE_URL.fits(base_url):
-                urls = {webhook.slug: webhook.url(base_url) for webhook in WEBHOOKS}
+            webhooks = WEBHOOKS if BASE_URL.fits(base_url) else ()
+            urls = {webhook.slug: webhook.url(base_url) for webhook in webhooks}
         return cls(base_url=base_url, urls=urls, secret=next(iter(conf.webhook_secrets), ""))
 
     @property
