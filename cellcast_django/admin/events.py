@@ -53,12 +53,13 @@ class WebhookEventRows(Rows):
     @admin.display(description=_("type"))
     def content(self, event: WebhookEvent) -> SafeString:
         is_reply = event.kind == WebhookEvent.Kind.REPLY
-        words = self._texts.get(event.message_id, "") if is_reply else self._reported(event)
+        change = getattr(event, "status_change", None)
+        reported = change.status if change else ""
         return format_html(
             '{} <bdi class="{}quiet">{}</bdi> {}',
             event.get_kind_display(),
             "cellcast-line " if is_reply else "",
-            words,
+            self._texts.get(event.message_id, "") if is_reply else reported,
             test_badge(event.is_test),
         )
 
@@ -73,11 +74,6 @@ class WebhookEventRows(Rows):
         start = Left("body", MAX_TEXT_LENGTH + 1)
         texts = Message.objects.fresh().filter(pk__in=replies).values_list("pk", start)
         return {pk: beginning(text, MAX_TEXT_LENGTH) for pk, text in texts}
-
-    @staticmethod
-    def _reported(event: WebhookEvent) -> str:
-        change = getattr(event, "status_change", None)
-        return change.status if change else ""
 
     @admin.display(description=_("state"))
     def state(self, event: WebhookEvent) -> SafeString | str:

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.contacts import Customer
-from cellcast_django.admin.display.badges import Tone, badge, opt_out_state_badge
+from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import Unprinted, ago, beginning, readable_number
 from cellcast_django.admin.extension import Link, extension_of
@@ -156,7 +156,8 @@ class OptOutRows(Rows):
 
     @admin.display(description=_("state"))
     def state(self, opt_out: OptOut) -> SafeString:
-        return opt_out_state_badge(opt_out)
+        is_active = opt_out.is_active
+        return badge(Tone.BAD, _("opted out")) if is_active else badge(Tone.QUIET, _("ended"))
 
 
 class OptOutSearch(Search):
@@ -298,10 +299,15 @@ class OptOutAdmin(ReadOnlyAdmin):
         if obj.is_active:
             title = gettext("%(customer)s: opted out")
         may_end = obj.is_active and viewer.may("end_optout")
+        contact_link = None
+        if viewer.may_view(Message):
+            rows = viewer.rows(Message).filter(contact=obj.contact).order_by("-created_at")
+            if (newest := rows.values_list("pk", flat=True).first()) is not None:
+                contact_link = extension_of(viewer.site).contact_link(viewer, newest)
         page = OptOutPage(
             state=OptOutRows(viewer, [obj]).state(obj),
             steps=list(_history(viewer, obj)),
-            contact_link=_contact_link(viewer, obj),
+            contact_link=contact_link,
             end_url=EndPage.url(viewer, obj.pk) if may_end else "",
         )
         customer = viewer.directory.customer(obj.contact).label
@@ -327,16 +333,8 @@ class OptOutPage:
     state: SafeString
     steps: list[OptOutStep]
     contact_link: Link | None
+    """Where the contact leads to, if this person sees a message of theirs."""
     end_url: str
-
-
-def _contact_link(viewer: Viewer, opt_out: OptOut) -> Link | None:
-    """Return where the contact leads to, if this person sees a message of theirs."""
-    if not viewer.may_view(Message):
-        return None
-    rows = viewer.rows(Message).filter(contact=opt_out.contact).order_by("-created_at")
-    newest = rows.values_list("pk", flat=True).first()
-    return None if newest is None else extension_of(viewer.site).contact_link(viewer, newest)
 
 
 def _history(viewer: Viewer, opt_out: OptOut) -> Iterator[OptOutStep]:

@@ -114,8 +114,7 @@ class Door(ModelAdmin):
         viewer = Viewer(self.admin_site, request)
         return is_on(viewer.site, ToAnswerPage) and ToAnswerPage(viewer).is_allowed
 
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
+    has_module_permission = has_view_permission
 
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
         return {"view": self.has_view_permission(request)}

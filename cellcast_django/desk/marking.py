@@ -14,13 +14,13 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
+from cellcast_django.admin.confirmation import tell_left
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted, grouped
 from cellcast_django.admin.lists.filters import OwnNumberFilter
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.page import MAX_SECONDS, Page
-from cellcast_django.admin.selection import tell_left
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk import handling
 from cellcast_django.desk.conversation import ConversationPage
@@ -161,8 +161,6 @@ class Marking:
     """The rows that were ticked; one of them if all that the list finds are meant."""
     is_across: bool
     back_url: str
-
-    checkbox_name = ACTION_CHECKBOX_NAME
 
 
 class MarkSelected(Page):

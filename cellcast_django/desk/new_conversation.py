@@ -106,7 +106,7 @@ class NewConversation(DeskPage):
                 notice = beginning.send()
             self.viewer.tell(notice.sentence, notice.level)
             if notice.leads_to is not None:
-                fragment = form.moved_fragment if notice.is_kept else form.sent_fragment
+                fragment = form.fragment(is_kept=notice.is_kept)
                 return HttpResponseRedirect(self._url_of(notice.leads_to) + fragment)
         may_view = self.viewer.may_view(Message)
         return self.render(NewForm(number, found, senders, sender, form, may_view))
