@@ -112,11 +112,6 @@ class AboutContact:
             events.filter(contact="", message__contact__in=self.contacts),
         ]
 
-    def others_events(self, events: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow to what names another contact, but is about a message of this one."""
-        theirs = events.filter(message__contact__in=self.contacts)
-        return theirs.exclude(contact__in=["", *self.contacts])
-
     def opt_outs(self, opt_outs: QuerySet[Any]) -> QuerySet[Any]:
         return opt_outs.filter(contact__in=self.contacts)
 
@@ -186,7 +181,9 @@ class Selection:
         """Return how many events are kept although they are old enough, or about the contact."""
         parts = self._event_parts()
         if self._about is not None:  # what is unfinished of others' keeps the message that it needs
-            parts.append(self._about.others_events(self._candidates()))
+            contacts = self._about.contacts
+            events = self._candidates().filter(message__contact__in=contacts)
+            parts.append(events.exclude(contact__in=["", *contacts]))
         deferred = sum(part.deferred().count() for part in parts)
         pending = sum(part.pending().count() for part in parts) - deferred
         failed = 0 if self.include_failed else sum(part.failed().count() for part in parts)
