@@ -16,7 +16,15 @@ from django.test import Client
 
 from cellcast_django.desk import setup
 from cellcast_django.diagnostics.test_send import Response
-from cellcast_django.models import Claim, Message, OptOut, OptOutChange, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    Claim,
+    HandlerCall,
+    Message,
+    OptOut,
+    OptOutChange,
+    StatusChange,
+    WebhookEvent,
+)
 from cellcast_django.signals import message_received
 from tests.admin_pages import staff
 from tests.desk.every_page import (
@@ -33,7 +41,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.exhaustive]
 VIEWS = ("view_message", "view_statuschange", "view_webhookevent", "view_optout")
 
 CHANGES: dict[str, set[Any]] = {
-    "rerun_webhookevent": {WebhookEvent},
+    "rerun_webhookevent": {HandlerCall},
     "reprocess_webhookevent": {WebhookEvent, Message, StatusChange},
     "dismiss_webhookevent": {WebhookEvent},
     "answer_message": {Message},
@@ -42,7 +50,7 @@ CHANGES: dict[str, set[Any]] = {
     "add_optout": {OptOut, OptOutChange},
     "end_optout": {OptOut, OptOutChange},
     # Deletes what tests have stored; what has come of it elsewhere stays, without its event.
-    "set_up_webhookevent": {WebhookEvent, StatusChange, OptOut, OptOutChange},
+    "set_up_webhookevent": {WebhookEvent, HandlerCall, StatusChange, OptOut, OptOutChange},
 }
 """What each permission allows to change, with those to view; any other, nothing. It is recorded."""
 
