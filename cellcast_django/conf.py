@@ -9,6 +9,7 @@ signal for ``override_settings``, pytest-django for its fixture.
 import re
 from collections.abc import Callable
 from functools import cached_property, update_wrapper
+from operator import methodcaller
 from typing import Any, NamedTuple, TypeVar
 
 import phonenumbers
@@ -67,10 +68,7 @@ def _text(how: str, pattern: str, use: Callable[[str], str] = str) -> Kind:
     )
 
 
-def _without_slash(url: str) -> str:
-    return url.rstrip("/")
-
-
+_without_slash = methodcaller("rstrip", "/")
 HOST = r"(\[::1\]|[\w.-]+)(:[1-9]\d{0,4})?/*"
 BASE_URL = _text(
     'a scheme and a host alone, such as "https://sms.example.com" (DNS spells a host that is not '

@@ -91,7 +91,7 @@ class ContactData:
         """Yield the keys of the object that hold lists, each with its items."""
         yield "messages", _as_dicts(self.messages())
         yield "status_changes", _as_dicts(self.status_changes())
-        yield "events", map(_as_dict, _iterate(self.events()))
+        yield "events", _as_dicts(*self.events())
         yield "opt_outs", map(self._with_history, self.opt_outs().iterator(CHUNK_SIZE))
         yield "log_entries", self._log_entries() if self.has_log_entries else []
 
@@ -107,31 +107,23 @@ class ContactData:
         """Yield what people did to these rows in the admin, if the site has one."""
         if not apps.is_installed("django.contrib.admin"):
             return
-        for model, parts in (
-            (Message, [self.messages()]),
-            (WebhookEvent, self.events()),
-            (OptOut, [self.opt_outs()]),
-        ):
-            keys = chain.from_iterable(part.values_list("pk", flat=True) for part in parts)
-            yield from self._entries_about(model, [str(key) for key in keys])
-
-    def _entries_about(self, model: type[Model], keys: list[str]) -> Iterator[dict[str, Any]]:
         entry: Any = apps.get_model("admin", "LogEntry")
-        name = model._meta.model_name
-        found = entry.objects.filter(
-            content_type__app_label=model._meta.app_label, content_type__model=name
-        )
-        entries = self._of_days(found, "action_time").select_related("user")
-        for start in range(0, len(keys), KEYS_PER_QUERY):
-            batch = entries.filter(object_id__in=keys[start : start + KEYS_PER_QUERY])
-            for each in batch.iterator(CHUNK_SIZE):
-                yield {
-                    "at": each.action_time,
-                    "username": each.user.get_username(),
-                    "model": name,
-                    "object_id": each.object_id,
-                    "action": each.get_change_message(),
-                }
+        ours = entry.objects.filter(content_type__app_label=Message._meta.app_label)
+        entries = self._of_days(ours, "action_time").select_related("user")
+        for part in (self.messages(), *self.events(), self.opt_outs()):
+            name = part.model._meta.model_name
+            keys = [str(key) for key in part.values_list("pk", flat=True)]
+            for start in range(0, len(keys), KEYS_PER_QUERY):
+                some = keys[start : start + KEYS_PER_QUERY]
+                batch = entries.filter(content_type__model=name, object_id__in=some)
+                for each in batch.iterator(CHUNK_SIZE):
+                    yield {
+                        "at": each.action_time,
+                        "username": each.user.get_username(),
+                        "model": name,
+                        "object_id": each.object_id,
+                        "action": each.get_change_message(),
+                    }
 
 
 def lines(data: ContactData, *, ensure_ascii: bool = False) -> Iterator[str]:
@@ -148,12 +140,8 @@ def lines(data: ContactData, *, ensure_ascii: bool = False) -> Iterator[str]:
     yield "\n}\n"
 
 
-def _iterate(parts: Iterable[QuerySet[Any]]) -> Iterator[Any]:
-    return chain.from_iterable(part.iterator(CHUNK_SIZE) for part in parts)
-
-
-def _as_dicts(rows: QuerySet[Any]) -> Iterator[dict[str, Any]]:
-    return map(_as_dict, _iterate([rows]))
+def _as_dicts(*parts: QuerySet[Any]) -> Iterator[dict[str, Any]]:
+    return map(_as_dict, chain.from_iterable(part.iterator(CHUNK_SIZE) for part in parts))
 
 
 def _as_dict(row: Model) -> dict[str, Any]:

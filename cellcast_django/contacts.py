@@ -11,7 +11,6 @@ from cellcast_django.conf import conf
 from cellcast_django.payloads import clean
 
 AUSTRALIAN_MOBILE = re.compile(r"\+614[0-9]{8}")
-AUSTRALIA = 61
 AUSTRALIAN_MOBILES = range(400_000_000, 500_000_000)
 
 
@@ -68,20 +67,12 @@ def _parse(number: str, region: str) -> PhoneNumber | None:
     for spelling in [text, f"+{text[2:]}"] if text.startswith("00") else [text]:
         with suppress(phonenumbers.NumberParseException):
             parsed = phonenumbers.parse(spelling, region)
-            if _is_valid(parsed):
+            # It lists new Australian ranges some time after customers have numbers in them.
+            is_mobile = parsed.country_code == 61 and parsed.national_number in AUSTRALIAN_MOBILES
+            if is_mobile or phonenumbers.is_valid_number(parsed):
                 return parsed
     return None
 
 
 def _e164(number: PhoneNumber) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-
-
-def _is_valid(number: PhoneNumber) -> bool:
-    """Whether the number is valid; any Australian mobile is, even in a range not known yet.
-
-    ``phonenumbers`` lists new ranges some time after customers have numbers in them.
-    """
-    if number.country_code == AUSTRALIA and number.national_number in AUSTRALIAN_MOBILES:
-        return True
-    return phonenumbers.is_valid_number(number)

@@ -107,11 +107,7 @@ class MessageFactory(DjangoModelFactory[Message]):
 
 
 class StatusChangeFactory(DjangoModelFactory[StatusChange]):
-    """Rows of a message's history; by default, an outbound message was delivered.
-
-    ``previous_status`` and ``applied`` follow from the message's status, and the message moves to
-    the new one, as it does after a webhook.
-    """
+    """Rows of a message's history, to whose status it moves; by default, it was delivered."""
 
     class Meta:
         model = StatusChange
@@ -163,10 +159,7 @@ class OptOutFactory(DjangoModelFactory[OptOut]):
             opt_out.history.create(kind=kinds.ENDED, note=note, **by_person)
 
 
-SIGNALS = {
-    WebhookEvent.Kind.REPLY: message_received,
-    WebhookEvent.Kind.OPT_OUT: opt_out_received,
-}
+SIGNALS = {WebhookEvent.Kind.REPLY: message_received, WebhookEvent.Kind.OPT_OUT: opt_out_received}
 
 
 CALLS = "cellcast_django.factories.HandlerCallFactory"
@@ -177,8 +170,7 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
 
     Kind: ``reply=True``, ``opt_out=True``. Outcome: ``duplicate=True``, ``invalid=True``. State:
     ``pending=True`` and ``failed=True`` add a call, of which ``call__handler="…"`` and the like say
-    more. A stored reply or report has its message and history row, and
-    a stored opt-out its ``OptOut``, so that it has a fact.
+    more. What is stored has its message and history row, or its ``OptOut``: it has a fact.
     """
 
     class Meta:
@@ -244,10 +236,7 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
 
 
 class HandlerCallFactory(DjangoModelFactory[HandlerCall]):
-    """Calls that are done; ``waiting=True``, ``running``, ``retrying``, ``failed`` or ``skipped``.
-
-    What waits or is retried is due at once.
-    """
+    """Done calls; with ``waiting=True``, ``running`` or ``retrying`` they are due at once."""
 
     class Meta:
         model = HandlerCall

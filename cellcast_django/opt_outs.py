@@ -118,8 +118,9 @@ def opt_out(
     """Opt a contact out on behalf of a person who learned of it elsewhere. Sends no signal.
 
     ``note`` says why and ``username`` who did it. ``asked_in`` is the reply in which the customer
-    asked: its text becomes the proof. An opt-out that stands keeps its source and its time; its
-    history gets a row, and a new note is added to those of ``OptOut.note``, until the opt-out ends.
+    asked: its text becomes the proof, and it is handled, it alone. An opt-out that stands keeps its
+    source and its time; its history gets a row, and a new note is added to those of
+    ``OptOut.note``, until the opt-out ends.
     Raises ``ValueError`` for a number that is empty or too long, and if ``asked_in``
     is not a reply of this contact.
     """
@@ -130,6 +131,11 @@ def opt_out(
         raise ValueError(f"The number is longer than {MAX_NUMBER_LENGTH} characters.")
     asked = "" if asked_in is None else _text_of_reply(asked_in, contact)
     note, username = clean(note), username_of(username)
+    if asked_in is not None and asked_in.handled_at is None:  # messages lock before opt-outs
+        asked_in.handled_at, asked_in.handled_by = timezone.now(), username
+        handled = {"handled_at": asked_in.handled_at, "handled_by": username}
+        replies = Message.objects.fresh().unhandled().filter(pk=asked_in.pk)
+        again_if_refused(lambda: replies.update(**handled), using=replies.db)
     return _begin(contact, OptOut.Source.PERSON, text=asked, note=note, username=username)
 
 

@@ -338,11 +338,12 @@ def _keyword(value: object) -> str:
 def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]]:
     """Return a reply's text and the URLs of its media.
 
-    The text of an MMS is JSON inside a string: an object with the actual text as ``message``, and
-    the ``media`` once more. Anything else is a text that merely looks like JSON, and stays.
+    The text of an MMS is JSON inside a string, with the actual text as ``message``. Anything else
+    is a text that merely looks like JSON, and stays.
     """
     media = element.get("media")
-    if not isinstance(media, list) and not _is_true(element.get("mms")):
+    is_mms = element.get("mms") is True or _keyword(element.get("mms")) in ("true", "1")  # a form's
+    if not isinstance(media, list) and not is_mms:
         return text, ()
     try:
         inner = parse_json(text)
@@ -351,10 +352,6 @@ def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]
     if not isinstance(inner, dict) or not isinstance(inner.get("message", 0), str | None):
         return text, _web_urls(media)
     return clean(inner["message"] or ""), _web_urls(media) or _web_urls(inner.get("media"))
-
-
-def _is_true(value: object) -> bool:
-    return value is True or _keyword(value) in ("true", "1")  # as a form writes it
 
 
 _WEB_URL = re.compile(r"https?://[^\s/?#]\S*", re.IGNORECASE)
@@ -393,11 +390,10 @@ class Endpoint(TextChoices):
     OPT_OUT = "opt_out", _read_opt_out, ("optout",), _("Opt-Out URL")
     API = "api", _read_item, (), _("Cellcast’s API")
 
-    reader: Reader | None
-    """``None``: what comes there is kept as it came, to be read once a release can."""
+    reader: Reader
     types: tuple[str, ...]
 
-    def __new__(cls, value: str, reader: Reader | None = None, types: tuple[str, ...] = ()) -> Self:
+    def __new__(cls, value: str, reader: Any = None, types: tuple[str, ...] = ()) -> Self:
         self = str.__new__(cls, value)
         self._value_ = value
         self.reader = reader
@@ -415,10 +411,7 @@ def read_element(element: Any, raw: str, endpoint: Endpoint) -> Payload:
     try:
         if not isinstance(element, dict):
             raise PayloadError("Expected a JSON object, or an array of objects.")
-        reader = _proper_endpoint(element, endpoint).reader
-        if reader is None:
-            raise PayloadError("This version does not read what comes to this URL.")
-        return reader(element, raw)
+        return _proper_endpoint(element, endpoint).reader(element, raw)
     except PayloadError as error:
         return Invalid(raw=raw, reason=str(error))
 
@@ -445,9 +438,8 @@ def read(body: bytes, content_type: str, endpoint: Endpoint) -> list[Payload]:
     """Read the body of one webhook; never raises, and never returns an empty list.
 
     The body is JSON whatever ``content_type`` says, or form-encoded if it says so: an object, or an
-    array of at most 1,000 objects. What is not understood comes back as ``Invalid``. The elements
-    of an array are read one by one, so that a bad one does not affect the others. Read again from
-    its ``raw``, what was understood is the same.
+    array of at most 1,000 objects, read one by one. What is not understood comes back as
+    ``Invalid``. Read again from its ``raw``, what was understood is the same.
     """
     try:
         found = elements(body, content_type)

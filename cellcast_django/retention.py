@@ -43,9 +43,7 @@ from cellcast_django.models import (
     WebhookEventQuerySet,
     database_alias,
 )
-from cellcast_django.payloads import (
-    clean,
-)
+from cellcast_django.payloads import clean
 
 BATCH_SIZE = 500  # how many rows are locked, and in memory, at a time
 
@@ -113,11 +111,6 @@ class AboutContact:
             events.filter(contact__in=self.contacts),
             events.filter(contact="", message__contact__in=self.contacts),
         ]
-
-    def others_events(self, events: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow to what names another contact, but is about a message of this one."""
-        theirs = events.filter(message__contact__in=self.contacts)
-        return theirs.exclude(contact__in=["", *self.contacts])
 
     def opt_outs(self, opt_outs: QuerySet[Any]) -> QuerySet[Any]:
         return opt_outs.filter(contact__in=self.contacts)
@@ -188,7 +181,9 @@ class Selection:
         """Return how many events are kept although they are old enough, or about the contact."""
         parts = self._event_parts()
         if self._about is not None:  # what is unfinished of others' keeps the message that it needs
-            parts.append(self._about.others_events(self._candidates()))
+            contacts = self._about.contacts
+            events = self._candidates().filter(message__contact__in=contacts)
+            parts.append(events.exclude(contact__in=["", *contacts]))
         deferred = sum(part.deferred().count() for part in parts)
         pending = sum(part.pending().count() for part in parts) - deferred
         failed = 0 if self.include_failed else sum(part.failed().count() for part in parts)
@@ -232,12 +227,10 @@ def prune(selection: Selection, *, progress: Progress = lambda pruned: None) -> 
 
     Deleting a message deletes its history and events too, and whatever ``on_delete`` takes of your
     own models; an event that is filed under another contact stays, without the message. A row that
-    one of your models protects is kept. Redacting empties a message's phone numbers, texts and
-    media, the reasons in its history, and an event's body, contact, error and what its calls know
-    of them; counts, statuses, times and Cellcast's ids stay. An outbound message keeps its
-    ``key``, a digest of its id alone, so that a late report still finds the row (what the report
-    fills in is redacted once it is old enough). The ``key`` of a reply is replaced: number and text
-    could be guessed from it. If the same reply arrives once more, it therefore counts as new.
+    one of your models protects is kept. Redacting leaves counts, statuses, times and Cellcast's
+    ids. An outbound message keeps its ``key``, a digest of its id alone, so that a late report
+    still finds the row. That of a reply is replaced, as number and text could be guessed from it:
+    the same reply, should it arrive once more, counts as new.
 
     Raises ``django.db.Error`` when the database refuses. The batches before that stay committed.
     """

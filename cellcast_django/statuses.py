@@ -36,9 +36,7 @@ class Status(TextChoices):
         _("pending"),
     )
     QUEUED = row(
-        "queued",
-        _("It is waiting at Cellcast to be sent. Nothing to do yet."),
-        _("queued"),
+        "queued", _("It is waiting at Cellcast to be sent. Nothing to do yet."), _("queued")
     )
     DISPATCHED = row(
         "dispatched",
@@ -100,9 +98,7 @@ class Status(TextChoices):
         _("blocked by the gateway"),
     )
     DELIVERED = row(
-        "delivered",
-        _("It has arrived on the customer’s phone. Nothing to do."),
-        _("delivered"),
+        "delivered", _("It has arrived on the customer’s phone. Nothing to do."), _("delivered")
     )
 
     final: bool

@@ -1,7 +1,7 @@
 """The webhook URLs, one row each. Everything that goes through each URL goes through these.
 
 To take another webhook: its ``Endpoint`` with a reader (``payloads``), its row here, and the
-migration for the new choice. With ``signal=None`` its events are only kept.
+migration for the new choice.
 """
 
 import json
@@ -11,13 +11,11 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from django.db import models
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.connected import handlers_by_name
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.connected import SENDERS, handlers_by_name
 from cellcast_django.payloads import (
     UNREAD_KEYS,
     Endpoint,
@@ -42,9 +40,8 @@ class Webhook:
     """The documented payload."""
     news: str
     """The key of the example that has to change for it to be no duplicate."""
-    signal: FactSignal | None
-    """Sent for the example; ``None`` if events are only kept."""
-    sender: type[models.Model]
+    signal: FactSignal
+    """Sent for the example."""
 
     @property
     def slug(self) -> str:
@@ -71,7 +68,7 @@ class Webhook:
 
     def handlers(self) -> list[str]:
         """Return the names of the handlers that are called for the example."""
-        return list(handlers_by_name(self.signal, self.sender)) if self.signal else []
+        return list(handlers_by_name(self.signal, SENDERS[self.signal]))
 
 
 WEBHOOKS = (
@@ -82,7 +79,6 @@ WEBHOOKS = (
         example=reply_payload(),
         news="message",
         signal=message_received,
-        sender=Message,
     ),
     Webhook(
         endpoint=Endpoint.STATUS,
@@ -91,7 +87,6 @@ WEBHOOKS = (
         example=status_payload(),
         news="_id",
         signal=status_changed,
-        sender=Message,
     ),
     Webhook(
         endpoint=Endpoint.OPT_OUT,
@@ -100,7 +95,6 @@ WEBHOOKS = (
         example=opt_out_payload(),
         news="contact",
         signal=opt_out_received,
-        sender=WebhookEvent,
     ),
 )
 

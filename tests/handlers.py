@@ -17,7 +17,7 @@ from cellcast_django.signals import FactSignal, exactly_once, in_order, message_
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
 
-SIGNALS = [webhook.signal for webhook in WEBHOOKS if webhook.signal]
+SIGNALS = [webhook.signal for webhook in WEBHOOKS]
 """Those that tell of a webhook."""
 
 MARKS: dict[str, Callable[[Any], Any]] = {

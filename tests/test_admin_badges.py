@@ -6,7 +6,7 @@ import pytest
 
 from cellcast_django.admin.display import badges
 from cellcast_django.admin.display.badges import Tone, badge
-from cellcast_django.factories import OptOutFactory, WebhookEventFactory
+from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.models import HandlerCall
 from cellcast_django.statuses import Status
 from tests.admin_pages import text_of
@@ -94,12 +94,6 @@ def test_every_state_of_a_call_has_a_badge(state: HandlerCall.State) -> None:
     shown = text_of(badges.call_badge(HandlerCall(state=state)))
     assert shown.endswith(f" {state.label}")
     assert text_of(badges.call_badge(HandlerCall(state=state, skipped_by="ann"))).endswith("ann")
-
-
-@pytest.mark.django_db
-def test_opt_out_badge_has_sign_and_word() -> None:
-    assert text_of(badges.opt_out_state_badge(OptOutFactory.create())) == "✕ opted out"
-    assert text_of(badges.opt_out_state_badge(OptOutFactory.create(ended=True))) == "• ended"
 
 
 def test_opt_out_badge_has_its_date() -> None:

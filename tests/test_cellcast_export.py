@@ -361,7 +361,7 @@ def test_interrupted_export_leaves_no_file(path: Path, monkeypatch: pytest.Monke
     def break_off(*args: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ContactData, "_entries_about", break_off)
+    monkeypatch.setattr(ContactData, "_log_entries", break_off)
     with pytest.raises(KeyboardInterrupt):
         run(path)
     assert list(path.parent.iterdir()) == []

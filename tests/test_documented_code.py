@@ -183,13 +183,6 @@ def test_operations_page_code_skips_and_searches(client: WebhookClient) -> None:
 
 
 @pytest.mark.django_db
-def test_recovery_page_code_answers_nobody_late(client: WebhookClient) -> None:
-    answer = run_file("docs/recovery.md", "shop/handlers.py")["answer"]
-    client.reply()
-    assert answer(message=Message.objects.get(), event=WebhookEvent.objects.get()) is None
-
-
-@pytest.mark.django_db
 def test_reference_pages_code_counts_and_reads(client: WebhookClient) -> None:
     client.reply()
     namespace: dict[str, Any] = {}

@@ -232,8 +232,13 @@ def test_renewed_opt_out_has_its_new_source(client: WebhookClient) -> None:
 
 def test_reply_that_asks_for_it_is_the_proof() -> None:
     asked = "Please take me off, no more texts. " * 40
-    reply = MessageFactory.create(inbound=True, sender="0400 000 000", body=asked)
+    earlier, reply = (
+        MessageFactory.create(inbound=True, sender="0400 000 000", body=text)
+        for text in ("Are you open?", asked)
+    )
     opt_out(CUSTOMER, note="Read it today.", username="mia", asked_in=reply)
+    assert Message.objects.unhandled().get() == earlier
+    assert Message.objects.get(pk=reply.pk).handled_by == "mia"
     proof = OptOutChange.objects.get()
     assert (proof.text, proof.source) == (asked[:1_000], "person")
     assert (proof.note, proof.username) == ("Read it today.", "mia")

@@ -130,17 +130,6 @@ def test_reader_understands_documented_examples_at_every_url(endpoint: Endpoint)
     assert isinstance(read_one(DOCUMENTED_STATUS, endpoint), StatusReport)
 
 
-@pytest.mark.parametrize("body", [b"{}", b'{"_id": "1", "status": "sent", "message": "Hi"}'])
-def test_element_at_url_without_reader_is_kept_with_the_reason(
-    body: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Endpoint.OPT_OUT, "reader", None)
-    [payload] = read(body, JSON, Endpoint.OPT_OUT)
-    assert isinstance(payload, Invalid)
-    assert payload.raw == body.decode()
-    assert payload.reason
-
-
 @pytest.mark.parametrize(
     "body", [DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, b"[]", b'{"type":"optout"}']
 )

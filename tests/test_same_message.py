@@ -219,7 +219,7 @@ def test_message_of_another_listed_reply_does_not_match() -> None:
 def test_replies_of_one_body_share_out_the_webhooks_messages() -> None:
     webhook()
     now = timezone.now()
-    places = [Listed(now - hours * HOUR) for hours in (3, 2, 1)]
+    places = [Listed(now - hours * HOUR) for hours in (3, 2, 0)]
     values: dict[str, Any] = dict.fromkeys(["cellcast_id", "receiver", "original_body"], "")
     values |= {"raw": "{}", "sender": CUSTOMER, "status": "received", "body": "Yes please"}
     replies = [Reply(**values, listed=place, alike=tuple(places)) for place in places]
@@ -328,7 +328,7 @@ def matched(items: list[float], messages: list[float]) -> dict[int, int]:
         ([0, 5 / 3600], [3 / 3600], {0: 0}),  # of two that are as near, the one before its webhook
     ],
 )
-def test_matching_pairs_as_many_as_possible_then_the_nearest(
+def test_matching_pairs_as_many_as_possible_then_the_near(
     items: list[float], messages: list[float], expected: dict[int, int]
 ) -> None:
     assert matched(items, messages) == expected

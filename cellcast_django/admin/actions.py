@@ -36,7 +36,7 @@ class Plan:
 class Action(ABC):
     """Something a person can do with any number of rows."""
 
-    model: ClassVar[type[Model]]
+    model: ClassVar[type[Model]] = WebhookEvent
     name: ClassVar[str]
     permission: ClassVar[str] = "rerun"
     title: ClassVar[Any]
@@ -47,13 +47,13 @@ class Action(ABC):
     command: ClassVar[str] = ""
     """The command that does the same to any number of rows, if there is one."""
 
-    @abstractmethod
     def affects(self, row: Any) -> bool:
         """Whether there is something to do to this row."""
+        return True
 
     def calls(self, row: Any) -> Iterable[HandlerCall]:
         """Return the calls that it would make, or skip, for this row."""
-        return ()
+        return [row] if isinstance(row, HandlerCall) else []
 
     def warns(self, row: Any) -> bool:
         """Whether the warning is about this row."""
@@ -64,9 +64,14 @@ class Action(ABC):
         """Do it to one row, and return what it has become; nothing if there was nothing to do."""
 
     def sentences(self, changed: int, rows: Collection[Any]) -> Iterator[Sentence]:
-        """Yield what is said of so many changed rows, each of which may have become several."""
-        done = ngettext("%(action)s: %(count)d event.", "%(action)s: %(count)d events.", changed)
-        yield messages.SUCCESS, done % {"action": self.title, "count": changed}
+        """Yield what is said of so many changed rows, each of which may have become several.
+
+        That is in which states they are; which failed, and why, stands beside each.
+        """
+        sentences: Any = CALL_SENTENCES if self.model is HandlerCall else EVENT_SENTENCES
+        counts = Counter(sentences[row.state] for row in rows if row.state is not None)
+        for (level, words), count in counts.items():
+            yield level, words % count
 
     def plan(self, rows: Iterable[Any]) -> Plan:
         """Plan without changing anything."""
@@ -96,21 +101,12 @@ class RunCallAgain(Action):
         "they will do so twice."
     )
 
-    def affects(self, row: HandlerCall) -> bool:
-        return True
-
-    def calls(self, row: HandlerCall) -> Iterable[HandlerCall]:
-        return [row]
-
     def warns(self, row: HandlerCall) -> bool:
         return row.state == HandlerCall.State.DONE
 
     def run(self, pk: int, username: str) -> list[HandlerCall]:
         call = HandlerCall.objects.fresh().filter(pk=pk)
         return list(call) if handlers.run_again(call) else []
-
-    def sentences(self, changed: int, rows: Collection[HandlerCall]) -> Iterator[Sentence]:
-        return sentences_by_state(CALL_SENTENCES, rows)
 
 
 class SkipCall(Action):
@@ -128,15 +124,9 @@ class SkipCall(Action):
     def affects(self, row: HandlerCall) -> bool:
         return row.state not in HandlerCall.ENDED_WELL
 
-    def calls(self, row: HandlerCall) -> Iterable[HandlerCall]:
-        return [row]
-
     def run(self, pk: int, username: str) -> list[HandlerCall]:
         call = HandlerCall.objects.fresh().filter(pk=pk)
         return list(call.all()) if handlers.skip(call, username=username) else []
-
-    def sentences(self, changed: int, rows: Collection[HandlerCall]) -> Iterator[Sentence]:
-        return sentences_by_state(CALL_SENTENCES, rows)
 
 
 # Events
@@ -145,7 +135,6 @@ class SkipCall(Action):
 class RunAgain(Action):
     """Makes the calls of an event that have not ended well."""
 
-    model = WebhookEvent
     name = "run_again"
     title = gettext_lazy("Run again")
     log = "Ran the unfinished handlers again"
@@ -163,14 +152,10 @@ class RunAgain(Action):
             return []
         return list(WebhookEvent.objects.fresh().filter(pk=pk))
 
-    def sentences(self, changed: int, rows: Collection[WebhookEvent]) -> Iterator[Sentence]:
-        return sentences_by_state(EVENT_SENTENCES, rows)
-
 
 class Reprocess(Action):
     """Reads what could not be understood, or stored, and stores it if it can be now."""
 
-    model = WebhookEvent
     name = "reprocess"
     permission = "reprocess"
     title = gettext_lazy("Read again")
@@ -197,13 +182,12 @@ class Reprocess(Action):
                 len(unread),
             )
             yield messages.WARNING, still % {"count": len(unread), "reason": unread[0].error}
-        yield from sentences_by_state(EVENT_SENTENCES, rows)
+        yield from super().sentences(changed, rows)
 
 
 class Dismiss(Action):
     """Sets invalid events aside, so that nobody counts them any more."""
 
-    model = WebhookEvent
     name = "dismiss"
     permission = "dismiss"
     title = gettext_lazy("Dismiss")
@@ -226,6 +210,10 @@ class Dismiss(Action):
         )
         at = None if self.undoes else timezone.now()
         return list(chosen) if affected.update(dismissed_at=at) else []
+
+    def sentences(self, changed: int, rows: Collection[WebhookEvent]) -> Iterator[Sentence]:
+        done = ngettext("%(action)s: %(count)d event.", "%(action)s: %(count)d events.", changed)
+        yield messages.SUCCESS, done % {"action": self.title, "count": changed}
 
 
 class UndoDismissal(Dismiss):
@@ -284,10 +272,3 @@ CALL_SENTENCES = {
     HandlerCall.State.FAILED: _CALL_FAILED,
     HandlerCall.State.GAVE_UP: _CALL_FAILED,
 }
-
-
-def sentences_by_state(sentences: Any, rows: Iterable[Any]) -> Iterator[Sentence]:
-    """Say in which states rows are; which failed, and why, stands beside each."""
-    counts = Counter(sentences[row.state] for row in rows if row.state is not None)
-    for (level, words), count in counts.items():
-        yield level, words % count

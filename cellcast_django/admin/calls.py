@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.actions import CALL_ACTIONS, Action
+from cellcast_django.admin.actions import CALL_ACTIONS
 from cellcast_django.admin.confirmation import ActOnCalls, ActOnHandler, in_list, urls_for_handler
 from cellcast_django.admin.display.badges import call_badge, waiting_badge
 from cellcast_django.admin.display.shown import shown
@@ -106,13 +106,7 @@ class HandlerCallAdmin(ReadOnlyAdmin):
         "attempts",
         HandlerCallRows.problem,
     ]
-    list_filter = [
-        CallStateFilter,
-        HandlerFilter,
-        ErrorFilter,
-        EventReceivedFilter,
-        CallTestFilter,
-    ]
+    list_filter = [CallStateFilter, HandlerFilter, ErrorFilter, EventReceivedFilter, CallTestFilter]
     list_select_related = ["event"]
     list_defer = ["event__body"]
     ordering = ["-pk"]
@@ -140,8 +134,7 @@ class HandlerCallAdmin(ReadOnlyAdmin):
         """Let those see calls who may see events: calls have no permissions of their own."""
         return Viewer(self.admin_site, request).may("view_webhookevent")
 
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
+    has_module_permission = has_view_permission
 
     def has_rerun_permission(self, request: HttpRequest) -> bool:
         return Viewer(self.admin_site, request).may("rerun_webhookevent")
@@ -154,8 +147,8 @@ class HandlerCallAdmin(ReadOnlyAdmin):
         return super().changelist_view(request, context)
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
-        page = CallPage(actions=ActOnCalls.offered(viewer, obj))
-        return {"title": f"{obj.handler} · #{obj.event_id}", "subtitle": None, "page": page}
+        title = f"{obj.handler} · #{obj.event_id}"
+        return {"title": title, "subtitle": None, "actions": ActOnCalls.offered(viewer, obj)}
 
 
 @shown
@@ -165,10 +158,3 @@ class OfHandler:
     handler: str
     run_again_url: str
     skip_url: str
-
-
-@shown
-class CallPage:
-    """What the page of a call shows beside its fields."""
-
-    actions: list[tuple[Action, str]]

@@ -1,8 +1,9 @@
 """The pages that ask before an action on events or calls, and the messages that say what it did."""
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
@@ -24,35 +25,42 @@ from cellcast_django.admin.actions import (
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted, grouped
 from cellcast_django.admin.lists.filters import TestFilter
-from cellcast_django.admin.lists.paging import chunks
+from cellcast_django.admin.lists.paging import chunks, is_key
 from cellcast_django.admin.lists.read_only import is_ours
 from cellcast_django.admin.page import MAX_SECONDS, Page
-from cellcast_django.admin.selection import MAX_SELECTED, ChosenRows, confirmed, in_time, tell_left
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import Claim, HandlerCall, WebhookEvent
 from cellcast_django.models.claim import TICKET_LASTS, new_ticket
 
 CHUNK_SIZE = 100  # rows in memory at a time
+MAX_SELECTED = 1_000  # rows for one action
 
 
 @shown
-class Confirmation(ChosenRows):
+class Confirmation:
     """What an action would do, as the page asks for it."""
 
+    keys: Sequence[int]
+    has_more: bool
+    """Whether more rows were selected than one action takes."""
+    back_url: str
     action: Action
     plan: Plan
     affected: str
     unaffected: str
     ticket: str
 
+    limit = grouped(MAX_SELECTED)
     seconds = MAX_SECONDS
 
 
-def affected(action: Action, count: int) -> str:
-    """Say how many rows an action would change."""
-    if action.model is HandlerCall:
-        return ngettext("%d call.", "%d calls.", count) % count
-    return ngettext("%d event.", "%d events.", count) % count
+def tell_left(viewer: Viewer, left: int) -> None:
+    """Say how many rows were not reached in time, if any."""
+    words = gettext(
+        "Stopped after %(seconds)d seconds with %(count)s left. Do it again to continue."
+    )
+    if left:
+        viewer.tell(words % {"seconds": MAX_SECONDS, "count": grouped(left)}, messages.WARNING)
 
 
 def unaffected(count: int) -> str:
@@ -117,7 +125,8 @@ class ActionPage(Page):
     def ask_or_act(self, action: Action, rows: Any, back_url: str) -> HttpResponse:
         """Ask about the rows, if there is something to do; once confirmed, act on them."""
         if "confirmed" in self.request.POST:
-            chosen = confirmed(self.viewer, action.model).order_by("pk")
+            wanted = filter(is_key, self.request.POST.get("keys", "").split(","))
+            chosen = self.rows.filter(pk__in=list(wanted)[:MAX_SELECTED]).order_by("pk")
             self.act(action, list(chosen.values_list("pk", flat=True)))
             return HttpResponseRedirect(back_url)
         keys = list(rows.values_list("pk", flat=True)[: MAX_SELECTED + 1])
@@ -128,12 +137,14 @@ class ActionPage(Page):
         if not plan.keys:
             self._tell_unaffected(plan.unaffected)
             return HttpResponseRedirect(back_url)
+        of_calls = ngettext("%d call.", "%d calls.", len(plan.keys))
+        of_events = ngettext("%d event.", "%d events.", len(plan.keys))
         asked = Confirmation(
             action=action,
             plan=plan,
             keys=plan.keys,
             has_more=len(keys) > MAX_SELECTED,
-            affected=affected(action, len(plan.keys)),
+            affected=(of_calls if action.model is HandlerCall else of_events) % len(plan.keys),
             unaffected=unaffected(plan.unaffected),
             back_url=back_url,
             ticket=new_ticket(),
@@ -151,8 +162,10 @@ class ActionPage(Page):
             self.viewer.tell(again, messages.INFO)
             return
         versions = self._versions(keys)
+        end = time.monotonic() + MAX_SECONDS
+        in_time = takewhile(lambda _pk: time.monotonic() < end, keys)
         try:
-            results = [action.run(pk, self.viewer.username) for pk in in_time(keys)]
+            results = [action.run(pk, self.viewer.username) for pk in in_time]
         except BaseException:
             with suppress(Error):
                 if self._versions(keys) == versions:

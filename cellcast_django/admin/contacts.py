@@ -126,13 +126,6 @@ class HostDirectory:
         return [], False
 
 
-def directory_of(request: Any) -> HostDirectory:
-    """Return the one of this request."""
-    if not hasattr(request, "cellcast_directory"):
-        request.cellcast_directory = HostDirectory()
-    return request.cellcast_directory  # type: ignore[no-any-return]
-
-
 MAX_NAMED = 200  # contacts that a name is searched for at once
 
 

@@ -24,12 +24,7 @@ from cellcast_django.admin.display.badges import (
     test_badge,
 )
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import (
-    Unprinted,
-    ago,
-    beginning,
-    format_body,
-)
+from cellcast_django.admin.display.texts import Unprinted, ago, beginning, format_body
 from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import (
     KindFilter,
@@ -58,12 +53,13 @@ class WebhookEventRows(Rows):
     @admin.display(description=_("type"))
     def content(self, event: WebhookEvent) -> SafeString:
         is_reply = event.kind == WebhookEvent.Kind.REPLY
-        words = self._texts.get(event.message_id, "") if is_reply else self._reported(event)
+        change = getattr(event, "status_change", None)
+        reported = change.status if change else ""
         return format_html(
             '{} <bdi class="{}quiet">{}</bdi> {}',
             event.get_kind_display(),
             "cellcast-line " if is_reply else "",
-            words,
+            self._texts.get(event.message_id, "") if is_reply else reported,
             test_badge(event.is_test),
         )
 
@@ -78,11 +74,6 @@ class WebhookEventRows(Rows):
         start = Left("body", MAX_TEXT_LENGTH + 1)
         texts = Message.objects.fresh().filter(pk__in=replies).values_list("pk", start)
         return {pk: beginning(text, MAX_TEXT_LENGTH) for pk, text in texts}
-
-    @staticmethod
-    def _reported(event: WebhookEvent) -> str:
-        change = getattr(event, "status_change", None)
-        return change.status if change else ""
 
     @admin.display(description=_("state"))
     def state(self, event: WebhookEvent) -> SafeString | str:
@@ -177,12 +168,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         WebhookEventRows.contact,
         WebhookEventRows.problem,
     ]
-    list_filter = [
-        OutcomeFilter,
-        KindFilter,
-        ReceivedFilter,
-        TestFilter,
-    ]
+    list_filter = [OutcomeFilter, KindFilter, ReceivedFilter, TestFilter]
     list_select_related = ["status_change"]
     list_defer = ["body"]
     list_prefetch = ["calls"]

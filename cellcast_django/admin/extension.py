@@ -80,9 +80,6 @@ class Extension:
         """Return where the form that was opened from a message leads back to."""
         return self.contact_link(viewer, message.pk).url
 
-    def has_opted_out(self, viewer: Viewer, reply: Message) -> None:
-        """Do what is left to do with the reply in which a contact asked to be opted out."""
-
 
 _extensions: "WeakKeyDictionary[AdminSite, Extension]" = WeakKeyDictionary()
 

@@ -12,14 +12,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.contacts import Customer
-from cellcast_django.admin.display.badges import Tone, badge, opt_out_state_badge
+from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import (
-    Unprinted,
-    ago,
-    beginning,
-    readable_number,
-)
+from cellcast_django.admin.display.texts import Unprinted, ago, beginning, readable_number
 from cellcast_django.admin.extension import Link, extension_of
 from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import ChoiceFilter, PeriodFilter
@@ -31,13 +26,7 @@ from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number, to_contact
-from cellcast_django.models import (
-    Direction,
-    Message,
-    OptOut,
-    OptOutChange,
-    WebhookEvent,
-)
+from cellcast_django.models import Direction, Message, OptOut, OptOutChange, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.payloads import clean
 
@@ -167,7 +156,8 @@ class OptOutRows(Rows):
 
     @admin.display(description=_("state"))
     def state(self, opt_out: OptOut) -> SafeString:
-        return opt_out_state_badge(opt_out)
+        is_active = opt_out.is_active
+        return badge(Tone.BAD, _("opted out")) if is_active else badge(Tone.QUIET, _("ended"))
 
 
 class OptOutSearch(Search):
@@ -237,12 +227,7 @@ class OptOutAdmin(ReadOnlyAdmin):
     search_type = OptOutSearch
     pages = [EndPage, OptOutExport]
     form = AddOptOutForm
-    list_display = [
-        OptOutRows.contact,
-        OptOutRows.when,
-        "source",
-        OptOutRows.state,
-    ]
+    list_display = [OptOutRows.contact, OptOutRows.when, "source", OptOutRows.state]
     list_filter = [StateFilter, SourceFilter, BegunFilter]
     nothing_here = _("Nobody has opted out.")
     list_defer = ["note"]
@@ -277,16 +262,13 @@ class OptOutAdmin(ReadOnlyAdmin):
         }
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
-        """Opt the contact out, and let the desk mark the reply that asks for it as handled.
-
-        The reply first: the inbox too locks messages before opt-outs.
-        """
+        """Opt the contact out, with the words of the reply that asks for it."""
         viewer = Viewer(self.admin_site, request)
         number, reason = form.cleaned_data["number"], form.cleaned_data["reason"]
         reply = None
-        if message := asked_in(viewer, contact=to_contact(number)):
-            extension_of(viewer.site).has_opted_out(viewer, message)
-            reply = message if message.direction == Direction.INBOUND else None
+        message = asked_in(viewer, contact=to_contact(number))
+        if message is not None and message.direction == Direction.INBOUND:
+            reply = message
         made = opt_out(number, note=reason, username=viewer.username, asked_in=reply)
         obj.pk, obj.contact = made.pk, made.contact
 
@@ -317,10 +299,15 @@ class OptOutAdmin(ReadOnlyAdmin):
         if obj.is_active:
             title = gettext("%(customer)s: opted out")
         may_end = obj.is_active and viewer.may("end_optout")
+        contact_link = None
+        if viewer.may_view(Message):
+            rows = viewer.rows(Message).filter(contact=obj.contact).order_by("-created_at")
+            if (newest := rows.values_list("pk", flat=True).first()) is not None:
+                contact_link = extension_of(viewer.site).contact_link(viewer, newest)
         page = OptOutPage(
             state=OptOutRows(viewer, [obj]).state(obj),
             steps=list(_history(viewer, obj)),
-            contact_link=_contact_link(viewer, obj),
+            contact_link=contact_link,
             end_url=EndPage.url(viewer, obj.pk) if may_end else "",
         )
         customer = viewer.directory.customer(obj.contact).label
@@ -346,16 +333,8 @@ class OptOutPage:
     state: SafeString
     steps: list[OptOutStep]
     contact_link: Link | None
+    """Where the contact leads to, if this person sees a message of theirs."""
     end_url: str
-
-
-def _contact_link(viewer: Viewer, opt_out: OptOut) -> Link | None:
-    """Return where the contact leads to, if this person sees a message of theirs."""
-    if not viewer.may_view(Message):
-        return None
-    rows = viewer.rows(Message).filter(contact=opt_out.contact).order_by("-created_at")
-    newest = rows.values_list("pk", flat=True).first()
-    return None if newest is None else extension_of(viewer.site).contact_link(viewer, newest)
 
 
 def _history(viewer: Viewer, opt_out: OptOut) -> Iterator[OptOutStep]:

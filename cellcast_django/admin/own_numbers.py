@@ -38,7 +38,9 @@ def senders(messages: Any) -> list[str]:
 
 
 def narrow_to_sender(messages: Any, sender: str, known: Collection[str]) -> Any:
-    """Narrow to the messages of one of the ``known`` ones, which ``senders`` has returned."""
+    """Narrow to the messages of one of the ``known`` ones, from ``senders``; all for ``""``."""
+    if not sender:
+        return messages
     if sender == OTHER:
         return messages.exclude(own_number__in=known)
     return messages.filter(own_number=sender)

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from cellcast_django.admin.contacts import HostDirectory, directory_of
+from cellcast_django.admin.contacts import HostDirectory
 from cellcast_django.models import username_of
 
 
@@ -31,7 +31,10 @@ class Viewer:
     @property
     def directory(self) -> HostDirectory:
         """What the host project knows of customers: the same for all of a request."""
-        return directory_of(self.request)
+        request: Any = self.request
+        if not hasattr(request, "cellcast_directory"):
+            request.cellcast_directory = HostDirectory()
+        return request.cellcast_directory  # type: ignore[no-any-return]
 
     def may(self, permission: str) -> bool:
         """Whether this person has a permission of the app, such as ``handle_message``."""

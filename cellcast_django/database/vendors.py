@@ -69,10 +69,7 @@ VENDORS = {
         limit=mariadb.limit,
         # At this level InnoDB also locks the gaps between the rows read for update.
         lock_for_insert=("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
-        lock_limit=(
-            "init_command",
-            "SET innodb_lock_wait_timeout = 2, lock_wait_timeout = 2",
-        ),
+        lock_limit=("init_command", "SET innodb_lock_wait_timeout = 2, lock_wait_timeout = 2"),
     ),
     "sqlite": Vendor(
         has_returning=False,  # which it has from 3.35

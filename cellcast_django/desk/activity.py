@@ -8,7 +8,6 @@ from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
-from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
@@ -63,8 +62,13 @@ class ActivityPage(DeskPage):
     template = "cellcast_desk/activity.html"
 
     def show(self) -> HttpResponse:
-        entries, query = entries_of_app(), self.request.GET
-        people = _people(entries)
+        models = apps.get_app_config(WebhookEvent._meta.app_label).get_models()
+        types = ContentType.objects.get_for_models(*models, for_concrete_models=False).values()
+        entries = LogEntry.objects.filter(content_type__in=[each.pk for each in types])
+        users = entries.order_by().values_list("user_id", flat=True).distinct()
+        people = get_user_model()._default_manager.in_bulk(list(users))
+        entries = entries.order_by("-pk").select_related("user", "content_type")
+        query = self.request.GET
         person = next((key for key in people if str(key) == query.get("person", "")), None)
         if person is not None:
             entries = entries.filter(user=person)
@@ -75,7 +79,7 @@ class ActivityPage(DeskPage):
         chosen = {} if person is None else {"person": person}
         content = ActivityContent(
             activities=self.activities(rows[:PER_PAGE]),
-            people=sorted(people.items(), key=itemgetter(1)),
+            people=sorted(((key, str(user)) for key, user in people.items()), key=itemgetter(1)),
             person=person,
             older_url=f"?{urlencode(chosen | older)}" if older else "",
         )
@@ -99,17 +103,3 @@ class ActivityPage(DeskPage):
             Activity(entry, known.get(contact), url)
             for entry, (contact, url) in zip(entries, places, strict=True)
         ]
-
-
-def entries_of_app() -> QuerySet[LogEntry]:
-    """Return the log's entries about this app's models, newest first."""
-    models = apps.get_app_config(WebhookEvent._meta.app_label).get_models()
-    types = ContentType.objects.get_for_models(*models, for_concrete_models=False).values()
-    entries = LogEntry.objects.filter(content_type__in=[each.pk for each in types])
-    return entries.order_by("-pk").select_related("user", "content_type")
-
-
-def _people(entries: QuerySet[LogEntry]) -> dict[Any, str]:
-    keys = entries.order_by().values_list("user_id", flat=True).distinct()
-    users = get_user_model()._default_manager.in_bulk(list(keys))
-    return {key: str(user) for key, user in users.items()}

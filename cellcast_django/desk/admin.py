@@ -21,7 +21,6 @@ from cellcast_django.desk.activity import ActivityPage
 from cellcast_django.desk.conversation import AroundMessage, ConversationPage
 from cellcast_django.desk.customer import CustomerData
 from cellcast_django.desk.figures import Figures, ReasonFilter
-from cellcast_django.desk.handling import mark_customer_done
 from cellcast_django.desk.marking import Handle, Reopen, mark_done, mark_new, reopen_column
 from cellcast_django.desk.models import ToAnswer
 from cellcast_django.desk.new_conversation import NewConversation
@@ -30,7 +29,7 @@ from cellcast_django.desk.page import TO_ANSWER, url_of_page
 from cellcast_django.desk.setup import Setup
 from cellcast_django.desk.to_answer import BACK, News, ToAnswerPage
 from cellcast_django.desk.waiting import Choice, WaitingList
-from cellcast_django.models import Direction, Message
+from cellcast_django.models import Message
 
 LINKED: Sequence[type[Page]] = [
     ToAnswerPage,
@@ -97,10 +96,6 @@ class Desk(Extension):
         query = choice.query() if is_on(viewer.site, ConversationPage) else ""
         return super().url_after_opt_out(viewer, message) + query
 
-    def has_opted_out(self, viewer: Viewer, reply: Message) -> None:
-        if reply.direction == Direction.INBOUND and viewer.may("handle_message"):
-            mark_customer_done(viewer, reply.pk)
-
 
 class Door(ModelAdmin):
     """Puts *To answer* on the admin's front page and into its side bar."""
@@ -119,8 +114,7 @@ class Door(ModelAdmin):
         viewer = Viewer(self.admin_site, request)
         return is_on(viewer.site, ToAnswerPage) and ToAnswerPage(viewer).is_allowed
 
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
+    has_module_permission = has_view_permission
 
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
         return {"view": self.has_view_permission(request)}

@@ -61,18 +61,9 @@ class Notice(NamedTuple):
         return cls(notices.ERROR, _("Not sent: %(reason)s") % {"reason": reason})
 
 
-def _doubt(contact: str) -> str:
+def doubt_about(contact: str) -> str:
+    """Name the claim of a contact who may have been sent what no message tells of."""
     return f"doubt {contact}"
-
-
-def is_in_doubt(contact: str) -> bool:
-    """Whether the contact may have been sent, or is just being sent, what no message tells of."""
-    return Claim.is_taken(_doubt(contact))
-
-
-def end_doubt(contact: str) -> None:
-    """Warn nobody any more: somebody has looked whether it was sent."""
-    Claim.end(_doubt(contact))
 
 
 def draft_key(viewer: Viewer, contact: str) -> str:
@@ -105,15 +96,9 @@ class TextForm:
     extended = EXTENDED
     max_length = MAX_LENGTH
 
-    @property
-    def sent_fragment(self) -> str:
-        """Ends an address: what was typed has been sent, so the tab forgets it."""
-        return f"#cellcast-sent-{self.draft}"
-
-    @property
-    def moved_fragment(self) -> str:
-        """Ends an address: the form there goes on with what was typed here."""
-        return f"#cellcast-moved-{self.draft}"
+    def fragment(self, *, is_kept: bool = False) -> str:
+        """Return an address's end: the tab forgets what was typed, or the form there goes on."""
+        return f"#cellcast-{'moved' if is_kept else 'sent'}-{self.draft}"
 
 
 class Sending(ABC):
@@ -232,7 +217,7 @@ class Sending(ABC):
 
     def _send_now(self) -> Notice:
         """Call the host's function; until it has said what became of it, colleagues are warned."""
-        doubt = Claim.take(_doubt(self.contact), DOUBT_LASTS)
+        doubt = Claim.take(doubt_about(self.contact), DOUBT_LASTS)
         self.may_be_sent = True
         result: Message | Notice
         try:
@@ -247,18 +232,14 @@ class Sending(ABC):
             return self._loss(error)
         if doubt is not None:
             doubt.release()
-        if isinstance(result, Message):
-            return self._sent(result)
-        self.may_be_sent = False
-        return result
-
-    def _sent(self, sent: Message) -> Notice:
-        self.has_sent(sent)
+        if isinstance(result, Notice):
+            self.may_be_sent = False
+            return result
+        self.has_sent(result)
         Claim.take(self._recorded, TICKET_LASTS)
-        count = segments(self.text)
-        sentence = _("Sent as %(count)d SMS to %(customer)s.")
-        said = sentence % {"count": count, "customer": self.label}
-        return Notice(notices.SUCCESS, said, sent)
+        words = _("Sent as %(count)d SMS to %(customer)s.")
+        said = words % {"count": segments(self.text), "customer": self.label}
+        return Notice(notices.SUCCESS, said, result)
 
     def _loss(self, error: Exception) -> Notice:
         """Say so to the person, and in the log: there is no message."""

@@ -17,7 +17,6 @@ from django.db.models import Q, QuerySet
 from django.http import HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
@@ -28,11 +27,10 @@ from cellcast_django.admin.display.texts import (
     Unprinted,
     beginning,
     exact_time,
-    number_html,
     own_number_html,
 )
 from cellcast_django.admin.lists.paging import is_key, older_than
-from cellcast_django.admin.own_numbers import configured_own_numbers, own_numbers
+from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.desk.answering import (
@@ -40,21 +38,16 @@ from cellcast_django.desk.answering import (
     Sending,
     TextForm,
     can_send_to,
+    doubt_about,
     draft_key,
-    end_doubt,
-    is_in_doubt,
 )
 from cellcast_django.desk.customer import CustomerTools
 from cellcast_django.desk.handling import Undo, mark_customer_done, marked_last
 from cellcast_django.desk.page import TO_ANSWER, DeskPage, Switch, number_switches, url_of_page
 from cellcast_django.desk.waiting import Choice, WaitingReply
-from cellcast_django.models import (
-    Direction,
-    Message,
-    OptOut,
-    OptOutChange,
-    database_alias,
-)
+from cellcast_django.models import Direction, Message, OptOut, OptOutChange, database_alias
+from cellcast_django.models.claim import Claim
+from cellcast_django.models.message import is_own_number
 
 PER_PAGE = 50
 AROUND = 3  # messages before and after the one that the page is about
@@ -226,12 +219,6 @@ class Conversation:
         dividers = self._dividers(thread[0].created_at, end)
         return Thread(self._bubbles(thread, self.message), dividers, url=self.url)
 
-    def waiting(self) -> Message | None:
-        """Return the newest reply that nobody has dealt with."""
-        waiting = self.messages.unhandled().defer("body", "original_body")
-        found: Message | None = waiting.order_by("-created_at", "-pk").first()
-        return found
-
     @property
     def can_be_answered(self) -> bool:
         """Whether answers can be sent to this customer, and by this person."""
@@ -318,7 +305,10 @@ class Answering(Sending):
                 "Read it, and send yours below if it is still needed."
             )
             return Notice(notices.WARNING, words)
-        same = self._same_text()
+        sent = self.conversation.all_messages.outbound().filter(
+            recorded_at__isnull=False, created_at__gte=timezone.now() - SAME_TEXT_ASKS
+        )
+        same = next((each for each in sent.order_by("-pk") if each.body == self.text), None)
         if same is None or str(same.pk) == self.form.get("again"):
             return None
         self.asked_about = str(same.pk)
@@ -328,12 +318,6 @@ class Answering(Sending):
         )
         at = date_format(timezone.localtime(same.created_at), "H:i")
         return Notice(notices.WARNING, words % {"time": at})
-
-    def _same_text(self) -> Message | None:
-        sent = self.conversation.all_messages.outbound().filter(
-            recorded_at__isnull=False, created_at__gte=timezone.now() - SAME_TEXT_ASKS
-        )
-        return next((each for each in sent.order_by("-pk") if each.body == self.text), None)
 
     def log_loss(self, sentence: str) -> None:
         self.viewer.log(self.conversation.message, sentence)
@@ -349,14 +333,6 @@ class Answering(Sending):
                 own_number=self.conversation.own_number,
                 seen_until=self.shown,
             )
-
-
-def is_own_number(number: str) -> bool:
-    """Whether a number or name is known to be yours, by more than a webhook's word."""
-    if found := configured_own_numbers():
-        return number in found
-    recorded = Message.objects.fresh().filter(own_number=number, recorded_at__isnull=False)
-    return bool(number) and recorded.exists()
 
 
 @shown
@@ -384,7 +360,7 @@ class ConversationContent:
     @property
     def is_in_doubt(self) -> bool:
         """Whether somebody's answer may have been sent, and no message tells of it."""
-        return is_in_doubt(self.customer.contact)
+        return Claim.is_taken(doubt_about(self.customer.contact))
 
     @property
     def numbers(self) -> list[Switch]:
@@ -394,19 +370,13 @@ class ConversationContent:
         )
 
     @property
-    def undo(self) -> Undo | None:
-        return Undo.of(self.conversation.marked, self.conversation.known)
+    def undo(self) -> Undo:
+        return Undo(self.conversation.marked, self.conversation.known)
 
     @property
     def further_query(self) -> str:
         """Lets a form lead back to the conversation as it is narrowed."""
         return self.choice.query().replace("?", "&")
-
-    @property
-    def linked_label(self) -> SafeString:
-        """The number and name for the heading, the name as a link."""
-        number = number_html(self.customer.contact)
-        return format_html("{} ({})", number, self.customer.named.html)
 
 
 class ConversationPage(DeskPage):
@@ -431,7 +401,7 @@ class ConversationPage(DeskPage):
         if not conversation.can_be_answered:
             raise PermissionDenied
         if "checked" in self.request.POST:
-            end_doubt(message.contact)
+            Claim.end(doubt_about(message.contact))
             self.viewer.log(message, "A text that may have been sent was looked up.")
             return HttpResponseRedirect(conversation.url + choice.query())
         answering = Answering(conversation)
@@ -446,7 +416,7 @@ class ConversationPage(DeskPage):
         url = conversation.url + choice.query()
         if goes_on:
             url = self.next_url(choice, message, answering.answered) or self.list_url(choice)
-        return HttpResponseRedirect(url + form.sent_fragment)
+        return HttpResponseRedirect(url + form.fragment())
 
     def next_url(
         self, choice: Choice, message: Message, marked: Sequence[WaitingReply] = ()
@@ -469,7 +439,9 @@ class ConversationPage(DeskPage):
         thread = conversation.thread(
             "" if form.text else self.request.GET.get("before", ""), choice
         )
-        waiting, newest = conversation.waiting(), thread.newest_reply
+        unhandled = conversation.messages.unhandled().defer("body", "original_body")
+        waiting = unhandled.order_by("-created_at", "-pk").first()
+        newest = thread.newest_reply
         is_done = waiting is None and newest is not None and newest.handled_at is not None
         may_handle = viewer.may("handle_message")
         has_form = conversation.can_be_answered and customer.opted_out_since is None
@@ -496,10 +468,10 @@ class AroundMessage:
     thread: Thread
     message: Message
     may_handle: bool
-    undo: Undo | None
+    undo: Undo
 
     @classmethod
     def of(cls, viewer: Viewer, message: Message) -> "AroundMessage":
         may_handle = message.direction == Direction.INBOUND and viewer.may("handle_message")
         thread = Conversation(viewer, message).around()
-        return cls(thread, message, may_handle, Undo.of(marked_last(viewer), {}))
+        return cls(thread, message, may_handle, Undo(marked_last(viewer), {}))

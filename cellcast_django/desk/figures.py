@@ -71,16 +71,12 @@ class Figure(NamedTuple):
     """0 for a whole, 1 for a part of what was sent, 2 for a part of what was not delivered."""
 
 
-def _ended_as(status: Status) -> Callable[[Traffic], int]:
-    return lambda counted: counted.ended[status]
-
-
 FIGURES = [
     Figure("sent", _("Sent"), attrgetter("sent"), "direction=outbound", 0),
     Figure("delivered", _("delivered"), attrgetter("delivered"), "status=delivered"),
     Figure("not_delivered", _("not delivered"), attrgetter("undelivered"), "status=undelivered"),
     *(
-        Figure(each.value, each.label, _ended_as(each), f"status={each}", level=2)
+        Figure(each.value, each.label, partial(Traffic.ended_as, status=each), f"status={each}", 2)
         for each in reversed(Status)
         if each in UNDELIVERED
     ),
@@ -274,11 +270,7 @@ class Figures(DeskPage):
         return csv_of(self.request, name, heading, [[(self.sender, *line) for line in lines]])
 
     def column(self, month: Month) -> Column:
-        def narrow(messages: Any) -> Any:
-            if not self.sender:
-                return messages
-            return narrow_to_sender(messages, self.sender, self.senders)
-
+        narrow = partial(narrow_to_sender, sender=self.sender, known=self.senders)
         counted = {"test": MessageTestFilter.WITHOUT}
         if self.sender:
             counted["own_number"] = self.sender

@@ -56,21 +56,14 @@ def rows_of(replies: Any) -> list[WaitingReply]:
     return [WaitingReply(*row) for row in rows]
 
 
-def mark_done(viewer: Viewer, keys: Sequence[int], at: datetime) -> int:
-    """Mark replies as handled by this person, all or none; a colleague's mark stays.
+def mark(viewer: Viewer, keys: Sequence[int], at: datetime | None) -> int:
+    """Mark replies as handled by this person, or as new: all or none; return how many.
 
-    Returns how many were marked.
+    A colleague's mark stays, unless they are made new again.
     """
-    waiting = replies_of(viewer).filter(pk__in=keys, handled_at=None)
-    mark = partial(waiting.update, handled_at=at, handled_by=viewer.username)
-    return int(again_if_refused(mark, using=database_alias()))
-
-
-def mark_new(viewer: Viewer, keys: Sequence[int]) -> int:
-    """Make handled replies new again, whoever has handled them; return how many were."""
-    handled = replies_of(viewer).filter(pk__in=keys, handled_at__isnull=False)
-    mark = partial(handled.update, handled_at=None, handled_by="")
-    return int(again_if_refused(mark, using=database_alias()))
+    rows = replies_of(viewer).filter(pk__in=keys, handled_at__isnull=at is not None)
+    update = partial(rows.update, handled_at=at, handled_by=viewer.username if at else "")
+    return int(again_if_refused(update, using=database_alias()))
 
 
 def mark_customer_done(
@@ -79,7 +72,7 @@ def mark_customer_done(
     """Mark a reply and its customer's earlier ones as done, and return them."""
     chosen = replies_of(viewer).filter(pk=reply)
     rows = with_earlier(viewer, chosen, own_number=own_number, seen_until=seen_until)
-    mark_done(viewer, [row.pk for row in rows], timezone.now())
+    mark(viewer, [row.pk for row in rows], timezone.now())
     return rows
 
 
@@ -108,10 +101,6 @@ class Undo:
     marked: Mapping[int, str]
     """The keys of the replies, with their contacts."""
     known: Mapping[str, Customer]
-
-    @classmethod
-    def of(cls, marked: Mapping[int, str], known: Mapping[str, Customer]) -> "Undo | None":
-        return cls(marked, known) if marked else None
 
     @property
     def keys(self) -> str:

@@ -1,8 +1,5 @@
 """From the host project's own pages to a customer's conversation."""
 
-from collections.abc import Iterator
-
-from django.contrib.admin import AdminSite
 from django.contrib.admin.sites import all_sites
 from django.http import HttpRequest
 from phonenumbers import PhoneNumber
@@ -25,17 +22,13 @@ def conversation_url(number: str | PhoneNumber, *, request: HttpRequest) -> str 
     contact = to_contact(number)
     if not contact:
         return None
-    for site in _desks(getattr(request, "current_app", None)):
+    name = getattr(request, "current_app", None)
+    for site in sorted(all_sites, key=lambda site: (site.name != name, site.name != "admin")):
+        if not isinstance(extension_of(site), Desk) or not is_on(site, ConversationPage):
+            continue
         viewer = Viewer(site, request)
         if site.has_permission(request) and viewer.may_view(Message):
             newest = viewer.rows(Message).filter(contact=contact).order_by("-created_at", "-pk")
             key = newest.values_list("pk", flat=True).first()
             return None if key is None else ConversationPage.url(viewer, key)
     return None
-
-
-def _desks(name: str | None) -> Iterator[AdminSite]:
-    """Yield the sites that have conversations, this one and Django's own first."""
-    for site in sorted(all_sites, key=lambda site: (site.name != name, site.name != "admin")):
-        if isinstance(extension_of(site), Desk) and is_on(site, ConversationPage):
-            yield site

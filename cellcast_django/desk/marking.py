@@ -14,13 +14,13 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
+from cellcast_django.admin.confirmation import tell_left
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted, grouped
 from cellcast_django.admin.lists.filters import OwnNumberFilter
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.page import MAX_SECONDS, Page
-from cellcast_django.admin.selection import tell_left
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk import handling
 from cellcast_django.desk.conversation import ConversationPage
@@ -61,13 +61,17 @@ class Handle(Page):
             own_number=choice.own_number,
             seen_until=int(seen) if is_key(seen) else None,
         )
-        if handling.mark_done(viewer, [row.pk for row in rows], timezone.now()):
+        if handling.mark(viewer, [row.pk for row in rows], timezone.now()):
             if len(new) == 1:
                 viewer.log(new[0], "Marked as done.")
             else:
                 viewer.log_list(Message, f"Marked {len(new)} replies as done.")
             self.request.session[handling.UNDO] = [reply.pk for reply in new]
-        self._tell_done_before([reply for reply in found if reply not in new])
+        # What a colleague, or code, had done; one's own second click needs no word.
+        people = {each.handled_by for each in found if each not in new} - {viewer.username}
+        if people:
+            names = ", ".join(sorted(each or gettext("the site") for each in people))
+            viewer.tell(gettext("Done already, by %(names)s.") % {"names": names}, messages.INFO)
         if not found:
             viewer.tell(gettext("Tick at least one customer first."), messages.WARNING)
             return to_list(viewer, choice)
@@ -79,15 +83,6 @@ class Handle(Page):
             )
         row = next(iter(after + before[::-1]), None)
         return to_list(viewer, choice, message, row.newest.pk if row else None)
-
-    def _tell_done_before(self, replies: Sequence[Message]) -> None:
-        """Say what a colleague, or code, had done; one's own second click needs no word."""
-        people = {each.handled_by for each in replies} - {self.viewer.username}
-        if people:
-            names = ", ".join(sorted(each or gettext("the site") for each in people))
-            self.viewer.tell(
-                gettext("Done already, by %(names)s.") % {"names": names}, messages.INFO
-            )
 
 
 class Reopen(Page):
@@ -106,7 +101,7 @@ class Reopen(Page):
             found = list(chosen.filter(handled_at__isnull=False))
         else:
             found = handling.to_undo(viewer, keys)
-        if reopened := handling.mark_new(viewer, handling.handled_with(viewer, found)):
+        if reopened := handling.mark(viewer, handling.handled_with(viewer, found), None):
             if len(found) == 1:
                 viewer.log(found[0], "Reopened.")
             else:
@@ -132,10 +127,7 @@ def keys_of(wanted: Sequence[str]) -> list[int]:
 
 
 def to_list(
-    viewer: Viewer,
-    choice: Choice,
-    message: Message | None = None,
-    row: int | None = None,
+    viewer: Viewer, choice: Choice, message: Message | None = None, row: int | None = None
 ) -> HttpResponseRedirect:
     """Return to the page that the click was on: of a message, or to a row of a list."""
     back = viewer.request.POST.get(BACK, "")
@@ -170,8 +162,6 @@ class Marking:
     is_across: bool
     back_url: str
 
-    checkbox_name = ACTION_CHECKBOX_NAME
-
 
 class MarkSelected(Page):
     """Marks the replies that are selected in the list; asks first if that is many.
@@ -204,10 +194,7 @@ class MarkSelected(Page):
         end = monotonic() + MAX_SECONDS
         while keys and monotonic() < end:
             batch, keys = keys[:BATCH_SIZE], keys[BATCH_SIZE:]
-            if is_done:
-                count += handling.mark_done(viewer, batch, at)
-            else:
-                count += handling.mark_new(viewer, batch)
+            count += handling.mark(viewer, batch, at if is_done else None)
         marked = counted(count, "reply", "replies")
         words = ngettext(
             "%(count)s reply marked as done.", "%(count)s replies marked as done.", count

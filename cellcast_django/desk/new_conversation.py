@@ -47,7 +47,11 @@ class Beginning(Sending):
     """The first message to a customer."""
 
     def refusal(self) -> Notice | None:
-        if (newest := self._seen()) is not None:
+        newest: Message | None = None
+        if self.viewer.may_view(Message):  # their newest message that this person may see
+            rows: Any = self.viewer.rows(Message).using(database_alias())
+            newest = rows.filter(contact=self.contact).order_by("-created_at").first()
+        if newest is not None:
             if is_opted_out(self.contact):
                 words = _("Not sent: this customer has opted out.")
                 return Notice(notices.ERROR, words, newest)
@@ -59,14 +63,6 @@ class Beginning(Sending):
         if Message.objects.fresh().filter(contact=self.contact).exists():
             return Notice.not_sent(_("you cannot write to this number."))
         return None
-
-    def _seen(self) -> Message | None:
-        """Return the newest message of the customer that this person may see."""
-        if not self.viewer.may_view(Message):
-            return None
-        rows: Any = self.viewer.rows(Message).using(database_alias())
-        found: Message | None = rows.filter(contact=self.contact).order_by("-created_at").first()
-        return found
 
     def has_sent(self, sent: Message) -> None:
         self.viewer.log(sent, "Wrote first.")
@@ -110,7 +106,7 @@ class NewConversation(DeskPage):
                 notice = beginning.send()
             self.viewer.tell(notice.sentence, notice.level)
             if notice.leads_to is not None:
-                fragment = form.moved_fragment if notice.is_kept else form.sent_fragment
+                fragment = form.fragment(is_kept=notice.is_kept)
                 return HttpResponseRedirect(self._url_of(notice.leads_to) + fragment)
         may_view = self.viewer.may_view(Message)
         return self.render(NewForm(number, found, senders, sender, form, may_view))

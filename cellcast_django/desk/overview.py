@@ -18,11 +18,7 @@ from cellcast_django.admin.confirmation import urls_for_handler
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import beginning, duration, grouped
-from cellcast_django.admin.lists.filters import (
-    CallStateFilter,
-    StatusFilter,
-    TestFilter,
-)
+from cellcast_django.admin.lists.filters import CallStateFilter, StatusFilter, TestFilter
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.connected import connected_handlers
@@ -59,11 +55,7 @@ MIN_SECONDS = 1
 
 MAX_ERROR_LENGTH = 160  # characters of a handler's error
 
-LIGHT_TONES = {
-    Light.NEVER: Tone.QUIET,
-    Light.RECEIVED: Tone.GOOD,
-    Light.UNREPORTED: Tone.BAD,
-}
+LIGHT_TONES = {Light.NEVER: Tone.QUIET, Light.RECEIVED: Tone.GOOD, Light.UNREPORTED: Tone.BAD}
 
 
 @shown
@@ -112,7 +104,8 @@ class EventsPart:
                 states.RETRYING: unfinished.filter(state=states.RETRYING).count(),
                 states.WAITING: unfinished.filter(state=states.WAITING).count(),
             }
-            return cls(list(_not_done(viewer, events.invalid().count(), counts)), comes_first)
+            invalid = events.invalid().count()
+            return cls(list(_not_done(viewer, None, invalid, counts)), comes_first)
         webhooks, deferred = measure_webhooks(), measure_deferred()
         handlers = measure_handlers()
         counts = {
@@ -121,10 +114,7 @@ class EventsPart:
             HandlerCall.State.WAITING: handlers.waiting,
         }
         return cls(
-            not_done=[
-                *_deferred(viewer, deferred),
-                *_not_done(viewer, count_invalid(), counts),
-            ],
+            not_done=list(_not_done(viewer, deferred, count_invalid(), counts)),
             deferred_error=beginning(deferred.error, MAX_ERROR_LENGTH),
             comes_first=comes_first,
             lights=[
@@ -138,20 +128,16 @@ class EventsPart:
         )
 
 
-def _deferred(viewer: Viewer, deferred: Deferred) -> Iterator[tuple[LinkedCount, SafeString]]:
-    if deferred.count:
-        url = f"{viewer.url(WebhookEvent, 'changelist')}?outcome=deferred&test={TestFilter.WITHOUT}"
-        tone = Tone.BAD if deferred.is_overdue else Tone.OPEN
-        yield LinkedCount(deferred.count, url), badge(tone, _("deferred"))
-
-
 def _not_done(
-    viewer: Viewer, invalid: int, calls: dict[HandlerCall.State, int]
+    viewer: Viewer, deferred: Deferred | None, invalid: int, calls: dict[HandlerCall.State, int]
 ) -> Iterator[tuple[LinkedCount, SafeString]]:
-    """Yield how many events are invalid, and how many calls are in each state; of none, nothing."""
-    url = f"{viewer.url(WebhookEvent, 'changelist')}?outcome=invalid&test={TestFilter.WITHOUT}"
+    """Yield how many events are not stored, and how many calls not done, by state; of none none."""
+    url = f"{viewer.url(WebhookEvent, 'changelist')}?test={TestFilter.WITHOUT}&outcome="
+    if deferred and deferred.count:
+        tone = Tone.BAD if deferred.is_overdue else Tone.OPEN
+        yield LinkedCount(deferred.count, f"{url}deferred"), badge(tone, _("deferred"))
     if invalid:
-        yield LinkedCount(invalid, url), badge(Tone.BAD, _("invalid"))
+        yield LinkedCount(invalid, f"{url}invalid"), badge(Tone.BAD, _("invalid"))
     for state, count in calls.items():
         if count:
             tone = Tone.BAD if state == HandlerCall.State.FAILED else Tone.OPEN
@@ -204,18 +190,13 @@ class RecoveryPart:
             silent=LinkedCount(count, f"{viewer.url(Message, 'changelist')}?status=silent"),
             has_key=bool(conf.api_key),
             ran_at=CommandRun.last(CommandRun.Command.RECOVER),
-            lists=list(lists(CommandRun.last_summary(CommandRun.Command.RECOVER))),
+            lists=list(_lists(CommandRun.last_summary(CommandRun.Command.RECOVER))),
             credit=last_credit(),
         )
 
 
-def lists(
-    summary: dict[str, dict[str, Any]],
-) -> Iterator[tuple[str | Promise, str | Promise, bool]]:
-    """Yield what was found in each list that was read."""
-    for kind in Kind:
-        if kind.value not in summary:
-            continue
+def _lists(summary: dict[str, Any]) -> Iterator[tuple[str | Promise, str | Promise, bool]]:
+    for kind in (each for each in Kind if each.value in summary):
         read = summary[kind.value]
         missing, seen, is_read = read["missing"], read["seen"], read["is_read"]
         found = ngettext(

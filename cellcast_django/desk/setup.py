@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
@@ -62,9 +63,6 @@ def _badge(messages: list[CheckMessage]) -> SafeString:
 
 
 TIMEOUT_SECONDS = 10
-OFFICERS_PAGE = "https://cellcast-django.readthedocs.io/en/latest/privacy-and-spam.html"
-"""In the documentation: what whoever answers for privacy and spam has to see to."""
-MAX_TEXT = 2_000  # characters of a response's body that are shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +71,7 @@ class Site:
 
     base_url: str
     urls: dict[str, str]
-    """By slug; empty if the project's URLs do not include them."""
+    """By slug, in the site's language; empty if the project's URLs do not include them."""
     secret: str = field(repr=False)
     """The first configured one; empty without any."""
 
@@ -81,11 +79,11 @@ class Site:
     def of_request(cls, request: HttpRequest) -> "Site":
         """Return the site from ``CELLCAST_PUBLIC_URL``, otherwise from the request."""
         base_url = conf.public_url or f"{request.scheme}://{request.get_host()}"
-        return cls(
-            base_url=base_url,
-            urls=webhook_urls(base_url) if BASE_URL.fits(base_url) else {},
-            secret=next(iter(conf.webhook_secrets), ""),
-        )
+        urls: dict[str, str] = {}
+        with suppress(NoReverseMatch), override(settings.LANGUAGE_CODE):
+            webhooks = WEBHOOKS if BASE_URL.fits(base_url) else ()
+            urls = {webhook.slug: webhook.url(base_url) for webhook in webhooks}
+        return cls(base_url=base_url, urls=urls, secret=next(iter(conf.webhook_secrets), ""))
 
     @property
     def obstacle(self) -> Promise | None:
@@ -100,15 +98,6 @@ class Site:
                 "to no other host."
             )
         return None
-
-
-def webhook_urls(base_url: str) -> dict[str, str]:
-    """Return the URLs to paste, in the site's language; empty if they are not routed."""
-    try:
-        with override(settings.LANGUAGE_CODE):
-            return {webhook.slug: webhook.url(base_url) for webhook in WEBHOOKS}
-    except NoReverseMatch:
-        return {}
 
 
 class UrlForm(NamedTuple):
@@ -145,10 +134,6 @@ class Tested:
     def milliseconds(self) -> int:
         return round(self.response.seconds * 1000)
 
-    @property
-    def text(self) -> str:
-        return self.response.text[:MAX_TEXT]
-
 
 @shown
 class SetupContent:
@@ -166,8 +151,6 @@ class SetupContent:
     urls: Sequence[UrlForm]
     tested: Tested | None
     overview_url: str
-
-    officers_page = OFFICERS_PAGE
 
 
 class Setup(DeskPage):
@@ -188,7 +171,10 @@ class Setup(DeskPage):
         if self.request.method == "POST" and "delete_tests" in self.request.POST:
             self.delete_test_data()
         elif self.request.method == "POST" and not site.obstacle:
-            sent_to = webhook_of(self.request)
+            asked = self.request.POST.get("endpoint")
+            sent_to = next((each for each in WEBHOOKS if each.endpoint == asked), None)
+            if sent_to is None:
+                raise BadRequest("There is no such webhook URL.")
             tested = self.send_test(site, sent_to)
         checks = list(check_results())
         webhooks = measure_webhooks()
@@ -228,24 +214,19 @@ class Setup(DeskPage):
             endpoint=webhook.endpoint,
             response=response,
             diagnosis=diagnose(response),
-            events=[
-                TestedEvent(
-                    id=event.get("id"),
-                    badge=badge(
-                        Tone.OPEN
-                        if event["outcome"] == WebhookEvent.Outcome.DEFERRED
-                        else Tone.GOOD,
-                        WebhookEvent.Outcome(event["outcome"]).label,
-                    ),
-                    is_duplicate=event["outcome"] == WebhookEvent.Outcome.DUPLICATE,
-                    url=self.viewer.url(WebhookEvent, "change", event.get("id"))
-                    if may_view
-                    else "",
-                    handlers=handlers_that_ran(event.get("id")) if may_view else [],
-                )
-                for event in events
-            ],
+            events=[self.tested_event(each, may_view=may_view) for each in events],
             would_opt_out=would_opt_out(webhook, body, response),
+        )
+
+    def tested_event(self, event: Any, *, may_view: bool) -> TestedEvent:
+        pk, outcome = event.get("id"), WebhookEvent.Outcome(event["outcome"])
+        tests = WebhookEvent.objects.fresh().filter(pk=pk, is_test=True) if may_view else ()
+        return TestedEvent(
+            id=pk,
+            badge=badge(Tone.OPEN if outcome == outcome.DEFERRED else Tone.GOOD, outcome.label),
+            is_duplicate=outcome == outcome.DUPLICATE,
+            url=self.viewer.url(WebhookEvent, "change", pk) if may_view else "",
+            handlers=[row for each in tests for row in call_rows(each)],
         )
 
     def delete_test_data(self) -> None:
@@ -265,20 +246,6 @@ def secrets_in_use(webhooks: Webhooks) -> Iterator[tuple[str, datetime | None, i
     used = webhooks.last_use_of
     for username in [*configured, *(name for name in used if name not in configured)]:
         yield username, used.get(username), configured.get(username, 0)
-
-
-def webhook_of(request: HttpRequest) -> Webhook:
-    """Return the webhook URL that the form is for. Raises ``BadRequest``."""
-    for webhook in WEBHOOKS:
-        if webhook.endpoint == request.POST.get("endpoint"):
-            return webhook
-    raise BadRequest("There is no such webhook URL.")
-
-
-def handlers_that_ran(pk: Any) -> list[CallRow]:
-    """Return the calls that a test has asked for."""
-    event = WebhookEvent.objects.fresh().filter(pk=pk, is_test=True).first()
-    return call_rows(event) if event else []
 
 
 def progress(

@@ -13,12 +13,7 @@ from django.utils.translation import gettext, gettext_lazy as _
 from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import (
-    beginning,
-    duration,
-    media_links,
-    own_number_html,
-)
+from cellcast_django.admin.display.texts import beginning, duration, media_links, own_number_html
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.search import Note, nothing_found
 from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
@@ -53,12 +48,8 @@ class CustomerRow:
     url: str
     opt_out_url: str
     """The form that opts the customer out, for those who may."""
-    stop_wish_at: datetime | None
-    """When the oldest of their waiting replies that may ask for no more messages came."""
-
-    @property
-    def stop_wish(self) -> SafeString | str:
-        return stop_wish_badge(self.stop_wish_at) if self.stop_wish_at else ""
+    stop_wish: SafeString | str
+    """Since when they may want to stop."""
 
     @property
     def name(self) -> SafeString | str:
@@ -94,7 +85,7 @@ class ToAnswerContent:
     own_numbers: Sequence[str]
     """The numbers to choose from; empty where customers write to a single one."""
     may_handle: bool
-    undo: Undo | None
+    undo: Undo
     news_url: str
 
     @property
@@ -151,7 +142,7 @@ class ToAnswerPage(DeskPage):
             notes=notes,
             own_numbers=own_numbers(waiting.rows),
             may_handle=viewer.may("handle_message"),
-            undo=Undo.of(marked, known),
+            undo=Undo(marked, known),
             news_url=News.url(viewer),
         )
         return self.render(content)
@@ -176,12 +167,14 @@ class ToAnswerPage(DeskPage):
                 known=customer,
                 url=ConversationPage.url(viewer, reply.pk) + query,
                 opt_out_url=form and form + back,
-                stop_wish_at=self.waiting.wish_of(each),
+                stop_wish=stop_wish_badge(self.waiting.wish_of(each)),
             )
 
 
-def stop_wish_badge(since: datetime) -> SafeString:
+def stop_wish_badge(since: datetime | None) -> SafeString | str:
     """Return since when a customer may want to stop: red while there is still time to act."""
+    if since is None:
+        return ""
     waited = age(since)
     words = gettext("may want to stop, %(age)s") % {"age": duration(waited)}
     return badge(Tone.BAD if waited >= STOP_WISH_LATE else Tone.WARNING, words)

@@ -96,6 +96,9 @@ class Traffic:
             self.ended + other.ended,
         )
 
+    def ended_as(self, status: Status) -> int:
+        return self.ended[status]
+
     @property
     def sent(self) -> int:
         return self.ended.total() + self.on_the_way + self.unreported
@@ -169,7 +172,7 @@ Reasons = Counter[tuple[str, str]]
 """How often each reason was given, by its digest and its text."""
 
 
-def count_reasons(month: Month, narrow: Narrowing = lambda messages: messages) -> Reasons:
+def count_reasons(month: Month, narrow: Narrowing) -> Reasons:
     """Count what was not delivered by the reason of the status that stands.
 
     Reasons are compared exactly, by their digests, as MariaDB compares text without case and

@@ -143,10 +143,6 @@ class WaitingList:
     def replies(self) -> list[WaitingReply]:
         return self._read[:MAX_WAITING]
 
-    @property
-    def is_complete(self) -> bool:
-        return len(self._read) <= MAX_WAITING
-
     @cached_property
     def wishes(self) -> dict[int, datetime]:
         """The replies that may ask for no more messages, and when they came."""
@@ -187,7 +183,7 @@ class WaitingList:
         new = [each for each in self.replies if since is not None and each.pk > since]
         return Waiting(
             customers=len(customers_of(self.replies)),
-            is_complete=self.is_complete,
+            is_complete=len(self._read) <= MAX_WAITING,
             newest=max((each.pk for each in self.replies), default=0),
             new=len(customers_of(new)),
         )

@@ -34,14 +34,13 @@ MAX_TEXT_BYTES = 4_096
 class Response:
     """The response, or the ``error`` because of which there is none.
 
-    ``headers`` have names in lower case, ``body`` is cut at ``MAX_RESPONSE_BYTES``, and ``seconds``
-    is how long it took. The server may be hostile: search ``text``, not the whole ``body``.
+    The server may be hostile: search ``text``, not the whole ``body``.
     """
 
     url: str
     status: int = 0
     reason: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case
     body: bytes = field(default=b"", repr=False)
     seconds: float = 0.0
     error: Exception | None = None
@@ -138,10 +137,7 @@ def _read(response: HTTPResponse, until: float) -> bytes:
 
 
 def delete_tests() -> Pruned:
-    """Take back the events of all Test Sends, and what only they made.
-
-    Opt-outs are kept, as always.
-    """
+    """Take back the events of all Test Sends, and what only they made; opt-outs are kept."""
     tests = WebhookEvent.objects.fresh().filter(is_test=True)
     return take_back(tests.values_list("pk", flat=True))
 

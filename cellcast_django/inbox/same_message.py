@@ -25,8 +25,8 @@ LATEST = timedelta(hours=24)
 LATE_WEBHOOK = timedelta(hours=48)
 """How long after ``received_at`` a webhook may still belong to a recovered reply."""
 
-TOLERANCES = (*(timedelta(seconds=4**exponent) for exponent in range(9)), LATEST)
-"""Within how long of each other a reply and a message are paired, the nearest first."""
+NEAR = timedelta(minutes=1)
+"""Within this of each other, a reply and a message are paired first: a webhook is seldom late."""
 
 
 def distinguishing_media(body: str, media: Iterable[str]) -> tuple[str, ...]:
@@ -82,8 +82,9 @@ def match(listed: Iterable[Listed], stored: Sequence[Stored]) -> dict[Listed, St
     """Return the message of each listed reply that has one; all are of one contact and text.
 
     A recovered message has exactly the time of its item. Of the others as many as possible are
-    matched, so that nothing is stored twice, and the nearest first where that makes no fewer, so
-    that the right item is left over as missing. ``stored`` is in the order of time.
+    matched, so that nothing is stored twice, and those that are near each other first where that
+    makes no fewer, so that the right item is left over as missing. ``stored`` is in the order of
+    time.
     """
     found: Pairs = {}
     items = sorted(set(listed))
@@ -92,8 +93,8 @@ def match(listed: Iterable[Listed], stored: Sequence[Stored]) -> dict[Listed, St
     arrived = [each for each in stored if not each.is_recovered]
     for some, messages in _by_media(items, arrived):
         most = _pair(found, some, messages, EARLIEST, LATEST)
-        for each in TOLERANCES if len(most) > len(found) else ():
-            found = _pair(found, some, messages, max(EARLIEST, -each), each)
+        near = _pair(found, some, messages, -NEAR, NEAR)
+        found = _pair(near, some, messages, EARLIEST, LATEST)
         if len(found) < len(most):
             found = most
     return found

@@ -3,7 +3,7 @@
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
-from functools import partial, wraps
+from functools import wraps
 from typing import ParamSpec, Self, TypeVar
 
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
@@ -79,12 +79,6 @@ def parse_moment(text: str, *, fold: int = 0) -> datetime:
         return timezone.now() - parse_duration(text)
     except ArgumentTypeError as error:
         raise ArgumentTypeError(f"{error} Or write a time, such as 2026-11-10T09:00.") from None
-
-
-def add_time_options(parser: CommandParser, *, since: str, until: str) -> None:
-    """Add ``--since`` and ``--until``, with these help texts; their values are datetimes."""
-    parser.add_argument("--since", type=parse_moment, metavar="T", help=since)
-    parser.add_argument("--until", type=partial(parse_moment, fold=1), metavar="T", help=until)
 
 
 def says_if_refused(execute: Callable[P, T]) -> Callable[P, T]:

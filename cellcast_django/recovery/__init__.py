@@ -45,12 +45,10 @@ def recover(
 ) -> list[Findings]:
     """Ask Cellcast's API for what never arrived, store it and run its handlers.
 
-    ``age`` is how far back to look. A list that cannot be read to its end has an ``error`` in its
-    findings, and does not stop the others; a key that the API does not know stops all of it, after
-    one request. ``progress`` is called repeatedly with the findings so
-    far. The account's credit is read too, and kept with the run. Safe to interrupt, to run again,
-    and to run several times at once. Raises ``RecoveryError`` if the API cannot be asked at all,
-    and ``django.db.Error``.
+    A list that cannot be read to its end has an ``error`` in its findings, and does not stop the
+    others; a key that the API does not know stops all of it, after one request. The account's
+    credit is kept with the run. Safe to interrupt, to run again, and to run several times at once.
+    Raises ``RecoveryError`` if the API cannot be asked at all, and ``django.db.Error``.
     """
     now = timezone.now()
     found = [Findings(kind) for kind in Kind]

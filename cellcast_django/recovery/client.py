@@ -89,10 +89,7 @@ class Findings:
 
 
 class RecoveryError(Exception):
-    """The API cannot be asked, or its response cannot be understood.
-
-    The text tells a person what to do, and contains neither the key nor a phone number.
-    """
+    """The API cannot be asked, or understood; the text tells a person what to do."""
 
     code: int
     """What the API has refused it with; 0 if it gave no answer, or was not asked."""
@@ -103,10 +100,7 @@ class RecoveryError(Exception):
 
 
 class Client(ApiClient):
-    """A client for the lists, to be used as a context manager.
-
-    Raises ``RecoveryError`` if ``CELLCAST_API_KEY`` or urllib3 is missing, or the URL is invalid.
-    """
+    """A client for the lists. Raises ``RecoveryError`` for the reasons of ``why_not``."""
 
     def __init__(self) -> None:
         if reason := why_not():

@@ -7,7 +7,7 @@ into, and left alone: only people end one.
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -29,12 +29,7 @@ from cellcast_django.inbox.same_message import (
     replies_since,
     stored_replies,
 )
-from cellcast_django.models import (
-    Message,
-    OptOut as StoredOptOut,
-    StatusChange,
-    WebhookEvent,
-)
+from cellcast_django.models import Message, OptOut as StoredOptOut, StatusChange, WebhookEvent
 from cellcast_django.payloads import (
     MAX_NUMBER_LENGTH,
     Endpoint,
@@ -164,23 +159,18 @@ def missing_statuses(reading: Reading) -> Iterator[Sequence[StatusReport]]:
         unlisted -= keys
         history = StatusChange.objects.fresh().filter(message__key__in=keys)
         known = set(history.values_list("message__key", "status"))
-        textless = _without_a_text(keys)
+        # See ``fold`` for the messages that take a text from the list.
+        textless = Message.objects.fresh().filter(key__in=keys, recorded_at=None, body="")
+        contacts = dict(textless.exclude(contact="").values_list("key", "contact"))
         missing = []
         for (key, status), report in reports.items():
             is_missing = (key, status) not in known
-            brings_text = report.body != "" and textless.get(key) == to_contact(report.receiver)
+            brings_text = report.body != "" and contacts.get(key) == to_contact(report.receiver)
             findings.missing += is_missing
             findings.texts += brings_text
             if is_missing or brings_text:
                 missing.append(report)
         yield missing
-
-
-def _without_a_text(keys: Collection[str]) -> dict[str, str]:
-    """Return the contacts of messages without a text that take one from the list: see ``fold``."""
-    messages = Message.objects.fresh().filter(key__in=keys, recorded_at=None)
-    without = messages.filter(body="").exclude(contact="")
-    return dict(without.values_list("key", "contact"))
 
 
 def report_of(item: Item) -> tuple[Identity, ListedReport]:
@@ -269,11 +259,9 @@ def listed_replies(reading: Reading, since: datetime) -> set[TimedReply]:
 def missing_replies(reading: Reading) -> Iterator[Sequence[Reply]]:
     """Yield all missing replies at once, the oldest first.
 
-    The API gives them no id, so an item is matched with a stored message by contact, text and time:
-    all items of that time with all its messages in one go. The inbox matches those that it is given
-    once more, since a webhook or another recovery may have brought one of them meanwhile. A day
-    before it is read too: its replies are not stored, but their messages must not be matched
-    with later ones.
+    All items of that time are matched with all its messages in one go; the inbox matches those that
+    it is given once more, as one of them may have come meanwhile. A day before it is read too: its
+    replies are not stored, but their messages must not be matched with later ones.
     """
     findings, horizon = reading.findings, reading.since - LATEST
     listed = listed_replies(reading, horizon)
@@ -324,10 +312,8 @@ def with_stored(
             for time, reply in by_contact[contact]:
                 # A customer may have typed what looks like an MMS: then it is stored as it is.
                 is_text = alike(contact, reply.body) in stored
-                body, media = (reply.body, ()) if is_text else _unpacked(reply)
-                place = Listed(time, distinguishing_media(body, media))
-                unpacked = replace(reply, body=body, media=media, listed=place)
-                groups[alike(contact, body)][place] = unpacked
+                place, unpacked = _placed(time, reply, is_text=is_text)
+                groups[alike(contact, unpacked.body)][place] = unpacked
         for group, replies in groups.items():
             yield replies, stored.get(group, [])
 
@@ -339,16 +325,16 @@ def read_stored_item(body: str) -> Reply | StatusReport | None:
     item = json.loads(body)
     if "received_at" not in item:
         return report_of(item)[1]
-    time, reply = _reply_of(item)
-    text, media = _unpacked(reply)
-    place = Listed(time, distinguishing_media(text, media))
-    return replace(reply, body=text, media=media, listed=place)
+    return _placed(*_reply_of(item))[1]
 
 
-def _unpacked(reply: Reply) -> tuple[str, tuple[str, ...]]:
-    """Return the text and the pictures of what may be an MMS; the list may not mark it as one.
+def _placed(time: datetime, reply: Reply, *, is_text: bool = False) -> tuple[Listed, Reply]:
+    """Return a reply with its place and, of an MMS, which the list may not mark, its parts.
 
     What holds no pictures is a text that looks like one.
     """
     body, media = unpack_mms(json.loads(reply.raw) | {"mms": True}, reply.body)
-    return (body if media else reply.body), media
+    if is_text or not media:
+        body, media = reply.body, ()
+    place = Listed(time, distinguishing_media(body, media))
+    return place, replace(reply, body=body, media=media, listed=place)

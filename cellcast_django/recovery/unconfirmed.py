@@ -18,12 +18,7 @@ from cellcast_django.contacts import to_contact
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox.drafts import key_of
 from cellcast_django.inbox.same_message import LATEST, match
-from cellcast_django.models import (
-    OptOutChange,
-    WebhookEvent,
-    WebhookEventQuerySet,
-    is_own_number,
-)
+from cellcast_django.models import OptOutChange, WebhookEvent, WebhookEventQuerySet, is_own_number
 from cellcast_django.payloads import Endpoint, StatusReport, read
 from cellcast_django.recovery.client import Client, Findings, Kind, RecoveryError
 from cellcast_django.recovery.lists import (
@@ -127,10 +122,9 @@ def find_unconfirmed(
 ) -> Comparison:
     """Compare events with the lists of Cellcast's API.
 
-    Those of webhooks that came in this time, both ends included, and with the secret of this
-    username if one is given. A list that confirms no event accuses none: the key may be that of
-    another account. Raises ``RecoveryError`` if a list cannot be read to its end, or if all of them
-    together confirm nothing, and ``django.db.Error``.
+    Those of webhooks that came in this time, both ends included. A list that confirms no event
+    accuses none: the key may be that of another account. Raises ``RecoveryError`` if a list cannot
+    be read to its end, or if all of them together confirm nothing, and ``django.db.Error``.
     """
     events = WebhookEvent.objects.fresh().exclude(endpoint=Endpoint.API)
     events = events.filter(received_at__gte=since, received_at__lte=until or timezone.now())
@@ -139,9 +133,10 @@ def find_unconfirmed(
     found = Comparison()
     lists = _read_lists(since, found, progress)
     for event, has_opted_out in _in_parts(events):
+        is_gone = event.kind == WebhookEvent.Kind.REPLY and event.message_id is None
         if event.outcome == WebhookEvent.Outcome.DEFERRED:
             found.deferred += 1
-        elif not event.body or _says_nothing(event):
+        elif is_gone or not event.body or event.kind not in KINDS:
             found.not_compared += 1
         elif confirming := lists.confirming(event, has_opted_out=has_opted_out):
             found.confirmed[confirming] += 1
@@ -157,12 +152,6 @@ def find_unconfirmed(
         if not (lists.opt_outs if kind == Kind.OPT_OUTS else found.confirmed[kind]):
             found.spared[kind] = len(found.accused.pop(kind))
     return found
-
-
-def _says_nothing(event: WebhookEvent) -> bool:
-    """Whether it could not be understood, or is about a reply that is not there any more."""
-    is_gone = event.kind == WebhookEvent.Kind.REPLY and event.message_id is None
-    return is_gone or event.kind not in KINDS
 
 
 def _in_parts(events: WebhookEventQuerySet) -> Iterator[tuple[WebhookEvent, bool]]:

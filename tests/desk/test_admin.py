@@ -332,7 +332,7 @@ def test_page_links_to_conversation_for_permitted_users(
     assert (url_of("message", "conversation", newest.pk) in html) == may_view_messages
 
 
-def test_form_opened_from_a_reply_is_prefilled_and_marks_it_done(receptionist: Client) -> None:
+def test_form_opened_from_a_reply_is_prefilled_and_marks_it_alone(receptionist: Client) -> None:
     earlier = MessageFactory.create(inbound=True, sender=CUSTOMER, body="Hello?")
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER, body="No more texts")
     url = url_of("optout", "add", message=reply.pk)
@@ -344,9 +344,9 @@ def test_form_opened_from_a_reply_is_prefilled_and_marks_it_done(receptionist: C
     assert response["Location"] == url_of("message", "conversation", reply.pk)
     assert is_opted_out(CUSTOMER)
     assert OptOutChange.objects.get().username == "staff-0"
-    for message in (earlier, reply):
-        message.refresh_from_db()
-        assert (message.handled_at is not None, message.handled_by) == (True, "staff-0")
+    reply.refresh_from_db()
+    assert (reply.handled_at is not None, reply.handled_by) == (True, "staff-0")
+    assert Message.objects.unhandled().get() == earlier
     entry = LogEntry.objects.get()
     assert "No more" not in f"{entry.object_repr} {entry.change_message}"
     assert "400000001" not in f"{entry.object_repr} {entry.change_message}"

@@ -417,18 +417,6 @@ def test_opting_out_returns_to_the_place_in_the_list(query: dict[str, str]) -> N
     assert response.url == url_of("message", "to_answer", **query) + place
 
 
-@pytest.mark.parametrize("may_handle", [True, False])
-def test_opting_out_marks_earlier_replies_for_who_may_mark_them(*, may_handle: bool) -> None:
-    views = ("view_message", "view_optout", "add_optout")
-    person = staff(*views, *(["handle_message"] if may_handle else []))
-    earlier = ask(20, "one")
-    ask(10, "two")
-
-    person.post(*opt_out_form(person))
-
-    assert (earlier in Message.objects.unhandled()) != may_handle
-
-
 def test_row_names_your_number_only_if_theirs_were_written_to_several(
     reader: Client, settings: Any
 ) -> None:
@@ -531,7 +519,7 @@ def test_done_without_a_tick_warns(receptionist: Client) -> None:
 
     assert levels(response) == ["warning"]
     assert not LogEntry.objects.exists()
-    assert not response.context["page"].undo
+    assert not response.context["page"].undo.marked
 
 
 def test_done_returns_to_the_following_row(receptionist: Client) -> None:

@@ -161,9 +161,9 @@ def crawl(page: Any, admin: str) -> set[str]:
 def retry_from_the_page_of_the_event(page: Any, admin: str, skin: str) -> None:
     page.goto(f"{admin}/webhookevent/1/change/")
     take(page, skin, "event")
-    page.get_by_role("link", name="Run again").click()
+    page.get_by_role("link", name="Run again", exact=True).click()
     take(page, skin, "confirmation")
-    button = page.get_by_role("button", name="Run again")
+    button = page.get_by_role("button", name="Run again", exact=True)
     assert button.bounding_box()["width"] > 60  # its text can be read
     button.click()
     page.get_by_text("attempt 2").first.wait_for()

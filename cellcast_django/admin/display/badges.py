@@ -15,7 +15,7 @@ from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import day, duration
 from cellcast_django.conf import conf
 from cellcast_django.connected import connected_handlers
-from cellcast_django.models import HandlerCall, OptOut, WebhookEvent
+from cellcast_django.models import HandlerCall, WebhookEvent
 from cellcast_django.statuses import Status
 
 
@@ -48,15 +48,11 @@ def status_badge(status: str) -> SafeString:
         return badge(Tone.QUIET, _("no status yet"))
     if status not in Status.values:
         return badge(Tone.UNKNOWN, status)
-    return badge(_tone(Status(status)), Status(status).label, status)
-
-
-def _tone(status: Status) -> Tone:
-    if status == Status.DELIVERED:
-        return Tone.GOOD
-    if status == Status.RECEIVED:  # nearly every reply has it, and is not waiting for anything
-        return Tone.QUIET
-    return Tone.BAD if status.final else Tone.OPEN
+    known = Status(status)
+    # Nearly every reply is "received", and is not waiting for anything.
+    tones = {Status.DELIVERED: Tone.GOOD, Status.RECEIVED: Tone.QUIET}
+    tone = tones.get(known, Tone.BAD if known.final else Tone.OPEN)
+    return badge(tone, known.label, status)
 
 
 EVENT_STATES: dict[str, tuple[Tone, Promise]] = {
@@ -148,11 +144,6 @@ def _sentence_of_pending(calls: list[HandlerCall], waits_for: int | None) -> str
     if due_at <= now:
         return gettext("Overdue by %(pause)s · %(attempts)d of %(max)d attempts made") % values
     return gettext("Next retry in %(pause)s · %(attempts)d of %(max)d attempts made") % values
-
-
-def opt_out_state_badge(opt_out: OptOut) -> SafeString:
-    """Return the badge of an opt-out that is active or has ended."""
-    return badge(Tone.BAD, _("opted out")) if opt_out.is_active else badge(Tone.QUIET, _("ended"))
 
 
 def test_badge(is_test: bool) -> SafeString:

@@ -23,12 +23,7 @@ from cellcast_django.connected import connected_handlers
 from cellcast_django.days import between, midnight
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.health import silent_lately, wishes_to_stop
-from cellcast_django.models import (
-    Direction,
-    HandlerCall,
-    Message,
-    WebhookEvent,
-)
+from cellcast_django.models import Direction, HandlerCall, Message, WebhookEvent
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
 Choices = Iterable[tuple[str, Any]]
@@ -220,6 +215,7 @@ class PeriodFilter(admin.ListFilter):
     That is ``?from=2026-11-01&to=2026-11-26``: both days are included, and one may be missing.
     """
 
+    title = _("date")
     template = "admin/cellcast_django/period_filter.html"
     RANGE = RANGE
     parameter_name = "from"
@@ -263,7 +259,6 @@ class PeriodFilter(admin.ListFilter):
 class CreatedFilter(PeriodFilter):
     """When a message was first seen."""
 
-    title = _("date")
     time_field = "created_at"
 
 
@@ -402,12 +397,10 @@ MAX_TYPE_LENGTH = 100
 class EventReceivedFilter(PeriodFilter):
     """When the webhook arrived that a call is about."""
 
-    title = _("date")
     time_field = "event__received_at"
 
 
 class ReceivedFilter(PeriodFilter):
     """When a webhook arrived."""
 
-    title = _("date")
     time_field = "received_at"

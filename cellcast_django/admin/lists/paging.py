@@ -82,10 +82,7 @@ class CappedChangeList(ChangeList):
             }
         self.viewer = Viewer(self.model_admin.admin_site, request)
         self.search_notes: Sequence[Note] = getattr(request, "cellcast_search_notes", ())
-        self._bind_columns()
-
-    def _bind_columns(self) -> None:
-        """Let the columns know what all rows of this page need."""
+        # The columns know what all rows of this page need.
         filters = {getattr(spec, "parameter_name", "") for spec in self.filter_specs}
         has_several = "own_number" in filters
         rows = self.model_admin.rows_type(self.viewer, self.result_list, has_several=has_several)

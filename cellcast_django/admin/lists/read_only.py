@@ -13,7 +13,6 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
 from django.utils.text import capfirst
 
-from cellcast_django.admin.contacts import directory_of
 from cellcast_django.admin.display.texts import exact_seconds
 from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.lists.paging import CappedChangeList, CappedPaginator
@@ -67,7 +66,6 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Nobody changes what Cellcast has reported."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -164,8 +162,8 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def search(self, request: HttpRequest) -> Search:
         """Return what finds this person's rows."""
-        rows, directory = self.get_queryset(request), directory_of(request)
-        return self.search_type(rows, self.paginator.MAX_COUNT, directory)
+        directory = Viewer(self.admin_site, request).directory
+        return self.search_type(self.get_queryset(request), self.paginator.MAX_COUNT, directory)
 
     # The page of a row
 

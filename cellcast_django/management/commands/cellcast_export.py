@@ -8,12 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TextIO
 
-from django.core.management.base import (
-    BaseCommand,
-    CommandError,
-    CommandParser,
-    OutputWrapper,
-)
+from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 
 from cellcast_django.contact_export import ContactData, lines
 from cellcast_django.days import day_of

@@ -22,13 +22,7 @@ from cellcast_django.management.terminal import (
 )
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import clean
-from cellcast_django.retention import (
-    Kept,
-    Pruned,
-    Selection,
-    not_understood,
-    prune,
-)
+from cellcast_django.retention import Kept, Pruned, Selection, not_understood, prune
 from cellcast_django.taken_back import effects_of, take_back
 
 

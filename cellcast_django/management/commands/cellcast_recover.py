@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -11,7 +12,7 @@ from django.utils import timezone
 from cellcast_django.management.commands.cellcast_export import output_file
 from cellcast_django.management.terminal import (
     ProgressLine,
-    add_time_options,
+    parse_moment,
     printable,
     says_if_refused,
 )
@@ -36,11 +37,18 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        add_time_options(
-            parser,
-            since="how far back to look, such as 2d (the default), 36h, 90m or 2026-11-10T09:00. "
+        parser.add_argument(
+            "--since",
+            type=parse_moment,
+            metavar="T",
+            help="how far back to look, such as 2d (the default), 36h, 90m or 2026-11-10T09:00. "
             "Keep it shorter than your retention, or what you have pruned comes back",
-            until="with --unconfirmed: up to this time",
+        )
+        parser.add_argument(
+            "--until",
+            type=partial(parse_moment, fold=1),
+            metavar="T",
+            help="with --unconfirmed: up to this time",
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="store nothing; print what is missing"

@@ -6,11 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from cellcast_django import receiving
-from cellcast_django.management.terminal import (
-    add_event_option,
-    require_events,
-    says_if_refused,
-)
+from cellcast_django.management.terminal import add_event_option, require_events, says_if_refused
 from cellcast_django.models import WebhookEvent
 
 

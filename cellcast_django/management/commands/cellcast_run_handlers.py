@@ -187,8 +187,7 @@ class Command(BaseCommand):
             except Error as error:
                 if has_database:
                     logger.warning(
-                        "The database is unavailable (%s); trying again.",
-                        type(error).__qualname__,
+                        "The database is unavailable (%s); trying again.", type(error).__qualname__
                     )
                 has_database = False
             else:

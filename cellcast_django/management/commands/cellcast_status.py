@@ -141,9 +141,8 @@ class Command(BaseCommand):
             self._row("tests", f"{health.tests:,}, left out of all figures")
         self._heading("Handlers")
         handlers = health.handlers
-        self._row("waiting", f"{handlers.waiting:,}")
-        self._row("retrying", f"{handlers.retrying:,}")
-        self._row("failed", f"{handlers.failed:,}")
+        for state in ("waiting", "retrying", "failed"):
+            self._row(state, f"{getattr(handlers, state):,}")
         if handlers.overdue:
             self._row("overdue", f"the oldest was due {since(handlers.oldest_due_at)}")
         self._row("last run", since(handlers.ran_at))

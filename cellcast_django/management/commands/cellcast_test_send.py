@@ -67,7 +67,9 @@ class Command(BaseCommand):
             raise CommandError(f"Say which URL: {', '.join(BY_SLUG)}.")
         webhook = BY_SLUG[options["endpoint"]]
         url = find_url(webhook, options["url"])
-        secret = find_secret()
+        if not conf.webhook_secrets:
+            raise CommandError("CELLCAST_WEBHOOK_SECRETS has no usable entry: run cellcast_setup.")
+        secret = conf.webhook_secrets[0]
         body = make_body(webhook, options["data"], options["set"])
         self.stdout.write(self.style.MIGRATE_HEADING(f"POST {url}"))
         self.stdout.write(f"  as {secret.partition(':')[0]}")
@@ -104,13 +106,6 @@ def find_url(webhook: Webhook, given: str | None) -> str:
             'The webhook URLs are not in ROOT_URLCONF: add path("sms/", '
             'include("cellcast_django.urls")), or pass the full --url.'
         ) from None
-
-
-def find_secret() -> str:
-    """Return the ``"username:password"`` to send. Raises ``CommandError`` if there is none."""
-    if not conf.webhook_secrets:
-        raise CommandError("CELLCAST_WEBHOOK_SECRETS has no usable entry: run cellcast_setup.")
-    return conf.webhook_secrets[0]
 
 
 def make_body(webhook: Webhook, data: str | None, changes: list[str]) -> bytes:
