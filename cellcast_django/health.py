@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import models
 from django.db.models import Count, Max, Min, Q
@@ -271,8 +271,11 @@ def last_credit() -> Credit | None:
 def count_invalid() -> int:
     """Count the events that could not be understood and need attention, without Test Sends."""
     # By keys, which the indexes have: no row is read.
-    tests = WebhookEvent.objects.fresh().filter(is_test=True).values("pk")
-    return WebhookEvent.objects.fresh().exclude(pk__in=tests).invalid().count()
+    return WebhookEvent.objects.fresh().exclude(pk__in=_tests()).invalid().count()
+
+
+def _tests() -> Any:
+    return WebhookEvent.objects.fresh().filter(is_test=True).values("pk")
 
 
 def measure_deferred() -> Deferred:
@@ -331,7 +334,7 @@ def _is_unreported(last_report_at: datetime | None) -> bool:
 
 def real_calls() -> HandlerCallQuerySet:
     """Return all calls but those for our own tests."""
-    return HandlerCall.objects.fresh().filter(event__is_test=False)
+    return HandlerCall.objects.fresh().exclude(event__in=_tests())
 
 
 def measure_handlers() -> Handlers:
@@ -367,9 +370,11 @@ def failing_handlers() -> list[FailingHandler]:
 def slowest_handlers() -> list[SlowHandler]:
     """Return the slowest handlers of the newest ``MAX_CALLS`` calls, slowest first."""
     last = HandlerCall.objects.fresh().aggregate(pk=Max("pk"))["pk"] or 0
-    newest = real_calls().filter(pk__gt=last - MAX_CALLS, seconds__isnull=False)
-    longest = newest.order_by().values_list("handler").annotate(seconds=Max("seconds"))
-    found = [SlowHandler(handler=name, seconds=seconds) for name, seconds in longest]
+    newest = real_calls().filter(pk__gt=last - MAX_CALLS, seconds__isnull=False).order_by("-pk")
+    longest: dict[str, float] = {}
+    for name, seconds in newest.values_list("handler", "seconds")[:MAX_CALLS]:
+        longest[name] = max(seconds or 0.0, longest.get(name, 0.0))
+    found = [SlowHandler(handler=name, seconds=seconds) for name, seconds in longest.items()]
     return sorted(found, key=lambda each: (-each.seconds, each.handler))[:MAX_SLOWEST]
 
 

@@ -182,8 +182,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
 
     def get_ordering(self, request: HttpRequest) -> Any:
         """Return the newest first, ordered by the index that serves the request."""
-        indexed_by_key = {"duplicate", "invalid", "dismissed"}
-        by_key = request.GET.get(OutcomeFilter.parameter_name) in indexed_by_key
+        by_key = OutcomeFilter.parameter_name in request.GET
         return ["-pk"] if by_key else ["-received_at", "-pk"]
 
     def has_rerun_permission(self, request: HttpRequest) -> bool:

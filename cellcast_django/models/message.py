@@ -375,12 +375,6 @@ class Message(models.Model):
                 name="cellcast_message_reference",
                 where=~models.Q(reference=""),
             ),
-            # The proof that nobody was texted who had opted out, or the list of those who were.
-            PartialIndex(
-                fields=["opted_out_at", "created_at"],
-                name="cellcast_message_opted_out",
-                where=models.Q(opted_out_at__isnull=False),
-            ),
             PartialIndex(
                 fields=["direction", "handled_at", "created_at"],
                 name="cellcast_message_unhandled",

@@ -14,7 +14,6 @@ from cellcast_django.database.fields import (
     CharField,
     DateTimeField,
     ExactCharField,
-    PartialIndex,
     UnicodeTextField,
 )
 from cellcast_django.database.rows import insert_or_lock, stored
@@ -128,17 +127,8 @@ class OptOut(models.Model):
             ("end_optout", _("Can end opt-outs")),
             ("export_optout", _("Can export opt-outs")),
         ]
+        # No other index: opt-outs are few, next to messages.
         constraints = [models.UniqueConstraint(fields=["contact"], name="cellcast_optout_contact")]
-        indexes = [
-            models.Index(fields=["since"], name="cellcast_optout_since"),
-            # Ended ones only: SQLite would use an index of the active ones to look up contacts.
-            PartialIndex(
-                fields=["since"],
-                name="cellcast_optout_ended",
-                where=models.Q(ended_at__isnull=False),
-            ),
-            models.Index(fields=["source", "since"], name="cellcast_optout_source"),
-        ]
 
     def __str__(self) -> str:
         return f"opt-out {self.pk}"  # no number: it may be logged
@@ -286,9 +276,6 @@ class OptOutChange(models.Model):
         verbose_name_plural = _("opt-out history")
         default_permissions = ()
         ordering = ["pk"]
-        indexes = [
-            models.Index(fields=["kind", "at", "opt_out"], name="cellcast_optout_began"),
-        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.opt_out_id}"  # no number: it may be logged

@@ -179,7 +179,7 @@ class WebhookEvent(models.Model):
             ("export_webhookevent", _("Can export webhook events")),
         ]
         indexes = [
-            models.Index(fields=["outcome", "dismissed_at", "id"], name="cellcast_event_outcome"),
+            models.Index(fields=["outcome", "id"], name="cellcast_event_outcome"),
             models.Index(fields=["kind", "received_at"], name="cellcast_event_kind"),
             models.Index(fields=["received_at"], name="cellcast_event_received"),
             # The time is for what is deferred, which an opt-out may stand in.

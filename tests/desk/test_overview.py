@@ -42,11 +42,11 @@ from cellcast_django.receiving import tasks_package
 from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
-from tests.admin_pages import CUSTOMER, MODELS, changelist_at, listed, staff
+from tests.admin_pages import CUSTOMER, MODELS, changelist_at, staff
 from tests.handlers import Calls, Connect, reply
 from tests.html import addresses, every, only, section, times_of, words
 from tests.many import add_copies
-from tests.plans import HAS_STATISTICS, gather_statistics, plan_of, scans
+from tests.plans import HAS_STATISTICS, gather_statistics, scans
 
 pytestmark = pytest.mark.django_db
 
@@ -328,22 +328,6 @@ def test_overview_omits_texts_to_opted_out_if_there_are_none(reader: Client) -> 
     assert "cellcast-although-opted-out" not in html_of(reader)
     response = staff("view_webhookevent").get(reverse(OVERVIEW))
     assert response.context["page"].although_opted_out is None
-
-
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
-def test_texts_to_opted_out_contacts_use_their_index(
-    reader: Client, sent_although: Message
-) -> None:
-    add_copies(Message(direction="outbound", contact=CUSTOMER), 3_000)
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
-    with CaptureQueriesContext(connection) as queries:
-        reader.get(reverse(OVERVIEW))
-        assert listed(reader, "message", opted_out="sent") == [sent_although.pk]
-    selects = [q["sql"] for q in queries if '"opted_out_at" IS NOT NULL' in q["sql"]]
-    assert len(selects) >= 2
-    for sql in selects:
-        assert any("cellcast_message_opted_out" in step for step in plan_of(sql)), sql
 
 
 # What it costs, and what it is made of

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import Min, QuerySet
+from django.db.models import F, Min, QuerySet
 from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils import timezone
@@ -351,9 +351,9 @@ class HandlerFilter(ChoiceFilter):
     parameter_name = "handler"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the handlers that are connected or failing, and the one that is asked for."""
-        chosen = request.GET.get(self.parameter_name)
-        return [(name, name) for name in sorted({*names_of_handlers(), *filter(None, [chosen])})]
+        """Return those that are connected or have failed lately, and the one that is asked for."""
+        failing = newest_failing(model_admin.get_queryset(request), F("handler"))
+        return choices_of({*connected_handlers(), *failing}, request.GET.get(self.parameter_name))
 
 
 def names_of_handlers() -> set[str]:
@@ -370,18 +370,27 @@ class ErrorFilter(ChoiceFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the types of the newest failing calls, and the one that is asked for."""
-        newest = model_admin.get_queryset(request).failing().order_by("-failing_since")
-        errors = newest.values_list(Left("error", MAX_TYPE_LENGTH), flat=True)[:MAX_ERRORS]
+        errors = newest_failing(model_admin.get_queryset(request), Left("error", MAX_TYPE_LENGTH))
         types = {error.partition(":")[0] for error in errors}
-        types |= set(filter(None, [request.GET.get(self.parameter_name)]))
-        return [(each, each) for each in sorted(types)]
+        return choices_of(types, request.GET.get(self.parameter_name))
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
         failing = HandlerCall.objects.failing()
         return narrow_to_any(rows, failing.filter(error__startswith=f"{choice}:"))
 
 
-MAX_ERRORS = 1_000
+def newest_failing(calls: Any, text: Any) -> Iterable[str]:
+    """Return a text of each of the newest failing calls."""
+    newest = calls.failing().order_by("-failing_since").values_list(text, flat=True)
+    return set(newest[:MAX_FAILING])
+
+
+def choices_of(found: set[str], asked: str | None) -> Choices:
+    """Return the texts that were found as choices, and the one that is asked for."""
+    return [(each, each) for each in sorted(found | ({asked} if asked else set()))]
+
+
+MAX_FAILING = 100
 MAX_TYPE_LENGTH = 100
 
 
