@@ -42,7 +42,7 @@ VIEWS = ("view_message", "view_statuschange", "view_webhookevent", "view_optout"
 
 CHANGES: dict[str, set[Any]] = {
     "rerun_webhookevent": {HandlerCall},
-    "reprocess_webhookevent": {WebhookEvent, Message, StatusChange},
+    "reprocess_webhookevent": {WebhookEvent, HandlerCall, Message, StatusChange},
     "dismiss_webhookevent": {WebhookEvent},
     "answer_message": {Message},
     "write_message": {Message},
