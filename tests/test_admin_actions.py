@@ -798,3 +798,13 @@ def test_waiting_event_names_the_event_that_it_waits_for(reader: Client) -> None
 def test_event_without_any_attempt_is_shown_as_waiting(reader: Client) -> None:
     WebhookEventFactory.create(pending=True)
     assert "… waiting" in text_of(page_of(reader, "webhookevent"))
+
+
+def test_calls_have_no_buttons_on_a_site_without_their_list(
+    operator: Client, first: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first.error = ValueError("no")
+    event = reply()
+    assert "/act/skip/" in page_of(operator, "webhookevent", "change", event.pk)
+    monkeypatch.delitem(site._registry, HandlerCall)
+    assert "/handlercall/" not in page_of(operator, "webhookevent", "change", event.pk)

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError, OperationalError, connection
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -384,3 +384,32 @@ def test_read_again_reads_a_deferred_event_at_once(client: WebhookClient, listen
         assert event.outcome == "deferred"
     [event] = receiving.reprocess(event)
     assert (event.outcome, len(told)) == ("stored", 1)
+
+
+def test_event_that_is_not_deferred_any_more_is_left_alone(client: WebhookClient) -> None:
+    client.reply()
+    event = WebhookEvent.objects.get()
+    assert inbox.read_deferred(event) == []
+    assert WebhookEvent.objects.get() == event
+
+
+def test_event_that_another_process_has_read_is_passed_over(client: WebhookClient) -> None:
+    with unable():
+        client.reply()
+        client.status()
+
+    def read_all(event: WebhookEvent) -> list[WebhookEvent]:
+        WebhookEvent.objects.update(outcome="stored", next_read_at=None)
+        return [event]
+
+    with patch.object(inbox, "read_deferred", read_all):
+        assert receiving.read_deferred() == 1
+
+
+def test_reading_in_vain_inside_a_transaction_postpones_nothing(client: WebhookClient) -> None:
+    with unable():
+        client.reply()
+    before = WebhookEvent.objects.get().next_read_at
+    with unable(), transaction.atomic(), pytest.raises(DatabaseError):
+        inbox.read_deferred(WebhookEvent.objects.get())
+    assert WebhookEvent.objects.get().next_read_at == before

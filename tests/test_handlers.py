@@ -513,6 +513,15 @@ def test_call_that_another_process_begins_is_left_to_it(first: Calls, second: Ca
     assert (len(first), len(second)) == (1, 1)
 
 
+def test_attempt_that_another_process_has_counted_is_left_to_it(first: Calls) -> None:
+    first.error = ValueError("no")
+    event = reply()
+    message_received.disconnect(dispatch_uid="first")
+    make_due(event)
+    with just_before(UPDATE_OF_CALL, partial(change_elsewhere, event)):
+        assert ran(run_due) == []
+
+
 def test_deleted_events_and_calls_not_due_are_left_out(first: Calls) -> None:
     first.error = ValueError("no")
     event = reply()

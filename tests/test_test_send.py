@@ -7,7 +7,8 @@ import ssl
 import pytest
 
 from cellcast_django.diagnostics import test_send
-from cellcast_django.diagnostics.test_send import post_as_cellcast
+from cellcast_django.diagnostics.test_send import Response, describe_calls, post_as_cellcast
+from cellcast_django.webhooks import WEBHOOKS
 from tests.scripted_server import SECRET, STORED, ScriptedServer
 
 
@@ -92,3 +93,9 @@ def test_https_is_checked_for_the_host_of_the_url(
     scripted_server.response = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + STORED
     url = scripted_server.url.replace("http:", "https:")
     assert post_as_cellcast(url, b"{}", SECRET, timeout=5).is_accepted
+
+
+def test_deferred_test_is_read_by_the_next_run() -> None:
+    body = b'{"events": [{"id": 1, "outcome": "deferred"}]}'
+    response = Response(url="https://example.com", status=200, body=body)
+    assert "cellcast_run_handlers" in describe_calls(WEBHOOKS[0], response)

@@ -1,6 +1,5 @@
 """The pages of handlers' calls: what a developer on call opens first."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
@@ -36,9 +35,6 @@ MAX_ERROR_LENGTH = 200  # characters of an error in the list
 
 class HandlerCallRows(Rows):
     """Calls in their list."""
-
-    def contacts(self) -> Iterable[str]:
-        return ()
 
     @cached_property
     def _waits_for(self) -> dict[int, int]:

@@ -145,10 +145,9 @@ def lock_out_others(using: str, drafts: Iterable[Draft]) -> None:
     Must come first in the transaction, and lasts until it ends.
     """
     listed = [each for each in drafts if _listed_with(each)]
-    if listed:
-        contacts = {_contact(each) for each in listed}
-        first = min(item for each in listed for item in _listed_with(each))
-        lock_for_insert(_stored_since(using, contacts, first.received_at))
+    contacts = {_contact(each) for each in listed}
+    first = min(item for each in listed for item in _listed_with(each))
+    lock_for_insert(_stored_since(using, contacts, first.received_at))
 
 
 def unite(
