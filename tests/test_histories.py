@@ -728,9 +728,9 @@ class Histories(RuleBasedStateMachine):
         take_back(pks)
         self.expected.take_back(pks)
         for lost in self.lost.values():  # without its late webhook a reply is as the API has it
-            left = self.expected.replies.get(lost.as_sent, set())
-            events = WebhookEvent.objects.filter(pk__in=left - {None})
-            if left and None not in left and not events.exclude(endpoint="api").exists():
+            left = self.expected.replies.get(lost.as_sent, {None})
+            events = WebhookEvent.objects.filter(pk__in=[pk for pk in left if pk])
+            if None not in left and not events.exclude(endpoint="api").exists():
                 self.expected.rename(lost.as_sent, lost.as_listed)
 
     # What webhooks did not bring
