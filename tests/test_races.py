@@ -193,7 +193,8 @@ def test_concurrent_opt_outs_leave_an_alternating_history(
     assert counts["ended"] == sum(outcomes == ["ended"] for _, outcomes in answers)
     assert heard["opt-out of +61404000000"] == len(made.history.exclude(event=None))
     assert made.is_active == is_opted_out("0404000000") == (changes[-1].kind == "begun")
-    last = [change for change in changes if change.kind == "begun"][-1]
+    began = (each for each in standing if each[1].kind == "begun")
+    *_, last = (change for before, change in began if not before or before.kind == "ended")
     assert (made.since, made.source, made.event_id) == (last.at, last.source, last.event_id)
     assert made.ended_at == (None if made.is_active else changes[-1].at)
 
