@@ -23,7 +23,14 @@ from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.desk import marking, to_answer
 from cellcast_django.directory import Directory
-from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    CommandRun,
+    HandlerCall,
+    Message,
+    OptOut,
+    StatusChange,
+    WebhookEvent,
+)
 from cellcast_django.signals import message_received
 from cellcast_django.statuses import Status
 from cellcast_django.testing import WebhookClient, mms_payload
@@ -62,6 +69,11 @@ def conversation_url(**values: Any) -> str:
 def event_url(page: str = "change", *arguments: str, **values: Any) -> str:
     event = WebhookEvent.objects.filter(**values).latest("pk")
     return url_of("webhookevent", page, event.pk, *arguments)
+
+
+def failing_call() -> int:
+    """The key of a call that a person has to look at."""
+    return HandlerCall.objects.failing().latest("pk").pk
 
 
 WRITER, DONE, WISHER = "+61400000007", "+61400000008", "+61400000009"
@@ -153,6 +165,8 @@ SIGHTS = {
     "events, failed": Sight(lambda: url_of("webhookevent", outcome="failed")),
     "calls": Sight(lambda: url_of("handlercall")),
     "calls, failing": Sight(lambda: url_of("handlercall", state="failing", handler=LONG_NAME)),
+    "call": Sight(lambda: url_of("handlercall", "change", failing_call())),
+    "call, to be skipped": Sight(lambda: url_of("handlercall", "act", failing_call(), "skip")),
     "event, failed": Sight(lambda: event_url(kind="reply", body__contains="window.ran")),
     "event, five thousand characters": Sight(lambda: event_url(body__contains="y" * 5_000)),
     "event, opt-out": Sight(lambda: event_url(kind="opt_out")),
