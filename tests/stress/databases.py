@@ -48,7 +48,14 @@ class Database:
 
     def forget_everything(self) -> None:
         """Delete every row of the app."""
-        for name in ("optoutchange", "optout", "statuschange", "webhookevent", "message"):
+        for name in (
+            "optoutchange",
+            "optout",
+            "statuschange",
+            "handlercall",
+            "webhookevent",
+            "message",
+        ):
             self.execute(f"DELETE FROM cellcast_django_{name}")  # noqa: S608
 
     def answers(self) -> bool:
