@@ -130,13 +130,10 @@ def test_reader_understands_documented_examples_at_every_url(endpoint: Endpoint)
     assert isinstance(read_one(DOCUMENTED_STATUS, endpoint), StatusReport)
 
 
-@pytest.mark.parametrize(
-    "body", [DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, b"[]", b'{"type":"optout"}']
-)
-def test_payloads_are_frozen(body: bytes) -> None:
-    payload = read_one(body)
-    with pytest.raises(FrozenInstanceError):
-        payload.raw = ""  # type: ignore[misc]
+def test_payloads_are_frozen() -> None:
+    for body in (DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, b"[]", b'{"type":"optout","number":"1"}'):
+        with pytest.raises(FrozenInstanceError):
+            read_one(body).raw = ""  # type: ignore[misc]
 
 
 # From bytes to elements
@@ -144,23 +141,7 @@ def test_payloads_are_frozen(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "content_type",
-    [
-        "application/json",
-        "application/json; charset=utf-8",
-        "application/json; charset=utf-16",
-        "application/json; charset=zlib",
-        "application/json; charset=no-such-charset",
-        "text/plain",
-        "text/html",
-        "application/xml",
-        "multipart/form-data; boundary=x",
-        "application/x-www-form-urlencoded",  # what `curl -d` claims about any body
-        "APPLICATION/X-WWW-FORM-URLENCODED; charset=utf-8",
-        "application/octet-stream",
-        "rubbish",
-        ";",
-        "",
-    ],
+    [JSON, f"{JSON}; charset=utf-16", f"{JSON}; charset=zlib", "multipart/form-data", FORM, ";"],
 )
 def test_reader_accepts_json_with_any_content_type(content_type: str) -> None:
     payload = read_one(SEEN_REPLY, content_type=content_type)
@@ -198,12 +179,6 @@ def test_reader_accepts_a_form_with_its_content_type(content_type: str) -> None:
     )
 
 
-def test_form_keeps_an_empty_text() -> None:
-    payload = read_one(b"_id=1&type=receive&message=&sender=1", content_type=FORM)
-    assert isinstance(payload, Reply)
-    assert payload.body == ""
-
-
 def test_form_with_undecodable_escapes_is_kept() -> None:
     body = b"_id=1&type=receive&sender=1&message=a%00b%ED%A0%BD%FFc"
     payload = read_one(body, content_type=FORM)
@@ -232,15 +207,10 @@ def test_empty_form_is_invalid(body: bytes) -> None:
         (b" \n", " \n", "empty"),
         (b"\xef\xbb\xbf", "\ufeff", "empty"),
         (b"[]", "[]", "empty"),
-        (b"{", "{", "not JSON"),
-        (b"<html></html>", "<html></html>", "not JSON"),
         (b'{"_id": "1"} x', '{"_id": "1"} x', "not JSON"),
-        (b"{'_id': '1'}", "{'_id': '1'}", "not JSON"),
-        (b'{"_id": "1",}', '{"_id": "1",}', "not JSON"),
         (b"\xff\xfe{\x00}\x00", r"\xff\xfe{\x00}\x00", "UTF-8"),  # UTF-16 with a mark
         (b"{\x00}\x00", r"{\x00}\x00", "not JSON"),  # and without
         (b'{"message": "caf\xe9"}', r'{"message": "caf\xe9"}', "UTF-8"),  # Latin-1
-        (b"\x00", r"\x00", "not JSON"),
         (b"\xed\xa0\xbd", r"\xed\xa0\xbd", "UTF-8"),
         ("{\u00a0}".encode(), "{\u00a0}", "not JSON"),
     ],
@@ -251,10 +221,9 @@ def test_malformed_json_is_invalid_and_kept_verbatim(body: bytes, raw: str, why:
     assert payload.raw == raw
 
 
-@pytest.mark.parametrize("document", [None, True, 5, 1.5, "text", [None], [5], ["text"], [[]]])
+@pytest.mark.parametrize("document", [None, True, 5, "text", [None], [5], ["text"], [[]]])
 def test_json_other_than_an_object_is_invalid(document: Any) -> None:
-    for endpoint in Endpoint:
-        assert "object" in reason(read_one(document, endpoint))
+    assert "object" in reason(read_one(document))
 
 
 @pytest.mark.parametrize("content_type", [JSON, FORM])
@@ -410,7 +379,7 @@ BARE = {"_id": "1", "status": "Delivered", "sender": "+61400000000"}
 
 @pytest.mark.parametrize("text", NO_TEXTS)
 def test_receive_type_without_a_text_is_a_reply(text: dict[str, None]) -> None:
-    for type_ in ("receive", "Receive", "SMS", "MMS"):
+    for type_ in ("receive", "SMS", "MMS"):
         for endpoint in (Endpoint.RECEIVE, Endpoint.OPT_OUT):
             payload = read_one(BARE | {"type": type_} | text, endpoint)
             assert isinstance(payload, Reply)
@@ -441,22 +410,9 @@ def test_receive_url_reads_a_v3_delivery_report(type_: dict[str, str]) -> None:
     assert payload.receiver == "61400000001"
 
 
-def test_send_type_is_a_status_report_with_any_content() -> None:
-    for endpoint in Endpoint:
-        payload = read_one(REPORT | {"message": "Hello", "media": [PICTURE]}, endpoint)
-        assert isinstance(payload, StatusReport)
-
-
 def test_api_items_without_a_status_are_replies() -> None:
     assert isinstance(read_one(BARE | {"message": "Hallo"}, Endpoint.API), StatusReport)
     assert isinstance(read_one(without(BARE, "status") | {"body": "Yes"}, Endpoint.API), Reply)
-
-
-@pytest.mark.parametrize("text", [{"message": ""}, {"reply": ""}, {"body": ""}])
-def test_empty_text_makes_a_reply(text: dict[str, str]) -> None:
-    payload = read_one(without(SEEN_REPLY, "message", "reply") | text)
-    assert isinstance(payload, Reply)
-    assert payload.body == ""
 
 
 # Replies
@@ -532,13 +488,6 @@ def test_reply_with_half_an_emoji_or_nul_is_kept(escaped: str, text: str) -> Non
     assert payload.raw == body
 
 
-def test_raw_control_characters_are_accepted() -> None:
-    body = b'{"_id": "1", "type": "receive", "message": "a\nb\tc\x00d", "sender": "1"}'
-    payload = read_one(body)
-    assert isinstance(payload, Reply)
-    assert payload.body == "a\nb\tcd"
-
-
 # MMS
 
 
@@ -601,16 +550,12 @@ def test_mms_is_split_into_text_and_media(
 @pytest.mark.parametrize(
     "text",
     [
-        "{}",
-        '{"text": "yes"}',
-        '["message"]',
-        '"message"',
-        '{"message": ["yes"]}',
-        '{"message": true}',
-        '{"message": "yes"',
-        '{"message": ' + "[" * 200 + "]" * 200 + "}",
-        "yes {",
-        " ",
+        *("{}", '{"text": "yes"}', '["message"]', '"message"', '{"message": "yes"', "yes {", " "),
+        *(
+            '{"message": ["yes"]}',
+            '{"message": true}',
+            '{"message": ' + "[" * 200 + "]" * 200 + "}",
+        ),
     ],
 )
 def test_text_resembling_an_mms_is_left_unchanged(text: str) -> None:
@@ -618,35 +563,21 @@ def test_text_resembling_an_mms_is_left_unchanged(text: str) -> None:
     assert (payload.body, payload.media) == (text, (PICTURE,))
 
 
-@pytest.mark.parametrize("mms", [{}, {"mms": False}, {"mms": "no"}, {"mms": None}, {"media": "x"}])
+@pytest.mark.parametrize("mms", [{"mms": False}, {"mms": "no"}, {"mms": None}, {"media": "x"}])
 def test_json_in_an_sms_is_left_unchanged(mms: dict[str, Any]) -> None:
     text = inner(message="yes", media=[PICTURE])
-    payload = read_one(without(SEEN_REPLY, "reply") | {"message": text} | mms)
-    assert isinstance(payload, Reply)
+    payload = read_mms(**{"message": text, "mms": None} | mms)
     assert (payload.body, payload.media) == (text, ())
 
 
 @pytest.mark.parametrize(
     "item",
     [
-        "javascript:alert(1)",
-        "data:image/png;base64,AAAA",
-        "ftp://media.example.com/1.jpg",
-        "//media.example.com/1.jpg",
-        "media.example.com/1.jpg",
-        "https://",
-        "https:///1.jpg",
-        " https://media.example.com/1.jpg",
-        "https://media.example.com/a b",
-        "https://media.example.com/\n",
-        "https://media.example.com/\u202egpj.exe",
+        *("javascript:alert(1)", "ftp://media.example.com/1.jpg", "media.example.com/1.jpg"),
+        *("https://", "https:///1.jpg", " https://media.example.com/1.jpg"),
+        *(f"https://media.example.com/{rest}" for rest in ("a b", "\n", "\u202egpj.exe")),
         "https://media.example.com/" + "x" * 1_975,
-        {"url": None},
-        {"href": PICTURE},
-        [PICTURE],
-        5,
-        None,
-        True,
+        *({"url": None}, {"href": PICTURE}, [PICTURE], 5, None, True),
     ],
 )
 def test_reader_drops_odd_or_overlong_media_urls(item: Any) -> None:
@@ -685,45 +616,27 @@ def test_report_keeps_its_reason(written: Any, reason_: str) -> None:
 
 @pytest.mark.parametrize(
     ("written", "status"),
-    [("Cancelled", "canceled"), (" delievered", "delivered"), ("unknown", "unknown")],
-)
-@pytest.mark.parametrize("document", [REPORT, SEEN_REPLY], ids=["report", "reply"])
-def test_misspelt_status_is_corrected(document: dict[str, Any], written: str, status: str) -> None:
-    payload = read_one(document | {"status": written})
-    assert isinstance(payload, Reply | StatusReport)
-    assert payload.status == status
-
-
-@pytest.mark.parametrize(
-    ("written", "status"),
     [
-        ("delivered", "delivered"),
-        ("Delivered", "delivered"),
+        ("Cancelled", "canceled"),
+        (" delievered", "delivered"),
         (" EXPIRED\n", "expired"),
-        ("queued", "queued"),
-        ("Dispatched", "dispatched"),
-        ("canceled", "canceled"),
         ("Sent To Carrier", "sent to carrier"),
         (5, "5"),
         ("s" * 64, "s" * 64),
     ],
 )
-def test_status_is_trimmed_and_lower_cased(written: Any, status: str) -> None:
-    payload = read_one(REPORT | {"status": written}, Endpoint.STATUS)
-    assert isinstance(payload, StatusReport)
+@pytest.mark.parametrize("document", [REPORT, SEEN_REPLY], ids=["report", "reply"])
+def test_status_is_trimmed_lower_cased_and_corrected(
+    document: dict[str, Any], written: Any, status: str
+) -> None:
+    payload = read_one(document | {"status": written})
+    assert isinstance(payload, Reply | StatusReport)
     assert payload.status == status
 
 
 @pytest.mark.parametrize("status", [{}, {"status": None}, {"status": ""}, {"status": " \u0000"}])
 def test_status_report_without_a_status_is_invalid(status: dict[str, Any]) -> None:
     assert "status" in reason(read_one(without(REPORT, "status") | status, Endpoint.STATUS))
-
-
-@pytest.mark.parametrize("sender", ["cellcast", "#SharedNum#", "1234567890123456", "+61400000009"])
-def test_sender_of_an_outbound_message_is_kept_as_written(sender: str) -> None:
-    payload = read_one(REPORT | {"sender": sender}, Endpoint.STATUS)
-    assert isinstance(payload, StatusReport)
-    assert payload.sender == sender
 
 
 # Opt-outs
@@ -755,9 +668,8 @@ def test_opt_out_without_a_number_is_invalid(number: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("endpoint", [Endpoint.RECEIVE, Endpoint.STATUS])
-@pytest.mark.parametrize("key", ["text", "content", "sms_text", "messages"])
-def test_body_without_text_or_status_is_told_what_it_lacks(key: str, endpoint: Endpoint) -> None:
-    missing = reason(read_one({"_id": "1", "sender": "+61400000001", key: "Yes"}, endpoint))
+def test_body_without_text_or_status_is_told_what_it_lacks(endpoint: Endpoint) -> None:
+    missing = reason(read_one({"_id": "1", "sender": "+61400000001", "text": "Yes"}, endpoint))
     assert '"status"' in missing and '"message"' in missing
 
 
@@ -800,10 +712,7 @@ def test_missing_id_is_invalid(document: dict[str, Any], id_: dict[str, Any]) ->
     assert "id" in reason(read_one(without(document, "_id") | id_))
 
 
-@pytest.mark.parametrize(
-    "cellcast_id",
-    ["66b5b93b1e2c012dfe964000", "66b5b93b1e2c012dfe9640001", "UPPER", "a b", "é👍", "1" * 128],
-)
+@pytest.mark.parametrize("cellcast_id", ["66b5b93b1e2c012dfe9640001", "UPPER", "é👍", "1" * 128])
 def test_id_is_kept_as_written(cellcast_id: str) -> None:
     payload = read_one(REPORT | {"_id": cellcast_id}, Endpoint.STATUS)
     assert isinstance(payload, StatusReport)
@@ -813,16 +722,8 @@ def test_id_is_kept_as_written(cellcast_id: str) -> None:
 @pytest.mark.parametrize(
     ("document", "key"),
     [
-        (SEEN_REPLY, "_id"),
-        (SEEN_REPLY, "reply"),
-        (SEEN_REPLY, "message"),
-        (SEEN_REPLY, "status"),
-        (SEEN_REPLY, "sender"),
-        (SEEN_REPLY, "receiver"),
-        (REPORT, "_id"),
-        (REPORT, "status"),
-        (REPORT, "sender"),
-        (REPORT, "receiver"),
+        *((SEEN_REPLY, key) for key in ("_id", "reply", "message", "status", "sender", "receiver")),
+        *((REPORT, key) for key in ("_id", "status", "sender", "receiver")),
         (V3_INBOUND, "original_body"),
         ({"type": "optout", "contact": "404000000"}, "contact"),
     ],
@@ -835,14 +736,9 @@ def test_field_of_the_wrong_type_is_invalid(document: dict[str, Any], key: str) 
 @pytest.mark.parametrize(
     ("document", "key", "limit"),
     [
-        (SEEN_REPLY, "_id", 128),
-        (SEEN_REPLY, "sender", 64),
-        (SEEN_REPLY, "receiver", 64),
-        (SEEN_REPLY, "status", 64),
-        (REPORT, "_id", 128),
-        (REPORT, "sender", 64),
-        (REPORT, "receiver", 64),
-        (REPORT, "status", 64),
+        *((each, "_id", 128) for each in (SEEN_REPLY, REPORT)),
+        *((each, key, 64) for each in (SEEN_REPLY, REPORT) for key in ("sender", "receiver")),
+        *((each, "status", 64) for each in (SEEN_REPLY, REPORT)),
         (V3_INBOUND, "message_id", 128),
         (V3_INBOUND, "from", 64),
         (V3_REPORT, "recipient", 64),
@@ -855,11 +751,6 @@ def test_field_over_its_length_is_invalid(document: dict[str, Any], key: str, li
     payload = read_one(document | {key: "x" * (limit + 1)}, endpoint)
     assert key in reason(payload)
     assert payload.raw == json.dumps(document | {key: "x" * (limit + 1)})
-
-
-def test_id_of_five_thousand_digits_is_too_long() -> None:
-    body = f'{{"_id": {"1" * 5_000}, "status": "delivered"}}'.encode()
-    assert "_id" in reason(read_one(body, Endpoint.STATUS))
 
 
 def test_status_that_grows_in_lower_case_stays_within_the_limit() -> None:
