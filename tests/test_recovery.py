@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from time import process_time
 from typing import Any
 
 import pytest
@@ -64,12 +63,8 @@ def test_missing_reply_is_stored_and_run(fake_cellcast: FakeCellcast, listen: An
     assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
 
     message = Message.objects.get()
-    assert (message.direction, message.status, message.body) == (
-        "inbound",
-        "received",
-        item["body"],
-    )
-    assert (message.contact, message.created_at) == (CUSTOMER, at)
+    assert (message.direction, message.status) == ("inbound", "received")
+    assert (message.contact, message.created_at, message.body) == (CUSTOMER, at, item["body"])
     event = WebhookEvent.objects.get()
     assert (event.endpoint, event.kind, event.content_type) == ("api", "reply", "application/json")
     assert json.loads(event.body) == item
@@ -80,14 +75,10 @@ def test_missing_reply_is_stored_and_run(fake_cellcast: FakeCellcast, listen: An
 
 
 @pytest.mark.parametrize("body", ["Yes please", " Yes  please\n", "Yes\u00a0please"])
-@pytest.mark.parametrize("number", ["400000001", "+61400000001", "61400000001", "0400 000 001"])
-@pytest.mark.parametrize("late_by", [timedelta(minutes=-1), timedelta(), timedelta(minutes=59)])
+@pytest.mark.parametrize("number", ["400000001", "0400 000 001"])
+@pytest.mark.parametrize("late_by", [-MINUTE, timedelta(), 59 * MINUTE])
 def test_known_reply_is_recognised(
-    fake_cellcast: FakeCellcast,
-    client: WebhookClient,
-    body: str,
-    number: str,
-    late_by: timedelta,
+    fake_cellcast: FakeCellcast, client: WebhookClient, body: str, number: str, late_by: timedelta
 ) -> None:
     at = ago(HOUR)
     webhook_came(client, at + late_by)
@@ -96,21 +87,21 @@ def test_known_reply_is_recognised(
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"message": "No"}, {"sender": "+61400000002"}, {"message": "yes please"}],
+    ("early_by", "changes"),
+    [
+        (timedelta(), {"message": "No"}),
+        (timedelta(), {"message": "yes please"}),
+        (timedelta(), {"sender": "+61400000002"}),
+        (6 * MINUTE, {}),
+    ],
 )
-def test_different_reply_does_not_match(
-    fake_cellcast: FakeCellcast, client: WebhookClient, changes: dict[str, str]
+def test_different_message_does_not_match(
+    fake_cellcast: FakeCellcast, client: WebhookClient, early_by: timedelta, changes: dict[str, str]
 ) -> None:
     at = ago(HOUR)
-    webhook_came(client, at, **changes)
-    fake_cellcast.add_reply(at)
-    assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
-
-
-def test_outbound_message_does_not_match_a_reply(fake_cellcast: FakeCellcast) -> None:
+    webhook_came(client, at - early_by, **changes)
     Message.objects.record_sent("1", receiver=CUSTOMER, body="Yes please")
-    fake_cellcast.add_reply(ago(HOUR))
+    fake_cellcast.add_reply(at)
     assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
 
 
@@ -124,14 +115,6 @@ def test_one_message_absorbs_one_of_equal_replies(
     recovered_at = Message.objects.exclude(pk__in=came).values_list("created_at", flat=True)
     assert {round((timezone.now() - at) / HOUR) for at in recovered_at} == {1, 3}
     assert counts(recovered(Kind.REPLIES)) == (4, 0, 0)
-
-
-def test_lost_equal_replies_are_all_stored(fake_cellcast: FakeCellcast) -> None:
-    for minutes in range(60, 65):
-        fake_cellcast.add_reply(ago(minutes * MINUTE), body="ok")
-    assert counts(recovered(Kind.REPLIES)) == (5, 5, 5)
-    assert counts(recovered(Kind.REPLIES)) == (5, 0, 0)
-    assert Message.objects.count() == 5
 
 
 @pytest.fixture
@@ -190,34 +173,6 @@ def test_overlapping_recoveries_store_equal_replies_once(
     assert Message.objects.count() == len(calls) == 3
 
 
-def test_message_stored_too_early_does_not_match(
-    fake_cellcast: FakeCellcast, client: WebhookClient
-) -> None:
-    at = ago(HOUR)
-    fake_cellcast.add_reply(at)
-    webhook_came(client, at - 6 * MINUTE)
-    assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
-
-
-def test_replies_are_read_and_matched_in_linear_time(fake_cellcast: FakeCellcast) -> None:
-    def seconds_for(count: int) -> float:
-        fake_cellcast.replies = [
-            {"from": "400000001", "body": "ok", "received_at": timestamp(ago(HOUR - n * SECOND))}
-            for n in range(count)
-        ]
-        started = process_time()
-        assert counts(recovered(Kind.REPLIES, dry_run=True)) == (count, count, 0)
-        return process_time() - started
-
-    fake_cellcast.page_size = 10
-    seconds_for(10)
-    assert seconds_for(1_600) < 40 * seconds_for(200)
-
-
-def test_empty_list_recovers_nothing(fake_cellcast: FakeCellcast) -> None:
-    assert counts(recovered(Kind.REPLIES)) == (0, 0, 0)
-
-
 def test_reply_of_the_last_ten_minutes_waits_for_its_webhook(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_reply(ago(9 * MINUTE), body="young")
     fake_cellcast.add_reply(ago(11 * MINUTE), body="old")
@@ -244,8 +199,7 @@ def test_message_of_an_older_reply_does_not_match_a_later_one(
     fake_cellcast.add_reply(ago(2.5 * HOUR + 2 * MINUTE))
     webhook_came(client, ago(2.5 * HOUR + 1.9 * MINUTE))
     fake_cellcast.add_reply(ago(2.5 * HOUR - MINUTE))
-    findings = recovered(Kind.REPLIES, age=2.5 * HOUR)
-    assert counts(findings) == (1, 1, 1)
+    assert counts(recovered(Kind.REPLIES, age=2.5 * HOUR)) == (1, 1, 1)
 
 
 def test_recovery_stops_at_the_first_page_of_only_older_replies(
@@ -255,8 +209,7 @@ def test_recovery_stops_at_the_first_page_of_only_older_replies(
     for hours in (1, 47, 49, 73, 74, 75, 76):
         fake_cellcast.add_reply(ago(hours * HOUR))
     assert counts(recovered(Kind.REPLIES)) == (2, 2, 2)
-    lists = [parameters for path, parameters, _ in fake_cellcast.requests if path == REPLIES]
-    pages = [parameters["page"] for parameters in lists]
+    pages = [asked["page"] for path, asked, _ in fake_cellcast.requests if path == REPLIES]
     assert pages == ["1", "2", "3"]
 
 
@@ -291,36 +244,19 @@ def test_shifting_pages_neither_repeat_nor_lose_replies(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"from": ""},
-        {"from": None},
-        {"from": " "},
-        {"from": ["400000001"]},
-        {"from": "4" * 65},
-        {"body": {"message": "Yes"}},
-        {"body": True},
-        {"received_at": None},
-        {"received_at": "yesterday"},
-        {"received_at": 1724320416},
-        {"received_at": "9999-12-31T23:59:59Z"},
+        *({"from": number} for number in ("", None, " ", ["400000001"], "4" * 65)),
+        *({"body": text} for text in ({"message": "Yes"}, True)),
+        *({"received_at": at} for at in (None, "yesterday", 1724320416, "9999-12-31T23:59:59Z")),
     ],
 )
 def test_unreadable_item_is_counted_and_skipped(
     fake_cellcast: FakeCellcast, changes: dict[str, Any]
 ) -> None:
+    fake_cellcast.add_reply(ago(2 * HOUR), body="ok")
     fake_cellcast.add_reply(ago(HOUR)).update(changes)
-    fake_cellcast.replies.append(
-        {"from": "400000001", "body": "ok", "received_at": timestamp(ago(2 * HOUR))}
-    )
     findings = recovered(Kind.REPLIES)
     assert counts(findings) == (1, 1, 1)
     assert findings.invalid == 1
-
-
-def test_year_9999_does_not_stop_recovery(fake_cellcast: FakeCellcast) -> None:
-    """Many languages write it where they mean never."""
-    fake_cellcast.add_report("1", ago(HOUR), updatedAt="9999-12-31T23:59:59Z")
-    fake_cellcast.add_report("2", ago(HOUR))
-    assert counts(recovered(Kind.STATUSES)) == (2, 2, 2)
 
 
 @pytest.mark.parametrize(
@@ -344,13 +280,6 @@ def test_odd_item_is_stored(
 
 PICTURE = "https://media.example.com/1.jpg"
 MMS = json.dumps({"message": "Here is the form", "media": [{"url": PICTURE}]})
-
-
-def test_known_mms_is_recognised(fake_cellcast: FakeCellcast, client: WebhookClient) -> None:
-    at = ago(HOUR)
-    webhook_came(client, at, message=MMS, mms=True, media=[{"url": PICTURE}])
-    fake_cellcast.add_reply(at, body=MMS)
-    assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
 
 
 def test_missing_mms_has_its_text_and_pictures(
@@ -379,12 +308,14 @@ def test_recovered_picture_does_not_match_another(
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize("text", ['{"message": "STOP"}', MMS])
-def test_text_resembling_an_mms_is_recognised(
-    fake_cellcast: FakeCellcast, client: WebhookClient, text: str
+@pytest.mark.parametrize(
+    ("text", "media"), [(MMS, [{"url": PICTURE}]), (MMS, None), ('{"message": "STOP"}', None)]
+)
+def test_known_mms_or_what_resembles_one_is_recognised(
+    fake_cellcast: FakeCellcast, client: WebhookClient, text: str, media: Any
 ) -> None:
     at = ago(HOUR)
-    webhook_came(client, at, message=text)
+    webhook_came(client, at, message=text, media=media)
     fake_cellcast.add_reply(at, body=text)
     assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
 
@@ -466,13 +397,14 @@ def test_known_report_is_recognised(fake_cellcast: FakeCellcast, client: Webhook
 @pytest.mark.parametrize(
     ("status", "updated_at", "is_told"),
     [
-        ("delivered", lambda at: "0001-01-01T00:00:00Z", False),
         ("delivered", timestamp, True),
         ("expired", timestamp, False),
+        ("delivered", lambda at: "0001-01-01T00:00:00Z", False),
+        ("delivered", lambda at: "9999-12-31T23:59:59Z", False),  # many write it and mean never
         ("delivered", lambda at: None, False),
         ("delivered", lambda at: timestamp(at + 2 * HOUR), False),
     ],
-    ids=["year 1", "delivered", "expired", "no time", "future"],
+    ids=["delivered", "expired", "year 1", "year 9999", "no time", "future"],
 )
 def test_recovered_delivery_has_its_delivery_time(
     fake_cellcast: FakeCellcast, status: str, updated_at: Any, is_told: bool
@@ -495,10 +427,9 @@ def test_nobody_gets_a_text_that_was_sent_to_others(
 ) -> None:
     """A forged report came first, and has filed the message under another number."""
     client.status(_id="1", status="queued", receiver="+61400000700")
-    fake_cellcast.add_report("1", timezone.now(), status="queued", message="Your result is here")
-    fake_cellcast.add_report("1", timezone.now(), status="delivered", message="Your result is here")
-    findings = recovered(Kind.STATUSES)
-    assert findings.texts == 0
+    for status in ("queued", "delivered"):
+        fake_cellcast.add_report("1", timezone.now(), status=status, message="Your result is here")
+    assert recovered(Kind.STATUSES).texts == 0
     message = Message.objects.get()
     assert (message.contact, message.body, message.status) == ("+61400000700", "", "delivered")
 
@@ -544,35 +475,24 @@ def test_text_fills_in_what_a_webhook_has_reported(
 
 @pytest.mark.parametrize("status", ["delivered", "expired"])
 @pytest.mark.parametrize(
-    ("receiver", "before"),
+    "before",
     [
-        ("", {"body": ""}),
-        ("+61400000002", {"body": "Something else"}),
-        ("+61400000002", {"body": "", "recorded_at": datetime(2026, 3, 1, tzinfo=UTC)}),
+        {"contact": "", "body": ""},
+        {"body": "Something else"},
+        {"body": "", "recorded_at": datetime(2026, 3, 1, tzinfo=UTC)},
     ],
     ids=["redacted", "has a text", "recorded without a text"],
 )
 def test_text_fills_in_nothing_else(
-    fake_cellcast: FakeCellcast,
-    client: WebhookClient,
-    receiver: str,
-    before: dict[str, Any],
-    status: str,
+    fake_cellcast: FakeCellcast, client: WebhookClient, before: dict[str, Any], status: str
 ) -> None:
-    client.status(_id="1", status="delivered", receiver=receiver)
+    client.status(_id="1", status="delivered", receiver="+61400000002")
     Message.objects.update(**before)
     fake_cellcast.add_report("1", ago(HOUR), status=status)
     findings = recovered(Kind.STATUSES)
     assert Message.objects.get().body == before["body"]
     assert findings.texts == 0
     assert WebhookEvent.objects.count() == (1 if status == "delivered" else 2)
-
-
-def test_record_sent_without_a_text_takes_none_from_the_list(fake_cellcast: FakeCellcast) -> None:
-    Message.objects.record_sent("1", receiver="0400 000 002")
-    fake_cellcast.add_report("1", ago(HOUR))
-    recovered(Kind.STATUSES)
-    assert Message.objects.get().body == ""
 
 
 @pytest.mark.parametrize("text", [None, "", 7, ["Hallo"], "half \ud83d", "nul \0"])
@@ -624,16 +544,12 @@ def test_message_list_is_requested_with_a_days_margin(
     ]
 
 
-def test_reports_of_mms_are_read_too(fake_cellcast: FakeCellcast) -> None:
+def test_reports_of_mms_are_read_too_where_there_is_a_list(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_report("1", ago(HOUR))
     fake_cellcast.add_report("2", ago(HOUR), media=["https://media.example.com/1.jpg"])
     assert counts(recovered(Kind.STATUSES)) == (2, 2, 2)
-
-
-def test_account_without_a_list_of_mms_is_no_error(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.campaigns = {"sms"}
-    fake_cellcast.add_report("1", ago(HOUR))
-    assert counts(recovered(Kind.STATUSES)) == (1, 1, 1)
+    assert counts(recovered(Kind.STATUSES)) == (1, 0, 0)
     fake_cellcast.campaigns = set()
     assert "campType" in recovered(Kind.STATUSES).error
 
@@ -697,13 +613,6 @@ def test_missing_opt_out_is_stored_and_run(fake_cellcast: FakeCellcast, listen: 
     assert WebhookEvent.objects.count() == len(calls) == 1
 
 
-def test_known_opt_out_keeps_its_source(fake_cellcast: FakeCellcast) -> None:
-    opt_out(CUSTOMER, note="By phone")
-    fake_cellcast.add_opt_out("400000001")
-    assert counts(recovered(Kind.OPT_OUTS)) == (1, 0, 0)
-    assert OptOut.objects.get().source == OptOut.Source.PERSON
-
-
 def test_locked_row_without_a_beginning_is_not_an_opt_out(fake_cellcast: FakeCellcast) -> None:
     OptOut.objects.insert_and_lock([CUSTOMER])
     fake_cellcast.add_opt_out("400000001")
@@ -711,18 +620,17 @@ def test_locked_row_without_a_beginning_is_not_an_opt_out(fake_cellcast: FakeCel
     assert is_opted_out(CUSTOMER)
 
 
-def test_differences_from_cellcasts_list_are_only_counted(
-    fake_cellcast: FakeCellcast,
-) -> None:
-    for number in ("400000001", "400000002"):
+def test_differences_from_cellcasts_list_are_only_counted(fake_cellcast: FakeCellcast) -> None:
+    for number in ("400000001", "400000002", "400000003"):
         opt_out(number)
     opt_in("400000002")
-    fake_cellcast.add_opt_out("400000002")
+    for number in ("400000002", "400000003"):
+        fake_cellcast.add_opt_out(number)
     findings = recovered(Kind.OPT_OUTS)
-    assert counts(findings) == (1, 0, 0)
+    assert counts(findings) == (2, 0, 0)
     assert (findings.not_listed, findings.ended) == (1, 1)
-    assert is_opted_out("400000001")
-    assert not is_opted_out("400000002")
+    active = OptOut.objects.active().order_by("contact").values_list("contact", "source")
+    assert list(active) == [(CUSTOMER, "person"), ("+61400000003", "person")]
 
 
 def test_recovery_reads_opt_outs_on_shifting_pages(fake_cellcast: FakeCellcast) -> None:
@@ -759,6 +667,7 @@ def test_recovered_stop_opts_out_from_its_sending_time(
     recover()
     stored = OptOut.objects.get()
     assert (stored.contact, stored.source, stored.since) == (CUSTOMER, OptOut.Source.REPLY, at)
+    assert Message.objects.get().handled_at == at
     assert len(calls) == 1
 
 
@@ -769,12 +678,9 @@ def test_dry_run_changes_nothing(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_reply(ago(HOUR))
     fake_cellcast.add_report("1", ago(HOUR))
     fake_cellcast.add_opt_out("400000001")
-    found = recover(dry_run=True)
-    assert [counts(findings) for findings in found] == [(1, 1, 0)] * 3
-    assert not OptOut.objects.exists()
-    assert not Message.objects.exists()
-    assert not WebhookEvent.objects.exists()
-    assert not CommandRun.objects.exists()
+    assert [counts(findings) for findings in recover(dry_run=True)] == [(1, 1, 0)] * 3
+    for model in (OptOut, Message, WebhookEvent, CommandRun):
+        assert not model.objects.exists()
 
 
 def test_last_run_is_recorded_with_its_counts(fake_cellcast: FakeCellcast) -> None:
