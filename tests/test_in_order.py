@@ -57,6 +57,7 @@ def test_later_event_waits_for_a_failed_one(booking: Calls) -> None:
     yes, cancel = text("YES"), text("CANCEL")
     call = call_of(cancel, "booking")
     assert (len(booking), call.contact, call.state, call.attempts) == (1, CUSTOMER, "waiting", 0)
+    assert call.is_due(timezone.now()) and not HandlerCall.objects.due().exists()
     assert HandlerCall.objects.waiting_for_none().get().event == yes
     assert ran(run_due) == []
 
@@ -66,14 +67,6 @@ def test_later_event_waits_for_a_failed_one(booking: Calls) -> None:
     assert booking.finished == ["YES", "CANCEL"]
     assert [state_of(each) for each in (yes, cancel)] == ["done", "done"]
     assert call_of(cancel, "booking").attempts == 1
-
-
-def test_waiting_call_is_due_but_not_listed(booking: Calls) -> None:
-    booking.errors["YES"] = RetryLater(timedelta(hours=2))
-    text("YES")
-    cancel = text("CANCEL")
-    assert call_of(cancel, "booking").is_due(timezone.now())
-    assert not HandlerCall.objects.due().exists()
 
 
 def test_unordered_handlers_are_called_at_once(booking: Calls, first: Calls) -> None:
@@ -97,32 +90,22 @@ def test_event_waits_for_a_last_call_in_progress(booking: Calls, settings: Any) 
     assert state(cancel) == "done"
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param({"sender": "+61491570157"}, id="another contact"),
-        pytest.param({"sender": ""}, id="no contact"),
-    ],
-)
-def test_events_of_other_contacts_do_not_wait(booking: Calls, changes: dict[str, str]) -> None:
+@pytest.mark.parametrize("sender", ["+61491570157", ""])
+def test_events_of_other_contacts_do_not_wait(booking: Calls, sender: str) -> None:
     booking.errors["YES"] = ConnectionError("no")
     text("YES")
     text("YES", sender="")
-    assert state(text("CANCEL", **changes)) == "done"
+    assert state(text("CANCEL", sender=sender)) == "done"
 
 
-def test_event_waits_only_for_calls_of_its_handler(booking: Calls) -> None:
-    statuses = Calls(error=ConnectionError("no"))
-    with connected(status_changed, statuses=statuses):
-        WebhookClient().status(receiver=CUSTOMER)
-        assert state(text("CANCEL")) == "done"
-
-
-def test_handler_of_two_signals_keeps_one_order(booking: Calls) -> None:
+@pytest.mark.parametrize(("name", "expected"), [("booking", "waiting"), ("statuses", "done")])
+def test_handler_of_two_signals_keeps_one_order_and_waits_for_no_other(
+    booking: Calls, name: str, expected: str
+) -> None:
     failing = in_order(Calls(error=ConnectionError("no")))
-    with connected(status_changed, booking=failing):
+    with connected(status_changed, **{name: failing}):
         WebhookClient().status(receiver=CUSTOMER)
-        assert state(text("CANCEL")) == "waiting"
+        assert state(text("CANCEL")) == expected
 
 
 def test_two_facts_of_an_event_do_not_wait_for_each_other() -> None:
@@ -190,15 +173,6 @@ def test_next_is_called_when_the_earlier_message_is_gone(booking: Calls) -> None
     make_due(yes)
     run_due()
     assert [state_of(each) for each in (yes, cancel)] == ["failed", "done"]
-
-
-def test_next_is_called_when_a_person_runs_the_earlier_one(booking: Calls) -> None:
-    booking.errors["YES"] = ConnectionError("no")
-    yes, cancel = text("YES"), text("CANCEL")
-    booking.errors.clear()
-    assert ran(run_again, HandlerCall.objects.filter(event=yes)) == [yes.pk, cancel.pk]
-    assert booking.finished == ["YES", "CANCEL"]
-    assert state(cancel) == "done"
 
 
 def test_next_is_called_by_the_next_run_when_the_earlier_one_was_deleted(booking: Calls) -> None:
@@ -349,13 +323,3 @@ def test_cost_does_not_grow_with_what_waits(booking: Calls, act: Any) -> None:
         counts.append(len(statements_of(lambda yes=yes: act(yes))))
         assert not WebhookEvent.objects.done().exists()
     assert counts[0] == counts[1]
-
-
-def test_order_is_asked_for_by_the_statement_that_begins() -> None:
-    plain, ordered = Calls(), in_order(Calls())
-    with connected(message_received, handler=plain):
-        text("warm")
-        without = statements_of(lambda: text("one"))
-    with connected(message_received, handler=ordered):
-        once = statements_of(lambda: text("two"))
-    assert len(once) == len(without) + 2, "to begin it, and to look for the next"
