@@ -443,7 +443,7 @@ def test_ended_opt_out_is_renewed_with_its_new_source(
 @pytest.mark.exhaustive
 def test_stop_killed_at_any_statement_is_stored_whole_or_not_at_all() -> None:
     """A child is killed before each statement in turn, until one comes to its end."""
-    ends = lines_of("tests.killed_stop")
+    ends = lines_of("stop")
     assert ends.count("none") >= 4
     assert ends[-1] == "all"
     assert set(ends) == {"none", "all"}

@@ -14,14 +14,14 @@ from django.utils import timezone
 
 from cellcast_django import taken_back
 from cellcast_django.diagnostics.test_send import delete_tests
-from cellcast_django.factories import WebhookEventFactory
+from cellcast_django.factories import HandlerCallFactory, WebhookEventFactory
 from cellcast_django.inbox import store
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.payloads import Endpoint, read
 from cellcast_django.recovery import recover
 from cellcast_django.retention import Pruned
-from cellcast_django.taken_back import take_back
+from cellcast_django.taken_back import Effects, effects_of, take_back
 from cellcast_django.testing import WebhookClient, reply_payload, status_payload
 from cellcast_django.verifying import find_broken
 from tests.database_faults import just_before, refusing
@@ -222,6 +222,13 @@ def test_events_without_a_message_go() -> None:
     kept = WebhookEventFactory.create(message__recorded_at=None)
     assert take_back([event.pk for event in events]) == Pruned(events=2)
     assert WebhookEvent.objects.get() == kept
+
+
+def test_effects_are_those_of_the_chosen_events_alone() -> None:
+    chosen, other = (WebhookEventFactory.create(opt_out=True) for _ in range(2))
+    for event, handler in ((chosen, "shop.confirm"), (other, "shop.pay")):
+        HandlerCallFactory.create(event=event, handler=handler)
+    assert effects_of([chosen.pk]) == Effects(handlers={"shop.confirm"}, opt_outs=1)
 
 
 def test_message_that_has_gone_meanwhile_is_no_error(client: WebhookClient) -> None:
