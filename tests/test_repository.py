@@ -16,13 +16,6 @@ PYPROJECT = tomllib.loads(text_of("pyproject.toml"))
 WORKFLOW = text_of(".github/workflows/tests.yml")
 
 
-def test_linters_have_a_floor_and_a_ceiling() -> None:
-    group = [each for each in PYPROJECT["dependency-groups"]["lint"] if isinstance(each, str)]
-    linters = [each for each in group if not re.search(r"stubs|pyright", each)]
-    assert linters
-    assert all(re.fullmatch(r"[\w-]+>=[\d.]+,<[\d.]+", each) for each in linters)
-
-
 def test_dependencies_have_a_floor_and_tox_tests_it() -> None:
     project = PYPROJECT["project"]
     extras = project["optional-dependencies"]
@@ -76,14 +69,6 @@ def test_make_takes_no_variable_that_changes_what_pip_installs_or_where() -> Non
     kept = dict(line.split("=", 1) for line in made.stdout.splitlines() if line[:4] == "PIP_")
     assert {name: kept.get(name) for name in needed} == needed
     assert not kept.keys() & {f"PIP_{each}" for each in harmful.split()}
-
-
-def test_project_urls_match_documented_links() -> None:
-    repository = PYPROJECT["project"]["urls"]["Repository"]
-    substitutions = PYPROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
-    for each in substitutions["substitutions"]:
-        assert repository.removeprefix("https://github.com/") in each["replacement"]
-    assert f"{repository}/security/" in text_of(".github/ISSUE_TEMPLATE/config.yml")
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

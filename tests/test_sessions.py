@@ -41,28 +41,15 @@ LEFT_OPEN = pytest.mark.parametrize(
 )
 
 
-def test_closed_connection_is_idle() -> None:
-    assert sessions.is_idle(connection)
-
-
-def test_session_is_idle_between_transactions() -> None:
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-    assert sessions.is_idle(connection)
-
-
-@LEFT_OPEN
-def test_session_with_something_left_open_is_not_idle(leave_open: Callable[[], None]) -> None:
-    leave_open()
-    assert not sessions.is_idle(connection)
-
-
 @LEFT_OPEN
 def test_discarded_session_is_replaced_by_an_idle_one(leave_open: Callable[[], None]) -> None:
+    assert sessions.is_idle(connection)
     leave_open()
+    assert not sessions.is_idle(connection)
     sessions.discard(connection)
     assert sessions.is_idle(connection)
     with transaction.atomic(durable=True), connection.cursor() as cursor:
+        assert not sessions.is_in_test(connection)
         cursor.execute("SELECT 1")
         assert cursor.fetchone() == (1,)
     assert sessions.is_idle(connection)
@@ -71,15 +58,6 @@ def test_discarded_session_is_replaced_by_an_idle_one(leave_open: Callable[[], N
 def test_lost_session_can_be_discarded() -> None:
     connection.ensure_connection()
     connection.connection.close()
-    sessions.discard(connection)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-
-
-def test_connection_closed_inside_a_transaction_is_usable_again() -> None:
-    enter_atomic()
-    connection.ensure_connection()
-    connection.close()
     sessions.discard(connection)
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
@@ -109,12 +87,6 @@ def test_discarding_keeps_an_in_memory_databases_rows() -> None:
     with database.cursor() as cursor:
         assert cursor.execute("SELECT count(*) FROM kept").fetchone() == (0,)
     database.connection.close()
-
-
-def test_open_transaction_is_not_mistaken_for_a_test_cases() -> None:
-    assert not sessions.is_in_test(connection)
-    with transaction.atomic():
-        assert not sessions.is_in_test(connection)
 
 
 @pytest.mark.django_db(transaction=False)
