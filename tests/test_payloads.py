@@ -4,7 +4,6 @@ import json
 import threading
 from dataclasses import FrozenInstanceError, fields
 from functools import partial
-from time import monotonic
 from typing import Any
 from urllib.parse import urlencode
 
@@ -98,36 +97,27 @@ def reason(payload: Payload) -> str:
 # The documented examples
 
 
-def test_reader_understands_the_documented_reply() -> None:
-    assert read(DOCUMENTED_RECEIVE, JSON, Endpoint.RECEIVE) == [
-        Reply(
-            raw=DOCUMENTED_RECEIVE.decode(),
-            cellcast_id="66b5b93b1e2c012dfe964000",
-            sender="+61400000000",
-            receiver="+61400000001",
-            status="delivered",
-            body="This is reply message",
-            original_body="",
-        )
-    ]
-
-
-def test_reader_understands_the_documented_delivery_report() -> None:
-    assert read(DOCUMENTED_STATUS, JSON, Endpoint.STATUS) == [
-        StatusReport(
-            raw=DOCUMENTED_STATUS.decode(),
-            cellcast_id="66b5b93b1e2c012dfe964000",
-            sender="cellcast",
-            receiver="+61400000001",
-            status="delivered",
-        )
-    ]
-
-
 @pytest.mark.parametrize("endpoint", Endpoint, ids=str)
-def test_reader_understands_documented_examples_at_every_url(endpoint: Endpoint) -> None:
-    assert isinstance(read_one(DOCUMENTED_RECEIVE, endpoint), Reply)
-    assert isinstance(read_one(DOCUMENTED_STATUS, endpoint), StatusReport)
+def test_reader_understands_the_documented_examples(endpoint: Endpoint) -> None:
+    reply = Reply(
+        raw=DOCUMENTED_RECEIVE.decode(),
+        cellcast_id="66b5b93b1e2c012dfe964000",
+        sender="+61400000000",
+        receiver="+61400000001",
+        status="delivered",
+        body="This is reply message",
+        original_body="",
+    )
+    report = StatusReport(
+        raw=DOCUMENTED_STATUS.decode(),
+        cellcast_id="66b5b93b1e2c012dfe964000",
+        sender="cellcast",
+        receiver="+61400000001",
+        status="delivered",
+    )
+    opt_out = OptOut(raw='{"type": "optout", "contact": "404000000"}', number="404000000")
+    for payload in (reply, report, opt_out):
+        assert read(payload.raw.encode(), JSON, endpoint) == [payload]
 
 
 def test_payloads_are_frozen() -> None:
@@ -193,7 +183,7 @@ def test_form_without_its_content_type_is_invalid(content_type: str) -> None:
     assert "not JSON" in reason(read_one(b"_id=1&status=delivered", content_type=content_type))
 
 
-@pytest.mark.parametrize("body", [b"hello", b"&&&", b"=", b'"text"', b"%"])
+@pytest.mark.parametrize("body", [b"hello", b"&&&", b'"text"'])
 def test_empty_form_is_invalid(body: bytes) -> None:
     payload = read_one(body, content_type=FORM)
     assert isinstance(payload, Invalid)
@@ -259,13 +249,6 @@ def test_brackets_in_strings_are_not_counted(text: str) -> None:
     assert isinstance(read_one(body.encode(), Endpoint.STATUS), StatusReport)
 
 
-@pytest.mark.parametrize("text", ['"[' * 50_000, '"' + '\\"[' * 80_000, "[" * 101 + "\\" * 100_000])
-def test_counting_levels_is_fast_for_any_text(text: str) -> None:
-    started = monotonic()
-    assert isinstance(read_one(text.encode()), Invalid)
-    assert monotonic() - started < 5
-
-
 def test_deep_json_does_not_overflow_a_small_thread_stack() -> None:
     """It did on Python 3.13 with 1 MB of stack, as on Alpine."""
     usual = threading.stack_size(256 * 1024)
@@ -301,41 +284,22 @@ def test_number_is_kept_as_written(number: str) -> None:
 
 
 def test_array_is_read_in_order_with_each_elements_raw_text() -> None:
-    first = '{"_id":"1",  "status": "sent", "price": 1.50, "price": 1e2}'
+    first = '{"_id":"1",  "status": "sent", "price": 1.50, "price": 1e2, "x": "a\x00b"}'
     second = '{ "message": "[}, \\" \\ud83d\\udc4d ü",\n"type":"receive","_id":2}'
     third = '{"type": "optout", "contact": 404000000}'
-    body = f"[{first} ,\r\n\t{second},{third}\n]"
+    body = f'[{first} ,\r\n\t{second},"rubbish",{third}\n, [], null,{{"_id": ""}}, {first} ]'
 
     payloads = read(body.encode(), JSON, Endpoint.STATUS)
 
-    assert [type(payload) for payload in payloads] == [StatusReport, Reply, OptOut]
-    assert [payload.raw for payload in payloads] == [first, second, third]
-
-
-def test_bad_element_does_not_lose_the_others() -> None:
-    body = json.dumps([REPORT, "rubbish", without(REPORT, "_id"), None, [], REPORT]).encode()
-    payloads = read(body, JSON, Endpoint.STATUS)
-    assert [isinstance(payload, Invalid) for payload in payloads] == [
-        *(False, True, True, True, True, False)
-    ]
-    assert payloads[1].raw == '"rubbish"'
-    assert payloads[4].raw == "[]"
-
-
-def test_raw_text_of_an_element_has_no_nul() -> None:
-    [payload] = read(b'[{"_id": "1", "status": "sent", "x": "a\x00b"}]', JSON, Endpoint.STATUS)
-    assert payload.raw == r'{"_id": "1", "status": "sent", "x": "a\u0000b"}'
-
-
-def test_array_of_a_thousand_elements_is_read() -> None:
-    body = json.dumps([REPORT | {"_id": str(number)} for number in range(1_000)]).encode()
-    payloads = read(body, JSON, Endpoint.STATUS)
-    assert [p.cellcast_id for p in payloads if isinstance(p, StatusReport)] == [
-        str(number) for number in range(1_000)
-    ]
+    kinds = [StatusReport, Reply, Invalid, OptOut, Invalid, Invalid, Invalid, StatusReport]
+    assert [type(payload) for payload in payloads] == kinds
+    kept = first.replace("\x00", r"\u0000")
+    rest = ["[]", "null", '{"_id": ""}', kept]
+    assert [payload.raw for payload in payloads] == [kept, second, '"rubbish"', third, *rest]
 
 
 def test_array_over_a_thousand_elements_is_one_invalid_event() -> None:
+    assert len(read(json.dumps([REPORT] * 1_000).encode(), JSON, Endpoint.STATUS)) == 1_000
     body = json.dumps([REPORT] * 1_001).encode()
     payload = read_one(body, Endpoint.STATUS)
     assert "1000" in reason(payload).replace(",", "")
@@ -401,6 +365,8 @@ def test_receive_type_at_the_status_url_needs_text_or_media(
 def test_payload_without_type_text_and_media_is_a_report(text: dict[str, None]) -> None:
     assert isinstance(read_one(BARE | text), StatusReport)
     assert isinstance(read_one(BARE | text | {"media": [PICTURE]}), Reply)
+    assert isinstance(read_one(BARE | text | {"message": "Hallo"}, Endpoint.API), StatusReport)
+    assert isinstance(read_one(without(BARE, "status") | {"body": "Yes"}, Endpoint.API), Reply)
 
 
 @pytest.mark.parametrize("type_", [{}, {"type": "SMS"}])
@@ -410,11 +376,6 @@ def test_receive_url_reads_a_v3_delivery_report(type_: dict[str, str]) -> None:
     assert payload.receiver == "61400000001"
 
 
-def test_api_items_without_a_status_are_replies() -> None:
-    assert isinstance(read_one(BARE | {"message": "Hallo"}, Endpoint.API), StatusReport)
-    assert isinstance(read_one(without(BARE, "status") | {"body": "Yes"}, Endpoint.API), Reply)
-
-
 # Replies
 
 
@@ -422,12 +383,10 @@ def test_api_items_without_a_status_are_replies() -> None:
     ("texts", "body", "original_body"),
     [
         ({"message": "YES"}, "YES", ""),
-        ({"reply": "YES"}, "YES", ""),
-        ({"reply": "YES", "message": "Coming?"}, "YES", "Coming?"),
+        ({"reply": " YES\r\n", "message": "\ufeffComing?\t"}, " YES\r\n", "\ufeffComing?\t"),
         ({"reply": "", "message": "Coming?"}, "", "Coming?"),
         ({"reply": None, "message": "YES"}, "YES", ""),
         ({"reply": "YES", "message": None}, "YES", ""),
-        ({"body": "YES"}, "YES", ""),
         ({"body": "YES", "original_body": "Coming?"}, "YES", "Coming?"),
         ({"body": "YES", "original_body": None}, "YES", ""),
         ({"message": "YES", "body": "rubbish"}, "YES", ""),
@@ -440,9 +399,10 @@ def test_api_items_without_a_status_are_replies() -> None:
 def test_reply_has_its_text_and_original_text(
     texts: dict[str, Any], body: str, original_body: str
 ) -> None:
-    payload = read_one(without(SEEN_REPLY, "message", "reply") | texts)
+    payload = read_one(without(SEEN_REPLY, "message", "reply", "sender", "receiver") | texts)
     assert isinstance(payload, Reply)
     assert (payload.body, payload.original_body) == (body, original_body)
+    assert (payload.sender, payload.receiver) == ("", "")
 
 
 @pytest.mark.parametrize("status", [{}, {"status": None}, {"status": ""}, {"status": " "}])
@@ -452,32 +412,13 @@ def test_reply_without_a_status_is_received(status: dict[str, Any]) -> None:
     assert payload.status == "received"
 
 
-def test_reply_may_lack_sender_and_receiver() -> None:
-    payload = read_one(without(SEEN_REPLY, "sender", "receiver"))
-    assert isinstance(payload, Reply)
-    assert (payload.sender, payload.receiver) == ("", "")
-
-
-@pytest.mark.parametrize(
-    "text", ["  spaces\t", "\n\nlines\r\n", "\ufeffmark", "👍🏽", "ü" * 10_000]
-)
-def test_text_is_kept_unchanged(text: str) -> None:
-    payload = read_one(SEEN_REPLY | {"reply": text, "message": text})
-    assert isinstance(payload, Reply)
-    assert payload.body == payload.original_body == text
-
-
 @pytest.mark.parametrize(
     ("escaped", "text"),
     [
         (r"a\u0000b", "ab"),
-        (r"\u0000", ""),
         (r"half \ud83d of it", "half \ufffd of it"),
-        (r"half \udc4d of it", "half \ufffd of it"),
-        (r"\ud83d", "\ufffd"),
         (r"\udc4d\ud83d", "\ufffd\ufffd"),
         (r"\ud83d\ud83d\udc4d", "\ufffd👍"),
-        (r"\ud83d\udc4d", "👍"),
     ],
 )
 def test_reply_with_half_an_emoji_or_nul_is_kept(escaped: str, text: str) -> None:
@@ -523,21 +464,20 @@ def test_reader_understands_the_documented_mms() -> None:
         ({"message": inner(message=None)}, "", ()),
         ({"message": inner(message=5)}, "5", ()),
         ({"message": inner(message="hi\0"), "mms": False, "media": []}, "hi", ()),
-        ({"message": inner(message="hi"), "mms": "true"}, "hi", ()),
-        ({"message": inner(message="hi"), "mms": 1}, "hi", ()),
+        *(({"message": inner(message="hi"), "mms": mms}, "hi", ()) for mms in ("true", 1)),
         ({"reply": inner(message="hi"), "message": "Coming?"}, "hi", ()),
         ({"body": inner(message="hi")}, "hi", ()),
-        ({"message": inner(message="hi", media=[PICTURE])}, "hi", (PICTURE,)),
-        (
-            {"message": inner(message="hi", media=["http://i"]), "media": [PICTURE]},
-            "hi",
-            (PICTURE,),
+        *(
+            ({"message": inner(message="hi", media=[url]), **outer}, "hi", (PICTURE,))
+            for url, outer in (
+                (PICTURE, {}),
+                ("http://i", {"media": [PICTURE]}),
+                (PICTURE, {"media": []}),
+            )
         ),
-        ({"message": inner(message="hi", media=[PICTURE]), "media": []}, "hi", (PICTURE,)),
         ({"message": "hi", "media": [PICTURE, {"url": PICTURE}]}, "hi", (PICTURE, PICTURE)),
         ({"media": [PICTURE]}, "", (PICTURE,)),
-        ({"media": PICTURE}, "", ()),
-        ({"media": {"url": PICTURE}}, "", ()),
+        *(({"media": odd}, "", ()) for odd in (PICTURE, {"url": PICTURE})),
     ],
 )
 def test_mms_is_split_into_text_and_media(
@@ -594,24 +534,19 @@ def test_reader_keeps_the_first_twenty_media_urls() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "reason_"),
+    ("written", "kept"),
     [
-        ("no such number", "no such number"),
         (" two\nlines ", " two\nlines "),
         ("a\0b \ud83d", "ab \ufffd"),
         (404, "404"),
         ("x" * 1_001, "x" * 1_000),
-        ("", ""),
-        (None, ""),
-        (True, ""),
-        (["x"], ""),
-        ({"x": "y"}, ""),
+        *((odd, "") for odd in ("", None, True, ["x"], {"x": "y"})),
     ],
 )
-def test_report_keeps_its_reason(written: Any, reason_: str) -> None:
+def test_report_keeps_its_reason(written: Any, kept: str) -> None:
     payload = read_one(REPORT | {"reason": written}, Endpoint.STATUS)
     assert isinstance(payload, StatusReport)
-    assert payload.reason == reason_
+    assert payload.reason == kept
 
 
 @pytest.mark.parametrize(
@@ -640,11 +575,6 @@ def test_status_report_without_a_status_is_invalid(status: dict[str, Any]) -> No
 
 
 # Opt-outs
-
-
-def test_reader_understands_an_opt_out() -> None:
-    body = b'{"type": "optout", "contact": "404000000", "list": "All contacts"}'
-    assert read(body, JSON, Endpoint.RECEIVE) == [OptOut(raw=body.decode(), number="404000000")]
 
 
 @pytest.mark.parametrize(
