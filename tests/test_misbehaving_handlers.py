@@ -14,6 +14,8 @@ from cellcast_django.signals import message_received, status_changed
 from cellcast_django.testing import WebhookClient
 from tests.handlers import Calls, connected, errors_of, make_due, ran, reply
 
+pytestmark = pytest.mark.django_db
+
 
 class PoolTimeout(BaseException):
     """Like gevent's Timeout, which is not an Exception either."""
@@ -22,7 +24,6 @@ class PoolTimeout(BaseException):
 # What it raises
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     "error",
     [
@@ -49,7 +50,6 @@ def test_any_exception_is_recorded_and_stops_no_other_handler(
     assert event.state == "pending"
 
 
-@pytest.mark.django_db
 def test_keyboard_interrupt_is_recorded_and_propagates(first: Calls, second: Calls) -> None:
     first.error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
@@ -175,7 +175,6 @@ def test_callers_transaction_is_not_blamed_on_the_handler(first: Calls, second: 
 # What it changes
 
 
-@pytest.mark.django_db
 @pytest.mark.usefixtures("disconnected_afterwards")
 def test_handlers_connected_during_a_run_are_called_from_the_next_fact(
     first: Calls, second: Calls
@@ -194,7 +193,6 @@ def test_handlers_connected_during_a_run_are_called_from_the_next_fact(
     assert (len(second), len(late)) == (1, 1)
 
 
-@pytest.mark.django_db
 def test_handler_may_send_a_webhook_to_its_own_site(first: Calls, second: Calls) -> None:
     statuses = Calls()
     first.during = lambda **kwargs: WebhookClient().status(status="delivered")

@@ -40,6 +40,8 @@ from tests.database_faults import refused_for_another, refusing
 from tests.handlers import Listen
 from tests.many import add_copies
 
+pytestmark = pytest.mark.django_db
+
 ID = "66b5b93b1e2c012dfe964000"
 SUBMITTED = datetime(2024, 8, 9, 6, 37, 47, tzinfo=UTC)
 CUSTOMER = "+61400000001"
@@ -76,7 +78,6 @@ MODELS = list(apps.get_app_config("cellcast_django").get_models())
 # Schema
 
 
-@pytest.mark.django_db
 def test_migrations_are_complete() -> None:
     call_command("makemigrations", "cellcast_django", check=True, dry_run=True, verbosity=0)
 
@@ -120,7 +121,6 @@ def test_exact_text_column_has_a_binary_collation_if_needed(
     assert parameters["type"] == models.CharField(max_length=64).db_type(connection)
 
 
-@pytest.mark.django_db
 def test_free_text_columns_hold_every_character_on_mariadb(monkeypatch: Any) -> None:
     """With latin1 as the database's character set, "Yes 👍 please" became "Yes ? please"."""
     monkeypatch.setattr(connection, "vendor", "mysql")
@@ -133,7 +133,6 @@ def test_free_text_columns_hold_every_character_on_mariadb(monkeypatch: Any) -> 
         assert str(field.db_parameters(connection)["collation"]).startswith("utf8mb4_"), field
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("name", ["cellcast_id", "contact", "status"])
 @pytest.mark.parametrize("other", ["ABC", "àbc", "abc ", "ábc"])
 def test_searchable_text_is_compared_exactly(name: str, other: str) -> None:
@@ -173,7 +172,6 @@ def test_key_separates_its_parts_and_the_directions(one: Message, other: Message
     assert one.key != other.key
 
 
-@pytest.mark.django_db
 def test_database_refuses_a_repeated_key() -> None:
     outbound().save()
     with pytest.raises(IntegrityError), transaction.atomic():
@@ -218,7 +216,6 @@ def test_submission_time_is_read_from_the_id(cellcast_id: str, expected: datetim
     assert inbound(cellcast_id).submitted_at is None
 
 
-@pytest.mark.django_db
 def test_record_sent_stores_an_outbound_message_once() -> None:
     values = {"receiver": "0400 000 001", "sender": "cellcast", "body": "Coming? 👍"}
     message = Message.objects.record_sent(ID, **values)
@@ -254,7 +251,6 @@ def test_mark_handled_is_retried_after_a_serialisation_failure() -> None:
     assert not Message.objects.unhandled().exists()
 
 
-@pytest.mark.django_db
 def test_record_sent_wins_over_an_early_report_with_another_receiver(client: WebhookClient) -> None:
     """Otherwise anybody who guesses an id could have the text filed under their own number."""
     forged = {"_id": "1000001", "sender": "evil", "receiver": "+61499666666"}
@@ -266,7 +262,6 @@ def test_record_sent_wins_over_an_early_report_with_another_receiver(client: Web
     assert (message.sender, message.body) == ("Clinic", "Your result")
 
 
-@pytest.mark.django_db
 def test_record_sent_adopts_the_row_of_an_early_report(
     client: WebhookClient, listen: Listen
 ) -> None:
@@ -286,7 +281,6 @@ def test_record_sent_adopts_the_row_of_an_early_report(
     assert calls == []
 
 
-@pytest.mark.django_db
 def test_message_says_when_it_was_recorded(client: WebhookClient) -> None:
     client.status(_id=ID)
     assert Message.objects.get().recorded_at is None
@@ -301,7 +295,6 @@ def test_message_says_when_it_was_recorded(client: WebhookClient) -> None:
     assert message.sender == "cellcast"  # which only the report contained
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("id_", "said", "stored"),
     [
@@ -321,7 +314,6 @@ def test_record_sent_stores_what_it_can(id_: Any, said: dict[str, Any], stored: 
     assert Message.objects.record_sent(stored[0], receiver=CUSTOMER) == message
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -337,7 +329,6 @@ def test_record_sent_refuses_empty_or_too_long_values(name: str, value: str) -> 
     assert not Message.objects.exists()
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -355,7 +346,6 @@ def test_record_sent_names_the_argument_that_is_of_a_wrong_type(name: str, value
     assert not Message.objects.exists()
 
 
-@pytest.mark.django_db
 def test_record_sent_stores_own_number_reference_and_person(client: WebhookClient) -> None:
     client.status(_id=ID, sender="cellcast", receiver=CUSTOMER)
 
@@ -371,7 +361,6 @@ def test_record_sent_stores_own_number_reference_and_person(client: WebhookClien
     assert message.reference == "booking-7"
 
 
-@pytest.mark.django_db
 def test_messages_with_a_reference_come_newest_first() -> None:
     recorded = [
         Message.objects.record_sent(name, receiver=CUSTOMER, reference="booking-7")
@@ -381,7 +370,6 @@ def test_messages_with_a_reference_come_newest_first() -> None:
     assert not Message.objects.with_reference("").exists()
 
 
-@pytest.mark.django_db
 def test_recording_an_id_for_another_receiver_warns_without_a_number(
     client: WebhookClient, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -396,7 +384,6 @@ def test_recording_an_id_for_another_receiver_warns_without_a_number(
     assert Message.objects.get().contact == "+61400000002"
 
 
-@pytest.mark.django_db
 def test_record_sent_stores_when_the_contact_had_opted_out(client: WebhookClient) -> None:
     Message.objects.record_sent("0", receiver=CUSTOMER)
     since = opt_out("0400 000 001").since
@@ -413,7 +400,6 @@ def test_record_sent_stores_when_the_contact_had_opted_out(client: WebhookClient
 # QuerySets of messages
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("status", "found"),
     [
@@ -433,7 +419,6 @@ def test_outbound_message_is_on_the_way_delivered_or_undelivered(status: str, fo
     assert message.is_final is (found != "on_the_way")
 
 
-@pytest.mark.django_db
 def test_silent_messages_were_recorded_long_ago_and_never_reported() -> None:
     silent = Message.objects.record_sent("1", receiver="+61400000001")
     Message.objects.record_sent("2", receiver="+61400000001")
@@ -461,7 +446,6 @@ def test_fresh_rows_come_from_the_writing_database(
     assert rows.fresh().filter(pk=1).db == "default"  # type: ignore[attr-defined]
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("number", "found"),
     [
@@ -486,7 +470,6 @@ def reply(seconds_ago: int, **values: Any) -> Message:
     return MessageFactory.create(inbound=True, created_at=time, **{"sender": CUSTOMER} | values)
 
 
-@pytest.mark.django_db
 def test_mark_handled_covers_earlier_replies_of_the_contact() -> None:
     earlier, asked, later = reply(300), reply(200), reply(100)
     others = reply(400, sender="+61400000009")
@@ -499,7 +482,6 @@ def test_mark_handled_covers_earlier_replies_of_the_contact() -> None:
     assert set(Message.objects.unhandled()) == {later, others}
 
 
-@pytest.mark.django_db
 def test_marking_again_keeps_first_time_and_user() -> None:
     message = reply(100)
     message.mark_handled(username="kim")
@@ -513,7 +495,6 @@ def test_marking_again_keeps_first_time_and_user() -> None:
     assert (message.handled_at, message.handled_by) == (first, "kim")
 
 
-@pytest.mark.django_db
 def test_reply_without_a_sender_is_marked_alone() -> None:
     other, message = reply(200, sender=""), reply(100, sender="")
 
@@ -522,7 +503,6 @@ def test_reply_without_a_sender_is_marked_alone() -> None:
     assert list(Message.objects.unhandled()) == [other]
 
 
-@pytest.mark.django_db
 def test_recording_an_answer_handles_its_reply() -> None:
     asked, later = reply(200), reply(100)
 
@@ -536,7 +516,6 @@ def test_recording_an_answer_handles_its_reply() -> None:
     assert asked.handled_by == "kim"
 
 
-@pytest.mark.django_db
 def test_sent_message_can_neither_be_answered_nor_handled() -> None:
     sent = MessageFactory.create()
     assert not Message.objects.unhandled().exists()
@@ -547,7 +526,6 @@ def test_sent_message_can_neither_be_answered_nor_handled() -> None:
     assert list(Message.objects.all()) == [sent]
 
 
-@pytest.mark.django_db
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
 def test_unhandled_replies_use_their_index_without_statistics() -> None:
     unhandled = Message.objects.unhandled()
@@ -560,7 +538,6 @@ def test_unhandled_replies_use_their_index_without_statistics() -> None:
 # A message
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("cellcast_id", "status", "seconds", "expected"),
     [
@@ -581,7 +558,6 @@ def test_delivery_time_runs_from_submission_to_delivered_report(
     assert message.delivery_time == expected
 
 
-@pytest.mark.django_db
 def test_conversation_has_the_contacts_messages_oldest_first() -> None:
     start = timezone.now()
     third = saved(outbound("3", receiver="0400000001"), created_at=start + timedelta(minutes=2))
@@ -593,14 +569,12 @@ def test_conversation_has_the_contacts_messages_oldest_first() -> None:
         assert list(message.conversation()) == [first, second, third, fourth]
 
 
-@pytest.mark.django_db
 def test_conversation_without_a_contact_is_the_message_alone() -> None:
     message = saved(inbound("1", sender=""))
     saved(inbound("2", sender=""))
     assert list(message.conversation()) == [message]
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("own_number", "shown"),
     [
@@ -658,7 +632,6 @@ def answer(**values: Any) -> Message:
     return MessageFactory.create(inbound=True, created_at=REPLIED, **values)
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("receiver", [CUSTOMER, ""])
 def test_reply_matches_message_with_its_id_first(receiver: str) -> None:
     # Whatever else is closer: from another number, and after the reply.
@@ -668,7 +641,6 @@ def test_reply_matches_message_with_its_id_first(receiver: str) -> None:
     assert answer(cellcast_id="same", original_body="quoted").in_reply_to == asked
 
 
-@pytest.mark.django_db
 def test_reply_does_not_match_another_contacts_message_by_id() -> None:
     sent("same", HOUR, receiver="+61400000002")
     asked = sent("quoted", DAY)
@@ -676,7 +648,6 @@ def test_reply_does_not_match_another_contacts_message_by_id() -> None:
     assert answer(cellcast_id="same", sender="+61400000003").in_reply_to is None
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("age", [DAY, 90 * DAY])
 def test_reply_matches_newest_quoted_message(age: timedelta) -> None:
     sent("older", age + DAY, body="Coming?")
@@ -688,7 +659,6 @@ def test_reply_matches_newest_quoted_message(age: timedelta) -> None:
     assert answer(original_body="Coming?").in_reply_to == asked
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("original_body", ["", "never sent"])
 def test_reply_falls_back_to_newest_earlier_message(original_body: str) -> None:
     sent("older", DAY)
@@ -700,20 +670,17 @@ def test_reply_falls_back_to_newest_earlier_message(original_body: str) -> None:
     assert answer(original_body=original_body).in_reply_to == asked
 
 
-@pytest.mark.django_db
 def test_empty_text_quotes_nothing() -> None:
     sent("older", DAY, body="")
     asked = sent("newest", HOUR)
     assert answer().in_reply_to == asked
 
 
-@pytest.mark.django_db
 def test_empty_id_matches_nothing() -> None:
     sent("", HOUR, receiver="+61400000002")
     assert answer(cellcast_id="").in_reply_to is None
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("before", "is_answered"), [(30 * DAY, True), (30 * DAY + timedelta(seconds=1), False)]
 )
@@ -724,7 +691,6 @@ def test_reply_does_not_match_messages_over_thirty_days_old(
     assert answer().in_reply_to == (asked if is_answered else None)
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("sender", "receiver", "is_answered"),
     [
@@ -745,7 +711,6 @@ def test_reply_matches_only_its_own_number_if_both_are_phone_numbers(
     assert answer(receiver=receiver).in_reply_to == (asked if is_answered else None)
 
 
-@pytest.mark.django_db
 def test_reply_matches_the_message_submitted_last() -> None:
     sent("recorded later, submitted before", HOUR)
     submitted_at = REPLIED - HOUR / 2
@@ -754,7 +719,6 @@ def test_reply_matches_the_message_submitted_last() -> None:
     assert answer().in_reply_to == asked
 
 
-@pytest.mark.django_db
 def test_reply_matches_the_last_of_simultaneous_messages_stored_before_it() -> None:
     sent("first", timedelta())
     asked = sent("second", timedelta())
@@ -763,7 +727,6 @@ def test_reply_matches_the_last_of_simultaneous_messages_stored_before_it() -> N
     assert reply_.in_reply_to == asked
 
 
-@pytest.mark.django_db
 def test_sent_message_has_no_in_reply_to(django_assert_num_queries: Any) -> None:
     sent("first", DAY)
     message = sent("second", HOUR)
@@ -771,7 +734,6 @@ def test_sent_message_has_no_in_reply_to(django_assert_num_queries: Any) -> None
         assert message.in_reply_to is None
 
 
-@pytest.mark.django_db
 def test_reply_without_a_sender_matches_only_by_id() -> None:
     sent("", HOUR, receiver="")
     asked = sent("same", HOUR)
@@ -779,7 +741,6 @@ def test_reply_without_a_sender_matches_only_by_id() -> None:
     assert answer(sender="", cellcast_id="same").in_reply_to == asked
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("values", [{}, {"cellcast_id": ""}, {"original_body": "Coming?"}])
 def test_in_reply_to_takes_two_queries_and_is_cached(
     values: dict[str, Any], django_assert_max_num_queries: Any, django_assert_num_queries: Any
@@ -818,7 +779,6 @@ def many() -> None:
             cursor.execute(f"ANALYZE {Message._meta.db_table}")
 
 
-@pytest.mark.django_db
 @pytest.mark.usefixtures("many")
 @pytest.mark.parametrize("original_body", ["", "Coming?"])
 def test_in_reply_to_uses_indexes(original_body: str) -> None:
@@ -847,7 +807,6 @@ def test_message_str_and_repr_hide_number_and_text(message: Message) -> None:
 # Status history
 
 
-@pytest.mark.django_db
 def test_history_survives_its_events_but_not_its_message(client: WebhookClient) -> None:
     client.status()
     WebhookEvent.objects.all().delete()
@@ -893,7 +852,6 @@ def test_event_reads_its_payload(body: str, content_type: str, payload: dict[str
     assert WebhookEvent(body=body, content_type=content_type).payload == payload
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("calls", "expected"),
     [
@@ -917,7 +875,6 @@ def test_state_of_an_event_is_that_of_its_calls(calls: list[str], expected: str)
     assert WebhookEvent.objects.prefetch_related("calls").get().state == expected
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("values", "states"),
     [
@@ -943,7 +900,6 @@ def test_event_without_facts_has_no_state(values: dict[str, Any], states: set[st
         (NOW + SECOND, 1, False),
     ],
 )
-@pytest.mark.django_db
 def test_call_is_due_once_its_time_has_passed(
     due_at: datetime | None, version: int, expected: bool
 ) -> None:

@@ -20,6 +20,8 @@ from cellcast_django.signals import (
 from cellcast_django.testing import WebhookClient
 from tests.handlers import SIGNALS, Listen
 
+pytestmark = pytest.mark.django_db
+
 HERE = "tests.test_signals"
 heard: list[str] = []
 
@@ -215,7 +217,6 @@ def on_any(listen: Listen) -> dict[FactSignal, list[dict[str, Any]]]:
     return {each: listen(each) for each in SIGNALS}
 
 
-@pytest.mark.django_db
 def test_message_received_is_sent_with_message_and_event(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
 ) -> None:
@@ -226,7 +227,6 @@ def test_message_received_is_sent_with_message_and_event(
     assert on_any == {message_received: [call], status_changed: [], opt_out_received: []}
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("statuses", [["received", "delivered"], ["delivered", "expired"]])
 def test_status_changed_is_sent_with_message_status_change_and_event(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]], statuses: list[str]
@@ -243,7 +243,6 @@ def test_status_changed_is_sent_with_message_status_change_and_event(
     assert on_any[status_changed][1]["message"].status == "delivered"
 
 
-@pytest.mark.django_db
 def test_status_changed_is_sent_from_the_second_status_of_a_reply(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
 ) -> None:
@@ -257,7 +256,6 @@ def test_status_changed_is_sent_from_the_second_status_of_a_reply(
     )
 
 
-@pytest.mark.django_db
 def test_opt_out_received_is_sent_once_while_the_opt_out_stands(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
 ) -> None:

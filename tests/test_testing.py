@@ -40,6 +40,8 @@ from cellcast_django.testing import (
 )
 from tests.handlers import Calls, make_due, reply
 
+pytestmark = pytest.mark.django_db
+
 PICTURE = "https://media.example.com/1.jpg"
 
 # The payloads
@@ -64,13 +66,11 @@ def test_payloads_are_the_documented_ones() -> None:
     assert opt_out_payload() == {"type": "optout", "contact": "404000000"}
 
 
-@pytest.mark.django_db
 def test_client_sends_over_https(client: WebhookClient, settings: Any) -> None:
     settings.SECURE_SSL_REDIRECT = True
     assert client.reply().status_code == 200
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("changes", [mms_payload(message=""), {"message": "", "media": [PICTURE]}])
 def test_client_sends_a_picture(changes: dict[str, Any], client: WebhookClient) -> None:
     client.reply(**changes)
@@ -88,7 +88,6 @@ def test_changes_apply_to_one_payload_only(payload: Callable[..., dict[str, Any]
 # The client
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("method", "endpoint", "kind", "changes"),
     [
@@ -109,7 +108,6 @@ def test_client_sends_to_the_url_of_its_kind(
     assert (event.content_type, event.username) == ("application/json", "cellcast")
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("payload", "content_type", "body"),
     [
@@ -139,7 +137,6 @@ def test_authorization_uses_the_first_secret(secret: str) -> None:
     assert (scheme, base64.b64decode(encoded).decode()) == ("Basic", secret)
 
 
-@pytest.mark.django_db
 def test_client_supplies_a_secret_if_none_is_configured(client: WebhookClient) -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=[]):
         assert authorization() == {}
@@ -147,7 +144,6 @@ def test_client_supplies_a_secret_if_none_is_configured(client: WebhookClient) -
         assert not conf.webhook_secrets
 
 
-@pytest.mark.django_db
 def test_client_follows_rotated_secrets(client: WebhookClient) -> None:
     for secrets in [["old:password"], ["new:password", "old:password"], ["new:password"]]:
         with override_settings(CELLCAST_WEBHOOK_SECRETS=secrets):
@@ -162,7 +158,6 @@ def test_misspelt_key_is_an_error(method: str, client: WebhookClient) -> None:
         getattr(client, method)(mesage="YES")
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     "key",
     [
@@ -177,7 +172,6 @@ def test_client_takes_every_key_that_cellcast_documents(key: str, client: Webhoo
         assert method(**{key: "1"}).status_code == 200
 
 
-@pytest.mark.django_db
 def test_client_takes_a_key_as_soon_as_it_is_read(
     client: WebhookClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,7 +196,6 @@ def strict() -> WebhookClient:
     return WebhookClient(raise_handler_errors=True)
 
 
-@pytest.mark.django_db
 def test_handlers_error_is_raised_after_all_were_called(
     first: Calls, second: Calls, strict: WebhookClient
 ) -> None:
@@ -213,7 +206,6 @@ def test_handlers_error_is_raised_after_all_were_called(
     assert HandlerCall.objects.failing().get().handler == "first"
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("error", [RetryLater(timedelta(hours=1)), GiveUp("never")])
 def test_retry_later_and_give_up_are_not_raised(
     first: Calls, strict: WebhookClient, error: Exception
@@ -229,7 +221,6 @@ def test_open_transaction_is_raised(first: Calls, strict: WebhookClient) -> None
         strict.reply()
 
 
-@pytest.mark.django_db
 def test_run_handlers_runs_what_tasks_would(first: Calls, settings: Any) -> None:
     settings.CELLCAST_RUN_HANDLERS = "default"
     backend = f"{tasks_package().__name__}.backends.dummy.DummyBackend"
@@ -241,7 +232,6 @@ def test_run_handlers_runs_what_tasks_would(first: Calls, settings: Any) -> None
     assert (len(first), run_handlers()) == (2, 0)
 
 
-@pytest.mark.django_db
 def test_run_handlers_raises_a_handlers_error(first: Calls) -> None:
     first.error = LookupError("no")
     make_due(reply())
@@ -262,7 +252,6 @@ def _pretend(settings: Any) -> Iterator[None]:
     reset()
 
 
-@pytest.mark.django_db
 @pytest.mark.usefixtures("_pretend")
 def test_outbox_has_what_would_be_sent() -> None:
     first = send("0400 000 001", "Hello", sender="Shop", reference="order-7")
@@ -303,7 +292,6 @@ def test_outbox_prints_only_to_a_developer(
     assert capsys.readouterr().out == printed
 
 
-@pytest.mark.django_db
 @pytest.mark.usefixtures("_pretend")
 def test_failures_are_raised_once_each_in_order(client: WebhookClient) -> None:
     fail_next(NotSentError("No credit."))
