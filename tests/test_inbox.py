@@ -7,7 +7,7 @@ from itertools import permutations, zip_longest
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import connection
 from django.utils import timezone
 
 from cellcast_django import inbox, receiving
@@ -31,7 +31,6 @@ from cellcast_django.signals import (
 )
 from cellcast_django.statuses import Status
 from tests.admin_pages import make_invalid
-from tests.database_faults import refusing
 from tests.handlers import SIGNALS, Calls, connected
 
 pytestmark = pytest.mark.django_db
@@ -392,14 +391,6 @@ def test_calls_of_a_large_array_are_inserted_in_parts(monkeypatch: pytest.Monkey
     assert [call.event_id for call in stored.calls] == [event.pk for event in stored for _ in "ab"]
 
 
-def test_reply_is_message_received_and_its_later_status_is_status_changed() -> None:
-    [first] = store(reply())
-    [second] = store(reply(status="delivered"))
-    [third] = store(reply(status="delivered"))
-    assert [*facts_of(first), *facts_of(second)] == ["message_received", "status_changed"]
-    assert facts_of(third) == {}
-
-
 def test_event_without_its_message_has_nothing_to_run() -> None:
     [event] = store(report())
     Message.objects.all().delete()
@@ -434,18 +425,7 @@ def test_reprocess_keeps_the_events_id_and_time() -> None:
     assert Message.objects.get().status == "received"
 
 
-def test_reprocess_splits_an_array_into_events() -> None:
-    event = make_invalid('[{"_id": 1, "status": "sent"}, {"_id": 2, "status": "sent"}]')
-    events = inbox.reprocess(event)
-    assert outcomes(events) == ["stored", "stored"]
-    assert events[0].pk == event.pk
-    assert sorted(WebhookEvent.objects.values_list("body", flat=True)) == [
-        '{"_id": 1, "status": "sent"}',
-        '{"_id": 2, "status": "sent"}',
-    ]
-
-
-def test_reprocess_keeps_endpoint_and_username_of_each_part() -> None:
+def test_reprocess_splits_an_array_into_events_of_the_same_origin() -> None:
     origin = {
         "endpoint": "api",
         "content_type": "application/vnd.cellcast",
@@ -453,12 +433,16 @@ def test_reprocess_keeps_endpoint_and_username_of_each_part() -> None:
         "is_test": True,
         "received_at": timezone.now() - timedelta(days=3),
     }
-    event = make_invalid('[{"_id": 1, "status": "sent"}, {"_id": 2, "status": "sent"}]')
+    parts = ['{"_id": 1, "status": "sent"}', '{"_id": 2, "status": "sent"}']
+    event = make_invalid(f"[{', '.join(parts)}]")
     WebhookEvent.objects.update(**origin)
     event.refresh_from_db()
 
-    _, second = inbox.reprocess(event)
-    for each in (second, WebhookEvent.objects.get(pk=second.pk)):
+    events = inbox.reprocess(event)
+    assert outcomes(events) == ["stored", "stored"]
+    assert events[0].pk == event.pk
+    assert list(WebhookEvent.objects.order_by("pk").values_list("body", flat=True)) == parts
+    for each in (events[1], WebhookEvent.objects.get(pk=events[1].pk)):
         assert {name: getattr(each, name) for name in origin} == origin
 
 
@@ -486,12 +470,6 @@ def test_connection_cut_by_the_server_is_reopened() -> None:
         cursor.execute(cut % backend)
     other.close()
     assert outcomes(store(report())) == ["stored"]
-
-
-def test_nothing_is_retried_inside_a_test_case() -> None:
-    with refusing("INSERT|EXECUTE") as refusals, pytest.raises(OperationalError):
-        store(report())
-    assert refusals.count == 1
 
 
 @pytest.mark.parametrize("handled", SIGNALS)

@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -77,16 +78,17 @@ def post_chunked(body: Any, url: str = RECEIVE, *, terminated: bool = True) -> A
     return post(b"", url, **environ)
 
 
-class UnreadableStream:
-    def read(self, *size: int) -> bytes:
-        raise AssertionError("The body was read.")
+class Stream(BytesIO):
+    """A body that raises when it is read."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def read(self, *size: int | None) -> bytes:
+        raise self.error
 
     readline = read
-
-
-class BrokenStream(BytesIO):
-    def read(self, *size: int | None) -> bytes:
-        raise ConnectionResetError("The client has gone.")
 
 
 def outcomes(response: Any) -> list[str]:
@@ -223,16 +225,6 @@ def test_json_is_stored_whatever_content_type_says(content_type: str) -> None:
     assert WebhookEvent.objects.get().content_type == content_type[:255]
 
 
-@pytest.mark.django_db
-def test_form_is_stored() -> None:
-    body = b"_id=1&type=receive&message=Ja+gern+%F0%9F%91%8D&sender=%2B61400000000"
-    response = post(body, content_type=f"{FORM}; charset=UTF-8")
-    assert (response.status_code, outcomes(response)) == (200, ["stored"])
-    message = Message.objects.get()
-    assert (message.body, message.contact) == ("Ja gern 👍", "+61400000000")
-    assert WebhookEvent.objects.get().body == body.decode()
-
-
 # What is in the body
 
 
@@ -307,11 +299,6 @@ def test_partly_bad_array_gets_200_with_every_outcome() -> None:
     ids = [event["id"] for event in response.json()["events"]]
     bodies = {event.pk: event.body for event in WebhookEvent.objects.all()}
     assert [json.loads(bodies[each]) for each in ids] == elements
-
-
-@pytest.mark.django_db
-def test_array_of_duplicates_and_invalid_events_gets_200() -> None:
-    post(DOCUMENTED_STATUS, STATUS)
     response = post(b"[5, %s]" % DOCUMENTED_STATUS, STATUS)
     assert (response.status_code, outcomes(response)) == (200, ["invalid", "duplicate"])
 
@@ -345,18 +332,10 @@ def test_body_at_limit_is_stored_and_one_byte_more_is_refused() -> None:
     assert post(DOCUMENTED_STATUS.ljust(262_144), STATUS).status_code == 200
 
 
-@pytest.mark.parametrize("length", ["262145", "9" * 30, "9" * 5_000])
+@pytest.mark.parametrize("length", ["262145", "9" * 5_000])
 def test_body_declared_over_limit_is_not_read(length: str) -> None:
-    environ: dict[str, Any] = {"wsgi.input": UnreadableStream(), "CONTENT_LENGTH": length}
-    assert post(b"", **environ).status_code == 413
-
-
-@pytest.mark.django_db
-def test_hosts_own_upload_limit_does_not_apply() -> None:
-    with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=10, DATA_UPLOAD_MAX_NUMBER_FIELDS=1):
-        assert post(DOCUMENTED_STATUS, STATUS).status_code == 200
-        form = b"_id=1&type=receive&message=YES&sender=0400000000"
-        assert post(form, content_type=FORM).status_code == 200
+    stream = Stream(AssertionError("The body was read."))
+    assert post(b"", **{"wsgi.input": stream, "CONTENT_LENGTH": length}).status_code == 413
 
 
 @pytest.mark.django_db
@@ -374,23 +353,13 @@ def test_chunked_body_is_read_one_byte_past_limit() -> None:
     assert stream.tell() == 262_145
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("url", URLS)
 def test_chunked_body_gets_411_if_server_withholds_it(url: str) -> None:
     """Such as uWSGI, hypercorn in WSGI mode, and runserver."""
-    response = post_chunked(UnreadableStream(), url, terminated=False)
+    stream = Stream(AssertionError("The body was read."))
+    response = post_chunked(stream, url, terminated=False)
     assert (response.status_code, list(response.json())) == (411, ["detail"])
     assert "wsgi.input_terminated" in response.json()["detail"]
-    assert not WebhookEvent.objects.exists()
-
-
-@pytest.mark.django_db
-def test_chunked_body_under_asgi_is_read() -> None:
-    headers = {**authorization(), "Transfer-Encoding": "chunked"}
-    response = async_to_sync(AsyncClient().post)(
-        RECEIVE, DOCUMENTED_RECEIVE, "application/json", headers=headers, CONTENT_LENGTH=""
-    )
-    assert outcomes(response) == ["stored"]
 
 
 @pytest.mark.django_db
@@ -400,47 +369,45 @@ def test_chunked_body_under_asgi_is_read() -> None:
         (str(len(DOCUMENTED_STATUS)), 200, DOCUMENTED_STATUS),
         (str(len(DOCUMENTED_STATUS) + 50), 400, DOCUMENTED_STATUS),
         ("20", 400, DOCUMENTED_STATUS[:20]),
-        ("0", 400, b""),
-        ("", 400, b""),
-        ("-5", 400, b""),
-        ("twenty", 400, b""),
-        ("²", 400, b""),
-        ("1e3", 400, b""),
+        *((odd, 400, b"") for odd in ("0", "", "-5", "twenty", "²", "1e3")),
     ],
 )
 def test_wrong_content_length_is_reported(length: str, status: int, kept: bytes) -> None:
-    environ: dict[str, Any] = {
-        "wsgi.input": BytesIO(DOCUMENTED_STATUS),
-        "CONTENT_LENGTH": length,
-    }
-    response = post(b"", STATUS, **environ)
+    stream = BytesIO(DOCUMENTED_STATUS)
+    response = post(b"", STATUS, **{"wsgi.input": stream, "CONTENT_LENGTH": length})
     assert response.status_code == status
     assert WebhookEvent.objects.get().body == kept.decode()
 
 
 @pytest.mark.django_db
+@override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=10, DATA_UPLOAD_MAX_NUMBER_FIELDS=1)
 def test_truncated_form_is_kept_but_not_parsed() -> None:
-    environ: dict[str, Any] = {"wsgi.input": BytesIO(b"_id=1&status=deliv"), "CONTENT_LENGTH": "21"}
-    response = post(b"", STATUS, content_type=FORM, **environ)
-    assert "18 of 21" in response.json()["detail"]
-    event = WebhookEvent.objects.get()
-    assert (event.outcome, event.body) == ("invalid", "_id=1&status=deliv")
+    """Nor does the host's own limit of uploads apply."""
+    body = b"_id=1&type=receive&message=Ja+%F0%9F%91%8D&sender=%2B61400000000"
+    options: dict[str, Any] = {"url": RECEIVE, "content_type": f"{FORM}; charset=UTF-8"}
+    assert outcomes(post(body, **options)) == ["stored"]
+    message = Message.objects.get()
+    assert (message.body, message.contact) == ("Ja 👍", "+61400000000")
+    length = str(len(body) + 3)
+    stream = BytesIO(body)
+    response = post(b"", **options, **{"wsgi.input": stream, "CONTENT_LENGTH": length})
+    assert f"{len(body)} of {length}" in response.json()["detail"]
+    event = WebhookEvent.objects.latest("pk")
+    assert (event.outcome, event.body) == ("invalid", body.decode())
     assert [again.outcome for again in inbox.reprocess(event)] == ["invalid"]
 
 
-def test_unreadable_chunks_get_400() -> None:
-    class BadChunks(BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
-            raise RuntimeError("Invalid chunk size: 'zz'")
-
-    assert post_chunked(BadChunks()).status_code == 400
-
-
-@pytest.mark.parametrize("chunked", [False, True])
-def test_broken_connection_gets_400_and_stores_nothing(chunked: bool) -> None:
-    environ: dict[str, Any] = {"wsgi.input": BrokenStream(), "CONTENT_LENGTH": "150"}
-    if chunked:
-        environ |= {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "gzip, Chunked"}
+@pytest.mark.parametrize(
+    ("encoding", "error"),
+    [
+        *((encoding, ConnectionResetError("It has gone.")) for encoding in ("", "gzip, Chunked")),
+        ("chunked", RuntimeError("Invalid chunk size: 'zz'")),
+    ],
+)
+def test_broken_connection_gets_400_and_stores_nothing(encoding: str, error: Exception) -> None:
+    environ: dict[str, Any] = {"wsgi.input": Stream(error), "CONTENT_LENGTH": "150"}
+    if encoding:
+        environ |= {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": encoding}
     response = post(b"", **environ)
     assert response.status_code == 400
     assert list(response.json()) == ["detail"]
@@ -589,16 +556,18 @@ def test_host_middleware_does_not_break_webhooks(
 
 
 @pytest.mark.django_db
-def test_webhook_is_stored_under_asgi() -> None:
+@pytest.mark.parametrize("chunks", [{}, {"Transfer-Encoding": "chunked"}])
+def test_webhook_is_stored_under_asgi(chunks: dict[str, str]) -> None:
     texts: list[str] = []
 
     async def handler(message: Message, **kwargs: Any) -> None:
         texts.append(message.body)
 
+    length = {"CONTENT_LENGTH": ""} if chunks else {}
     with connected(message_received, handler=handler):
-        send = async_to_sync(AsyncClient().post)
-        response = send(RECEIVE, DOCUMENTED_RECEIVE, "application/json", headers=authorization())
-        refused = send(RECEIVE, DOCUMENTED_RECEIVE, "application/json")
+        send = partial(async_to_sync(AsyncClient().post), RECEIVE, DOCUMENTED_RECEIVE, **length)
+        response = send("application/json", headers=authorization() | chunks)
+        refused = send("application/json")
     assert (response.status_code, outcomes(response)) == (200, ["stored"])
     assert refused.status_code == 401
     assert texts == ["This is reply message"]
