@@ -117,17 +117,6 @@ def test_two_facts_of_an_event_do_not_wait_for_each_other() -> None:
         assert state(text("CANCEL")) == "waiting"
 
 
-def test_events_of_one_body_are_in_order(booking: Calls) -> None:
-    booking.errors["YES"] = ConnectionError("no")
-    bodies = [
-        {"_id": each, "type": "receive", "message": each, "sender": CUSTOMER, "receiver": "1"}
-        for each in ("YES", "CANCEL")
-    ]
-    WebhookClient().webhook(bodies, "receive")
-    assert len(booking) == 1
-    assert state(WebhookEvent.objects.latest("pk")) == "waiting"
-
-
 def test_handler_whose_mark_was_taken_away_keeps_the_order_of_what_is_stored(
     booking: Calls,
 ) -> None:
@@ -191,33 +180,27 @@ def test_event_that_a_person_runs_waits_for_none(booking: Calls) -> None:
     assert [state_of(each) for each in (yes, cancel)] == ["pending", "done"]
 
 
-def test_order_is_kept_when_everything_is_due_at_once(booking: Calls) -> None:
-    booking.errors = {each: ConnectionError("no") for each in "abc"}
-    events = [text(each) for each in "abc"]
-    booking.errors.clear()
-    for event in reversed(events):
-        make_due(event)
-    assert ran(run_due) == [event.pk for event in events]
-    assert booking.finished == ["a", "b", "c"]
-
-
 def test_at_most_ten_are_called_after_one(booking: Calls) -> None:
-    booking.errors["0"] = ConnectionError("no")
+    booking.errors = {str(number): ConnectionError("no") for number in range(13)}
     events = [text(str(number)) for number in range(13)]
     booking.errors.clear()
     assert run_again(HandlerCall.objects.filter(event=events[0])) == 1
     assert len(booking.finished) == 1 + MAX_NEXT
+    for event in reversed(events):
+        make_due(event)
     assert ran(run_due) == [events[11].pk, events[12].pk]
     assert booking.finished == [str(number) for number in range(13)]
 
 
 def test_nothing_that_waits_is_begun_after_five_seconds(booking: Calls, clock: Clock) -> None:
     booking.errors["0"] = ConnectionError("no")
-    events = [text(str(number)) for number in range(5)]
+    events = [text(str(number)) for number in range(7)]
     booking.errors.clear()
     booking.during = lambda **kwargs: clock.sleep(3)
     run_again(HandlerCall.objects.filter(event=events[0]))
     assert booking.finished == ["0", "1", "2"]
+    ran(run_due, is_over=lambda: len(booking.finished) == 4)
+    assert booking.finished == ["0", "1", "2", "3"], "nor by a run that is over"
 
 
 def test_one_run_makes_all_that_wait_and_others_in_between(booking: Calls, clock: Clock) -> None:
@@ -230,15 +213,6 @@ def test_one_run_makes_all_that_wait_and_others_in_between(booking: Calls, clock
     made = ran(run_due)
     assert [each for each in made if each != other.pk] == [event.pk for event in waiting]
     assert made.index(other.pk) == 1 + MAX_NEXT, "after a few, not after all"
-
-
-def test_run_that_is_over_begins_nothing_that_waits(booking: Calls) -> None:
-    booking.errors["YES"] = ConnectionError("no")
-    yes, cancel = text("YES"), text("CANCEL")
-    booking.errors.clear()
-    make_due(yes)
-    assert ran(run_due, is_over=lambda: bool(booking.finished)) == [yes.pk]
-    assert state(cancel) == "waiting"
 
 
 # Crashes and races

@@ -30,21 +30,11 @@ DOCUMENTED_STATUS = (
     b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "send", '
     b'"sender": "cellcast", "receiver": "+61400000001"}'
 )
-SEEN_REPLY = {
-    "_id": "66b5b93b1e2c012dfe964000",
+REPORT = json.loads(DOCUMENTED_STATUS)
+SEEN_REPLY = json.loads(DOCUMENTED_RECEIVE) | {
     "status": "received",
-    "type": "receive",
     "message": "Your appointment is at 9. Reply STOP to opt-out",
     "reply": "YES",
-    "sender": "+61400000000",
-    "receiver": "+61400000001",
-}
-REPORT = {
-    "_id": "66b5b93b1e2c012dfe964000",
-    "status": "delivered",
-    "type": "send",
-    "sender": "cellcast",
-    "receiver": "+61400000001",
 }
 V3_INBOUND = {
     "from": "61400000000",

@@ -166,13 +166,6 @@ def test_reply_received_during_the_recovery_is_a_duplicate(listen: Any) -> None:
     assert len(calls) == 1
 
 
-def test_message_of_another_listed_reply_does_not_match() -> None:
-    webhook()
-    others = (Listed(timezone.now() - timedelta(minutes=1)),)
-    assert recovery(hours_ago=2, alike=others).outcome == "stored"
-    assert Message.objects.count() == 2
-
-
 def test_replies_of_one_body_share_out_the_webhooks_messages() -> None:
     webhook()
     now = timezone.now()
@@ -282,10 +275,3 @@ def test_matching_pairs_as_many_as_possible_then_the_near(
     items: list[float], messages: list[float], expected: dict[int, int]
 ) -> None:
     assert matched(items, messages) == expected
-
-
-def test_recovered_message_matches_only_its_own_item() -> None:
-    items = [Listed(at(hours)) for hours in (9, 9.01)]
-    recovered = Stored(at(9), 1, (), True)
-    assert match(items, [recovered]) == {items[0]: recovered}
-    assert match(items[1:], [recovered]) == {}

@@ -114,17 +114,6 @@ def test_repeated_status_is_that_of_the_other_event(client: WebhookClient) -> No
     assert message.created_at == WebhookEvent.objects.get(pk=sent).received_at
 
 
-def test_rest_of_the_history_is_computed_anew(client: WebhookClient) -> None:
-    statuses = ["queued", "rejected", "sent", "failed"]
-    events = {status: forge(client, status=status) for status in statuses}
-    assert history()[2:] == [("sent", "rejected", False), ("failed", "rejected", False)]
-    take_back([events["rejected"]])
-    assert history() == [("queued", "", True), ("sent", "queued", True), ("failed", "sent", True)]
-    message = Message.objects.get()
-    changed = StatusChange.objects.get(status="failed").recorded_at
-    assert (message.status, message.status_changed_at) == ("failed", changed)
-
-
 # What they had filled in
 
 
@@ -138,27 +127,21 @@ def test_what_they_filled_in_is_read_anew_from_the_others(client: WebhookClient)
     assert (message.sender, message.own_number) == ("cellcast", "cellcast")
 
 
-def test_what_no_other_event_says_is_emptied(client: WebhookClient) -> None:
-    client.status(_id=ID, receiver="", sender="", status="sent")
-    before = Message.objects.values(*Message.REPORTED).get()
-    take_back([forge(client)])
-    assert Message.objects.values(*Message.REPORTED).get() == before
-
-
 @pytest.mark.parametrize("redact", [True, False])
 def test_what_redacted_or_pruned_events_may_have_said_is_kept(
     client: WebhookClient, redact: bool
 ) -> None:
     old = forge(client, status="sent", sender="")
+    forge(client, status="sent")
+    copy = newest()
     forged = forge(client, sender="cellcast", status="failed")
-    if redact:
-        WebhookEvent.objects.filter(pk=old).update(body="", contact="")
-    else:
-        WebhookEvent.objects.filter(pk=old).delete()
+    events = WebhookEvent.objects.filter(pk__in=[old, copy])
+    events.update(body="", contact="") if redact else events.delete()
     take_back([forged])
     message = Message.objects.get()
     assert message.contact == CONTACT
     assert history() == [("sent", "", True)]
+    assert StatusChange.objects.get().event_id == (old if redact else None)
 
 
 def test_reply_repeated_by_a_genuine_webhook_stays(client: WebhookClient) -> None:
@@ -199,19 +182,8 @@ def test_genuine_webhook_of_a_recovered_reply_stays(
     client.reply(_id=ID, sender=CONTACT, message="Yes")
     before = stored()
     client.reply(_id=ID, sender=CONTACT, message="Yes", original_body="evil")
-    assert Message.objects.get().original_body == "evil"
     take_back([newest()])
     assert stored() == before
-
-
-def test_redacted_copy_that_is_left_says_nothing(client: WebhookClient) -> None:
-    first = forge(client, status="sent")
-    forge(client, status="sent")
-    WebhookEvent.objects.filter(pk=newest()).update(body="", contact="")
-    before = stored()
-    take_back([forge(client)])
-    assert stored() == before
-    assert StatusChange.objects.get().event_id == first
 
 
 # Which events
