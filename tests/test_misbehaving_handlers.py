@@ -10,8 +10,7 @@ from django.utils import timezone
 
 from cellcast_django.handlers import run_again, run_due
 from cellcast_django.models import HandlerCall, Message, WebhookEvent
-from cellcast_django.signals import message_received, status_changed
-from cellcast_django.testing import WebhookClient
+from cellcast_django.signals import message_received
 from tests.handlers import Calls, connected, errors_of, make_due, ran, reply
 
 pytestmark = pytest.mark.django_db
@@ -191,12 +190,3 @@ def test_handlers_connected_during_a_run_are_called_from_the_next_fact(
     assert (second.heard(), len(late)) == (["one"], 0)
     reply(message="two")
     assert (len(second), len(late)) == (1, 1)
-
-
-def test_handler_may_send_a_webhook_to_its_own_site(first: Calls, second: Calls) -> None:
-    statuses = Calls()
-    first.during = lambda **kwargs: WebhookClient().status(status="delivered")
-    with connected(status_changed, statuses=statuses):
-        reply()
-    assert len(statuses) == len(second) == 1
-    assert [event.state for event in WebhookEvent.objects.all()] == ["done"] * 2

@@ -181,18 +181,6 @@ def test_concurrent_opt_outs_leave_an_alternating_history(
     assert made.ended_at == (None if made.is_active else changes[-1].at)
 
 
-def test_record_sent_races_the_first_report(heard: Counter[str]) -> None:
-    def record() -> tuple[int, list[str]]:
-        Message.objects.record_sent("1", receiver="+61400000001", body="See you at nine?")
-        return 200, []
-
-    answers = at_once([send("status", status_payload(_id="1")), record] * 8)
-    assert Counter(status for status, _ in answers) == {200: 16}
-    message = Message.objects.get()
-    assert (message.status, message.body) == ("delivered", "See you at nine?")
-    assert heard == {"1 delivered": 1}
-
-
 def test_processes_share_out_due_events(heard: Counter[str]) -> None:
     for number in range(20):
         WebhookClient().status(_id=str(number))

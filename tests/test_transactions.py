@@ -8,6 +8,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.db.models import Model
 from django.test.utils import CaptureQueriesContext
 
@@ -33,6 +34,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def _new_session() -> Iterator[None]:
+    if transactions.is_in_test(connection):
+        yield
+        return
     connection.close()
     yield
     transactions.discard(connection)
@@ -68,7 +72,7 @@ def turn_autocommit_off() -> None:
     assert not Message.objects.exists()
 
 
-LEFT = {
+LEFT: dict[str, Callable[[], None]] = {
     "BEGIN": lambda: run("BEGIN"),
     "an aborted transaction": abort_a_transaction,
     "an atomic block": enter_atomic,
@@ -128,6 +132,69 @@ def test_durable_transaction_cannot_be_nested() -> None:
     inside = transactions.own_transaction("default")
     with transaction.atomic(), pytest.raises(RuntimeError, match="durable"), inside:
         pass
+
+
+# The session behind a connection
+
+
+# MariaDB's driver does not see a plain BEGIN; there, our own BEGIN commits it.
+LEFT_OPEN = pytest.mark.parametrize(
+    "leave_open",
+    [enter_atomic, turn_autocommit_off, *([LEFT["BEGIN"]] if connection.vendor != "mysql" else [])],
+)
+
+
+@LEFT_OPEN
+def test_discarded_session_is_replaced_by_an_idle_one(leave_open: Callable[[], None]) -> None:
+    assert transactions.is_idle(connection)
+    leave_open()
+    assert not transactions.is_idle(connection)
+    transactions.discard(connection)
+    assert transactions.is_idle(connection)
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        assert not transactions.is_in_test(connection)
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
+    assert transactions.is_idle(connection)
+
+
+def test_lost_session_can_be_discarded() -> None:
+    connection.ensure_connection()
+    connection.connection.close()
+    transactions.discard(connection)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def test_pooled_session_with_an_open_transaction_is_not_idle() -> None:
+    enter_atomic()
+    connection.close()
+    connection.connection = None  # as close() leaves it where the session is a pool's
+    assert not transactions.is_idle(connection)
+    assert transactions.has_transaction(connection)
+    transactions.discard(connection)
+    assert transactions.is_idle(connection)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def test_discarding_keeps_an_in_memory_databases_rows() -> None:
+    settings: dict[str, Any] = {**connection.settings_dict, "OPTIONS": {}}
+    database = DatabaseWrapper(settings | {"NAME": ":memory:"}, alias="memory")
+    with database.cursor() as cursor:
+        cursor.execute("CREATE TABLE kept (id integer)")
+        cursor.execute("BEGIN")
+        cursor.execute("INSERT INTO kept VALUES (1)")
+    transactions.discard(database)
+    assert transactions.is_idle(database)
+    with database.cursor() as cursor:
+        assert cursor.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+    database.connection.close()
+
+
+@pytest.mark.django_db(transaction=False)
+def test_test_cases_transaction_is_recognised() -> None:
+    assert transactions.is_in_test(connection)
 
 
 # Locks
