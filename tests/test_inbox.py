@@ -228,15 +228,6 @@ LOWEST_FIRST = [
 """The known statuses and two unknown ones."""
 
 
-@pytest.mark.exhaustive
-def test_every_pair_of_statuses_ends_as_the_higher_in_both_orders() -> None:
-    pairs = list(permutations(LOWEST_FIRST, 2))
-    for place in (0, 1):
-        store_all(report(pair[place], cellcast_id=" ".join(pair)) for pair in pairs)
-    ended = dict(Message.objects.values_list("cellcast_id", "status"))
-    assert ended == {" ".join(pair): max(pair, key=LOWEST_FIRST.index) for pair in pairs}
-
-
 def test_any_order_of_the_statuses_with_duplicates_ends_the_same() -> None:
     chance = random.Random(15)  # noqa: S311
     orders = [chance.sample(LOWEST_FIRST, chance.randint(3, len(LOWEST_FIRST))) for _ in range(20)]

@@ -12,7 +12,6 @@ from django.db.models.sql.compiler import SQLCompiler
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.connection import ConnectionDoesNotExist
-from hypothesis import given, strategies as st
 from phonenumbers import FrozenPhoneNumber
 
 from cellcast_django import inbox, payloads, receiving
@@ -589,101 +588,6 @@ def test_opt_out_counts_after_the_clock_steps_back(
     assert opt_in(CUSTOMER)
     assert not is_opted_out(CUSTOMER)
     assert [kind for kind, _ in history()] == ["begun", "ended"] * 2
-
-
-class Ledger:
-    """The rules of an opt-out, as DESIGN has them."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[str, str, datetime]] = []
-
-    @property
-    def stands(self) -> bool:
-        return bool(self.rows) and self.rows[-1][0] == "begun"
-
-    def arrives(self, source: str, at: datetime) -> None:
-        if not self.stands:
-            self.rows.append(("begun", source, at))
-
-    def comes_from_elsewhere(self, source: str, at: datetime) -> None:
-        if not self.rows or at >= self.rows[-1][2]:
-            self.arrives(source, at)
-
-    def is_listed(self, at: datetime) -> None:
-        if not self.rows:
-            self.arrives("list", at)
-
-    def ends(self, at: datetime) -> None:
-        if self.stands:
-            self.rows.append(("ended", "person", at))
-
-
-ACTIONS = ("stop", "webhook", "list", "opt_out", "opt_in", "opt_in", "api", "reprocessed")
-minutes = st.integers(-90, 90)
-actions = st.tuples(st.sampled_from(ACTIONS), minutes, st.integers(0, 300))
-
-
-@pytest.mark.exhaustive
-@given(st.lists(actions, min_size=20, max_size=20))
-def test_row_and_history_agree_with_a_model_in_any_order_and_clock(
-    taken: list[tuple[str, int, int]],
-) -> None:
-    OptOut.objects.all().delete()
-    ledger, now = Ledger(), timezone.now()
-    with pytest.MonkeyPatch.context() as patched:
-        for number, (action, step, age) in enumerate(taken):
-            now += timedelta(minutes=step)
-            patched.setattr(timezone, "now", lambda now=now: now)
-            act(ledger, action, now, now - timedelta(minutes=age), f"{number}-{step}-{age}")
-            assert is_opted_out(CUSTOMER) == ledger.stands
-    assert_agrees(ledger)
-
-
-def act(ledger: Ledger, action: str, now: datetime, earlier: datetime, cellcast_id: str) -> None:
-    """Do the same to the database and to the ledger."""
-
-    def receive(body: dict[str, str], endpoint: payloads.Endpoint) -> None:
-        payload = payloads.read(json.dumps(body).encode(), "application/json", endpoint)
-        inbox.store(payload, endpoint=endpoint)
-
-    parts = {"_id": cellcast_id, "sender": CUSTOMER, "message": "STOP"}
-    match action:
-        case "stop":
-            receive(reply_payload(**parts), payloads.Endpoint.RECEIVE)
-            ledger.arrives("reply", now)
-        case "webhook":
-            receive(opt_out_payload(contact="400000000"), payloads.Endpoint.OPT_OUT)
-            ledger.arrives("webhook", now)
-        case "list":
-            from_list()
-            ledger.is_listed(now)
-        case "opt_out":
-            opt_out(CUSTOMER)
-            ledger.rows.append(("begun", "person", now))
-        case "opt_in":
-            opt_in(CUSTOMER)
-            ledger.ends(now)
-        case "api":
-            recovered_stop(earlier)
-            ledger.comes_from_elsewhere("reply", earlier)
-        case "reprocessed":
-            inbox.reprocess(make_invalid(json.dumps(reply_payload(**parts)), received_at=earlier))
-            ledger.comes_from_elsewhere("reply", earlier)
-
-
-def assert_agrees(ledger: Ledger) -> None:
-    assert OptOut.objects.active().exists() == ledger.stands
-    found = OptOut.objects.first()
-    if found is None:
-        assert not ledger.rows
-        return
-    assert list(found.history.values_list("kind", "source", "at")) == ledger.rows
-    assert found.is_active == ledger.stands
-    last = ledger.rows[: len(ledger.rows) - (not ledger.stands)]  # since it began the last time
-    ends = [place for place, row in enumerate(last) if row[0] == "ended"]
-    begun = list(found.history.all())[ends[-1] + 1 if ends else 0]
-    assert (found.source, found.since, found.event) == (begun.source, begun.at, begun.event)
-    assert found.ended_at == (None if ledger.stands else ledger.rows[-1][2])
 
 
 # The model

@@ -23,6 +23,8 @@ from tests.test_error_reports import reported
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
+client = WebhookClient()
+
 CUSTOMER = "+61400000001"
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -45,7 +47,7 @@ def ago(duration: timedelta) -> datetime:
     return at.replace(microsecond=at.microsecond // 1_000 * 1_000)
 
 
-def webhook_came(client: WebhookClient, at: datetime, **changes: Any) -> Message:
+def webhook_came(at: datetime, **changes: Any) -> Message:
     """A reply of which the webhook came at that time."""
     client.reply(**({"sender": CUSTOMER, "message": "Yes please"} | changes))
     message = Message.objects.latest("pk")
@@ -78,10 +80,10 @@ def test_missing_reply_is_stored_and_run(fake_cellcast: FakeCellcast, listen: An
 @pytest.mark.parametrize("number", ["400000001", "0400 000 001"])
 @pytest.mark.parametrize("late_by", [-MINUTE, timedelta(), 59 * MINUTE])
 def test_known_reply_is_recognised(
-    fake_cellcast: FakeCellcast, client: WebhookClient, body: str, number: str, late_by: timedelta
+    fake_cellcast: FakeCellcast, body: str, number: str, late_by: timedelta
 ) -> None:
     at = ago(HOUR)
-    webhook_came(client, at + late_by)
+    webhook_came(at + late_by)
     fake_cellcast.add_reply(at, number=number, body=body)
     assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
 
@@ -96,22 +98,20 @@ def test_known_reply_is_recognised(
     ],
 )
 def test_different_message_does_not_match(
-    fake_cellcast: FakeCellcast, client: WebhookClient, early_by: timedelta, changes: dict[str, str]
+    fake_cellcast: FakeCellcast, early_by: timedelta, changes: dict[str, str]
 ) -> None:
     at = ago(HOUR)
-    webhook_came(client, at - early_by, **changes)
+    webhook_came(at - early_by, **changes)
     Message.objects.record_sent("1", receiver=CUSTOMER, body="Yes please")
     fake_cellcast.add_reply(at)
     assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
 
 
-def test_one_message_absorbs_one_of_equal_replies(
-    fake_cellcast: FakeCellcast, client: WebhookClient, listen: Any
-) -> None:
+def test_one_message_absorbs_one_of_equal_replies(fake_cellcast: FakeCellcast, listen: Any) -> None:
     calls = listen(message_received)
     for hours in (1, 2, 3, 4):
         fake_cellcast.add_reply(ago(hours * HOUR))
-    came = {webhook_came(client, ago(hours * HOUR), _id=str(hours)).pk for hours in (2, 4)}
+    came = {webhook_came(ago(hours * HOUR), _id=str(hours)).pk for hours in (2, 4)}
     assert counts(recovered(Kind.REPLIES)) == (4, 2, 2)
     found = [call["message"] for call in calls if call["message"].pk not in came]
     assert [round((timezone.now() - each.created_at) / HOUR) for each in found] == [3, 1]
@@ -130,7 +130,6 @@ def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("arrives_after", [1, 2, 3])
 def test_late_webhook_and_another_recovery_store_equal_replies_once(
     fake_cellcast: FakeCellcast,
-    client: WebhookClient,
     listen: Any,
     apart: timedelta,
     begins_after: int | None,
@@ -152,9 +151,7 @@ def test_late_webhook_and_another_recovery_store_equal_replies_once(
     assert Message.objects.count() == len(calls) == 3
 
 
-def test_reply_of_the_last_ten_minutes_waits_for_its_webhook(
-    fake_cellcast: FakeCellcast, client: WebhookClient
-) -> None:
+def test_reply_of_the_last_ten_minutes_waits_for_its_webhook(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_reply(ago(9 * MINUTE))
     fake_cellcast.add_reply(ago(11 * MINUTE), body="old")
     findings = recovered(Kind.REPLIES)
@@ -162,7 +159,7 @@ def test_reply_of_the_last_ten_minutes_waits_for_its_webhook(
     assert findings.waiting == 1
     assert Message.objects.get().body == "old"
     fake_cellcast.add_reply(ago(HOUR))  # which the message of the young one does not match
-    webhook_came(client, ago(9 * MINUTE))
+    webhook_came(ago(9 * MINUTE))
     findings = recovered(Kind.REPLIES)
     assert counts(findings) == (3, 1, 1)
     assert findings.waiting == 0
@@ -242,9 +239,7 @@ PICTURE = "https://media.example.com/1.jpg"
 MMS = json.dumps({"message": "Here is the form", "media": [{"url": PICTURE}]})
 
 
-def test_recovered_picture_does_not_match_another(
-    fake_cellcast: FakeCellcast, client: WebhookClient, listen: Any
-) -> None:
+def test_recovered_picture_does_not_match_another(fake_cellcast: FakeCellcast, listen: Any) -> None:
     calls = listen(message_received)
     another = PICTURE.replace("1", "2")
     for at, url in ((ago(2 * HOUR), PICTURE), (ago(HOUR), another)):
@@ -264,19 +259,17 @@ def test_recovered_picture_does_not_match_another(
     ("text", "media"), [(MMS, [{"url": PICTURE}]), (MMS, None), ('{"message": "STOP"}', None)]
 )
 def test_known_mms_or_what_resembles_one_is_recognised(
-    fake_cellcast: FakeCellcast, client: WebhookClient, text: str, media: Any
+    fake_cellcast: FakeCellcast, text: str, media: Any
 ) -> None:
     at = ago(HOUR)
-    webhook_came(client, at, message=text, media=media)
+    webhook_came(at, message=text, media=media)
     fake_cellcast.add_reply(at, body=text)
     assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
 
 
-def test_contacts_are_looked_up_in_batches(
-    fake_cellcast: FakeCellcast, client: WebhookClient
-) -> None:
+def test_contacts_are_looked_up_in_batches(fake_cellcast: FakeCellcast) -> None:
     at, count = ago(HOUR), lists.CONTACTS_PER_QUERY + 1
-    webhook_came(client, at, sender="+61400000000")
+    webhook_came(at, sender="+61400000000")
     add_copies(
         Message.objects.get(), count - 1, lambda number: {"contact": f"+61400000{number + 1:03}"}
     )
@@ -288,7 +281,7 @@ def test_contacts_are_looked_up_in_batches(
 
 @pytest.mark.parametrize("key", [KEY, ""], ids=["key", "key only where it recovers"])
 def test_late_webhook_of_a_recovered_reply_is_a_duplicate(
-    fake_cellcast: FakeCellcast, client: WebhookClient, settings: Any, listen: Any, key: str
+    fake_cellcast: FakeCellcast, settings: Any, listen: Any, key: str
 ) -> None:
     calls = listen(message_received)
     fake_cellcast.add_reply(ago(HOUR))
@@ -304,9 +297,7 @@ def test_late_webhook_of_a_recovered_reply_is_a_duplicate(
 # Statuses
 
 
-def test_missing_report_is_stored_and_run(
-    fake_cellcast: FakeCellcast, client: WebhookClient, listen: Any
-) -> None:
+def test_missing_report_is_stored_and_run(fake_cellcast: FakeCellcast, listen: Any) -> None:
     calls = listen(status_changed)
     cellcast_id = "6752b76d5e000000000000000"
     Message.objects.record_sent(cellcast_id, receiver="400000002", body="Hallo")
@@ -326,7 +317,7 @@ def test_missing_report_is_stored_and_run(
     assert len(calls) == 1
 
 
-def test_known_report_is_recognised(fake_cellcast: FakeCellcast, client: WebhookClient) -> None:
+def test_known_report_is_recognised(fake_cellcast: FakeCellcast) -> None:
     client.status(_id="1", status="delivered")
     client.status(_id="2", status="sent")
     fake_cellcast.add_report("1", ago(HOUR), status="delievered")  # as Cellcast's list spells it
@@ -364,9 +355,7 @@ def test_recovered_delivery_has_its_delivery_time(
 # Statuses: the text of a message whose sending timed out
 
 
-def test_nobody_gets_a_text_that_was_sent_to_others(
-    client: WebhookClient, fake_cellcast: FakeCellcast
-) -> None:
+def test_nobody_gets_a_text_that_was_sent_to_others(fake_cellcast: FakeCellcast) -> None:
     """A forged report came first, and has filed the message under another number."""
     client.status(_id="1", status="queued", receiver="+61400000700")
     for status in ("queued", "delivered"):
@@ -377,7 +366,7 @@ def test_nobody_gets_a_text_that_was_sent_to_others(
 
 
 def test_text_that_timed_out_stands_in_its_conversation(
-    fake_cellcast: FakeCellcast, client: WebhookClient, settings: Any
+    fake_cellcast: FakeCellcast, settings: Any
 ) -> None:
     settings.CELLCAST_SEND_WITH = "cellcast_django.testing.pretend_to_send"
     reset()
@@ -395,7 +384,7 @@ def test_text_that_timed_out_stands_in_its_conversation(
 
 
 def test_text_fills_in_what_a_webhook_has_reported(
-    fake_cellcast: FakeCellcast, client: WebhookClient, listen: Any
+    fake_cellcast: FakeCellcast, listen: Any
 ) -> None:
     calls = listen(status_changed)
     client.status(_id="1", status="delivered", receiver="+61400000002", message="claimed")
@@ -428,7 +417,7 @@ def test_text_fills_in_what_a_webhook_has_reported(
     ids=["redacted", "has a text", "recorded without a text"],
 )
 def test_text_fills_in_nothing_else(
-    fake_cellcast: FakeCellcast, client: WebhookClient, before: dict[str, Any], status: str
+    fake_cellcast: FakeCellcast, before: dict[str, Any], status: str
 ) -> None:
     client.status(_id="1", status="delivered", receiver="+61400000002")
     Message.objects.update(**before)
@@ -489,9 +478,7 @@ def test_list_of_mms_that_may_be_there_is_an_error(
     assert str(status) in recovered(Kind.STATUSES).error
 
 
-def test_recovery_reads_messages_on_many_pages(
-    fake_cellcast: FakeCellcast, client: WebhookClient
-) -> None:
+def test_recovery_reads_messages_on_many_pages(fake_cellcast: FakeCellcast) -> None:
     def arrive(path: str, page: int) -> None:
         if page < 4:
             fake_cellcast.add_report(f"new {page}", ago(MINUTE))
@@ -653,11 +640,11 @@ def test_wrong_key_is_one_request_and_one_problem(
 
 @pytest.mark.parametrize("came", [4, 5])
 def test_list_that_knows_no_webhook_may_be_another_accounts(
-    fake_cellcast: FakeCellcast, client: WebhookClient, came: int
+    fake_cellcast: FakeCellcast, came: int
 ) -> None:
     fake_cellcast.add_reply(ago(HOUR), body="to another account")
     for number in range(came):
-        webhook_came(client, ago(HOUR), message=str(number), _id=str(number))
+        webhook_came(ago(HOUR), message=str(number), _id=str(number))
         client.status(_id=f"sent {number}", status="queued")
         client.status(_id=f"sent {number}", status="delivered")
 
@@ -669,11 +656,9 @@ def test_list_that_knows_no_webhook_may_be_another_accounts(
     assert not opt_outs.knows_no_webhook
 
 
-def test_list_that_knows_a_webhook_is_ours(
-    fake_cellcast: FakeCellcast, client: WebhookClient
-) -> None:
+def test_list_that_knows_a_webhook_is_ours(fake_cellcast: FakeCellcast) -> None:
     for number in range(8):
-        webhook_came(client, ago(HOUR), message=str(number), _id=str(number))
+        webhook_came(ago(HOUR), message=str(number), _id=str(number))
         client.status(_id=f"sent {number}")
     others: list[dict[str, Any]] = [{"is_test": True}, {"received_at": ago(72 * HOUR)}]
     for number, changes in enumerate(others):  # which do not count

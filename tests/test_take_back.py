@@ -27,7 +27,6 @@ from cellcast_django.verifying import find_broken
 from tests.database_faults import just_before, refusing
 from tests.fake_cellcast import FakeCellcast
 from tests.many import add_copies
-from tests.test_races import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -355,36 +354,6 @@ def test_events_of_one_message_are_read_and_deleted_in_slices(
     with connection.execute_wrapper(note):
         assert take_back(forged).events == 50
     assert 20 <= max(lengths) < 30
-
-
-@pytest.mark.django_db(transaction=True)
-def test_webhooks_meanwhile_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(taken_back, "MESSAGES_AT_A_TIME", 7)
-    client = WebhookClient()
-    ids = [f"id-{number}" for number in range(40)]
-    forged = [forge(client, _id=each, status="delivered", receiver=OTHER) for each in ids]
-    forged.sort(key=lambda pk: pk % 11)
-    answers: list[int] = []
-
-    def send(status: str) -> None:
-        for start in range(0, 40, 8):
-            payload = [
-                status_payload(_id=each, status=status, receiver=CONTACT)
-                for each in reversed(ids[start : start + 8])
-            ]
-            response = WebhookClient().webhook(payload, "status")
-            assert response.status_code == 200, response.content
-            answers.extend(event["id"] for event in response.json()["events"])
-
-    at_once([lambda: take_back(forged), lambda: send("rejected"), lambda: send("delivered")])
-    assert set(WebhookEvent.objects.values_list("pk", flat=True)) == set(answers)
-    assert not WebhookEvent.objects.filter(message=None).exists()
-    for message in Message.objects.prefetch_related("status_history"):
-        rows = {row.status: row for row in message.status_history.all()}
-        assert set(rows) == {"rejected", "delivered"}
-        assert all(row.event_id in answers for row in rows.values())
-        assert (message.status, message.contact) == ("delivered", CONTACT)
-    assert Message.objects.count() == 40
 
 
 # Test data

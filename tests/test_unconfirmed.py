@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django.factories import (
@@ -24,10 +22,11 @@ from cellcast_django.testing import WebhookClient
 from tests.database_faults import refusing
 from tests.fake_cellcast import REPLIES, FakeCellcast, Fault
 from tests.many import add_copies
-from tests.plans import plan_of
 from tests.test_take_back import newest, stored
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock", "genuine")]
+
+client = WebhookClient()
 
 CONTACT = "+61491570156"
 OTHER = "+61491570157"
@@ -49,7 +48,7 @@ def found(*arguments: str, **options: Any) -> list[int]:
 
 
 @pytest.fixture
-def genuine(client: WebhookClient, fake_cellcast: FakeCellcast) -> None:
+def genuine(fake_cellcast: FakeCellcast) -> None:
     """A reply, a report and an opt-out that are listed: without them a list accuses nobody."""
     now = timezone.now()
     client.reply(_id="genuine", sender="+61491570110", message="Genuine")
@@ -64,9 +63,7 @@ def genuine(client: WebhookClient, fake_cellcast: FakeCellcast) -> None:
 
 
 @pytest.mark.parametrize("earlier", [timedelta(), 23 * HOUR])
-def test_listed_reply_is_confirmed(
-    client: WebhookClient, fake_cellcast: FakeCellcast, earlier: timedelta
-) -> None:
+def test_listed_reply_is_confirmed(fake_cellcast: FakeCellcast, earlier: timedelta) -> None:
     client.reply(sender=CONTACT, message="Yes  please ")
     fake_cellcast.add_reply(timezone.now() - earlier, NUMBER, "Yes please")
     client.reply(sender=CONTACT, message="Yes  please ")  # a duplicate of the same message
@@ -83,7 +80,7 @@ def test_listed_reply_is_confirmed(
     ],
 )
 def test_another_reply_confirms_nothing(
-    client: WebhookClient, fake_cellcast: FakeCellcast, number: str, body: str, earlier: timedelta
+    fake_cellcast: FakeCellcast, number: str, body: str, earlier: timedelta
 ) -> None:
     client.reply(sender=CONTACT, message="Yes")
     fake_cellcast.add_reply(timezone.now() - earlier, number, body)
@@ -92,7 +89,7 @@ def test_another_reply_confirms_nothing(
     assert stored() == before, "the command changes nothing"
 
 
-def test_older_replies_end_the_list(client: WebhookClient, fake_cellcast: FakeCellcast) -> None:
+def test_older_replies_end_the_list(fake_cellcast: FakeCellcast) -> None:
     """Newest first: the page that has only older ones is the last that is read."""
     fake_cellcast.page_size = 2
     client.reply(sender=CONTACT, message="Yes")
@@ -103,9 +100,7 @@ def test_older_replies_end_the_list(client: WebhookClient, fake_cellcast: FakeCe
     assert [path for path, _, _ in fake_cellcast.requests].count(REPLIES) == 2
 
 
-def test_listed_reply_confirms_one_message(
-    client: WebhookClient, fake_cellcast: FakeCellcast
-) -> None:
+def test_listed_reply_confirms_one_message(fake_cellcast: FakeCellcast) -> None:
     """The one to a number of yours, which a forger has to guess; the file says which are alike."""
     Message.objects.record_sent("1", receiver=CONTACT, sender="+61491570300")
     client.reply(_id="1", sender=CONTACT, message="Yes", receiver="+61499666666")
@@ -131,11 +126,7 @@ def test_listed_reply_confirms_one_message(
     ],
 )
 def test_report_is_confirmed_by_its_status_or_if_that_is_not_final(
-    client: WebhookClient,
-    fake_cellcast: FakeCellcast,
-    reported: str,
-    listed: str,
-    is_confirmed: bool,
+    fake_cellcast: FakeCellcast, reported: str, listed: str, is_confirmed: bool
 ) -> None:
     client.status(_id="1", status=reported, receiver=CONTACT)
     for status in ("scheduled", listed, "queued"):
@@ -147,25 +138,21 @@ def test_report_is_confirmed_by_its_status_or_if_that_is_not_final(
     ("receiver", "is_confirmed"), [(CONTACT, True), ("", True), (OTHER, False)]
 )
 def test_report_about_another_receiver_is_unconfirmed(
-    client: WebhookClient, fake_cellcast: FakeCellcast, receiver: str, is_confirmed: bool
+    fake_cellcast: FakeCellcast, receiver: str, is_confirmed: bool
 ) -> None:
     client.status(_id="1", status="queued", receiver=receiver)
     fake_cellcast.add_report("1", timezone.now(), receiver=NUMBER)
     assert found() == ([] if is_confirmed else [newest()])
 
 
-def test_stored_report_that_cannot_be_read_is_unconfirmed(
-    client: WebhookClient, fake_cellcast: FakeCellcast
-) -> None:
+def test_stored_report_that_cannot_be_read_is_unconfirmed(fake_cellcast: FakeCellcast) -> None:
     client.status(_id="1", receiver=CONTACT)
     fake_cellcast.add_report("1", timezone.now(), receiver=NUMBER)
     WebhookEvent.objects.filter(cellcast_id="1").update(body="?")
     assert found() == [newest()]
 
 
-def test_report_of_a_message_sent_days_ago_is_confirmed(
-    client: WebhookClient, fake_cellcast: FakeCellcast
-) -> None:
+def test_report_of_a_message_sent_days_ago_is_confirmed(fake_cellcast: FakeCellcast) -> None:
     at = timezone.now() - timedelta(days=20)
     cellcast_id = f"{int(at.timestamp()):08x}1e2c012dfe964000"
     client.status(_id=cellcast_id, receiver=CONTACT)
@@ -176,7 +163,7 @@ def test_report_of_a_message_sent_days_ago_is_confirmed(
 
 @pytest.mark.parametrize("is_reply", [True, False])
 def test_opt_out_that_is_listed_is_confirmed(
-    client: WebhookClient, fake_cellcast: FakeCellcast, *, is_reply: bool
+    fake_cellcast: FakeCellcast, *, is_reply: bool
 ) -> None:
     for number in (CONTACT, OTHER):
         if is_reply:
@@ -199,9 +186,7 @@ def summary(*arguments: str) -> str:
     return stderr.getvalue()
 
 
-def test_list_that_confirms_nothing_accuses_nobody(
-    client: WebhookClient, fake_cellcast: FakeCellcast
-) -> None:
+def test_list_that_confirms_nothing_accuses_nobody(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.replies.clear()
     client.reply(sender=CONTACT)
     client.status(_id="1", receiver=CONTACT)
@@ -211,9 +196,7 @@ def test_list_that_confirms_nothing_accuses_nobody(
     assert "opt-outs: Cellcast lists none of 1" in summary()
 
 
-def test_opt_outs_are_judged_by_a_list_that_has_one(
-    client: WebhookClient, fake_cellcast: FakeCellcast
-) -> None:
+def test_opt_outs_are_judged_by_a_list_that_has_one(fake_cellcast: FakeCellcast) -> None:
     WebhookEvent.objects.filter(kind="opt_out").delete()
     client.opt_out(contact=OTHER)
     assert found() == [newest()]
@@ -237,9 +220,7 @@ def test_lists_of_another_account_are_an_error(
 # Which events
 
 
-def test_events_have_no_number_and_no_text(
-    client: WebhookClient, fake_cellcast: FakeCellcast
-) -> None:
+def test_events_have_no_number_and_no_text(fake_cellcast: FakeCellcast) -> None:
     client.reply(sender=CONTACT, message="my result?")
     client.opt_out(contact=NUMBER)
     for event in WebhookEvent.objects.all():
@@ -253,9 +234,7 @@ def test_events_have_no_number_and_no_text(
     assert NUMBER not in str(rows) and "result" not in str(rows)
 
 
-def test_time_and_username_narrow_the_events(
-    client: WebhookClient, fake_cellcast: FakeCellcast
-) -> None:
+def test_time_and_username_narrow_the_events(fake_cellcast: FakeCellcast) -> None:
     moments = [timezone.now() - days * timedelta(days=1) for days in (4, 3, 2, 1)]
     events = [WebhookEventFactory.create(received_at=moment).pk for moment in moments]
     for moment in moments:  # otherwise nobody is accused
@@ -268,9 +247,7 @@ def test_time_and_username_narrow_the_events(
     assert found("--since", "36h") == [events[3]]
 
 
-def test_events_that_cannot_be_compared_are_counted(
-    client: WebhookClient, fake_cellcast: FakeCellcast
-) -> None:
+def test_events_that_cannot_be_compared_are_counted(fake_cellcast: FakeCellcast) -> None:
     client.webhook({"status": "sent"}, "status")
     client.status(_id="1")
     WebhookEvent.objects.filter(cellcast_id="1").update(body="", contact="")
@@ -286,24 +263,10 @@ def test_events_that_cannot_be_compared_are_counted(
     assert re.findall(r"\d+", " ".join([none, *others])) == ["0", "1", "3", "3"]
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
-def test_no_page_of_events_sorts_all_of_them(
-    client: WebhookClient, fake_cellcast: FakeCellcast
-) -> None:
-    client.reply(sender=CONTACT)
-    with CaptureQueriesContext(connection) as captured:
-        assert len(found()) == 1
-    pages = [query["sql"] for query in captured if 'webhookevent"."body"' in query["sql"]]
-    assert pages
-    assert [step for page in pages for step in plan_of(page) if "TEMP B-TREE" in step] == []
-
-
 # Reading and writing
 
 
-def test_file_is_what_prune_takes(
-    client: WebhookClient, fake_cellcast: FakeCellcast, tmp_path: Path
-) -> None:
+def test_file_is_what_prune_takes(fake_cellcast: FakeCellcast, tmp_path: Path) -> None:
     client.reply(sender=CONTACT)
     path = tmp_path / "forged.csv"
     assert run("--output", str(path)) == []
@@ -318,7 +281,7 @@ def test_file_is_what_prune_takes(
 
 @pytest.mark.parametrize("readable", [0, 1, 3])  # the third, of MMS, may be refused
 def test_list_that_ends_early_accuses_nobody(
-    client: WebhookClient, fake_cellcast: FakeCellcast, tmp_path: Path, readable: int
+    fake_cellcast: FakeCellcast, tmp_path: Path, readable: int
 ) -> None:
     client.reply(sender=CONTACT)
     fake_cellcast.faults.extend([None] * readable + [Fault(status=400)])
@@ -337,7 +300,7 @@ def test_existing_file_is_kept(fake_cellcast: FakeCellcast, tmp_path: Path) -> N
     assert path.read_text() == "mine"
 
 
-def test_refusing_database_is_an_error(client: WebhookClient, fake_cellcast: FakeCellcast) -> None:
+def test_refusing_database_is_an_error(fake_cellcast: FakeCellcast) -> None:
     client.reply(sender=CONTACT)
     with refusing("webhookevent"), pytest.raises(CommandError, match="database"):
         run()
