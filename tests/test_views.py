@@ -43,14 +43,7 @@ from tests.handlers import Calls, Listen, connected
 
 RECEIVE, STATUS, OPT_OUT, *_ = URLS = [webhook.path() for webhook in WEBHOOKS]
 
-DOCUMENTED_RECEIVE = (
-    b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "receive", '
-    b'"message": "This is reply message", "sender": "+61400000000", "receiver": "+61400000001"}'
-)
-DOCUMENTED_STATUS = (
-    b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "send", '
-    b'"sender": "cellcast", "receiver": "+61400000001"}'
-)
+DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, *_ = (webhook.body for webhook in WEBHOOKS)
 FORM = "application/x-www-form-urlencoded"
 
 
