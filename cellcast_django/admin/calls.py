@@ -110,9 +110,11 @@ class HandlerCallAdmin(ReadOnlyAdmin):
     search_help_text = _("A part of the handler’s name, or event number.")
     nothing_here = _("No handler has been called yet.")
     fields = [
-        ("handler", "signal", "event"),
-        (HandlerCallRows.badge, "attempts", "seconds"),
-        ("started_at", "ended_at", "next_attempt_at", "failing_since"),
+        ("handler", "signal"),
+        ("event", HandlerCallRows.badge),
+        ("attempts", "seconds"),
+        ("started_at", "ended_at"),
+        ("next_attempt_at", "failing_since"),
         HandlerCallRows.whole_error,
         "location",
     ]

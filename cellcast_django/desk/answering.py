@@ -9,6 +9,7 @@ from typing import NamedTuple
 from django.contrib import messages as notices
 from django.http import QueryDict
 from django.utils.crypto import salted_hmac
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
 from cellcast_django.admin.display.shown import shown
@@ -156,6 +157,11 @@ class Sending(ABC):
             return Notice.not_sent(words % {"count": len(self.text), "limit": MAX_LENGTH})
         if not TICKET.fullmatch(self.form.get("ticket", "")) or self.shown is None:
             return Notice.not_sent(_("the form was incomplete. Try again."))
+        try:
+            import_string(conf.send_with)
+        except Exception as error:  # the host's module may raise anything
+            logger.error("CELLCAST_SEND_WITH cannot be imported: %s.", type(error).__qualname__)
+            return Notice.not_sent(_("the function that sends cannot be imported."))
         return None
 
     def _outcome_before(self) -> Notice:
@@ -173,7 +179,7 @@ class Sending(ABC):
             "Not sent: this form was sent before, with this text or another. If that is not in the "
             "conversation, look in Cellcast’s list of sent messages, or ask the customer."
         )
-        return Notice(notices.WARNING, words)
+        return Notice(notices.ERROR, words)
 
     def _send_alone(self) -> Notice:
         claim = Claim.take(f"customer {self.contact}", SENDING_LASTS)

@@ -23,11 +23,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 from cellcast_django.admin.contacts import Customer, Named
 from cellcast_django.admin.display.badges import although_opted_out_badge, status_badge
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import (
-    Unprinted,
-    beginning,
-    own_number_html,
-)
+from cellcast_django.admin.display.texts import Unprinted, beginning, own_number_html
 from cellcast_django.admin.lists.paging import is_key, older_than
 from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.viewer import Viewer

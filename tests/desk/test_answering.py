@@ -370,7 +370,7 @@ def test_form_that_has_sent_another_text_says_so(receptionist: Client, question:
 
     response = answer(receptionist, question, "No", **form)
 
-    assert (len(sent), levels(response), text_kept(response)) == (1, ["warning"], "No")
+    assert (len(sent), levels(response), text_kept(response)) == (1, ["error"], "No")
 
 
 def test_second_click_sends_nothing(receptionist: Client, question: Message) -> None:

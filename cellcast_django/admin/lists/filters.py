@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.days import RANGE, first_day_on_the_way, range_of
 from cellcast_django.admin.display.badges import EVENT_STATES
-from cellcast_django.admin.display.texts import readable_number
+from cellcast_django.admin.display.texts import number_html
 from cellcast_django.admin.extension import CUSTOMER_OF
 from cellcast_django.admin.lists.paging import CappedPaginator, is_key
 from cellcast_django.admin.lists.search import narrow_to_any
@@ -192,7 +192,7 @@ class OwnNumberFilter(ChoiceFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         viewer = Viewer(model_admin.admin_site, request)
         self.senders = senders(viewer.rows(Message)) if viewer.may_view(Message) else []
-        names = {each: readable_number(each) for each in self.senders}
+        names: dict[str, Any] = {each: number_html(each) for each in self.senders}
         return (names | {OTHER: _("others")} if OTHER in names else names).items()
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
