@@ -4,9 +4,9 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from functools import wraps
-from typing import ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
-from django.core.management.base import CommandError, CommandParser, OutputWrapper
+from django.core.management.base import CommandError, OutputWrapper
 from django.db import Error as DatabaseError
 from django.db.models import BigIntegerField
 from django.utils import timezone
@@ -104,7 +104,7 @@ def says_if_refused(execute: Callable[P, T]) -> Callable[P, T]:
     return wrapper
 
 
-def add_event_option(parser: CommandParser, help_text: str) -> None:
+def add_event_option(parser: Any, help_text: str) -> None:
     """Add ``--event``; its value is a list of primary keys, empty if it is not given."""
     parser.add_argument(
         "--event", action="append", type=int, default=[], metavar="ID", help=help_text
