@@ -451,13 +451,15 @@ def read(body: bytes, content_type: str, endpoint: Endpoint) -> list[Payload]:
 # Examples: what Cellcast documents, for Test Send, the setup page and tests
 
 
-UNREAD_KEYS = frozenset(
+KEYS = frozenset(
     {
-        *("bulkId", "custom_string", "customString", "original_message_id", "received_at"),
-        *("source", "subaccount_id"),
+        *("_id", "message_id", "original_message_id", "bulkId", "subaccount_id", "type", "source"),
+        *("sender", "from", "receiver", "recipient", "to", "contact", "number", "received_at"),
+        *("reply", "message", "body", "original_body", "media", "mms", "status", "reason"),
+        *("custom_string", "customString"),
     }
 )
-"""Keys that Cellcast sends and no reader looks for."""
+"""The keys that Cellcast sends, whether a reader looks for them or not."""
 
 PICTURE = "https://media.example.com/1.jpg"
 

@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
-from cellcast_django.diagnostics.diagnosis import BY_ID
+from cellcast_django.diagnostics.diagnosis import DIAGNOSES
 from cellcast_django.diagnostics.test_send import Response
 from cellcast_django.management.commands import cellcast_test_send
 from cellcast_django.management.commands.cellcast_test_send import describe_response
@@ -238,7 +238,7 @@ def test_redirect_is_diagnosed(site: str, settings: Any) -> None:
 
 def test_missing_response_is_diagnosed(closed_port: int) -> None:
     output = run_and_fail("receive", "--url", f"http://127.0.0.1:{closed_port}")
-    assert str(BY_ID["nothing-listens"].problem) in output
+    assert str(DIAGNOSES["nothing-listens"][0]) in output
     assert " after " not in output
 
 
