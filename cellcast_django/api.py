@@ -8,7 +8,6 @@ variables of every frame.
 import json
 import re
 import time
-from base64 import b64encode
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Self
@@ -44,8 +43,6 @@ class NotSentError(Exception):
     The function that ``CELLCAST_SEND_WITH`` names raises it. It may be sent again.
     """
 
-    reason = ""
-
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -57,8 +54,6 @@ class OptedOutError(Exception):
     The function that ``CELLCAST_SEND_WITH`` names raises it for a contact whom Cellcast knows as
     opted out, with what Cellcast said as the ``reason``.
     """
-
-    reason = ""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
@@ -120,12 +115,12 @@ def _sent_id(response: "ApiResponse", receiver: str) -> str:
             raise OptedOutError("Cellcast lists the number among its unsubscribeContacts.")
         if response.is_refusal:
             sentence = quotable(response.sentence, receiver)
-            raise NotSentError(sentence or f"Cellcast's API refused it with {response.code}.")
+            raise NotSentError(sentence or f"Cellcast's API refused it with {response.status}.")
         if invalid := response.contacts("invalidContacts"):
             problem = invalid[0].get("Error") if isinstance(invalid[0], dict) else None
             sentence = quotable(problem, receiver) if isinstance(problem, str) else ""
             raise NotSentError(sentence or "Cellcast calls the number invalid.")
-    raise ApiError(f"Cellcast's API responded with {response.code} and no id of a sent message.")
+    raise ApiError(f"Cellcast's API responded with {response.status} and no id of a sent message.")
 
 
 def _as_id(queued: object) -> str:
@@ -241,7 +236,9 @@ class ApiClient:
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=self._seconds)
         pool: urllib3.PoolManager
         if proxy and not proxy_bypass(parts.netloc):
-            headers = _proxy_headers(proxy)
+            # make_headers encodes as Latin-1, so this leaves the bytes as they are.
+            name_and_password = unquote(urllib3.util.parse_url(proxy).auth or "", "latin-1")
+            headers = urllib3.make_headers(proxy_basic_auth=name_and_password or None)
             pool = urllib3.ProxyManager(
                 proxy, timeout=timeout, retries=False, proxy_headers=headers
             )
@@ -262,15 +259,6 @@ class ApiClient:
                 client._has_connected = True
 
         return type(pool_class.__name__, (pool_class,), {"ConnectionCls": Connection})
-
-
-def _proxy_headers(proxy: str) -> dict[str, str]:
-    """Return the header with the name and password in the proxy's URL, if it has them."""
-    name_and_password = urllib3.util.parse_url(proxy).auth
-    if name_and_password is None:
-        return {}
-    encoded = b64encode(unquote(name_and_password).encode()).decode()
-    return {"Proxy-Authorization": f"Basic {encoded}"}
 
 
 def _read(response: "urllib3.BaseHTTPResponse", until: float) -> bytes:
@@ -301,17 +289,8 @@ class ApiResponse:
     """The seconds that ``Retry-After`` asks for, at most a minute."""
 
     @property
-    def code(self) -> int:
-        """The HTTP status, or the one that the document gives itself although it came with 200."""
-        if self.status != HTTPStatus.OK:
-            return self.status
-        meta = self.document.get("meta")
-        code = meta.get("code") if isinstance(meta, dict) else self.document.get("code")
-        return code if isinstance(code, int) else self.status
-
-    @property
     def is_success(self) -> bool:
-        return self.code // 100 == 2 and self.document.get("status") is not False
+        return self.status // 100 == 2 and self.document.get("status") is not False
 
     @property
     def is_refusal(self) -> bool:
@@ -319,15 +298,15 @@ class ApiResponse:
 
         A 5xx does not say so, nor does a proxy that has stopped waiting (408, 499).
         """
-        if self.code // 100 == 4:
-            return self.code not in (HTTPStatus.REQUEST_TIMEOUT, 499)
+        if self.status // 100 == 4:
+            return self.status not in (HTTPStatus.REQUEST_TIMEOUT, 499)
         is_fault = "internal server error" in self.sentence.casefold()
-        return self.code // 100 == 2 and not self.is_success and not is_fault
+        return self.status // 100 == 2 and not self.is_success and not is_fault
 
     @property
     def is_temporary(self) -> bool:
         """Whether the same request may succeed a little later."""
-        return self.code == HTTPStatus.TOO_MANY_REQUESTS or self.code >= 500
+        return self.status == HTTPStatus.TOO_MANY_REQUESTS or self.status >= 500
 
     @property
     def data(self) -> Item:

@@ -213,24 +213,11 @@ def parse(body: Body, endpoint: Endpoint) -> list[Payload]:
 
 
 def log_webhook(endpoint: Endpoint, username: str, events: list[WebhookEvent]) -> None:
-    """Log one line for a webhook, at level INFO: no number, no text.
-
-    The record has the same as attributes, for handlers that write JSON: ``cellcast_endpoint``,
-    ``cellcast_username`` and ``cellcast_outcomes``.
-    """
-    if not logger.isEnabledFor(logging.INFO):
-        return
-    outcomes = dict(Counter(str(event.outcome) for event in events))
-    logger.info(
-        "Webhook on the %s: %s.",
-        endpoint.label,
-        ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()),
-        extra={
-            "cellcast_endpoint": endpoint.value,
-            "cellcast_username": username,
-            "cellcast_outcomes": outcomes,
-        },
-    )
+    """Log one line for a webhook, at level INFO: no number, no text."""
+    if logger.isEnabledFor(logging.INFO):
+        outcomes = Counter(str(event.outcome) for event in events)
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+        logger.info("Webhook on the %s, by %s: %s.", endpoint.label, username, counts)
 
 
 def respond(events: list[WebhookEvent]) -> HttpResponse:

@@ -122,7 +122,7 @@ class Client(ApiClient):
                 raise RecoveryError(
                     "Cellcast's API responded without a list of items; it has "
                     f"{keys or 'nothing'}.",
-                    response.code,
+                    response.status,
                 )
             if not items or items == previous:  # past the end, some APIs repeat the last page
                 return
@@ -154,21 +154,21 @@ class Client(ApiClient):
                 return response
             problem, seconds = _description_of(response), response.retry_after
             if not response.is_temporary:
-                raise RecoveryError(problem, response.code)
+                raise RecoveryError(problem, response.status)
         raise RecoveryError(f"{problem} Gave up after {len(RETRY_PAUSES) + 1} attempts.")
 
 
 def _description_of(response: ApiResponse) -> str:
     """Return what the API said when it refused or failed, and what to do if it is the key.
 
-    A refusal may come as an HTTP status, as a code in the document, or as ``"status": false``.
+    A refusal may come as an HTTP status, or as ``"status": false``.
     """
     sentence = quotable(response.sentence).rstrip(".")
-    said = "refused it" if response.code // 100 == 2 else f"responded with {response.code}"
+    said = "refused it" if response.status // 100 == 2 else f"responded with {response.status}"
     about_key = (
         " Check CELLCAST_API_KEY, and CELLCAST_API_URL: accounts outside Australia have another "
         "host."
-        if response.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        if response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
         else ""
     )
     return f"Cellcast's API {said}{': ' if sentence else ''}{sentence}.{about_key}"
