@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 
-from cellcast_django.contact_export import ContactData, lines
+from cellcast_django.contact_export import ContactData
 from cellcast_django.days import day_of
 from cellcast_django.management.terminal import plural, says_if_refused
 from cellcast_django.retention import AboutContact
@@ -58,11 +58,10 @@ class Command(BaseCommand):
         if count := data.not_understood().count():
             self.stderr.write(say_not_understood(count))
         if options["output"] is None:
-            for line in lines(data, ensure_ascii=True):  # a redirect may not be UTF-8
-                self.stdout.write(line, ending="")
+            self.stdout.write(data.as_json(ensure_ascii=True))  # a redirect may not be UTF-8
             return
         with output_file(options["output"], self.stderr) as file:
-            file.writelines(lines(data))
+            file.write(data.as_json())
         if options["verbosity"]:
             self.stderr.write(
                 "Written. Texts may mention other people: look through the file before you hand it "
