@@ -1,7 +1,6 @@
 """Send a webhook to this site, as Cellcast's Test Send would."""
 
 import json
-import re
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -76,7 +75,9 @@ class Command(BaseCommand):
         self.stdout.write(f"  {printable(body.decode('utf-8', 'backslashreplace'))}")
         response = post_as_cellcast(url, body, secret, TIMEOUT_SECONDS)
         if response.error is None:
-            self.stdout.write(describe_response(response))
+            after = f"after {response.seconds * 1000:.0f} ms"
+            seen = f"{response.status} {response.reason} {after}: {response.text[:200]}"
+            self.stdout.write(printable(seen))
         self._conclude(response)
         self.stdout.write(f"  {printable(describe_calls(webhook, response))}")
         if would_opt_out(webhook, body, response):
@@ -124,14 +125,3 @@ def make_body(webhook: Webhook, data: str | None, changes: list[str]) -> bytes:
             raise CommandError(f"--set {change}: {problem}")
         payload[key] = value
     return json.dumps(payload).encode()
-
-
-def describe_response(response: Response) -> str:
-    """Return the response in one line, with the size of its body, or the title of a page."""
-    content_type = response.headers.get("content-type", "no Content-Type")
-    title = re.search(r"<title>([^<]{1,200})", response.text, re.IGNORECASE)
-    what = f'"{title[1].strip()}"' if title else f"{len(response.body)} bytes"
-    duration = f"{response.seconds * 1000:.0f} ms"
-    return printable(
-        f"{response.status} {response.reason} after {duration}: {content_type}, {what}"
-    )
