@@ -31,7 +31,6 @@ MAX_RETRY_AFTER_SECONDS = 60.0
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 CHUNK_BYTES = 65_536
 MAX_SENTENCE_LENGTH = 200
-MAX_QUOTED_FROM = 10_000  # what is looked at of a sentence that may be 16 MB long
 SHARED_NUMBER = "#SharedNum#"  # one of Cellcast's, which customers can answer
 
 Item = dict[str, Any]
@@ -56,11 +55,8 @@ class OptedOutError(Exception):
     """
 
     def __init__(self, reason: str = "") -> None:
-        super().__init__(reason)
+        super().__init__(reason or "The contact has opted out, so nothing was sent.")
         self.reason = reason
-
-    def __str__(self) -> str:
-        return str(self.reason or "The contact has opted out, so nothing was sent.")
 
 
 class ApiError(Exception):
@@ -125,8 +121,7 @@ def _sent_id(response: "ApiResponse", receiver: str) -> str:
 
 def _as_id(queued: object) -> str:
     value = queued.get("MessageId") if isinstance(queued, dict) else None
-    is_id = isinstance(value, str | int) and not isinstance(value, bool)
-    text = str(value).strip() if is_id else ""
+    text = str(value).strip() if type(value) in (str, int) else ""
     return text if len(text) <= MAX_ID_LENGTH else ""
 
 
@@ -200,20 +195,19 @@ class ApiClient:
             "Authorization": f"Bearer {conf.api_key}",
             "User-Agent": "cellcast-django",
         }
-        body: Item = {"fields": parameters}
         if document is not None:
             headers["Content-Type"] = "application/json"
-            body = {"body": json.dumps(document)}
         until = time.monotonic() + self._seconds
         try:
             self._pool = self._pool or self._connect()
             response = self._pool.request(
                 method,
                 conf.api_url + path,
+                fields=parameters,
+                body=None if document is None else json.dumps(document),
                 headers=headers,
                 preload_content=False,
                 redirect=False,  # the key goes only to the address in the settings
-                **body,
             )
             content = _read(response, until)
         except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -339,7 +333,7 @@ _LONG_NUMBER = re.compile(r"\+?\d[\d\W_]{4,}\d")  # whatever separates its digit
 
 def quotable(text: str, number: str = "") -> str:
     """Return the beginning of the text on one line, without the key and without phone numbers."""
-    text = text[:MAX_QUOTED_FROM]
+    text = text[:10_000]  # it may be 16 MB long
     for secret in filter(None, (conf.api_key, number)):
         text = text.replace(secret, "…")
     text = "".join(character if character.isprintable() else " " for character in text)

@@ -48,10 +48,9 @@ class LengthRequiredError(APIException):
 
 
 class BodyIncompleteError(APIException):
-    """The connection broke before the whole body came; the sender will not see this response."""
+    """The connection broke before the whole body came: nobody will see this response."""
 
     status_code = status.HTTP_400_BAD_REQUEST
-    default_detail = _("The body could not be read.")
 
 
 @dataclass(slots=True)

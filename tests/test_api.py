@@ -217,15 +217,6 @@ def test_reason_has_no_key_number_or_control_character(
     assert "12345" not in reason
 
 
-def test_only_the_beginning_of_a_long_sentence_is_looked_at(
-    fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(api, "MAX_QUOTED_FROM", 3)
-    fake_cellcast.faults.append(refusal(400, {"message": "No credit"}))
-    with pytest.raises(NotSentError, match=r"^No$"):
-        send_sms(CUSTOMER, TEXT)
-
-
 @pytest.mark.parametrize(
     ("name", "value", "named"),
     [

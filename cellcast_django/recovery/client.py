@@ -106,6 +106,8 @@ class Client(ApiClient):
         if reason := why_not():
             raise RecoveryError(reason)
         super().__init__(MAX_RESPONSE_SECONDS)
+        self._refusal: RecoveryError | None = None
+        """Of the key: nothing is asked any more."""
 
     def pages(self, path: str, **parameters: str | int) -> Iterator[list[Any]]:
         """Yield the items of each page, up to the last page or an empty one.
@@ -136,11 +138,13 @@ class Client(ApiClient):
     def credit(self) -> Item | None:
         """Return the account's credit; ``None`` if it cannot be read. Asks once."""
         time.sleep(PAUSE_SECONDS)
-        return read_credit(self)
+        return None if self._refusal else read_credit(self)
 
     @hides_variables
     def _get(self, path: str, parameters: dict[str, str | int]) -> ApiResponse:
         """Return a successful response, after retries if they may help."""
+        if self._refusal:
+            raise self._refusal
         problem, seconds = "", PAUSE_SECONDS
         for pause in (0.0, *RETRY_PAUSES):
             time.sleep(max(pause, seconds))
@@ -154,7 +158,9 @@ class Client(ApiClient):
                 return response
             problem, seconds = _description_of(response), response.retry_after
             if not response.is_temporary:
-                raise RecoveryError(problem, response.status)
+                error = RecoveryError(problem, response.status)
+                self._refusal = error if response.status == HTTPStatus.UNAUTHORIZED else None
+                raise error
         raise RecoveryError(f"{problem} Gave up after {len(RETRY_PAUSES) + 1} attempts.")
 
 

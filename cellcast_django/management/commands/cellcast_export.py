@@ -19,8 +19,7 @@ from cellcast_django.retention import AboutContact
 class Command(BaseCommand):
     help = (
         "Write everything filed under one customer's number as one JSON object: messages, their "
-        "history, events, the opt-out with its history, and what staff did to these in the admin. "
-        "It finds what cellcast_prune --contact finds."
+        "history, events, the opt-out with its history, and what staff did to these in the admin."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -37,8 +36,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--output",
             metavar="FILE",
-            help="where to write it instead of to standard output; a file that only its owner may "
-            "read, and that must not exist yet",
+            help="a new file, which only its owner may read; else it goes to standard output",
         )
 
     execute = says_if_refused(BaseCommand.execute)

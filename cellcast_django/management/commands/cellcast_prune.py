@@ -26,12 +26,9 @@ from cellcast_django.taken_back import effects_of, take_back
 class Command(BaseCommand):
     help = (
         "Delete messages, with their history and events, once the last event about them is older "
-        "than the given age. With --redact, keep the rows with their statuses and times, but empty "
-        "the phone numbers, texts and webhook bodies. With --contact, do so for one customer who "
-        "asks to be erased. Events whose handlers have not finished are kept, and so are opt-outs, "
-        "which must outlive the messages. Works in small batches: interrupt it at any time, and "
-        "run it again to continue. With --event, take these events back, as if they had never "
-        "come: messages, statuses and texts that only they brought go too."
+        "than the given age. Events whose handlers have not finished are kept, and so are "
+        "opt-outs. Interrupt it at any time, and run it again to go on. With --event, take these "
+        "events back, with the messages, statuses and texts that only they brought."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -44,24 +41,20 @@ class Command(BaseCommand):
         parser.add_argument(
             "--contact",
             metavar="NUMBER",
-            help="only what is filed under this customer's number, in any spelling. Webhooks that "
-            "could not be understood are filed under nobody",
+            help="only what is filed under this customer's number, in any spelling",
         )
         parser.add_argument(
             "--opt-outs",
             action="store_true",
-            help="with --contact: delete the customer's opt-out too. Nothing will then say that "
-            "they must not be texted",
+            help="with --contact: delete the customer's opt-out and its proof, too",
         )
         parser.add_argument(
             "--redact",
             action="store_true",
-            help="remove personal data from the rows instead of deleting them",
+            help="keep the rows, and empty the numbers, texts and webhook bodies",
         )
         parser.add_argument(
-            "--include-failed",
-            action="store_true",
-            help="also prune failed events, which need attention",
+            "--include-failed", action="store_true", help="also prune events that have failed"
         )
         parser.add_argument(
             "--event",
@@ -70,19 +63,17 @@ class Command(BaseCommand):
             type=int,
             default=[],
             metavar="ID",
-            help="take these events back, alone, as if they had never come",
+            help="take these events back, as if they had never come",
         )
         parser.add_argument(
             "--events-from",
             metavar="FILE",
-            help="the same, with an id in the first column of each line, as in the list of "
-            "cellcast_recover --unconfirmed",
+            help="the same, with an id in each line, or the CSV of cellcast_recover --unconfirmed",
         )
         parser.add_argument(
             "--end-opt-outs",
             metavar="NOTE",
-            help="with --event or --events-from: end the opt-outs that nothing but these events "
-            "has begun, for this reason",
+            help="with these: end the opt-outs that nothing else has begun, for this reason",
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="change nothing; print how much would be pruned"

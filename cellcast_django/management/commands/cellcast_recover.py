@@ -30,9 +30,8 @@ from cellcast_django.recovery.unconfirmed import Comparison, Unconfirmed, find_u
 class Command(BaseCommand):
     help = (
         "Ask Cellcast's API for the replies, statuses and opt-outs that no webhook delivered, "
-        "store each exactly once, and run its handlers. Run it from cron or a timer, and after an "
-        "outage. Interrupting it, running it again and running several at once are safe. It never "
-        "sends a message and never deletes anything."
+        "store each exactly once, and run its handlers: from cron or a timer, and after an outage. "
+        "Interrupting it, running it again and running several at once are safe."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -40,8 +39,8 @@ class Command(BaseCommand):
             "--since",
             type=parse_moment,
             metavar="T",
-            help="how far back to look, such as 2d (the default), 36h, 90m or 2026-11-10T09:00. "
-            "Keep it shorter than your retention, or what you have pruned comes back",
+            help="how far back to look, such as 2d (the default), 36h or 2026-11-10T09:00. What "
+            "you have pruned since then comes back",
         )
         parser.add_argument(
             "--until",
@@ -55,8 +54,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--unconfirmed",
             action="store_true",
-            help="the other way round: print which events of webhooks since then are in none of "
-            "Cellcast's lists; for when a password has leaked. Changes nothing",
+            help="print which events of webhooks since then are in none of Cellcast's lists, for "
+            "when a password has leaked; changes nothing",
         )
         parser.add_argument(
             "--username", help="with --unconfirmed: only what came with this secret's username"
@@ -64,8 +63,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--output",
             metavar="FILE",
-            help="with --unconfirmed: write a CSV file instead, which cellcast_prune --events-from "
-            "takes; it must not exist yet",
+            help="with --unconfirmed: write a new CSV file, for cellcast_prune --events-from",
         )
 
     execute = says_if_refused(BaseCommand.execute)

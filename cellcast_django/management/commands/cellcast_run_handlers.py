@@ -38,44 +38,38 @@ NAPS_BETWEEN_ROUNDS = 12
 class Command(BaseCommand):
     help = (
         "Make the calls of handlers that are due: those interrupted by a crash, and those whose "
-        "handler raised. What a handler has finished is not called again. A run begins nothing "
-        "after a minute. Run it every minute from cron or a timer, or continuously with --watch. "
-        "Running several at once is safe."
+        "handler raised. A run begins nothing after a minute. Run it every minute from cron or a "
+        "timer, or continuously with --watch. Running several at once is safe."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         ways = parser.add_mutually_exclusive_group()
         add_event_option(
             ways,
-            "make this event's unfinished and failed calls now, also if they wait for an earlier "
-            "event of the same contact (@in_order); may be repeated",
+            "make this event's unfinished and failed calls now, in order or not; may be repeated",
         )
         ways.add_argument("--failed", action="store_true", help="make all failed calls again")
         ways.add_argument(
             "--watch",
             action="store_true",
-            help="keep running and check every few seconds; on SIGTERM, the handler that is being "
-            "called finishes first",
+            help="look every few seconds until SIGTERM, which lets the running handler finish",
         )
         ways.add_argument(
             "--again",
             metavar="NAME",
             help="give past events to this handler alone: those that it has not finished, in the "
-            "order in which they were stored. Interrupt it at any time, and start it again to "
-            "continue",
+            "order in which they were stored. Interrupted and started again, it goes on",
         )
         parser.add_argument(
             "--since",
             type=parse_moment,
             metavar="T",
-            help="with --again: events received from then on; a time such as 2026-11-10T09:00 in "
-            "the current time zone, or an age such as 30d",
+            help="with --again: events received since 2026-11-10T09:00, or for an age such as 30d",
         )
         parser.add_argument(
             "--done",
             action="store_true",
-            help="with --again: also events that the handler has finished; given again, it begins "
-            "anew",
+            help="with --again: also what the handler has finished; given again, it begins anew",
         )
 
     execute = says_if_refused(BaseCommand.execute)

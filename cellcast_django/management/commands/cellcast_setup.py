@@ -27,9 +27,8 @@ OF_THE_OLD = ", to change the password. Remove the old one once webhooks come wi
 
 class Command(BaseCommand):
     help = (
-        "Print what to paste into Cellcast's dashboard and into your settings, including a fresh "
-        "username and password, and list what is still missing. Changes nothing; run it as often "
-        "as you like."
+        "Print what to paste into Cellcast's dashboard and into your settings, with a fresh "
+        "username and password, and what is still missing. Changes nothing."
     )
     requires_system_checks = []
 

@@ -58,10 +58,9 @@ LIMITS: dict[str, tuple[Callable[[str], Any], str, str]] = {
 
 class Command(BaseCommand):
     help = (
-        "Print when the last webhooks arrived, the outcomes of the last day's events, the pending "
-        "and failed calls of handlers, the waiting replies, and how many of the last day's "
-        "messages were delivered. Exits 1 if no reports come or a limit is exceeded, and prints "
-        "which one on stderr: for cron and monitoring. Changes nothing."
+        "Print when the last webhooks arrived, the last day's events and deliveries, the pending "
+        "and failed calls of handlers, and the waiting replies. Exits 1 if no reports come or a "
+        "limit is exceeded, and prints which one on stderr: for cron and monitoring."
     )
     requires_system_checks = []  # a warning about the settings says nothing about webhooks
 
@@ -70,8 +69,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--verify",
             action="store_true",
-            help="read everything that is stored, and print the rows that break a promise by their "
-            "ids: exit 1 if there are any",
+            help="read all that is stored, and print the rows that break a promise: exit 1 if any",
         )
         # Django gives it to commands that run the checks, such as this one's neighbours in cron.
         parser.add_argument("--skip-checks", action="store_true", help="no checks are run anyway")
@@ -81,8 +79,8 @@ class Command(BaseCommand):
             type=max_age,
             default=[],
             metavar="[URL=]AGE",
-            help="exit 1 if the last webhook is older than this: 15m, 2h or 1d on any URL, or "
-            "receive=2h on one of receive, status and opt-out; may be repeated",
+            help="exit 1 if the last webhook is older: 15m on any URL, or receive=2h on one of "
+            "receive, status and opt-out; may be repeated",
         )
         for name, (type_, metavar, when) in LIMITS.items():
             parser.add_argument(f"--{name}", type=type_, metavar=metavar, help=f"exit 1 if {when}")

@@ -26,9 +26,8 @@ BY_SLUG = {each.slug: each for each in WEBHOOKS}
 
 class Command(BaseCommand):
     help = (
-        "Send Cellcast's documented example to one of the webhook URLs, as Cellcast would, and "
-        "explain what is wrong if it is not accepted. It is stored, and your handlers run, as for "
-        "any webhook."
+        "Send Cellcast's documented example to one of the webhook URLs, as Cellcast would, and say "
+        "what is wrong if it is not accepted. It is stored, and your handlers run."
     )
     requires_system_checks = []
 
@@ -38,7 +37,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--url",
-            help="where to send it; without a path, the project's own path is used "
+            help="where to send it, with the project's own path if it has none "
             "(default: CELLCAST_PUBLIC_URL)",
         )
         parser.add_argument("--data", metavar="TEXT", help="send this text, JSON or not")
