@@ -203,7 +203,7 @@ class ApiClient:
             response = self._pool.request(
                 method,
                 conf.api_url + path,
-                fields=parameters,
+                fields=parameters,  # type: ignore[arg-type]  # numbers too
                 body=None if document is None else json.dumps(document),
                 headers=headers,
                 preload_content=False,

@@ -62,16 +62,14 @@ def parse_duration(text: str, units: str = "mhdw") -> timedelta:
         raise ArgumentTypeError(str(error)) from None
 
 
-def parse_moment(text: str, *, fold: int = 0) -> datetime:
+def parse_moment(text: str) -> datetime:
     """Parse a time in the current zone, such as ``2026-11-10T09:00``, or an age such as ``30d``.
 
-    ``fold``: 1 for the second of two, when the clocks go back. Raises ``ArgumentTypeError``.
+    Raises ``ArgumentTypeError``.
     """
     try:
         moment = datetime.fromisoformat(text.strip())
-        if timezone.is_aware(moment):
-            return moment
-        return timezone.make_aware(moment.replace(fold=fold))
+        return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
     except (ValueError, OverflowError):
         pass
     try:

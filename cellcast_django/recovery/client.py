@@ -158,9 +158,9 @@ class Client(ApiClient):
                 return response
             problem, seconds = _description_of(response), response.retry_after
             if not response.is_temporary:
-                error = RecoveryError(problem, response.status)
-                self._refusal = error if response.status == HTTPStatus.UNAUTHORIZED else None
-                raise error
+                refusal = RecoveryError(problem, response.status)
+                self._refusal = refusal if response.status == HTTPStatus.UNAUTHORIZED else None
+                raise refusal
         raise RecoveryError(f"{problem} Gave up after {len(RETRY_PAUSES) + 1} attempts.")
 
 

@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Iterator
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -44,7 +43,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--until",
-            type=partial(parse_moment, fold=1),
+            type=parse_moment,
             metavar="T",
             help="with --unconfirmed: up to this time",
         )
