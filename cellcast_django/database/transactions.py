@@ -8,7 +8,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, TypeVar
@@ -54,24 +54,17 @@ that those who collided do not collide again."""
 RETRIED_ERRORS = (
     OperationalError,  # a deadlock, a server that is down
     InterfaceError,  # a closed connection
-    # A session that cannot be used: read-only after a failover (PostgreSQL's 25006), aborted by
-    # somebody else (25P02), or ended (25P03).
-    InternalError,
-    # A statement prepared before a migration (0A000).
-    NotSupportedError,
-    # The host project may have left a session that looks into another schema.
-    ProgrammingError,
+    InternalError,  # a session that is read-only, aborted or ended (PostgreSQL's 25…)
+    NotSupportedError,  # a statement prepared before a migration (0A000)
+    ProgrammingError,  # the host project may have left a session that looks into another schema
 )
 
+# Codes of PostgreSQL, and numbers of MariaDB.
 LOCKED_CODES = frozenset({"55P03", 1205})
-"""PostgreSQL's and MariaDB's codes of a lock that was not had in time."""
-
 REFUSED_CODES = frozenset({"40001", "40P01", 1213, 1020})
-"""PostgreSQL's serialization failures and deadlocks, MariaDB's deadlocks and changed records."""
-
+"""Serialization failures, deadlocks, changed records."""
 GONE_CODES = frozenset({"25006", "53300", "57P01", "57P02", "57P03", 1040, 1053, 1290, 1836, 1927})
 """Read-only after a failover, too many connections, shutting down, starting, killed."""
-
 MARIADB_CLIENT_ERRORS = 2000
 """From here on they are about the connection."""
 
@@ -83,8 +76,7 @@ M = TypeVar("M", bound=models.Model)
 def is_idle(connection: BaseDatabaseWrapper) -> bool:
     """Whether no transaction is open, according to Django and to the session itself.
 
-    A closed connection is idle. MariaDB is not asked: our own ``BEGIN`` commits whatever
-    was left open there.
+    MariaDB is not asked: our own ``BEGIN`` commits whatever was left open there.
     """
     return _transaction_status(connection) == PSYCOPG_IDLE
 
@@ -117,7 +109,6 @@ def ensure_autocommit(connection: BaseDatabaseWrapper) -> None:
     """Make sure that the next write commits by itself, whatever was left open.
 
     A transaction that the host project did not end is rolled back, and its session discarded.
-    Raises ``django.db.Error`` if no session is available.
     """
     if not is_idle(connection):
         if is_in_test(connection):
@@ -128,10 +119,9 @@ def ensure_autocommit(connection: BaseDatabaseWrapper) -> None:
 
 
 def discard(connection: BaseDatabaseWrapper) -> None:
-    """End the session, and with it any transaction; the next statement opens a new one.
+    """End the session, and with it any transaction; it does not go back to a pool either.
 
-    It does not go back to a pool either. On SQLite, where an in-memory database would be lost with
-    its session, the transaction is rolled back instead.
+    On SQLite, where an in-memory database would be lost with it, the transaction is rolled back.
     """
     # As Django's connect() does, for code that inspects the connection before the next statement.
     connection.in_atomic_block = connection.closed_in_transaction = False
@@ -156,18 +146,11 @@ def forget_waits() -> None:
     _Hurry.until = 0
 
 
-def with_retries(
-    write: Callable[[str], T],
-    *,
-    using: str,
-    for_seconds: float | None = None,
-    is_ours: bool = True,
-) -> T:
+def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | None = None) -> T:
     """Call ``write`` with the alias of the database, and again when the database aborts it.
 
-    ``write`` must be one transaction or one statement. What is ours commits also where the settings
-    turn autocommit off, or somebody has left a plain ``BEGIN``, and each retry has a new session;
-    what is not is tried again only if it was refused for another transaction, and not inside one.
+    ``write`` must be one transaction or one statement. It commits also where the settings turn
+    autocommit off, or somebody has left a plain ``BEGIN``, and each retry has a new session.
 
     A lock is waited for once. Anything else is tried a second time; and a lost connection, or a
     server that starts, as long as the try ends within ``BUDGET_SECONDS``. With ``for_seconds``
@@ -175,51 +158,64 @@ def with_retries(
     the driver becomes one.
     """
     connection = connections[using]
-    is_outside = not connection.in_atomic_block and (is_ours or connection.autocommit)
-    if is_ours:
-        # Django's health check would be a round trip for each webhook; a lost session fails a try.
-        connection.health_check_done = True  # type: ignore[attr-defined]
-    longest = for_seconds or (BUDGET_SECONDS - LOCK_SECONDS if is_ours else HOST_SECONDS)
-    last_begin = time.monotonic() + longest
-    pauses, is_first = chain(PAUSES, repeat(PAUSES[-1])), True
+    is_outside = not connection.in_atomic_block
+    # Django's health check would be a round trip for each webhook; a lost session fails a try.
+    connection.health_check_done = True  # type: ignore[attr-defined]
+    pauses = _pauses(for_seconds or BUDGET_SECONDS - LOCK_SECONDS)
+    is_first = True
     while True:
         try:
-            if is_ours and not connection.in_atomic_block:
+            if not connection.in_atomic_block:
                 ensure_autocommit(connection)
-            return _without_os_errors(write, using) if is_ours else write(using)
+            try:
+                return write(using)
+            except OSError as error:  # psycopg's, where file handles are out
+                raise OperationalError(*error.args) from error
         except RETRIED_ERRORS as error:
-            if not is_outside or (not is_ours and not is_refused(error)):
+            if not is_outside:
                 raise
-            if is_ours:
-                discard(connection)
-            pause = next(pauses) * random.uniform(1, 1.5)  # noqa: S311
-            is_hopeless = (
-                for_seconds is None and is_ours and not _helps(connection, error, is_first=is_first)
-            )
-            if is_hopeless or time.monotonic() + pause > last_begin:
+            discard(connection)
+            if not for_seconds and not _helps(connection, error, is_first=is_first):
                 raise
-        time.sleep(pause)
+            if not next(pauses):
+                raise
         is_first = False
 
 
-def _without_os_errors(write: Callable[[str], T], using: str) -> T:
-    try:
-        return write(using)
-    except OSError as error:  # psycopg's, where file handles are out
-        raise OperationalError(*error.args) from error
+def again_if_refused(write: Callable[[], T], *, using: str) -> T:
+    """Call what people or the host's code write, and again if it was refused for another one.
+
+    Not inside a transaction of theirs.
+    """
+    connection, pauses = connections[using], _pauses(HOST_SECONDS)
+    is_outside = not connection.in_atomic_block and connection.autocommit
+    while True:
+        try:
+            return write()
+        except OperationalError as error:
+            if not is_outside or not is_refused(error) or not next(pauses):
+                raise
+
+
+def _pauses(seconds: float) -> Iterator[bool]:
+    """Pause before each retry, and tell whether it begins within so many seconds from now."""
+    return map(partial(_pause, time.monotonic() + seconds), chain(PAUSES, repeat(PAUSES[-1])))
+
+
+def _pause(last_begin: float, pause: float) -> bool:
+    pause *= random.uniform(1, 1.5)  # noqa: S311
+    is_in_time = time.monotonic() + pause <= last_begin
+    if is_in_time:
+        time.sleep(pause)
+    return is_in_time
 
 
 def _helps(connection: BaseDatabaseWrapper, error: Exception, *, is_first: bool) -> bool:
     """Whether another try may help."""
-    if is_locked(error):
+    if _code_of(error) in LOCKED_CODES:
         _Hurry.until = time.monotonic() + HURRIED_FOR_SECONDS
         return False
     return is_first or is_lost(connection, error)
-
-
-def again_if_refused(write: Callable[[], T], *, using: str) -> T:
-    """Call what people or the host's code write, and again if it was refused for another one."""
-    return with_retries(lambda _using: write(), using=using, is_ours=False)
 
 
 def _code_of(error: Exception) -> str | int | None:
@@ -228,11 +224,6 @@ def _code_of(error: Exception) -> str | int | None:
     code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     number = next(iter(getattr(cause, "args", ())), None)
     return code or (number if isinstance(number, int) else None)
-
-
-def is_locked(error: Exception) -> bool:
-    """Whether a lock was not had in time."""
-    return _code_of(error) in LOCKED_CODES
 
 
 def is_refused(error: Exception) -> bool:
@@ -262,41 +253,25 @@ def outside_atomic_requests(view: V) -> V:
     return view
 
 
+@contextmanager
 def own_transaction(
-    using: str,
-    *,
-    durable: bool = True,
-    is_one_statement: bool = False,
-    may_hurry: bool = False,
-) -> AbstractContextManager[Any]:
-    """Run the block in a transaction; a ``durable`` one is not inside another.
+    using: str, *, is_one_statement: bool = False, may_hurry: bool = False
+) -> Iterator[None]:
+    """Run the block in a durable transaction, or one statement as its own where the limits hold.
 
     It waits at most ``LOCK_SECONDS`` for a row or a table, or not even that if it ``may_hurry`` and
     somebody has just waited in vain; and ``BUDGET_SECONDS`` for SQLite's one lock. It reads what is
     committed, whatever the host project's isolation level is: so it sees what it has waited for.
-    The session's limits and level are as before afterwards. Inside another transaction those of
-    that hold. A block of one statement is its own transaction where the limits hold without.
+    The session's limits and level are as before afterwards.
     """
-    connection = connections[using]
-    limits = Limits()
+    connection, limits = connections[using], Limits()
     if not connection.in_atomic_block:
         is_hurried = may_hurry and time.monotonic() < _Hurry.until
         seconds = HURRIED_LOCK_SECONDS if is_hurried else LOCK_SECONDS
         limits = vendor_of(connection).limit(connection, seconds, BUDGET_SECONDS)
     is_alone = is_one_statement and not limits.needs_transaction
-    block = nullcontext() if is_alone else transaction.atomic(using=using, durable=durable)
-    return block if limits == Limits() else _limited(connection, limits, block)
-
-
-own_statement = partial(own_transaction, is_one_statement=True)
-
-
-@contextmanager
-def _limited(
-    connection: BaseDatabaseWrapper, limits: Limits, block: AbstractContextManager[Any]
-) -> Iterator[None]:
     try:
-        with block:
+        with nullcontext() if is_alone else transaction.atomic(using=using, durable=True):
             if limits.first:
                 connection.cursor().execute(limits.first)
             yield
@@ -306,7 +281,7 @@ def _limited(
                 limits.restore()
 
 
-# How they begin
+own_statement = partial(own_transaction, is_one_statement=True)
 
 
 def lock_for_insert(rows: models.QuerySet[M]) -> None:
@@ -314,9 +289,9 @@ def lock_for_insert(rows: models.QuerySet[M]) -> None:
 
     For rows that no unique key would make collide. Must come first in the transaction: when it
     returns, all who had begun to insert such a row have committed, and nobody else can begin. An
-    index must lead to the rows. On some databases it locks the whole table, and webhooks wait: keep
-    the transaction short, with a limit on its own lock waits. A database of which nothing is known
-    locks existing rows only. Inside a test's transaction, which nobody races, nothing is locked.
+    index must lead to the rows. On some databases it locks the whole table, and webhooks wait. A
+    database of which nothing is known locks existing rows only. Inside a test's transaction, which
+    nobody races, nothing is locked.
     """
     connection = connections[rows.db]
     if connection.savepoint_ids:

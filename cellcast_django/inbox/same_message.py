@@ -78,7 +78,10 @@ def stored_replies(messages: MessageQuerySet) -> dict[Alike, list[Stored]]:
     return found
 
 
-def match(listed: Iterable[Listed], stored: Sequence[Stored]) -> dict[Listed, Stored]:
+Pairs = dict[Listed, Stored]
+
+
+def match(listed: Iterable[Listed], stored: Sequence[Stored]) -> Pairs:
     """Return the message of each listed reply that has one; all are of one contact and text.
 
     A recovered message has exactly the time of its item. Of the others as many as possible are
@@ -98,9 +101,6 @@ def match(listed: Iterable[Listed], stored: Sequence[Stored]) -> dict[Listed, St
         if len(found) < len(most):
             found = most
     return found
-
-
-Pairs = dict[Listed, Stored]
 
 
 def _by_media(
@@ -144,85 +144,66 @@ def lock_out_others(using: str, drafts: Iterable[Draft]) -> None:
 
     Must come first in the transaction, and lasts until it ends.
     """
-    listed = [each for each in drafts if _listed_with(each)]
-    contacts = {_contact(each) for each in listed}
-    first = min(item for each in listed for item in _listed_with(each))
-    lock_for_insert(_stored_since(using, contacts, first.received_at))
+    items = _items_of(drafts)
+    first = min(item.received_at for some in items.values() for item in some)
+    lock_for_insert(_stored_since(using, {contact for contact, _ in items}, first))
 
 
-def unite(
-    cursor: CursorWrapper, new: Iterable[Draft], inserted: Mapping[str, int]
-) -> dict[str, Message]:
-    """Return, by the key of the reply, the messages as which new replies were stored before.
+def unite(cursor: CursorWrapper, new: Mapping[int, Draft]) -> dict[int, Message]:
+    """Return the messages as which new replies were stored before.
 
-    ``inserted`` are the rows just inserted for them, by their keys. Those that turn out to be
-    another message are deleted; the other one takes over what only the webhook knows.
+    ``new`` are the replies, all of a webhook or all of the API, by the keys of the rows that have
+    just been inserted for them. Rows that turn out to be another message are deleted; the other one
+    takes over what only the webhook knows.
     """
-    using, replies = cursor.db.alias, list(new)
-    listed = [each for each in replies if _listed_with(each)]
-    brought = _brought_by_webhooks(using, listed, inserted)
-    others = [each for each in replies if each not in listed]
-    recovered = _recovered_before(using, others) if _is_any_without_id(cursor, others) else {}
-    gone = [inserted[key] for key in (*brought, *recovered)]
-    if gone:
-        Message.objects.using(using).filter(pk__in=gone).delete()
-    for key, message in recovered.items():
-        [draft] = (each for each in others if _key(each) == key)
-        _take_over(using, message, draft)
-    return brought | recovered
+    using, listed = cursor.db.alias, _items_of(new.values())
+    if not listed and not _is_any_without_id(cursor, new.values()):
+        return {}
+    found = _brought_by_webhooks(using, new, listed) if listed else _recovered_before(using, new)
+    if found:
+        Message.objects.using(using).filter(pk__in=found).delete()
+    for pk, message in found.items() if not listed else ():
+        _take_over(using, message, new[pk])
+    return found
 
 
 def _is_any_without_id(cursor: CursorWrapper, drafts: Iterable[Draft]) -> bool:
     """Whether a contact has a message without an id: asked for every new reply, by the index."""
-    contacts = {_contact(each) for each in drafts}
+    contacts = {_alike(each)[0] for each in drafts}
     return any(
         rows.column(cursor, Message, "id", cellcast_id="", contact=each) for each in contacts
     )
 
 
-def _contact(draft: Draft) -> str:
-    return str(_values(draft)["contact"])
-
-
-def _key(draft: Draft) -> str:
-    return str(_values(draft)["key"])
-
-
-def _values(draft: Draft) -> Any:
-    """Return what it says of its message: all drafts here are replies."""
+def _alike(draft: Draft) -> Alike:
     said: Any = draft.said
-    return said.values
+    return alike(said.values["contact"], said.values["body"])
 
 
-def _listed_with(draft: Draft) -> tuple[Listed, ...]:
-    """Return the place of a reply in the API's list, and those of others alike."""
-    payload = draft.payload
-    if not isinstance(payload, Reply) or payload.listed is None:
-        return ()
-    return payload.listed, *payload.alike
+def _items_of(drafts: Iterable[Draft]) -> dict[Alike, set[Listed]]:
+    """Return the places of replies in the API's list, and those of others alike."""
+    items: dict[Alike, set[Listed]] = defaultdict(set)
+    for each in drafts:
+        if isinstance(each.payload, Reply) and each.payload.listed is not None:
+            items[_alike(each)].update([each.payload.listed, *each.payload.alike])
+    return items
 
 
 def _brought_by_webhooks(
-    using: str, drafts: Sequence[Draft], inserted: Mapping[str, int]
-) -> dict[str, Message]:
+    using: str, new: Mapping[int, Draft], items: Mapping[Alike, set[Listed]]
+) -> dict[int, Message]:
     """Return the messages that webhooks have stored since the recovery looked."""
-    items: dict[Alike, set[Listed]] = defaultdict(set)
-    for each in drafts:
-        items[_alike(each)].update(_listed_with(each))
-    if not items:
-        return {}
     times = [item.received_at for some in items.values() for item in some]
     replies = _stored_since(using, {contact for contact, _ in items}, min(times))
-    new = [inserted[_key(each)] for each in drafts]
-    stored = stored_replies(replies.filter(created_at__lte=max(times) + LATEST).exclude(pk__in=new))
-    matched = {group: match(items[group], stored.get(group, [])) for group in items}
+    replies = replies.filter(created_at__lte=max(times) + LATEST).exclude(pk__in=new)
+    stored = stored_replies(replies)
+    pairs = {group: match(items[group], stored.get(group, [])) for group in items}
     found = {}
-    for each in drafts:
-        message = matched[_alike(each)].get(_listed_with(each)[0])
-        if message is not None:
-            found[_key(each)] = message.pk
-    messages = Message.objects.using(using).in_bulk(set(found.values()))
-    return {key: messages[pk] for key, pk in found.items()}
+    for pk, each in new.items():
+        payload: Any = each.payload
+        if (message := pairs[_alike(each)].get(payload.listed)) is not None:
+            found[pk] = Message.objects.using(using).get(pk=message.pk)
+    return found
 
 
 def _stored_since(using: str, contacts: Collection[str], time: datetime) -> MessageQuerySet:
@@ -230,33 +211,30 @@ def _stored_since(using: str, contacts: Collection[str], time: datetime) -> Mess
     return replies_since(Message.objects.using(using), contacts, time + EARLIEST)
 
 
-def _recovered_before(using: str, drafts: Sequence[Draft]) -> dict[str, Message]:
+def _recovered_before(using: str, new: Mapping[int, Draft]) -> dict[int, Message]:
     """Return the recovered replies whose webhooks these are, the oldest first."""
-    now = drafts[0].arrival.now
-    contacts = {_contact(each) for each in drafts}
-    replies = replies_since(Message.objects.using(using), contacts, now - LATE_WEBHOOK)
+    contacts = {_alike(each)[0] for each in new.values()}
+    since = min(each.arrival.time for each in new.values()) - LATE_WEBHOOK
+    replies = replies_since(Message.objects.using(using), contacts, since)
     replies = replies.filter(cellcast_id="").order_by("created_at", "pk")
     waiting: dict[Alike, list[Message]] = defaultdict(list)
     for reply in replies.select_for_update():
         waiting[alike(reply.contact, reply.body)].append(reply)
     found = {}
-    for each in drafts:
+    for pk, each in new.items():
         candidates = waiting[_alike(each)]
         same = next((reply for reply in candidates if _has_same_media(reply, each)), None)
         if same is not None:
             candidates.remove(same)
-            found[_key(each)] = same
+            found[pk] = same
     return found
-
-
-def _alike(draft: Draft) -> Alike:
-    return alike(_contact(draft), _values(draft)["body"])
 
 
 def _has_same_media(recovered: Message, draft: Draft) -> bool:
     """Whether replies of the same text may be the same, though one may not tell its media."""
+    said: Any = draft.said
     media = distinguishing_media(recovered.body, recovered.media)
-    others = distinguishing_media(_values(draft)["body"], _values(draft)["media"])
+    others = distinguishing_media(said.values["body"], said.values["media"])
     return media == others or not media or not others
 
 

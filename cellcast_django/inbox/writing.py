@@ -2,19 +2,19 @@
 
 In one transaction: insert each message unless it is there, or lock its row and read its history;
 then the same for the opt-outs. Every decision is made under these locks, in Python, and then
-written: events, history rows, messages and opt-outs. Start with ``store``.
+written: events, history rows, messages, opt-outs and calls. Start with ``store``.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connections, router
+from django.db import connections
 from django.db.backends.utils import CursorWrapper
-from django.utils import timezone
 
-from cellcast_django.connected import SENDERS
+from cellcast_django.conf import conf
+from cellcast_django.connected import calls_asked_for
 from cellcast_django.database import rows
 from cellcast_django.database.transactions import (
     ensure_autocommit,
@@ -24,30 +24,24 @@ from cellcast_django.database.transactions import (
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.fold import Change, State, fold
 from cellcast_django.inbox import same_message
-from cellcast_django.inbox.calls import Told, insert_calls
 from cellcast_django.inbox.drafts import Arrival, Draft, begin_opt_out, draft
 from cellcast_django.models import (
-    MAX_CONTENT_TYPE_LENGTH,
-    MAX_USERNAME_LENGTH,
     HandlerCall,
     Message,
     OptOut,
     OptOutChange,
     StatusChange,
     WebhookEvent,
+    database_alias,
 )
-from cellcast_django.payloads import (
-    Endpoint,
-    Invalid,
-    OptOut as OptOutPayload,
-    Payload,
-    Reply,
-    clean,
-)
+from cellcast_django.payloads import Invalid, OptOut as OptOutPayload, Payload, Reply
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 
 BeforeCommit = Callable[[list[int]], None]
 """Called in the transaction, with the ids of the events that have something to run."""
+
+Told = tuple[WebhookEvent, Sequence[FactSignal]]
+"""An event that was stored, and the signals of its facts in the order in which they are told."""
 
 
 class Stored(list[WebhookEvent]):
@@ -66,73 +60,35 @@ class AlreadyReadError(Exception):
 
 @dataclass(slots=True, repr=False)
 class Row:
-    """A message that is locked."""
+    """A message that is locked, as it was inserted or read."""
 
-    pk: int
-    message: Message | None
-    """As it was read; ``None`` if it was inserted just now."""
-    columns: Mapping[str, Any]
-    """As they are in the database."""
-    stored: State
-    """What they say."""
+    message: Message
     state: State
     """What is known by now."""
     first: Change | None = None
     """The row that its history gains, if it was inserted just now."""
-
-    @classmethod
-    def of(cls, message: Message, history: Iterable[str]) -> "Row":
-        state = message.state(history)
-        return cls(message.pk, message, state.columns, state, state)
+    is_folded: bool = False
+    """Whether the state may differ from the message."""
 
 
 @hides_variables
 def store(
-    payloads: Sequence[Payload],
-    *,
-    endpoint: Endpoint,
-    content_type: str = "",
-    username: str = "",
-    is_test: bool = False,
-    before_commit: BeforeCommit | None = None,
+    payloads: Sequence[Payload], *, before_commit: BeforeCommit | None = None, **arrived: Any
 ) -> Stored:
     """Store the payloads of one webhook; return an event for each, in its order, and their calls.
 
-    When this returns, the transaction has committed. What was reported before is a ``duplicate``,
-    and so is the opt-out of a contact who is opted out already.
+    How they ``arrived`` is what ``Arrival.now`` takes. When this returns, the transaction has
+    committed. What was reported before is a ``duplicate``, and so is the opt-out of a contact who
+    is opted out already.
 
     ``before_commit`` is called inside the transaction with the ids of the events that have calls,
     so that whatever it writes to the same database commits with the webhook. If it raises, nothing
-    is stored.
-
-    Raises ``django.db.Error`` when the database refuses; nothing is stored then. A deadlock, a lock
-    timeout and a lost connection are retried first.
+    is stored. Nor is it when the database refuses, which raises ``django.db.Error``.
     """
-    arrival = arrival_at(endpoint, content_type, username, is_test=is_test)
+    arrival = Arrival.now(**arrived)
     drafts = [draft(payload, arrival) for payload in payloads]
-
-    def write_all(using: str) -> Stored:
-        return write(using, drafts, before_commit=before_commit)
-
-    return with_retries(write_all, using=router.db_for_write(Message))
-
-
-cleaned = lru_cache(maxsize=64)(clean)
-"""The same few headers and usernames come with every webhook."""
-
-
-def arrival_at(endpoint: Endpoint, content_type: str, username: str, *, is_test: bool) -> Arrival:
-    """Return how the events of a webhook arrive now."""
-    now = timezone.now()
-    return Arrival(
-        endpoint=endpoint.value,
-        content_type=cleaned(content_type)[:MAX_CONTENT_TYPE_LENGTH],
-        # Some user models have numbers for usernames.
-        username=cleaned(str(username or ""))[:MAX_USERNAME_LENGTH],
-        is_test=is_test,
-        received_at=now,
-        now=now,
-        has_just_arrived=endpoint != Endpoint.API,
+    return with_retries(
+        lambda using: write(using, drafts, before_commit=before_commit), using=database_alias()
     )
 
 
@@ -163,16 +119,10 @@ def write(
             opt_out = opt_outs.get(each.opts_out)
             told.append(_write_event(cursor, each, row, opt_out, replaced))
             replaced = None
-        for row in messages.values():
-            _save(cursor, row)
-        is_heard = any(
-            signal.has_listeners(SENDERS[signal]) for _, signals in told for signal in signals
-        )
-        calls = (
-            insert_calls(cursor, told, drafts[0].arrival.now, is_read_later=is_deferred)
-            if is_heard
-            else []
-        )
+        for row in messages.values():  # what the events' handlers are given changes, too
+            if row.is_folded and (changes := row.message.take(row.state.columns)):
+                rows.update(cursor, Message, row.message.pk, changes)
+        calls = _insert_calls(cursor, told, drafts[0].arrival.time, is_read_later=is_deferred)
         if before_commit is not None and calls:
             before_commit(list(dict.fromkeys(call.event_id for call in calls)))
     return Stored((event for event, _ in told), calls)
@@ -183,21 +133,20 @@ def write(
 
 def _lock_messages(cursor: CursorWrapper, drafts: Sequence[Draft]) -> dict[str, Row]:
     """Insert what is not there, and lock what is; return the rows by key."""
-    using = cursor.db.alias
     first = {each.said.values["key"]: each for each in reversed(drafts) if each.said is not None}
     if any(isinstance(each.payload, Reply) and each.payload.listed for each in drafts):
-        same_message.lock_out_others(using, first.values())
+        same_message.lock_out_others(cursor.db.alias, first.values())
     found = {key: _insert_or_lock(cursor, first[key]) for key in sorted(first)}
     new = {
-        key: found[key].pk
-        for key, each in first.items()
-        if each.may_be_stored and found[key].message is None
+        row.message.pk: first[key]
+        for key, row in found.items()
+        if row.first is not None and first[key].may_be_stored
     }
     if new:
-        stored_before = same_message.unite(cursor, [first[key] for key in new], new)
-        for key, message in stored_before.items():
-            said: Any = first[key].said
-            found[key] = Row.of(message, {message.status, said.status})
+        for pk, message in same_message.unite(cursor, new).items():
+            said: Any = new[pk].said
+            state = message.state({message.status, said.status})
+            found[said.values["key"]] = Row(message, state)
     return found
 
 
@@ -205,12 +154,14 @@ def _insert_or_lock(cursor: CursorWrapper, draft: Draft) -> Row:
     said: Any = draft.said
     state, change = fold(None, said)
     new = {**state.columns, **draft.if_new}
-    pk, message = rows.insert_or_lock(cursor, Message, new, unique="key")
-    if message is None:
-        return Row(pk, None, new, state, state, change)
+    message, is_new = rows.insert_or_lock(cursor, Message, new, unique="key")
+    if is_new:
+        return Row(message, state, change)
     has_history = message.status != ""
-    history = rows.column(cursor, StatusChange, "status", message_id=pk) if has_history else ()
-    return Row.of(message, history)
+    history = (
+        rows.column(cursor, StatusChange, "status", message_id=message.pk) if has_history else ()
+    )
+    return Row(message, message.state(history))
 
 
 # Fold and write
@@ -223,70 +174,83 @@ def _write_event(
     opt_out: OptOut | None,
     replaced: WebhookEvent | None,
 ) -> Told:
-    """Write an event, the row that a history gains, and the opt-out that begins."""
-    using, change, begun = cursor.db.alias, None, None
+    """Write an event, the row that a history gains, and the opt-out that begins.
+
+    Their objects are those that the handlers get, which cause no query.
+    """
+    change = None
     if row is not None and draft.said is not None:
         change, row.first = row.first, None
         if change is None:
             row.state, change = fold(row.state, draft.said)
-    if opt_out is not None:
-        begun = begin_opt_out(draft, opt_out)
+            row.is_folded = True
+    begun = None if opt_out is None else begin_opt_out(draft, opt_out)
     outcome, signals = decide(draft, change, begun)
-    message = None if row is None else row.pk
-    history = None if change is None else change.columns
-    columns = {**draft.event, "outcome": outcome, "message_id": message}
+    columns = {**draft.event, "outcome": outcome, "message_id": row and row.message.pk}
     if replaced is None:
-        columns["id"] = rows.insert(cursor, WebhookEvent, columns)
+        [event] = rows.insert(cursor, WebhookEvent, columns)
     else:
-        columns["id"] = _replace(using, replaced, columns)
-    event = rows.stored(cursor.db, WebhookEvent, columns)
-    if history is not None:
-        history |= {"message_id": message, "event_id": event.pk}
-        history["id"] = rows.insert(cursor, StatusChange, history)
+        event = _replace(cursor.db.alias, replaced, columns)
+    if row is not None:
+        rows.relate(event, message=row.message)
+        if change is not None:
+            history = {**change.columns, "message_id": row.message.pk, "event_id": event.pk}
+            [stored] = rows.insert(cursor, StatusChange, history)
+            rows.relate(stored, message=row.message, event=event)
+            rows.relate(event, status_change=stored)
     if begun is not None:
         begun.event = begun.opt_out.event = event
-        OptOut.objects.using(using).save_changes([begun])
-    if row is not None and any(signal.has_listeners(SENDERS[signal]) for signal in signals):
-        _attach_facts(cursor, event, row, history)
-    WebhookEvent._meta.get_field("opt_out_change").set_cached_value(event, begun)
+        OptOut.objects.using(cursor.db.alias).save_changes([begun])
+    rows.relate(event, opt_out_change=begun)
     return event, signals
 
 
-def _replace(using: str, replaced: WebhookEvent, columns: dict[str, Any]) -> int:
+def _replace(using: str, replaced: WebhookEvent, columns: dict[str, Any]) -> WebhookEvent:
     is_invalid = columns["outcome"] == WebhookEvent.Outcome.INVALID
     columns["dismissed_at"] = replaced.dismissed_at if is_invalid else None
     columns["next_read_at"] = None
-    events = WebhookEvent.objects.using(using).filter(outcome=replaced.outcome)
-    if not events.filter(pk=replaced.pk).update(**columns):
+    events = WebhookEvent.objects.using(using)
+    if not events.filter(pk=replaced.pk, outcome=replaced.outcome).update(**columns):
         raise AlreadyReadError
-    return replaced.pk
+    return events.get(pk=replaced.pk)
 
 
-def _attach_facts(cursor: CursorWrapper, event: WebhookEvent, row: Row, history: Any) -> None:
-    """Cache the rows of the event's facts on it, so that handlers cause no query."""
-    event.message = message = _message(cursor, row)
-    if history is not None:
-        change = rows.stored(cursor.db, StatusChange, history)
-        change.message, change.event = message, event
+def _insert_calls(
+    cursor: CursorWrapper, told: Sequence[Told], now: datetime, *, is_read_later: bool
+) -> list[HandlerCall]:
+    """Insert a call for each handler that is connected for a fact, in the order they are made in.
 
-
-def _message(cursor: CursorWrapper, row: Row) -> Message:
-    """Return the message as it is now; for all of its events in a webhook the same."""
-    if row.message is None:
-        row.message = rows.stored(cursor.db, Message, {**row.columns, "id": row.pk})
-    return row.message
-
-
-def _save(cursor: CursorWrapper, row: Row) -> None:
-    """Write what has changed of a message, also in what the events' handlers are given."""
-    if row.state is row.stored:
-        return
-    columns = row.state.columns
-    changes = {name: value for name, value in columns.items() if value != row.columns[name]}
-    if changes:
-        rows.update(cursor, Message, row.pk, changes)
-        if row.message is not None:
-            row.message.take(columns)
+    Inline, they belong to this process until a lease ends, and the first one is running, which
+    saves a write. On a queue, and where a deferred event was read, nobody has had them yet.
+    """
+    names = {signal: calls_asked_for(signal) for _, signals in told for signal in signals}
+    if not any(names.values()):
+        return []
+    is_inline = conf.run_handlers == "inline" and not is_read_later
+    due_at = now + timedelta(seconds=conf.handler_lease) if is_inline else now
+    values: list[dict[str, Any]] = [
+        {
+            "event_id": event.pk,
+            "signal": signal.name,
+            "handler": handler,
+            "contact": event.contact if is_in_order else "",
+            "state": HandlerCall.State.WAITING.value,
+            "version": int(is_inline),
+            "next_attempt_at": due_at,
+        }
+        for event, signals in told
+        for signal in signals
+        for handler, is_in_order in names[signal]
+    ]
+    if is_inline and not values[0]["contact"] and conf.handler_max_attempts > 1:
+        values[0].update(state=HandlerCall.State.RUNNING.value, attempts=1, started_at=now)
+    calls, events = (
+        rows.insert(cursor, HandlerCall, *values),
+        {event.pk: event for event, _ in told},
+    )
+    for call in calls:
+        rows.relate(call, event=events[call.event_id])
+    return calls
 
 
 # What becomes of an event

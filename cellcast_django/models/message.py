@@ -24,7 +24,7 @@ from cellcast_django.database.fields import (
     PartialIndex,
     UnicodeTextField,
 )
-from cellcast_django.database.rows import insert_or_lock, stored, update
+from cellcast_django.database.rows import insert_or_lock, update
 from cellcast_django.database.transactions import again_if_refused
 from cellcast_django.fold import Direction, Said, State, fold, values_of
 from cellcast_django.models.base import (
@@ -174,21 +174,19 @@ def _record(connection: BaseDatabaseWrapper, said: Said) -> "Message":
     state, _ = fold(None, said)
     new = {**state.columns, "created_at": said.at}
     with connection.cursor() as cursor:
-        pk, message = insert_or_lock(cursor, Message, new, unique="key")
-        if message is None:
-            message = stored(connection, Message, new | {"id": pk})
-            changes = message.opted_out_when_sent(is_new=True)
-        else:
+        message, is_new = insert_or_lock(cursor, Message, new, unique="key")
+        changes = {}
+        if not is_new:
             if message.recorded_at and message.contact not in ("", said.values["contact"]):
                 logger.warning(
                     "Message %s was recorded again, for another receiver: it is filed under that "
                     "one now. Does each receiver have an id of its own?",
-                    pk,
+                    message.pk,
                 )
             changes = message.take(fold(message.state(), said)[0].columns)
-            changes |= message.opted_out_when_sent(is_new=False)
+        changes |= message.opted_out_when_sent(is_new=is_new)
         if changes:
-            update(cursor, Message, pk, changes)
+            update(cursor, Message, message.pk, changes)
     return message
 
 

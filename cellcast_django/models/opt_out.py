@@ -16,7 +16,7 @@ from cellcast_django.database.fields import (
     ExactCharField,
     UnicodeTextField,
 )
-from cellcast_django.database.rows import insert_or_lock, stored
+from cellcast_django.database.rows import insert_or_lock
 from cellcast_django.models.base import (
     FreshQuerySet,
     optional_time,
@@ -54,12 +54,11 @@ class OptOutQuerySet(FreshQuerySet["OptOut"]):
         A contact without one gets a row that has not begun. Lock the messages' rows first, if there
         are any.
         """
-        connection, found = connections[self.db], {}
-        with connection.cursor() as cursor:
+        found = {}
+        with connections[self.db].cursor() as cursor:
             for contact in sorted(set(contacts)):
                 new = {"contact": contact, "since": timezone.now()}
-                pk, opt_out = insert_or_lock(cursor, OptOut, new, unique="contact")
-                found[contact] = opt_out or stored(connection, OptOut, new | {"id": pk})
+                found[contact], _ = insert_or_lock(cursor, OptOut, new, unique="contact")
         return found
 
     def save_changes(self, changes: Sequence["OptOutChange"]) -> None:
