@@ -119,48 +119,26 @@ class State:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Change:
-    """The row that the history gains."""
+def fold(known: State | None, said: Said) -> tuple[State, Values | None]:
+    """Return the message after this was said, and the row that its history gains, if any.
 
-    status: str
-    previous_status: str
-    applied: bool
-    recorded_at: datetime
-    details: Values
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """The columns of the history row, but for those that point to other rows."""
-        return {
-            **self.details,
-            "status": self.status,
-            "previous_status": self.previous_status,
-            "applied": self.applied,
-            "recorded_at": self.recorded_at,
-        }
-
-
-def fold(known: State | None, said: Said) -> tuple[State, Change | None]:
-    """Return the message after this was said, and the row that its history gains, if any."""
+    Of that row the columns, but for those that point to other rows.
+    """
     if said.is_recorded:
         return _record(known, said), None
     state = State(values=said.values) if known is None else _fill_in(known, said)
     if said.status in state.history:
         return state, None
     applied = not state.status or supersedes(said.status, state.status)
-    change = Change(
-        status=said.status,
-        previous_status=state.status,
-        applied=applied,
-        recorded_at=said.at,
-        details=said.details,
-    )
-    history = state.history | {said.status}
-    if not applied:
-        return replace(state, history=history), change
-    moved = replace(state, history=history, status=said.status, status_changed_at=said.at)
-    return moved, change
+    change = {
+        **said.details,
+        "status": said.status,
+        "previous_status": state.status,
+        "applied": applied,
+        "recorded_at": said.at,
+    }
+    moved: Any = {"status": said.status, "status_changed_at": said.at} if applied else {}
+    return replace(state, history=state.history | {said.status}, **moved), change
 
 
 def _fill_in(known: State, said: Said) -> State:

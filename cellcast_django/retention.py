@@ -19,7 +19,6 @@ from django.db.models import (
     Exists,
     F,
     Max,
-    Min,
     Model,
     OuterRef,
     ProtectedError,
@@ -66,11 +65,10 @@ class Pruned:
         return self.messages + self.events + self.opt_outs
 
     def plus(self, other: "Pruned") -> "Pruned":
+        protected_by = self.protected_by or other.protected_by
+        opt_outs = self.opt_outs + other.opt_outs
         return Pruned(
-            self.messages + other.messages,
-            self.events + other.events,
-            self.opt_outs + other.opt_outs,
-            self.protected_by or other.protected_by,
+            self.messages + other.messages, self.events + other.events, opt_outs, protected_by
         )
 
 
@@ -102,18 +100,14 @@ class AboutContact:
         written = clean(self.number)
         return {written, written.strip(), to_contact(written.strip())}
 
-    def messages(self, messages: QuerySet[Any]) -> QuerySet[Any]:
-        return messages.filter(contact__in=self.contacts)
+    def rows(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow messages or opt-outs to the contact's."""
+        return rows.filter(contact__in=self.contacts)
 
     def events(self, events: QuerySet[Any]) -> list[QuerySet[Any]]:
         """Narrow to the contact's events, in disjoint parts, each found by an index."""
-        return [
-            events.filter(contact__in=self.contacts),
-            events.filter(contact="", message__contact__in=self.contacts),
-        ]
-
-    def opt_outs(self, opt_outs: QuerySet[Any]) -> QuerySet[Any]:
-        return opt_outs.filter(contact__in=self.contacts)
+        under_message = events.filter(contact="", message__contact__in=self.contacts)
+        return [self.rows(events), under_message]
 
 
 def not_understood() -> QuerySet[WebhookEvent]:
@@ -127,10 +121,9 @@ class Selection:
     """What to prune: everything older than ``before``, everything about one contact, or both.
 
     A message is as old as the last event about it. Pending events are kept, failed ones too unless
-    ``include_failed``, and so are their messages. ``number`` is the contact's, as ``AboutContact``
-    finds it. With ``redact``, rows already redacted are skipped. Opt-outs are kept, since they must
-    outlive the messages; ``opt_outs`` selects that of the contact too. Raises ``ValueError``
-    without a time and a number, for an empty number, and for ``opt_outs`` without a number.
+    ``include_failed``, and so are their messages. With ``redact``, rows already redacted are
+    skipped. Opt-outs must outlive the messages; ``opt_outs`` selects the contact's own. Raises
+    ``ValueError`` for what says nothing, or ``opt_outs`` without a number.
     """
 
     before: datetime | None = None
@@ -153,7 +146,7 @@ class Selection:
             messages = messages.filter(created_at__lt=self.before)
             blocking |= Q(received_at__gte=self.before)
         if self._about is not None:
-            messages = self._about.messages(messages)
+            messages = self._about.rows(messages)
         if self.redact:
             messages = messages.exclude(**EMPTY_MESSAGE)
         events = WebhookEvent.objects.fresh().filter(blocking, message=OuterRef("pk"))
@@ -168,7 +161,7 @@ class Selection:
         if self._about is None:
             return OptOut.objects.fresh().none()
         kept = WebhookEvent.objects.fresh().filter(self._is_kept, pk=OuterRef("event_id"))
-        return self._about.opt_outs(OptOut.objects.fresh()).filter(~Exists(kept))
+        return self._about.rows(OptOut.objects.fresh()).filter(~Exists(kept))
 
     def count(self) -> Pruned:
         return Pruned(
@@ -201,9 +194,8 @@ class Selection:
         return is_kept if self.include_failed else is_kept | Q(Exists(calls.failed()))
 
     def _event_parts(self) -> list[Any]:
-        if self._about is None:
-            return [self._candidates()]
-        return self._about.events(self._candidates())
+        candidates = self._candidates()
+        return [candidates] if self._about is None else self._about.events(candidates)
 
     def _candidates(self) -> WebhookEventQuerySet:
         events = WebhookEvent.objects.fresh()
@@ -261,9 +253,13 @@ def _remove_unless_protected(
 ) -> Pruned:
     """Remove these rows; if some are protected, halve them until only those are left."""
 
+    @transaction.atomic(using=database_alias())
     def lock_and_remove(using: str) -> Pruned:
-        with transaction.atomic(using=using):
-            return remove(using, _lock(rows, pks, lock_order))
+        candidates = rows.model.objects.using(using).filter(pk__in=pks)
+        # A write that changes nothing: on SQLite, a transaction that reads first may fail to write.
+        candidates.filter(pk=pks[0]).update(id=F("id"))
+        list(candidates.order_by(lock_order).select_for_update().values_list("pk"))
+        return remove(using, list(rows.filter(pk__in=pks).values_list("pk", flat=True)))
 
     try:
         return with_retries(lock_and_remove, using=database_alias(), for_seconds=BATCH_SECONDS)
@@ -277,28 +273,16 @@ def _remove_unless_protected(
 
 def _batches(rows: QuerySet[Any], lock_order: str) -> Iterator[list[int]]:
     """Yield the primary keys of each batch, in the order of ``lock_order``, a field."""
-    bounds = rows.aggregate(first=Min("pk"), last=Max("pk"))
-    if bounds["last"] is None:
-        return
-    start, last = bounds["first"], bounds["last"]
-    while True:
+    last = rows.aggregate(pk=Max("pk"))["pk"]
+    start, size = 0, BATCH_SIZE
+    while last is not None and size == BATCH_SIZE:
         ahead = rows.filter(pk__gte=start, pk__lte=last).order_by("pk")
         batch = list(ahead.values_list("pk", lock_order)[:BATCH_SIZE])
-        if batch:
-            # Each row is (pk, lock_order), or just (pk,) if that is the order.
-            yield [row[0] for row in sorted(batch, key=itemgetter(-1))]
-        if len(batch) < BATCH_SIZE:
-            return
-        start = batch[-1][0] + 1
-
-
-def _lock(rows: QuerySet[Any], pks: list[int], lock_order: str) -> list[int]:
-    """Lock these rows, and return those that are still selected."""
-    candidates = rows.model.objects.using(rows.db).filter(pk__in=pks)
-    # A write that changes nothing: on SQLite, a transaction that reads first may fail to write.
-    candidates.filter(pk=pks[0]).update(id=F("id"))
-    list(candidates.order_by(lock_order).select_for_update().values_list("pk"))
-    return list(rows.filter(pk__in=pks).values_list("pk", flat=True))
+        # Each row is (pk, lock_order), or just (pk,) if that is the order.
+        if pks := [row[0] for row in sorted(batch, key=itemgetter(-1))]:
+            yield pks
+            start = batch[-1][0] + 1
+        size = len(batch)
 
 
 # Deleting and redacting

@@ -29,24 +29,18 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from cellcast_django.database.sessions import Limits
 from cellcast_django.database.vendors import vendor_of
 
-PSYCOPG_IDLE = 0
-PSYCOPG_ACTIVE = 1
-PSYCOPG_CLOSED = 4
+IDLE, ACTIVE, CLOSED = 0, 1, 4  # as psycopg numbers the states of a transaction
 
 BUDGET_SECONDS = 5
 """All tries to store one webhook end within this time, before a web server kills its worker."""
-
 LOCK_SECONDS = 2
 """One try waits this long for a lock; the last try begins that long before the budget ends."""
-
 HURRIED_LOCK_SECONDS = 0.1
 HURRIED_FOR_SECONDS = 10
 """After a wait in vain a webhook waits only so long for a lock (MariaDB: not at all), for so long:
 what it cannot store it defers, and other requests need this process."""
-
 HOST_SECONDS = 0.3
 """Retries of what people and the host's code write begin for so long: two, as a rule."""
-
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds before each retry, and then the last of them again; each at random up to half longer, so
 that those who collided do not collide again."""
@@ -70,7 +64,6 @@ MARIADB_CLIENT_ERRORS = 2000
 
 T = TypeVar("T")
 V = TypeVar("V", bound=Any)
-M = TypeVar("M", bound=models.Model)
 
 
 def is_idle(connection: BaseDatabaseWrapper) -> bool:
@@ -78,24 +71,23 @@ def is_idle(connection: BaseDatabaseWrapper) -> bool:
 
     MariaDB is not asked: our own ``BEGIN`` commits whatever was left open there.
     """
-    return _transaction_status(connection) == PSYCOPG_IDLE
+    return _transaction_status(connection) == IDLE
 
 
 def has_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Whether a transaction is open. A session closed by the driver has none."""
-    return _transaction_status(connection) not in {PSYCOPG_IDLE, PSYCOPG_CLOSED}
+    return _transaction_status(connection) not in {IDLE, CLOSED}
 
 
 def _transaction_status(connection: BaseDatabaseWrapper) -> int:
-    """Return the state of the connection's transaction, as psycopg numbers it."""
     session = connection.connection
     if connection.in_atomic_block or (session is not None and not connection.autocommit):
-        return PSYCOPG_ACTIVE
-    status = getattr(getattr(session, "info", None), "transaction_status", PSYCOPG_IDLE)
+        return ACTIVE
+    status = getattr(getattr(session, "info", None), "transaction_status", IDLE)
     try:
-        return PSYCOPG_ACTIVE if getattr(session, "in_transaction", False) else int(status)
+        return ACTIVE if getattr(session, "in_transaction", False) else int(status)
     except sqlite3.ProgrammingError:
-        return PSYCOPG_CLOSED
+        return CLOSED
 
 
 def is_in_test(connection: BaseDatabaseWrapper) -> bool:
@@ -284,14 +276,13 @@ def own_transaction(
 own_statement = partial(own_transaction, is_one_statement=True)
 
 
-def lock_for_insert(rows: models.QuerySet[M]) -> None:
+def lock_for_insert(rows: models.QuerySet[Any]) -> None:
     """Lock these rows, and any that others are about to insert, until the transaction ends.
 
     For rows that no unique key would make collide. Must come first in the transaction: when it
-    returns, all who had begun to insert such a row have committed, and nobody else can begin. An
-    index must lead to the rows. On some databases it locks the whole table, and webhooks wait. A
-    database of which nothing is known locks existing rows only. Inside a test's transaction, which
-    nobody races, nothing is locked.
+    returns, all who had begun to insert such a row have committed, and nobody else can begin. Some
+    databases lock the whole table, and webhooks wait; an unknown one locks existing rows only.
+    Nothing is locked inside a test's transaction, which nobody races.
     """
     connection = connections[rows.db]
     if connection.savepoint_ids:

@@ -1,7 +1,4 @@
-"""What is read again: what the database would not store for now, and what was not understood.
-
-The events of the former are kept by themselves until then.
-"""
+"""What is read again: what the database would not store for now, and what was not understood."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -62,7 +59,6 @@ def _columns(payload: Payload, arrival: Arrival, error: Exception) -> dict[str, 
 
 
 def _postpone(event: WebhookEvent, error: Exception) -> None:
-    """Let a deferred event, which could not be read this time either, be read again later."""
     now = timezone.now()
     pause = min(max(now - event.received_at, FIRST_PAUSE), LONGEST_PAUSE)
     deferred = WebhookEvent.objects.fresh().deferred().filter(pk=event.pk)
@@ -77,8 +73,7 @@ def reprocess(event: WebhookEvent) -> Stored:
     """Read an invalid event again; return the events it has become, and their calls.
 
     The event keeps its id. If it still cannot be understood, it stays invalid with the new reason.
-    For an event that is not invalid (any more), nothing is written or returned. Raises
-    ``django.db.Error`` as ``store`` does.
+    For an event that is not invalid (any more), nothing is written or returned.
     """
     if event.outcome != WebhookEvent.Outcome.INVALID:
         return Stored()
@@ -115,5 +110,4 @@ def _read_again(event: WebhookEvent, arrival: Arrival) -> Stored:
 
 
 def _text_of(error: Exception) -> str:
-    """Return the type and the text of an error, as it is stored."""
     return clean(f"{type(error).__qualname__}: {error}".strip())[:MAX_ERROR_LENGTH]

@@ -2,7 +2,7 @@
 
 Cellcast's API lists replies without an id. So a reply may have been recovered before its webhook
 comes, or come by webhook while the recovery looks: contact, text and time tell that the two are one
-message. The storing of a webhook knows of recovery only what it asks here.
+message.
 """
 
 from collections import defaultdict
@@ -21,10 +21,8 @@ from cellcast_django.payloads import Listed, Reply
 EARLIEST = timedelta(minutes=-5)
 LATEST = timedelta(hours=24)
 """How long before or after the API's ``received_at`` the webhook may have been stored."""
-
 LATE_WEBHOOK = timedelta(hours=48)
 """How long after ``received_at`` a webhook may still belong to a recovered reply."""
-
 NEAR = timedelta(minutes=1)
 """Within this of each other, a reply and a message are paired first: a webhook is seldom late."""
 

@@ -1,8 +1,8 @@
 """The one way to store events, one or a thousand, on every database: lock, fold, write.
 
-In one transaction: insert each message unless it is there, or lock its row and read its history;
-then the same for the opt-outs. Every decision is made under these locks, in Python, and then
-written: events, history rows, messages, opt-outs and calls. Start with ``store``.
+In one transaction, whose first statement writes: insert each message unless it is there, or lock
+its row and read its history; then the same for the opt-outs. Every decision is made under these
+locks, in Python, and then written: events, history rows, messages, opt-outs and calls.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,7 @@ from cellcast_django.database.transactions import (
     with_retries,
 )
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.fold import Change, State, fold
+from cellcast_django.fold import State, Values, fold
 from cellcast_django.inbox import same_message
 from cellcast_django.inbox.drafts import Arrival, Draft, begin_opt_out, draft
 from cellcast_django.models import (
@@ -65,7 +65,7 @@ class Row:
     message: Message
     state: State
     """What is known by now."""
-    first: Change | None = None
+    first: Values | None = None
     """The row that its history gains, if it was inserted just now."""
     is_folded: bool = False
     """Whether the state may differ from the message."""
@@ -157,10 +157,7 @@ def _insert_or_lock(cursor: CursorWrapper, draft: Draft) -> Row:
     message, is_new = rows.insert_or_lock(cursor, Message, new, unique="key")
     if is_new:
         return Row(message, state, change)
-    has_history = message.status != ""
-    history = (
-        rows.column(cursor, StatusChange, "status", message_id=message.pk) if has_history else ()
-    )
+    history = message.status and rows.column(cursor, StatusChange, "status", message_id=message.pk)
     return Row(message, message.state(history))
 
 
@@ -194,7 +191,7 @@ def _write_event(
     if row is not None:
         rows.relate(event, message=row.message)
         if change is not None:
-            history = {**change.columns, "message_id": row.message.pk, "event_id": event.pk}
+            history = {**change, "message_id": row.message.pk, "event_id": event.pk}
             [stored] = rows.insert(cursor, StatusChange, history)
             rows.relate(stored, message=row.message, event=event)
             rows.relate(event, status_change=stored)
@@ -257,7 +254,7 @@ def _insert_calls(
 
 
 def decide(
-    draft: Draft, change: Change | None, begun: OptOutChange | None
+    draft: Draft, change: Values | None, begun: OptOutChange | None
 ) -> tuple[str, tuple[FactSignal, ...]]:
     """Return the event's outcome, and the signals of its facts in the order they are told in.
 
@@ -266,7 +263,7 @@ def decide(
     """
     signals: list[FactSignal] = []
     if change is not None:
-        is_new_reply = isinstance(draft.payload, Reply) and not change.previous_status
+        is_new_reply = isinstance(draft.payload, Reply) and not change["previous_status"]
         signals.append(message_received if is_new_reply else status_changed)
     if begun is not None:
         signals.append(opt_out_received)

@@ -4,7 +4,11 @@ from typing import Any, Self, TypeVar
 
 from django.db import models, router
 
-from cellcast_django.database.fields import ExactCharField, NullableDateTimeField
+from cellcast_django.database.fields import (
+    ExactCharField,
+    NullableDateTimeField,
+    UnicodeTextField,
+)
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
 MAX_USERNAME_LENGTH = 255
@@ -36,6 +40,11 @@ def optional_number(verbose_name: Any, help_text: Any) -> ExactCharField:
     return ExactCharField(
         verbose_name, max_length=MAX_NUMBER_LENGTH, blank=True, help_text=help_text
     )
+
+
+def optional_text(verbose_name: Any, help_text: Any) -> UnicodeTextField:
+    """Return a column of texts of any length; any may be empty."""
+    return UnicodeTextField(verbose_name, blank=True, help_text=help_text)
 
 
 def optional_username(verbose_name: Any, help_text: Any) -> ExactCharField:

@@ -22,7 +22,6 @@ from cellcast_django.database.fields import (
     DateTimeField,
     ExactCharField,
     PartialIndex,
-    UnicodeTextField,
 )
 from cellcast_django.database.rows import insert_or_lock, update
 from cellcast_django.database.transactions import again_if_refused
@@ -30,6 +29,7 @@ from cellcast_django.fold import Direction, Said, State, fold, values_of
 from cellcast_django.models.base import (
     FreshQuerySet,
     optional_number,
+    optional_text,
     optional_time,
     optional_username,
     username_of,
@@ -107,8 +107,7 @@ class MessageQuerySet(FreshQuerySet["Message"]):
     def silent(self, older_than: timedelta) -> Self:
         """Messages you recorded longer ago than this, with no report so far."""
         if not isinstance(older_than, timedelta):
-            kind = type(older_than).__name__
-            raise TypeError(f"older_than must be a timedelta, not {kind}.")
+            raise TypeError(f"older_than must be a timedelta, not {type(older_than).__name__}.")
         unreported = self.outbound().filter(status="", recorded_at__isnull=False)
         return unreported.filter(created_at__lte=timezone.now() - older_than)
 
@@ -142,21 +141,19 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         own text, for finding your own object again. ``answers`` is the reply that this message
         answers; it is marked as handled. ``username`` is the person who sent it. If the contact
         has opted out, ``opted_out_at`` says since when. After a deadlock it is tried again, unless
-        inside a transaction of yours.
-
-        Raises ``TypeError`` for an id that is neither a string nor an integer, such as the whole
-        response of the API, for a text that is none, and if ``answers`` is no message;
-        ``ValueError`` for an empty id or receiver, for anything too long, and if ``answers`` is not
-        a reply.
+        inside a transaction of yours. Raises ``TypeError`` for values of another type, and
+        ``ValueError`` for what is empty or too long, or if ``answers`` is not a reply.
         """
         parts = outgoing_parts(
             receiver=receiver, sender=sender, body=body, reference=reference, answers=answers
         )
-        parts |= {"cellcast_id": _checked_id(cellcast_id)}
+        if isinstance(cellcast_id, bool) or not isinstance(cellcast_id, str | int):
+            kind = type(cellcast_id).__name__
+            raise TypeError(f"cellcast_id must be a string or an integer, not {kind}.")
+        cellcast_id = _checked("cellcast_id", str(cellcast_id), MAX_ID_LENGTH, required=True)
         using = self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]
-
-        values = values_of(Direction.OUTBOUND, **parts)
-        values["sent_by"] = username_of(username)
+        sent_by = username_of(username)
+        values = values_of(Direction.OUTBOUND, cellcast_id=cellcast_id, sent_by=sent_by, **parts)
         said = Said(values=values, at=timezone.now(), is_recorded=True)
 
         def record() -> Message:
@@ -215,13 +212,6 @@ def outgoing_parts(
     }
 
 
-def _checked_id(cellcast_id: str | int) -> str:
-    if isinstance(cellcast_id, bool) or not isinstance(cellcast_id, str | int):
-        kind = type(cellcast_id).__name__
-        raise TypeError(f"cellcast_id must be a string or an integer, not {kind}.")
-    return _checked("cellcast_id", str(cellcast_id), MAX_ID_LENGTH, required=True)
-
-
 def _checked(name: str, value: object, limit: int | None = None, *, required: bool = False) -> str:
     """Return a clean string, also of a lazy translation."""
     if not isinstance(value, str | Promise):
@@ -258,12 +248,7 @@ class Message(models.Model):
     )
     """Columns that follow from what else is known. All others are what events and your code say."""
 
-    # fmt: off
-    REPORTED = (
-        "sender", "receiver", "own_number", "contact",
-        "body", "original_body", "media",
-    )
-    # fmt: on
+    REPORTED = ("sender", "receiver", "own_number", "contact", "body", "original_body", "media")
     """What an event says of a message, beside its identity and status."""
 
     key = ExactCharField(
@@ -293,11 +278,9 @@ class Message(models.Model):
     contact = optional_number(
         _("contact"), _("The customer’s number, in international format if it is a phone number.")
     )
-    body = UnicodeTextField(_("text"), blank=True, help_text=_("The text of the message."))
-    original_body = UnicodeTextField(
-        _("original text"),
-        blank=True,
-        help_text=_("For a reply: the text it answers, if Cellcast included it."),
+    body = optional_text(_("text"), _("The text of the message."))
+    original_body = optional_text(
+        _("original text"), _("For a reply: the text it answers, if Cellcast included it.")
     )
     media: "models.JSONField[Sequence[str], list[str]]" = models.JSONField(
         _("media"),
@@ -355,7 +338,6 @@ class Message(models.Model):
             # By both, replies without an id are found: each new reply asks for its contact's.
             models.Index(fields=["cellcast_id", "contact"], name="cellcast_message_id"),
             models.Index(fields=["contact", "created_at"], name="cellcast_message_contact"),
-            models.Index(fields=["direction", "created_at"], name="cellcast_message_direction"),
             models.Index(
                 fields=["direction", "status", "created_at"], name="cellcast_message_status"
             ),
@@ -436,8 +418,8 @@ class Message(models.Model):
     def conversation(self, own_number: str | PhoneNumber | None = None) -> MessageQuerySet:
         """Return all messages with the same contact, this one included, oldest first.
 
-        With one of your numbers, in any spelling, only those with it, and those whose own number is
-        no phone number: a name such as ``cellcast`` may stand for any of yours.
+        With one of your numbers, in any spelling, only those with it or with a name, such as
+        ``cellcast``, which may stand for any of yours.
         """
         messages = Message.objects.using(self._state.db)
         if not self.contact:
@@ -449,12 +431,10 @@ class Message(models.Model):
     def in_reply_to(self) -> "Message | None":
         """For a reply, the message that it most probably answers, if there is one.
 
-        The one you sent with the same id: Cellcast may give a reply the id of what it answers. Not
-        if both name a contact and the contacts differ: then the id means something else, or is made
-        up. Otherwise, of what you had sent to the contact before the reply: the newest whose text
-        the reply quotes (``original_body``), else the newest of the last 30 days. If the reply came
-        to one of your numbers, what you sent from another of them does not count. Two queries at
-        most; the result is kept on the instance.
+        The one you sent with the same id, unless both name a contact and these differ: Cellcast may
+        give a reply the id of what it answers. Otherwise, of what you had sent to the contact
+        before: the newest whose text the reply quotes (``original_body``), else the newest of the
+        last 30 days; not from another of your numbers than it came to. Two queries at most.
         """
         if self.direction != Direction.INBOUND:
             return None
@@ -548,10 +528,8 @@ class StatusChange(models.Model):
         _("applied"),
         help_text=_("Whether it changed the message’s status; no if a higher one had come before."),
     )
-    reason = UnicodeTextField(
-        _("reason"),
-        blank=True,
-        help_text=_("Cellcast’s explanation, from the first report of this status."),
+    reason = optional_text(
+        _("reason"), _("Cellcast’s explanation, from the first report of this status.")
     )
     recorded_at = DateTimeField(
         _("recorded at"), default=timezone.now, help_text=_("When this site recorded it.")

@@ -14,11 +14,11 @@ from cellcast_django.database.fields import (
     CharField,
     DateTimeField,
     ExactCharField,
-    UnicodeTextField,
 )
 from cellcast_django.database.rows import insert_or_lock
 from cellcast_django.models.base import (
     FreshQuerySet,
+    optional_text,
     optional_time,
     optional_username,
 )
@@ -111,9 +111,7 @@ class OptOut(models.Model):
         related_name="+",
         help_text=_("The event that reported it; empty if a person made it or it has been pruned."),
     )
-    note = UnicodeTextField(
-        _("note"), blank=True, help_text=_("Why, in the words of a member of staff.")
-    )
+    note = optional_text(_("note"), _("Why, in the words of a member of staff."))
     ended_at = optional_time(_("ended at"), _("When it was ended; empty while it is active."))
 
     objects: ClassVar[OptOutQuerySet] = OptOutQuerySet.as_manager()  # type: ignore[assignment]
@@ -255,14 +253,10 @@ class OptOutChange(models.Model):
         related_name="opt_out_change",
         help_text=_("The event that reported it; empty if a person made it or it has been pruned."),
     )
-    text = UnicodeTextField(
-        _("text"),
-        blank=True,
-        help_text=_("What was received, at most 1,000 characters; empty from a person."),
+    text = optional_text(
+        _("text"), _("What was received, at most 1,000 characters; empty from a person.")
     )
-    note = UnicodeTextField(
-        _("note"), blank=True, help_text=_("Why, in the words of a member of staff.")
-    )
+    note = optional_text(_("note"), _("Why, in the words of a member of staff."))
     username = optional_username(_("username"), _("The member of staff who did it."))
     received_as = optional_username(
         _("received as"), _("The username of the secret that its webhook came with.")

@@ -19,6 +19,7 @@ from cellcast_django.database.fields import (
 from cellcast_django.models.base import (
     FreshQuerySet,
     optional_number,
+    optional_text,
     optional_time,
     optional_username,
 )
@@ -117,11 +118,7 @@ class WebhookEvent(models.Model):
             "Invalid: it could not be understood; it can be processed again after an upgrade."
         ),
     )
-    error = UnicodeTextField(
-        _("error"),
-        blank=True,
-        help_text=_("Why the event could not be understood, or was deferred."),
-    )
+    error = optional_text(_("error"), _("Why the event could not be understood, or was deferred."))
     body = UnicodeTextField(
         _("body"), help_text=_("The body as received; bytes that are not text appear as \\xNN.")
     )
