@@ -1,7 +1,6 @@
 """What a report, a reply or a recorded sending does to a message: values in, values out.
 
-The only place that knows it. ``values_of`` makes the columns of what is said of a message, and
-``fold`` adds them to what is known. Plain Python: no database, no models.
+The only place that knows it. Plain Python: no database, no models.
 """
 
 import re
@@ -38,10 +37,9 @@ _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 
 
 def submission_time(cellcast_id: str) -> datetime | None:
-    """Return the creation time inside a MongoDB ObjectId, to the second; ``None`` for other ids.
+    """Return the creation time inside a MongoDB ObjectId; ``None`` for other ids.
 
-    Its first four bytes are Unix seconds.
-    Source: mongodb.com/docs/manual/reference/bson-types/#objectid
+    Its first four bytes are Unix seconds: mongodb.com/docs/manual/reference/bson-types/#objectid
     """
     if not _OBJECT_ID.fullmatch(cellcast_id):
         return None

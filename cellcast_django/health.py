@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.db import models
 from django.db.models import Count, Max, Min, Q
@@ -28,20 +28,12 @@ from cellcast_django.statuses import UNDELIVERED, Status
 from cellcast_django.webhooks import WEBHOOKS
 
 PERIOD = timedelta(days=1)  # what the counts of events and deliveries cover
-
 SILENT_PERIOD = timedelta(days=7)  # how long a message without a report is counted as silent
-
-MAX_NEWEST = 1_000
-"""Webhooks of each kind that are looked at: no index begins with the URL or the username."""
-
+MAX_NEWEST = 1_000  # webhooks of each kind: no index begins with the URL or the username
 MAX_CALLS = 2_000  # the newest, among which the slowest handlers are looked for
 MAX_SLOWEST = 5
-
-MAX_WAITING = 5_000
-"""The newest waiting replies are listed, counted, and searched for wishes to stop: so many."""
-
+MAX_WAITING = 5_000  # the newest waiting replies that are listed, counted and searched
 MAX_TEXT_LENGTH = 1_600  # characters of a text that are searched: no SMS is longer
-
 MIN_UNREPORTED = 20  # sent messages without a report that are no coincidence
 
 
@@ -94,16 +86,15 @@ class Handlers:
     waiting: int
     retrying: int
     failed: int
-    """Those whose attempts are used up, or whose handler gave up."""
-    overdue: timedelta
-    """How long the oldest call has been due; zero if none is.
-
-    If that is more than a few minutes, nothing runs ``cellcast_run_handlers``.
-    """
     oldest_due_at: datetime | None
     """When the longest overdue call was due, or when the next one is."""
     ran_at: datetime | None
     """When ``cellcast_run_handlers`` last finished, or recorded a heartbeat with ``--watch``."""
+
+    @property
+    def overdue(self) -> timedelta:
+        """How long the oldest call has been due: minutes, if nothing runs the handlers."""
+        return age(self.oldest_due_at) if self.oldest_due_at else timedelta()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,9 +164,11 @@ class Replies:
     waiting: int
     """At most ``MAX_WAITING`` are counted."""
     oldest_at: datetime | None
-    longest_wait: timedelta
-    """Zero if none is waiting."""
     stop_wishes: StopWishes
+
+    @property
+    def longest_wait(self) -> timedelta:
+        return age(self.oldest_at) if self.oldest_at else timedelta()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,10 +195,7 @@ class SlowHandler:
 
     @property
     def is_too_slow(self) -> bool:
-        """Whether it took over half of ``CELLCAST_HANDLER_LEASE``.
-
-        After all of it, another process may call the handler again while it still runs.
-        """
+        """Whether it took over half of ``CELLCAST_HANDLER_LEASE``."""
         return self.seconds > conf.handler_lease / 2
 
 
@@ -219,11 +209,11 @@ class Health:
     replies: Replies
     deliveries: Deliveries
     events: dict[WebhookEvent.Outcome, int]
-    """The events of the last day, by their outcome in the inbox."""
+    """Those of the last day."""
     tests: int
-    """The events of the last day that came from Test Sends, and are in no other count."""
+    """The events of the last day that came from Test Sends."""
     invalid: int
-    """Events of any age that could not be understood and that nobody has dismissed."""
+    """Those of any age that nobody has dismissed."""
     deferred: Deferred
     credit: Credit | None
     """``None`` if no run of ``cellcast_recover`` could read it."""
@@ -234,18 +224,16 @@ class Health:
 def measure_health() -> Health:
     """Measure webhook health. Changes nothing, and may raise ``django.db.Error``.
 
-    Every query uses an index: the cost grows with the day's traffic and with what is pending, not
-    with the tables.
+    The cost grows with the day's traffic and with what is pending, not with the tables.
     """
     now = timezone.now()
-    start = now - PERIOD
-    events, tests = _events_since(start)
+    events, tests = _events_since(now - PERIOD)
     return Health(
         measured_at=now,
         webhooks=measure_webhooks(),
         handlers=measure_handlers(),
         replies=measure_replies(),
-        deliveries=_deliveries_since(start),
+        deliveries=_deliveries_since(now - PERIOD),
         events=events,
         tests=tests,
         invalid=count_invalid(),
@@ -262,7 +250,7 @@ def age(moment: datetime) -> timedelta:
 
 
 def last_credit() -> Credit | None:
-    """Return the last reading of the credit. May raise ``django.db.Error``."""
+    """Return the last reading of the credit."""
     read = CommandRun.last_summary(CommandRun.Command.RECOVER).get("credit")
     if read is None:
         return None
@@ -272,11 +260,8 @@ def last_credit() -> Credit | None:
 def count_invalid() -> int:
     """Count the events that could not be understood and need attention, without Test Sends."""
     # By keys, which the indexes have: no row is read.
-    return WebhookEvent.objects.fresh().exclude(pk__in=_tests()).invalid().count()
-
-
-def _tests() -> Any:
-    return WebhookEvent.objects.fresh().filter(is_test=True).values("pk")
+    tests = WebhookEvent.objects.fresh().filter(is_test=True).values("pk")
+    return WebhookEvent.objects.fresh().exclude(pk__in=tests).invalid().count()
 
 
 def measure_deferred() -> Deferred:
@@ -291,10 +276,7 @@ def measure_deferred() -> Deferred:
 
 
 def measure_webhooks() -> Webhooks:
-    """Find the last webhook of each URL. Neither Test Sends nor what recovery fetched count.
-
-    The cost does not grow with the traffic. May raise ``django.db.Error``.
-    """
+    """Find the last webhook of each URL. Neither Test Sends nor what recovery fetched count."""
     last_at: dict[str, datetime] = {}
     last_use_of: dict[str, datetime] = {}
     last_report_at = None
@@ -335,11 +317,12 @@ def _is_unreported(last_report_at: datetime | None) -> bool:
 
 def real_calls() -> HandlerCallQuerySet:
     """Return all calls but those for our own tests."""
-    return HandlerCall.objects.fresh().exclude(event__in=_tests())
+    tests = WebhookEvent.objects.fresh().filter(is_test=True).values("pk")
+    return HandlerCall.objects.fresh().exclude(event__in=tests)
 
 
 def measure_handlers() -> Handlers:
-    """Measure which calls have not ended well. May raise ``django.db.Error``."""
+    """Measure which calls have not ended well."""
     states, calls = HandlerCall.State, real_calls()
     counts = calls.unfinished().aggregate(
         pending=Count("pk"),
@@ -350,7 +333,6 @@ def measure_handlers() -> Handlers:
     return Handlers(
         **counts,
         failed=calls.failed().count(),
-        overdue=age(due_at) if due_at else timedelta(),
         oldest_due_at=due_at,
         ran_at=CommandRun.last(CommandRun.Command.RUN_HANDLERS),
     )
@@ -383,26 +365,22 @@ def slowest_handlers() -> list[SlowHandler]:
 
 
 def measure_replies() -> Replies:
-    """Count the replies that wait for an answer, and how long. May raise ``django.db.Error``."""
+    """Count the replies that wait for an answer, and how long."""
     waiting = Message.objects.fresh().unhandled()
     # handled_at is null in all of them, but PostgreSQL reads its index in order only if told.
     oldest_first = waiting.order_by("handled_at", "created_at")
     times = list(oldest_first.values_list("created_at", flat=True)[:MAX_WAITING])
-    oldest_at = times[0] if times else None
     wishes = [wish.created_at for wish in wishes_to_stop(waiting)]
-    return Replies(
-        waiting=len(times),
-        oldest_at=oldest_at,
-        longest_wait=age(oldest_at) if oldest_at else timedelta(),
-        stop_wishes=StopWishes(count=len(wishes), oldest_at=min(wishes, default=None)),
-    )
+    stop_wishes = StopWishes(count=len(wishes), oldest_at=min(wishes, default=None))
+    oldest_at = times[0] if times else None
+    return Replies(waiting=len(times), oldest_at=oldest_at, stop_wishes=stop_wishes)
 
 
 def wishes_to_stop(waiting: MessageQuerySet) -> list[Wish]:
     """Return those of the newest waiting replies that mention stopping, the newest first.
 
-    They are no stop words and opt nobody out, so a person should read them, within the days that
-    the law allows. Whoever has opted out wants nothing more.
+    A person should read them, within the days that the law allows. Whoever has opted out wants
+    nothing more.
     """
     newest = waiting.order_by("-handled_at", "-created_at", "-pk")
     columns = ("pk", "contact", "created_at", Left("body", MAX_TEXT_LENGTH))
@@ -416,15 +394,12 @@ def wishes_to_stop(waiting: MessageQuerySet) -> list[Wish]:
 
 
 def count_silent(older_than: timedelta) -> int:
-    """Count the messages sent longer ago than this, within another week, that have no report.
-
-    Older ones are left out, or a monitoring alert would stay on for ever and hide the next one.
-    """
+    """Count the messages sent longer ago than this that have no report."""
     return silent_lately(Message.objects.fresh(), older_than).count()
 
 
 def silent_lately(messages: MessageQuerySet, older_than: timedelta) -> MessageQuerySet:
-    """Narrow to the messages that ``count_silent`` counts."""
+    """Narrow to those, of another week: an alert must end, and not hide the next one."""
     start = timezone.now() - older_than - SILENT_PERIOD
     return messages.silent(older_than).filter(created_at__gt=start)
 

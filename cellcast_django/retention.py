@@ -1,8 +1,7 @@
 """Delete personal data that is no longer needed, or redact it and keep the rows.
 
-``AboutContact`` finds everything stored about one number. A ``Selection`` says what to prune, and
-``prune`` does it in batches, each a short transaction: no table is locked for long, memory stays
-flat, and an interrupted run continues where it stopped.
+A ``Selection`` says what to prune, and ``prune`` does it in batches, each a short transaction: no
+table is locked for long, memory stays flat, and an interrupted run continues where it stopped.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,22 +11,8 @@ from functools import cached_property
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from django.db import transaction
-from django.db.models import (
-    Case,
-    CharField,
-    Exists,
-    F,
-    Max,
-    Model,
-    OuterRef,
-    ProtectedError,
-    Q,
-    QuerySet,
-    RestrictedError,
-    Value,
-    When,
-)
+from django.db import models, transaction
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Cast, Concat
 
 from cellcast_django.contacts import to_contact
@@ -45,9 +30,7 @@ from cellcast_django.models import (
 from cellcast_django.payloads import clean
 
 BATCH_SIZE = 500  # how many rows are locked, and in memory, at a time
-
-BATCH_SECONDS = 60
-"""How long a failed batch is retried: longer than a webhook, as nobody waits for a response."""
+BATCH_SECONDS = 60  # how long a failed batch is retried: nobody waits for a response
 
 
 @dataclass(frozen=True)
@@ -65,11 +48,9 @@ class Pruned:
         return self.messages + self.events + self.opt_outs
 
     def plus(self, other: "Pruned") -> "Pruned":
-        protected_by = self.protected_by or other.protected_by
+        messages, events = self.messages + other.messages, self.events + other.events
         opt_outs = self.opt_outs + other.opt_outs
-        return Pruned(
-            self.messages + other.messages, self.events + other.events, opt_outs, protected_by
-        )
+        return Pruned(messages, events, opt_outs, self.protected_by or other.protected_by)
 
 
 class Kept(NamedTuple):
@@ -164,11 +145,9 @@ class Selection:
         return self._about.rows(OptOut.objects.fresh()).filter(~Exists(kept))
 
     def count(self) -> Pruned:
-        return Pruned(
-            messages=self.messages().count(),
-            events=sum(part.count() for part in self.events()),
-            opt_outs=self.opt_out_rows().count() if self.opt_outs else 0,
-        )
+        events = sum(part.count() for part in self.events())
+        opt_outs = self.opt_out_rows().count() if self.opt_outs else 0
+        return Pruned(self.messages().count(), events, opt_outs)
 
     def kept(self) -> Kept:
         """Return how many events are kept although they are old enough, or about the contact."""
@@ -206,10 +185,8 @@ class Selection:
 
 Remove = Callable[[str, list[int]], Pruned]
 """Removes the rows with these primary keys from the database with this alias."""
-
 Part = tuple[QuerySet[Any], str, Remove]
 """Rows to remove, and the field in whose order they are locked."""
-
 Progress = Callable[[Pruned], object]
 """Called after each batch with what has been removed so far."""
 
@@ -220,21 +197,20 @@ def prune(selection: Selection, *, progress: Progress = lambda pruned: None) -> 
     Deleting a message deletes its history and events too, and whatever ``on_delete`` takes of your
     own models; an event that is filed under another contact stays, without the message. A row that
     one of your models protects is kept. Redacting leaves counts, statuses, times and Cellcast's
-    ids. An outbound message keeps its ``key``, a digest of its id alone, so that a late report
-    still finds the row. That of a reply is replaced, as number and text could be guessed from it:
-    the same reply, should it arrive once more, counts as new.
+    ids; an outbound message keeps its ``key``, by which a late report finds it, but not a reply,
+    whose number and text could be guessed from it.
 
     Raises ``django.db.Error`` when the database refuses. The batches before that stay committed.
     """
-    of_events = redact_events if selection.redact else delete_events
-    of_messages = redact_messages if selection.redact else delete_messages
+    of_events = _redact_events if selection.redact else delete_events
+    of_messages = _redact_messages if selection.redact else _delete_messages
     parts: list[Part] = [
         *((part, "pk", of_events) for part in selection.events()),
         # As webhooks lock them: in any other order, an array of late reports deadlocks.
         (selection.messages(), "key", of_messages),
     ]
     if selection.opt_outs:
-        parts.append((selection.opt_out_rows(), "contact", delete_opt_outs))
+        parts.append((selection.opt_out_rows(), "contact", _delete_opt_outs))
     return remove(parts, progress)
 
 
@@ -263,7 +239,7 @@ def _remove_unless_protected(
 
     try:
         return with_retries(lock_and_remove, using=database_alias(), for_seconds=BATCH_SECONDS)
-    except (ProtectedError, RestrictedError) as error:
+    except (models.ProtectedError, models.RestrictedError) as error:
         if len(pks) == 1:
             return Pruned(protected_by=str(error.args[0]))
     middle = len(pks) // 2
@@ -273,7 +249,7 @@ def _remove_unless_protected(
 
 def _batches(rows: QuerySet[Any], lock_order: str) -> Iterator[list[int]]:
     """Yield the primary keys of each batch, in the order of ``lock_order``, a field."""
-    last = rows.aggregate(pk=Max("pk"))["pk"]
+    last = rows.aggregate(pk=models.Max("pk"))["pk"]
     start, size = 0, BATCH_SIZE
     while last is not None and size == BATCH_SIZE:
         ahead = rows.filter(pk__gte=start, pk__lte=last).order_by("pk")
@@ -288,7 +264,7 @@ def _batches(rows: QuerySet[Any], lock_order: str) -> Iterator[list[int]]:
 # Deleting and redacting
 
 
-def _empty(model: type[Model], names: Iterable[str]) -> dict[str, Any]:
+def _empty(model: type[models.Model], names: Iterable[str]) -> dict[str, Any]:
     fields: list[Any] = [model._meta.get_field(name) for name in names]
     return {field.name: field.get_default() for field in fields}
 
@@ -296,18 +272,10 @@ def _empty(model: type[Model], names: Iterable[str]) -> dict[str, Any]:
 EMPTY_MESSAGE = _empty(Message, [*Message.REPORTED, "reference"])
 EMPTY_EVENT = _empty(WebhookEvent, WebhookEvent.PERSONAL)
 
-_KEY_WITHOUT_PERSON = Case(
-    When(
-        direction=Direction.INBOUND,
-        then=Concat(Value("redacted-"), Cast("pk", CharField(max_length=19))),
-    ),
-    default=F("key"),
-    output_field=CharField(),
-)
+_KEY_WITHOUT_PERSON = Concat(models.Value("redacted-"), Cast("pk", models.CharField(max_length=19)))
 
 
-def delete_messages(using: str, pks: list[int]) -> Pruned:
-    """Delete these messages, with their history and the events that are filed under them."""
+def _delete_messages(using: str, pks: list[int]) -> Pruned:
     events = delete(_events_of(using, pks))
     return Pruned(delete(Message.objects.using(using).filter(pk__in=pks)), events)
 
@@ -323,8 +291,7 @@ def delete_events(using: str, pks: list[int]) -> Pruned:
     return Pruned(0, delete(WebhookEvent.objects.using(using).filter(pk__in=pks)))
 
 
-def delete_opt_outs(using: str, pks: list[int]) -> Pruned:
-    """Delete these opt-outs with their history."""
+def _delete_opt_outs(using: str, pks: list[int]) -> Pruned:
     return Pruned(opt_outs=delete(OptOut.objects.using(using).filter(pk__in=pks)))
 
 
@@ -334,17 +301,16 @@ def delete(rows: QuerySet[Any]) -> int:
     return deleted.get(rows.model._meta.label, 0)
 
 
-def redact_messages(using: str, pks: list[int]) -> Pruned:
-    """Redact these messages, with their history and the events that are filed under them."""
+def _redact_messages(using: str, pks: list[int]) -> Pruned:
     events = _events_of(using, pks).exclude(**EMPTY_EVENT)
-    redacted = redact_events(using, list(events.values_list("pk", flat=True)))
+    redacted = _redact_events(using, list(events.values_list("pk", flat=True)))
     _redact_reasons(using, Q(message__in=pks))
     messages = Message.objects.using(using).filter(pk__in=pks)
-    return replace(redacted, messages=messages.update(**EMPTY_MESSAGE, key=_KEY_WITHOUT_PERSON))
+    messages.filter(direction=Direction.INBOUND).update(key=_KEY_WITHOUT_PERSON)
+    return replace(redacted, messages=messages.update(**EMPTY_MESSAGE))
 
 
-def redact_events(using: str, pks: list[int]) -> Pruned:
-    """Redact these events, and the reasons that they reported."""
+def _redact_events(using: str, pks: list[int]) -> Pruned:
     events = WebhookEvent.objects.using(using).filter(pk__in=pks)
     calls = HandlerCall.objects.using(using).filter(event__in=pks)
     for call in calls.exclude(error=""):

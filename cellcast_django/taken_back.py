@@ -1,7 +1,6 @@
 """Take events back, as if they had never come: those of a leak, and those of Test Sends.
 
-They go, and each message that they spoke of is made anew by the inbox's own fold, from the events
-that are left. Start with ``take_back``.
+Each message that they spoke of is made anew by the inbox's own fold, from the events that are left.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,9 +37,7 @@ from cellcast_django.retention import (
     remove,
 )
 
-MESSAGES_AT_A_TIME = 50
-"""Their genuine reports wait for as long as they are made anew."""
-
+MESSAGES_AT_A_TIME = 50  # their genuine reports wait for as long as they are made anew
 MAY_BE_FILLED_IN = ("sender", "own_number")
 """By reports, of a recorded message: the rest is what ``record_sent`` said."""
 
@@ -54,14 +51,12 @@ def take_back(
     """Delete these events and what only they made, as if they had never come.
 
     Messages that nothing else speaks of go: no other event, and not ``record_sent``. The others get
-    the status, the history and the texts that the events left would have made, and a recovered
-    reply its own key. What those had filled in that are redacted or pruned is kept. Opt-outs that
-    the events began are left, unless ``end_opt_outs`` says why they end: then those do that nothing
-    else has begun.
+    the status, the history and the texts that the events left would have made; what those had
+    filled in that are redacted or pruned is kept. Opt-outs that the events began are left, unless
+    ``end_opt_outs`` says why those end that nothing else has begun.
 
     In batches, a message and its events in the same. A message that one of your own models protects
-    is kept, with its events. Calls no handler. Safe to interrupt and to repeat. Raises
-    ``django.db.Error`` when the database refuses.
+    is kept, with its events. Calls no handler. Safe to interrupt and to repeat.
     """
     return remove(_parts_of(set(events), end_opt_outs), progress)
 
@@ -84,7 +79,6 @@ def _slices(pks: Iterable[int], size: int) -> Iterator[list[int]]:
 
 
 def _delete(using: str, pks: list[int], *, taken: set[int], note: str | None) -> Pruned:
-    """Delete these events, after the opt-outs that they began have ended."""
     ended = 0 if note is None else _end_opt_outs(using, pks, taken, note)
     return replace(delete_events(using, pks), opt_outs=ended)
 
@@ -207,7 +201,6 @@ def _in_order(
 
 
 def _pruned(history: list[StatusChange]) -> list[StatusChange]:
-    """Return what events reported that have been pruned."""
     return [change for change in history if change.event_id is None]
 
 

@@ -98,10 +98,7 @@ def is_in_test(connection: BaseDatabaseWrapper) -> bool:
 
 
 def ensure_autocommit(connection: BaseDatabaseWrapper) -> None:
-    """Make sure that the next write commits by itself, whatever was left open.
-
-    A transaction that the host project did not end is rolled back, and its session discarded.
-    """
+    """Make sure that the next write commits by itself; roll back whatever was left open."""
     if not is_idle(connection):
         if is_in_test(connection):
             return
@@ -142,12 +139,10 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
     """Call ``write`` with the alias of the database, and again when the database aborts it.
 
     ``write`` must be one transaction or one statement. It commits also where the settings turn
-    autocommit off, or somebody has left a plain ``BEGIN``, and each retry has a new session.
-
-    A lock is waited for once. Anything else is tried a second time; and a lost connection, or a
-    server that starts, as long as the try ends within ``BUDGET_SECONDS``. With ``for_seconds``
-    nobody waits, and retries begin until then. Raises the database's last error; an ``OSError`` of
-    the driver becomes one.
+    autocommit off, or somebody has left a plain ``BEGIN``, and each retry has a new session. A lock
+    is waited for once. Anything else is tried a second time; and a lost connection, or a server
+    that starts, as long as the try ends within ``BUDGET_SECONDS``. With ``for_seconds`` nobody
+    waits, and retries begin until then.
     """
     connection = connections[using]
     is_outside = not connection.in_atomic_block
@@ -175,10 +170,7 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
 
 
 def again_if_refused(write: Callable[[], T], *, using: str) -> T:
-    """Call what people or the host's code write, and again if it was refused for another one.
-
-    Not inside a transaction of theirs.
-    """
+    """Call what people or the host's code write, and again if it was refused for another one."""
     connection, pauses = connections[using], _pauses(HOST_SECONDS)
     is_outside = not connection.in_atomic_block and connection.autocommit
     while True:
@@ -211,7 +203,7 @@ def _helps(connection: BaseDatabaseWrapper, error: Exception, *, is_first: bool)
 
 
 def _code_of(error: Exception) -> str | int | None:
-    """Return the code that the database gave its error; ``None`` if the driver made it."""
+    """Return the database's code of its error; ``None`` if the driver made it."""
     cause = error.__cause__
     code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     number = next(iter(getattr(cause, "args", ())), None)

@@ -1,7 +1,4 @@
-"""What differs between databases: one row for each, by Django's ``vendor``.
-
-The host project may have others beside the app's own.
-"""
+"""What differs between databases: one row for each, by Django's ``vendor``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,7 +71,7 @@ VENDORS = {
     ),
 }
 
-ANY_OTHER = Vendor()
+ANY_OTHER = Vendor()  # the host project may have one beside the app's own
 
 
 def vendor_of(connection: BaseDatabaseWrapper) -> Vendor:

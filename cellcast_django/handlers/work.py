@@ -14,14 +14,7 @@ from django.db import OperationalError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.connected import handlers_by_name, has_mark
-from cellcast_django.database.transactions import (
-    again_if_refused,
-    discard,
-    has_transaction,
-    is_idle,
-    is_in_test,
-    is_refused,
-)
+from cellcast_django.database import transactions
 from cellcast_django.models import (
     Direction,
     Message,
@@ -168,7 +161,7 @@ def do_safely(work: Work, save: Callable[[], bool] | None = None) -> Failure | N
     """
     failure = None
     connected = connections.all(initialized_only=True)
-    open_before = [each for each in connected if not is_idle(each)]
+    open_before = [each for each in connected if not transactions.is_idle(each)]
     try:
         with ExitStack() as stack:
             # Inside a test's transaction, a handler's database error must not abort the test.
@@ -187,13 +180,13 @@ def _close_left_open(open_before: list[BaseDatabaseWrapper]) -> TransactionLeftO
     """Close the connections that are no longer idle; return the error that this is."""
     error = None
     for connection in connections.all(initialized_only=True):  # the handler may have opened one
-        if connection not in open_before and not is_idle(connection):
-            if has_transaction(connection):
+        if connection not in open_before and not transactions.is_idle(connection):
+            if transactions.has_transaction(connection):
                 error = TransactionLeftOpenError(
                     f"It left a transaction open on the database {connection.alias}, which was "
                     "rolled back."
                 )
-            discard(connection)
+            transactions.discard(connection)
     return error
 
 
@@ -219,7 +212,7 @@ def in_transaction(work: Work, save: Callable[[], bool]) -> None:
             if not save():
                 raise TakenOverError
 
-    again_if_refused(do_and_save, using=using)
+    transactions.again_if_refused(do_and_save, using=using)
 
 
 def _notice_refusal(execute: Callable[..., Any], *arguments: Any) -> Any:
@@ -231,14 +224,14 @@ def _notice_refusal(execute: Callable[..., Any], *arguments: Any) -> Any:
         return execute(*arguments)
     except OperationalError as error:
         connection = arguments[-1]["connection"]
-        connection.needs_rollback = connection.needs_rollback or is_refused(error)
+        connection.needs_rollback = connection.needs_rollback or transactions.is_refused(error)
         raise
 
 
 def _savepoint(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
     block = transaction.atomic(using=connection.alias)
     # Lets the handler use durable=True, as it may outside a test.
-    block._from_testcase = is_in_test(connection)  # type: ignore[attr-defined]
+    block._from_testcase = transactions.is_in_test(connection)  # type: ignore[attr-defined]
     return block
 
 

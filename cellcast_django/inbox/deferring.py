@@ -19,9 +19,7 @@ from cellcast_django.payloads import Endpoint, Invalid, Payload, clean, read
 
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=6)
-"""Before a deferred event is read again. In between, as long as it has been deferred so far: so the
-pauses double."""
-
+"""In between, a pause is as long as the event has been deferred so far: so the pauses double."""
 MAX_ERROR_LENGTH = 1_000
 
 

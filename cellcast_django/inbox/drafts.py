@@ -55,7 +55,6 @@ class Arrival:
     def now(
         cls, endpoint: Endpoint, content_type: str = "", username: str = "", is_test: bool = False
     ) -> "Arrival":
-        """Return how the events of a webhook arrive now."""
         now = timezone.now()
         return cls(
             endpoint=endpoint.value,
@@ -70,12 +69,10 @@ class Arrival:
 
     @classmethod
     def of(cls, event: WebhookEvent) -> "Arrival":
-        """Return how a stored event has arrived."""
         columns = {name: getattr(event, name) for name in cls.__slots__[:-2]}
         return cls(**columns, time=event.received_at, has_just_arrived=True)
 
     def columns(self) -> dict[str, Any]:
-        """Return the columns of each event."""
         return {name: getattr(self, name) for name in self.__slots__[:-2]}
 
 
@@ -89,8 +86,8 @@ class Draft:
     """The columns of its event that are known before anything is stored."""
     opts_out: str = ""
     """The contact whom it opts out, if any: our own test opts nobody out."""
-    said: Said | None = None
-    """What it says of a message, if it is about one."""
+    said: Any = None
+    """What it says of a message, if it is about one: a ``Said``."""
     if_new: Values = field(default_factory=dict)
     """The columns of its message that nothing which comes later changes."""
     may_be_stored: bool = False
@@ -153,10 +150,7 @@ def key_of(report: StatusReport) -> str:
 
 
 def begin_opt_out(draft: Draft, opt_out: OptOut) -> OptOutChange | None:
-    """Begin the locked opt-out that the draft asks for; ``None`` if that is no change.
-
-    Neither is saved, nor has its event yet.
-    """
+    """Begin the locked opt-out that the draft asks for, unsaved; ``None`` if that is no change."""
     payload, arrival = draft.payload, draft.arrival
     source, at, text = OptOut.Source.WEBHOOK, arrival.received_at, payload.raw
     if isinstance(payload, Reply):

@@ -14,6 +14,7 @@ from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database import rows
 from cellcast_django.database.transactions import lock_for_insert
+from cellcast_django.fold import Said
 from cellcast_django.inbox.drafts import Draft
 from cellcast_django.models import Direction, Message, MessageQuerySet, StatusChange
 from cellcast_django.payloads import Listed, Reply
@@ -161,7 +162,7 @@ def unite(cursor: CursorWrapper, new: Mapping[int, Draft]) -> dict[int, Message]
     if found:
         Message.objects.using(using).filter(pk__in=found).delete()
     for pk, message in found.items() if not listed else ():
-        _take_over(using, message, new[pk])
+        _take_over(using, message, new[pk].said)
     return found
 
 
@@ -174,8 +175,7 @@ def _is_any_without_id(cursor: CursorWrapper, drafts: Iterable[Draft]) -> bool:
 
 
 def _alike(draft: Draft) -> Alike:
-    said: Any = draft.said
-    return alike(said.values["contact"], said.values["body"])
+    return alike(draft.said.values["contact"], draft.said.values["body"])
 
 
 def _items_of(drafts: Iterable[Draft]) -> dict[Alike, set[Listed]]:
@@ -205,7 +205,6 @@ def _brought_by_webhooks(
 
 
 def _stored_since(using: str, contacts: Collection[str], time: datetime) -> MessageQuerySet:
-    """Return the replies of these contacts that may have been received at this time or later."""
     return replies_since(Message.objects.using(using), contacts, time + EARLIEST)
 
 
@@ -230,18 +229,16 @@ def _recovered_before(using: str, new: Mapping[int, Draft]) -> dict[int, Message
 
 def _has_same_media(recovered: Message, draft: Draft) -> bool:
     """Whether replies of the same text may be the same, though one may not tell its media."""
-    said: Any = draft.said
     media = distinguishing_media(recovered.body, recovered.media)
-    others = distinguishing_media(said.values["body"], said.values["media"])
+    others = distinguishing_media(draft.said.values["body"], draft.said.values["media"])
     return media == others or not media or not others
 
 
-def _take_over(using: str, recovered: Message, webhook: Draft) -> None:
+def _take_over(using: str, recovered: Message, said: Said) -> None:
     """Take over what only the webhook knows, as if it had come first.
 
     Its status too: the recovered reply's was a guess, so replacing it runs no handler.
     """
-    said: Any = webhook.said
     known = {"status": said.status, "media": recovered.media or said.values["media"]}
     changes = recovered.take({**said.values, **known})
     recovered.save(using=using, update_fields=changes)

@@ -15,12 +15,7 @@ from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.conf import conf
 from cellcast_django.connected import calls_asked_for
-from cellcast_django.database import rows
-from cellcast_django.database.transactions import (
-    ensure_autocommit,
-    own_transaction,
-    with_retries,
-)
+from cellcast_django.database import rows, transactions
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.fold import State, Values, fold
 from cellcast_django.inbox import same_message
@@ -39,7 +34,6 @@ from cellcast_django.signals import FactSignal, message_received, opt_out_receiv
 
 BeforeCommit = Callable[[list[int]], None]
 """Called in the transaction, with the ids of the events that have something to run."""
-
 Told = tuple[WebhookEvent, Sequence[FactSignal]]
 """An event that was stored, and the signals of its facts in the order in which they are told."""
 
@@ -79,15 +73,12 @@ def store(
 
     How they ``arrived`` is what ``Arrival.now`` takes. When this returns, the transaction has
     committed. What was reported before is a ``duplicate``, and so is the opt-out of a contact who
-    is opted out already.
-
-    ``before_commit`` is called inside the transaction with the ids of the events that have calls,
-    so that whatever it writes to the same database commits with the webhook. If it raises, nothing
-    is stored. Nor is it when the database refuses, which raises ``django.db.Error``.
+    is opted out already. What ``before_commit`` writes to the same database commits with it. If
+    that raises, or the database refuses (``django.db.Error``), nothing is stored.
     """
     arrival = Arrival.now(**arrived)
     drafts = [draft(payload, arrival) for payload in payloads]
-    return with_retries(
+    return transactions.with_retries(
         lambda using: write(using, drafts, before_commit=before_commit), using=database_alias()
     )
 
@@ -108,8 +99,8 @@ def write(
     is_deferred = replaced is not None and replaced.outcome == WebhookEvent.Outcome.DEFERRED
     connection = connections[using]
     if connection.in_atomic_block:  # otherwise with_retries has done so
-        ensure_autocommit(connection)
-    with connection.cursor() as cursor, own_transaction(using, may_hurry=True):
+        transactions.ensure_autocommit(connection)
+    with connection.cursor() as cursor, transactions.own_transaction(using, may_hurry=True):
         messages = _lock_messages(cursor, drafts)
         contacts = {each.opts_out for each in drafts} - {""}
         opt_outs = OptOut.objects.using(using).insert_and_lock(contacts) if contacts else {}
@@ -144,15 +135,13 @@ def _lock_messages(cursor: CursorWrapper, drafts: Sequence[Draft]) -> dict[str, 
     }
     if new:
         for pk, message in same_message.unite(cursor, new).items():
-            said: Any = new[pk].said
-            state = message.state({message.status, said.status})
-            found[said.values["key"]] = Row(message, state)
+            said = new[pk].said
+            found[said.values["key"]] = Row(message, message.state({message.status, said.status}))
     return found
 
 
 def _insert_or_lock(cursor: CursorWrapper, draft: Draft) -> Row:
-    said: Any = draft.said
-    state, change = fold(None, said)
+    state, change = fold(None, draft.said)
     new = {**state.columns, **draft.if_new}
     message, is_new = rows.insert_or_lock(cursor, Message, new, unique="key")
     if is_new:
@@ -171,12 +160,9 @@ def _write_event(
     opt_out: OptOut | None,
     replaced: WebhookEvent | None,
 ) -> Told:
-    """Write an event, the row that a history gains, and the opt-out that begins.
-
-    Their objects are those that the handlers get, which cause no query.
-    """
+    """Write an event, the row that a history gains, and the opt-out that begins."""
     change = None
-    if row is not None and draft.said is not None:
+    if row is not None:
         change, row.first = row.first, None
         if change is None:
             row.state, change = fold(row.state, draft.said)
@@ -255,11 +241,10 @@ def _insert_calls(
 
 def decide(
     draft: Draft, change: Values | None, begun: OptOutChange | None
-) -> tuple[str, tuple[FactSignal, ...]]:
+) -> tuple[str, list[FactSignal]]:
     """Return the event's outcome, and the signals of its facts in the order they are told in.
 
-    Without a fact the event is a duplicate, or invalid; but nobody looks whether the opt-out of a
-    test would have been one.
+    Without a fact it is a duplicate, or invalid; but nobody looks whether a test would opt out.
     """
     signals: list[FactSignal] = []
     if change is not None:
@@ -268,9 +253,8 @@ def decide(
     if begun is not None:
         signals.append(opt_out_received)
     is_test_of_opt_out = draft.arrival.is_test and isinstance(draft.payload, OptOutPayload)
-    outcome = WebhookEvent.Outcome.STORED
-    if not signals and not is_test_of_opt_out:
-        is_invalid = isinstance(draft.payload, Invalid)
-        outcomes = WebhookEvent.Outcome
-        outcome = outcomes.INVALID if is_invalid else outcomes.DUPLICATE
-    return outcome.value, tuple(signals)
+    outcomes = WebhookEvent.Outcome
+    outcome = outcomes.INVALID if isinstance(draft.payload, Invalid) else outcomes.DUPLICATE
+    if signals or is_test_of_opt_out:
+        outcome = outcomes.STORED
+    return outcome.value, signals

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 FOLLOWING_FIELDS = ("since", "source", "event", "note", "ended_at")
 """The fields of an opt-out that follow from its history."""
-
 MAX_OPT_OUT_TEXT_LENGTH = 1_000
 """Characters of what was received that the history keeps."""
 
@@ -49,10 +48,9 @@ class OptOutQuerySet(FreshQuerySet["OptOut"]):
         return self.filter(contact=contact) if contact else self.none()
 
     def insert_and_lock(self, contacts: Iterable[str]) -> dict[str, "OptOut"]:
-        """Lock the opt-outs of these contacts, and return them by contact.
+        """Lock the opt-outs of these contacts, after any messages, and return them by contact.
 
-        A contact without one gets a row that has not begun. Lock the messages' rows first, if there
-        are any.
+        A contact without one gets a row that has not begun.
         """
         found = {}
         with connections[self.db].cursor() as cursor:
@@ -62,10 +60,7 @@ class OptOutQuerySet(FreshQuerySet["OptOut"]):
         return found
 
     def save_changes(self, changes: Sequence["OptOutChange"]) -> None:
-        """Write what ``begin`` or ``end`` returned, and the opt-outs that follow from it.
-
-        The opt-outs must be locked, and the events saved.
-        """
+        """Write what ``begin`` or ``end`` returned, and the locked opt-outs that follow from it."""
         for change in changes:
             change.save(using=self.db, force_insert=True)
             change.opt_out.save(using=self.db, update_fields=FOLLOWING_FIELDS)
@@ -136,15 +131,7 @@ class OptOut(models.Model):
         return bool(self.source) and self.ended_at is None
 
     def begin(
-        self,
-        source: Source,
-        *,
-        at: datetime,
-        has_just_arrived: bool,
-        text: str = "",
-        note: str = "",
-        username: str = "",
-        received_as: str = "",
+        self, source: Source, *, at: datetime, has_just_arrived: bool, note: str = "", **said: str
     ) -> "OptOutChange | None":
         """Begin it, without saving it; return the change to save, ``None`` if it was active.
 
@@ -162,45 +149,25 @@ class OptOut(models.Model):
             return None
         self.source, self.since, self.event = source, at, None
         self.ended_at, self.note = None, note
-        return self._begun(source, at, text, note, username, received_as)
+        return self._change(OptOutChange.Kind.BEGUN, source, at, note=note, **said)
 
-    def add_reason(self, *, at: datetime, text: str, note: str, username: str) -> "OptOutChange":
+    def add_reason(self, *, at: datetime, note: str, **said: str) -> "OptOutChange":
         """Add why it stands, too, according to a person; return the change to save."""
         if f"\n{note}\n" not in f"\n{self.note}\n":
             self.note = "\n".join(filter(None, [self.note, note]))
-        return self._begun(self.Source.PERSON, at, text, note, username)
-
-    def _begun(
-        self,
-        source: Source,
-        at: datetime,
-        text: str,
-        note: str,
-        username: str,
-        received_as: str = "",
-    ) -> "OptOutChange":
-        return OptOutChange(
-            opt_out=self,
-            kind=OptOutChange.Kind.BEGUN,
-            at=at,
-            source=source,
-            text=text[:MAX_OPT_OUT_TEXT_LENGTH],
-            note=note,
-            username=username,
-            received_as=received_as,
-        )
+        return self._change(OptOutChange.Kind.BEGUN, self.Source.PERSON, at, note=note, **said)
 
     def end(self, *, at: datetime, note: str = "", username: str = "") -> "OptOutChange":
         """End it while it stands, without saving it; return the change to save."""
         self.ended_at, self.note = at, note
-        return OptOutChange(
-            opt_out=self,
-            kind=OptOutChange.Kind.ENDED,
-            at=at,
-            source=self.Source.PERSON,
-            note=note,
-            username=username,
-        )
+        said = {"note": note, "username": username}
+        return self._change(OptOutChange.Kind.ENDED, self.Source.PERSON, at, **said)
+
+    def _change(
+        self, kind: str, source: Source, at: datetime, *, text: str = "", **said: str
+    ) -> "OptOutChange":
+        text = text[:MAX_OPT_OUT_TEXT_LENGTH]
+        return OptOutChange(opt_out=self, kind=kind, source=source, at=at, text=text, **said)
 
 
 class OptOutChangeQuerySet(FreshQuerySet["OptOutChange"]):
