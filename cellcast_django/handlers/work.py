@@ -19,7 +19,6 @@ from cellcast_django.models import (
     Direction,
     Message,
     WebhookEvent,
-    WebhookEventQuerySet,
     database_alias,
 )
 from cellcast_django.payloads import clean
@@ -73,19 +72,14 @@ class Fact:
 # The facts of an event
 
 
-def with_facts(events: WebhookEventQuerySet) -> WebhookEventQuerySet:
-    """Read the rows that the facts of the events consist of in the same query."""
-    return events.select_related(*FACTS)
-
-
 FACTS = ("message", "status_change", "opt_out_change__opt_out")
+"""The rows that the facts of an event consist of."""
 
 
 def facts_of(event: WebhookEvent) -> dict[str, Fact]:
     """Return the facts of an event by their signals' names, in the order in which they are told.
 
-    A reply that is a stop word has two. A duplicate or invalid event has none, nor has one whose
-    message or opt-out has been deleted since.
+    None of a duplicate or invalid event, or one whose message or opt-out has been deleted since.
     """
     facts = [fact for fact in (_message_fact(event), _opt_out_fact(event)) if fact is not None]
     return {fact.signal.name: fact for fact in facts}
@@ -156,8 +150,7 @@ def do_safely(work: Work, save: Callable[[], bool] | None = None) -> Failure | N
     """Do the work, and return what it raised or left open; ``None`` if all is well.
 
     With ``save``, that is called after it in the same transaction; returning false, it rolls back
-    with ``TakenOverError``. Lets no exception out, not even ``SystemExit``. A connection on which
-    the handler left a transaction open is closed.
+    with ``TakenOverError``. Lets no exception out, not even ``SystemExit``.
     """
     failure = None
     connected = connections.all(initialized_only=True)
@@ -199,9 +192,8 @@ def _failure(error: BaseException) -> Failure:
 def in_transaction(work: Work, save: Callable[[], bool]) -> None:
     """Do the work, then ``save``, in one transaction on the database of this app's models.
 
-    It has the host project's isolation level, and is tried again when the database refuses it
-    because of another one. Raises what they raise, with nothing committed; or what one of the host
-    project's ``on_commit`` functions raises, with everything committed.
+    It has the host project's isolation level. Raises what they raise, with nothing committed; or
+    what one of the host project's ``on_commit`` functions raises, with everything committed.
     """
     using = database_alias()
 

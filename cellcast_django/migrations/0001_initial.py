@@ -97,8 +97,8 @@ class Migration(migrations.Migration):
             name='WebhookEvent',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('endpoint', models.CharField(choices=[('receive', 'Receive URL'), ('status', 'Status URL'), ('opt_out', 'Opt-Out URL'), ('api', 'Cellcast’s API')], help_text='The URL that received it, or Cellcast’s API.', max_length=8, verbose_name='endpoint')),
-                ('kind', models.CharField(choices=[('reply', 'reply'), ('status', 'status'), ('opt_out', 'opt-out'), ('unknown', 'unknown')], help_text='What the event reports.', max_length=8, verbose_name='kind')),
+                ('endpoint', models.CharField(choices=[('receive', 'Receive URL'), ('status', 'Status URL'), ('opt_out', 'Opt-Out URL'), ('api', 'Cellcast’s API')], help_text='The URL that received it, or Cellcast’s API.', max_length=7, verbose_name='endpoint')),
+                ('kind', models.CharField(choices=[('reply', 'reply'), ('status', 'status'), ('opt_out', 'opt-out'), ('unknown', 'unknown')], help_text='What the event reports.', max_length=7, verbose_name='kind')),
                 ('outcome', models.CharField(choices=[('stored', 'stored'), ('duplicate', 'duplicate'), ('deferred', 'deferred'), ('invalid', 'invalid')], help_text='Stored: it reported something new. Duplicate: it had been reported before. Deferred: kept without its message, to be read as soon as the database lets us. Invalid: it could not be understood; it can be processed again after an upgrade.', max_length=9, verbose_name='outcome')),
                 ('error', cellcast_django.database.fields.UnicodeTextField(blank=True, help_text='Why the event could not be understood, or was deferred.', verbose_name='error')),
                 ('body', cellcast_django.database.fields.UnicodeTextField(help_text='The body as received; bytes that are not text appear as \\xNN.', verbose_name='body')),

@@ -8,14 +8,10 @@ from django.db.models import Exists, OuterRef, Q, UniqueConstraint
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.database.fields import (
-    CharField,
-    ExactCharField,
-    PartialIndex,
-    PositiveIntegerField,
-)
+from cellcast_django.database.fields import ExactCharField, PartialIndex, PositiveIntegerField
 from cellcast_django.models.base import (
     FreshQuerySet,
+    one_of,
     optional_number,
     optional_text,
     optional_time,
@@ -102,7 +98,7 @@ class HandlerCall(models.Model):
     contact = optional_number(
         _("contact"), _("The event’s contact, if the handler wants a contact’s events in order.")
     )
-    state = CharField(_("state"), max_length=8, choices=State, help_text=_("How far the call is."))
+    state = one_of(State, _("state"), _("How far the call is."))
     version = PositiveIntegerField(_("version"), default=0, help_text=_("Rises with each change."))
     attempts = PositiveIntegerField(_("attempts"), default=0, help_text=_("How often it was made."))
     next_attempt_at = optional_time(

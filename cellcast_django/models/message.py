@@ -18,7 +18,6 @@ from cellcast_django.conf import conf
 from cellcast_django.contacts import text_of, to_contact
 from cellcast_django.database.fields import (
     BooleanField,
-    CharField,
     DateTimeField,
     ExactCharField,
     PartialIndex,
@@ -28,10 +27,12 @@ from cellcast_django.database.transactions import again_if_refused
 from cellcast_django.fold import Direction, Said, State, fold, values_of
 from cellcast_django.models.base import (
     FreshQuerySet,
+    one_of,
     optional_number,
     optional_text,
     optional_time,
     optional_username,
+    optional_word,
     username_of,
 )
 from cellcast_django.models.opt_out import OptOut
@@ -257,11 +258,10 @@ class Message(models.Model):
         editable=False,
         help_text=_("Identifies the message: events with the same key are about the same message."),
     )
-    direction = CharField(
+    direction = one_of(
+        Direction,
         _("direction"),
-        max_length=8,
-        choices=Direction,
-        help_text=_("Inbound: a reply from a customer. Outbound: a message you sent."),
+        _("Inbound: a reply from a customer. Outbound: a message you sent."),
     )
     cellcast_id = ExactCharField(
         _("Cellcast id"),
@@ -288,17 +288,15 @@ class Message(models.Model):
         blank=True,
         help_text=_("For an MMS: the URLs of its pictures and other media."),
     )
-    reference = ExactCharField(
+    reference = optional_word(
         _("reference"),
-        max_length=MAX_REFERENCE_LENGTH,
-        blank=True,
-        help_text=_("For a message you sent: your own text for finding what it was about."),
+        _("For a message you sent: your own text for finding what it was about."),
+        MAX_REFERENCE_LENGTH,
     )
-    status = ExactCharField(
+    status = optional_word(
         _("status"),
-        max_length=MAX_STATUS_LENGTH,
-        blank=True,
-        help_text=_("The highest status in the history; empty until the first report."),
+        _("The highest status in the history; empty until the first report."),
+        MAX_STATUS_LENGTH,
     )
     submitted_at = optional_time(
         _("submitted at"),
@@ -518,11 +516,8 @@ class StatusChange(models.Model):
     status = ExactCharField(
         _("status"), max_length=MAX_STATUS_LENGTH, help_text=_("The reported status.")
     )
-    previous_status = ExactCharField(
-        _("previous status"),
-        max_length=MAX_STATUS_LENGTH,
-        blank=True,
-        help_text=_("The message’s status before this report."),
+    previous_status = optional_word(
+        _("previous status"), _("The message’s status before this report."), MAX_STATUS_LENGTH
     )
     applied = BooleanField(
         _("applied"),

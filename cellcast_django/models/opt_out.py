@@ -18,6 +18,7 @@ from cellcast_django.database.fields import (
 from cellcast_django.database.rows import insert_or_lock
 from cellcast_django.models.base import (
     FreshQuerySet,
+    one_of,
     optional_text,
     optional_time,
     optional_username,
@@ -94,9 +95,7 @@ class OptOut(models.Model):
     since = DateTimeField(
         _("since"), default=timezone.now, help_text=_("When the contact opted out.")
     )
-    source: CharField = CharField(
-        _("source"), max_length=7, choices=Source, help_text=_("How the contact opted out.")
-    )
+    source: CharField = one_of(Source, _("source"), _("How the contact opted out."))
     event: "models.OneToOneField[WebhookEvent | None, WebhookEvent | None]" = models.OneToOneField(
         WebhookEvent,
         verbose_name=_("event"),
@@ -199,18 +198,11 @@ class OptOutChange(models.Model):
         related_name="history",
         help_text=_("The opt-out whose history this is."),
     )
-    kind = CharField(
-        _("kind"), max_length=5, choices=Kind, help_text=_("Whether it began or ended.")
-    )
+    kind = one_of(Kind, _("kind"), _("Whether it began or ended."))
     at = DateTimeField(
         _("at"), help_text=_("When, according to the clock of this site or to Cellcast.")
     )
-    source = CharField(
-        _("source"),
-        max_length=7,
-        choices=OptOut.Source,
-        help_text=_("How it began or ended; only a person ends one."),
-    )
+    source = one_of(OptOut.Source, _("source"), _("How it began or ended; only a person ends one."))
     event: "models.OneToOneField[WebhookEvent | None, WebhookEvent | None]" = models.OneToOneField(
         WebhookEvent,
         verbose_name=_("event"),

@@ -10,18 +10,18 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.database.fields import (
     BooleanField,
-    CharField,
     DateTimeField,
-    ExactCharField,
     PartialIndex,
     UnicodeTextField,
 )
 from cellcast_django.models.base import (
     FreshQuerySet,
+    one_of,
     optional_number,
     optional_text,
     optional_time,
     optional_username,
+    optional_word,
 )
 from cellcast_django.payloads import MAX_ID_LENGTH, Endpoint, read_fields
 
@@ -101,18 +101,12 @@ class WebhookEvent(models.Model):
     PERSONAL = ("contact", "body", "error")
     """What says who the customer is; redaction empties it, and what calls know of it."""
 
-    endpoint = CharField(
-        _("endpoint"),
-        max_length=8,
-        choices=Endpoint,
-        help_text=_("The URL that received it, or Cellcast’s API."),
-    )
-    kind = CharField(_("kind"), max_length=8, choices=Kind, help_text=_("What the event reports."))
-    outcome = CharField(
+    endpoint = one_of(Endpoint, _("endpoint"), _("The URL that received it, or Cellcast’s API."))
+    kind = one_of(Kind, _("kind"), _("What the event reports."))
+    outcome = one_of(
+        Outcome,
         _("outcome"),
-        max_length=9,
-        choices=Outcome,
-        help_text=_(
+        _(
             "Stored: it reported something new. Duplicate: it had been reported before. "
             "Deferred: kept without its message, to be read as soon as the database lets us. "
             "Invalid: it could not be understood; it can be processed again after an upgrade."
@@ -122,18 +116,10 @@ class WebhookEvent(models.Model):
     body = UnicodeTextField(
         _("body"), help_text=_("The body as received; bytes that are not text appear as \\xNN.")
     )
-    content_type = ExactCharField(
-        _("content type"),
-        max_length=MAX_CONTENT_TYPE_LENGTH,
-        blank=True,
-        help_text=_("The Content-Type header, as received."),
+    content_type = optional_word(
+        _("content type"), _("The Content-Type header, as received."), MAX_CONTENT_TYPE_LENGTH
     )
-    cellcast_id = ExactCharField(
-        _("Cellcast id"),
-        max_length=MAX_ID_LENGTH,
-        blank=True,
-        help_text=_("The message id in the event."),
-    )
+    cellcast_id = optional_word(_("Cellcast id"), _("The message id in the event."), MAX_ID_LENGTH)
     contact = optional_number(
         _("contact"), _("The customer’s number, in international format if it is a phone number.")
     )
