@@ -45,8 +45,7 @@ class Light(models.TextChoices):
     UNREPORTED = "unreported", _("no reports")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebhookHealth:
+class WebhookHealth(NamedTuple):
     """How webhooks arrive on one URL."""
 
     endpoint: Endpoint
@@ -64,8 +63,7 @@ class WebhookHealth:
         ) % {"count": MIN_UNREPORTED}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Webhooks:
+class Webhooks(NamedTuple):
     """What has arrived."""
 
     urls: dict[Endpoint, WebhookHealth]
@@ -77,8 +75,7 @@ class Webhooks:
         return max((each.last_at for each in self.urls.values() if each.last_at), default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handlers:
+class Handlers(NamedTuple):
     """How many calls of handlers have not ended well."""
 
     pending: int
@@ -97,8 +94,7 @@ class Handlers:
         return age(self.oldest_due_at) if self.oldest_due_at else timedelta()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailingHandler:
+class FailingHandler(NamedTuple):
     """A handler, and how many of its calls fail."""
 
     handler: str
@@ -157,8 +153,7 @@ class Deferred:
         return self.oldest_at is not None and age(self.oldest_at) > PERIOD
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replies:
+class Replies(NamedTuple):
     """The replies that nobody has answered or marked as done."""
 
     waiting: int
@@ -186,8 +181,7 @@ class Credit:
         return age(self.read_at) <= PERIOD
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlowHandler:
+class SlowHandler(NamedTuple):
     """A handler, and its longest call of late."""
 
     handler: str
@@ -199,8 +193,7 @@ class SlowHandler:
         return self.seconds > conf.handler_lease / 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class Health(NamedTuple):
     """Webhook health at one moment. Test Sends are in no count."""
 
     measured_at: datetime
@@ -281,8 +274,7 @@ def measure_webhooks() -> Webhooks:
     last_use_of: dict[str, datetime] = {}
     last_report_at = None
     for kind in WebhookEvent.Kind:
-        # As a range and in the order, the kind forces the index that begins with it. With that on
-        # the time, PostgreSQL reads ten events of other kinds for each reply.
+        # As a range and in the order, the kind forces the index that begins with it.
         of_kind = WebhookEvent.objects.fresh().filter(kind__gte=kind, kind__lte=kind)
         webhooks = of_kind.filter(is_test=False).exclude(endpoint=Endpoint.API)
         newest = webhooks.order_by("-kind", "-received_at")[:MAX_NEWEST]
@@ -305,10 +297,10 @@ def measure_webhooks() -> Webhooks:
 
 def _is_unreported(last_report_at: datetime | None) -> bool:
     """Whether many messages were recorded a while ago, and no report has come since."""
-    sent = Message.objects.fresh().silent(timedelta(hours=1))
     day = timezone.now() - PERIOD
-    start = max(day, last_report_at or day)
-    unreported = sent.filter(created_at__gt=start).order_by().values("pk")
+    sent = Message.objects.fresh().silent(timedelta(hours=1))
+    sent = sent.filter(created_at__gt=max(day, last_report_at or day))
+    unreported = sent.order_by().values("pk")
     return unreported[:MIN_UNREPORTED].count() == MIN_UNREPORTED
 
 
@@ -357,8 +349,8 @@ def slowest_handlers() -> list[SlowHandler]:
     longest: dict[str, float] = {}
     for name, seconds in newest.values_list("handler", "seconds")[:MAX_CALLS]:
         longest[name] = max(seconds or 0.0, longest.get(name, 0.0))
-    found = [SlowHandler(handler=name, seconds=seconds) for name, seconds in longest.items()]
-    return sorted(found, key=lambda each: (-each.seconds, each.handler))[:MAX_SLOWEST]
+    slowest = sorted(longest.items(), key=lambda each: (-each[1], each[0]))
+    return [SlowHandler(*each) for each in slowest[:MAX_SLOWEST]]
 
 
 # Messages

@@ -63,10 +63,9 @@ class Kept(NamedTuple):
 
 @dataclass(frozen=True)
 class AboutContact:
-    """Everything filed under one contact's number, in any spelling.
+    """Everything filed under one contact's number, in any spelling: an event by its own contact.
 
-    An event is filed under its own contact, or under its message's if it has none. One that could
-    not be understood is filed under nobody. Raises ``ValueError`` for an empty number.
+    If it has none, by its message's. Raises ``ValueError`` for an empty number.
     """
 
     number: str = field(repr=False)
@@ -77,12 +76,10 @@ class AboutContact:
 
     @cached_property
     def contacts(self) -> set[str]:
-        """How the contact may be stored."""
         written = clean(self.number)
         return {written, written.strip(), to_contact(written.strip())}
 
     def rows(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow messages or opt-outs to the contact's."""
         return rows.filter(contact__in=self.contacts)
 
     def events(self, events: QuerySet[Any]) -> list[QuerySet[Any]]:

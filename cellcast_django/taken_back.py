@@ -140,9 +140,9 @@ def _read(event: WebhookEvent) -> _Heard:
 def _make_anew(
     message: Message, history: list[StatusChange], left: list[_Heard], lies: list[_Heard]
 ) -> tuple[list[str], list[StatusChange], list[StatusChange]]:
-    """Let the message be as if only the events left had come, in the order of their arrival.
+    """Let the message be as if only the events left had come; return what that changes.
 
-    Returns the columns to save and, from the first that differs, the old and new rows of history.
+    The columns to save and, from the first that differs, the old and new rows of history.
     """
     is_whole = not _pruned(history) and all(each.said for each in left)
     starts_anew = is_whole and message.recorded_at is None

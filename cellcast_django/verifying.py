@@ -1,7 +1,6 @@
 """Are the promises kept where the data is? Reads the rows that belong together, changes nothing.
 
-What belongs together is read by one statement, so that a webhook that is just being stored breaks
-no rule. Start with ``find_broken``.
+By one statement, so that a webhook that is just being stored breaks no rule.
 """
 
 from collections.abc import Callable, Iterator

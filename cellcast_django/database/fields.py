@@ -17,16 +17,12 @@ if TYPE_CHECKING:
     DateTimeField = models.DateTimeField[Time, datetime]
     NullableDateTimeField = models.DateTimeField[Time | None, datetime | None]
     PositiveIntegerField = models.PositiveIntegerField[int | Combinable, int]
-    NullablePositiveBigIntegerField = models.PositiveBigIntegerField[
-        int | Combinable | None, int | None
-    ]
     TextField = models.TextField[str | Combinable, str]
 else:  # which cannot be subscripted
     BooleanField = models.BooleanField
     CharField = models.CharField
     DateTimeField = NullableDateTimeField = models.DateTimeField
     PositiveIntegerField = models.PositiveIntegerField
-    NullablePositiveBigIntegerField = models.PositiveBigIntegerField
     TextField = models.TextField
 
 

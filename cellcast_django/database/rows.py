@@ -1,7 +1,6 @@
 """One row at a time in plain SQL: a quarter of what the ORM costs, and the same on every database.
 
-Statements are derived from the models, and go through the connection's own cursor. A column that is
-not given has its default.
+Statements go through the connection's own cursor. A column that is not given has its default.
 """
 
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.models.base import ModelState
+from django.utils import timezone
 
 from cellcast_django.database.vendors import Vendor, vendor_of
 
@@ -21,7 +21,6 @@ Values = Mapping[str, Any]
 """The values of a row, by column."""
 
 RETURNING = " RETURNING id"
-
 MAX_ROWS = 1_000  # of one statement: a database takes only so many values
 
 
@@ -114,9 +113,6 @@ def _instance(connection: BaseDatabaseWrapper, model: type[M], row: dict[str, An
     return instance
 
 
-# Statements
-
-
 @lru_cache(maxsize=128)
 def _insert_statement(
     vendor: Vendor, model: type[models.Model], count: int, unique: str = ""
@@ -140,22 +136,12 @@ def _select_statement(
     return f"{statement} FOR UPDATE" if is_locking else statement
 
 
-# Columns
-
-
 @cache
 def _defaults(model: type[models.Model]) -> dict[str, Any]:
-    """Return the columns but the key, in their order, with their defaults.
-
-    What is to be given has ``None``.
-    """
+    """Return the columns but the key, with their defaults; what is to be given has ``None``."""
     _, *fields = model._meta.concrete_fields
-    return {field.attname: _default(field) for field in fields}
-
-
-def _default(field: Any) -> Any:
-    is_made = field.has_default() and callable(field.default)
-    return None if is_made and field.default not in {list, dict} else field.get_default()
+    now = {field for field in fields if field.has_default() and field.default is timezone.now}
+    return {field.attname: None if field in now else field.get_default() for field in fields}
 
 
 @cache

@@ -1,7 +1,6 @@
 """Our own transactions: separate from the host project's, and never waiting long for a lock.
 
-They begin by writing, which takes the locks. Reading first ends in "database is locked" on SQLite,
-and in deadlocks elsewhere.
+They begin by writing: reading first ends in "database is locked" on SQLite, in deadlocks elsewhere.
 """
 
 import random
@@ -67,10 +66,7 @@ V = TypeVar("V", bound=Any)
 
 
 def is_idle(connection: BaseDatabaseWrapper) -> bool:
-    """Whether no transaction is open, according to Django and to the session itself.
-
-    MariaDB is not asked: our own ``BEGIN`` commits whatever was left open there.
-    """
+    """Whether no transaction is open: our own ``BEGIN`` commits what MariaDB does not tell."""
     return _transaction_status(connection) == IDLE
 
 
@@ -108,10 +104,7 @@ def ensure_autocommit(connection: BaseDatabaseWrapper) -> None:
 
 
 def discard(connection: BaseDatabaseWrapper) -> None:
-    """End the session, and with it any transaction; it does not go back to a pool either.
-
-    On SQLite, where an in-memory database would be lost with it, the transaction is rolled back.
-    """
+    """End the session, and with it any transaction; an embedded one is only rolled back."""
     # As Django's connect() does, for code that inspects the connection before the next statement.
     connection.in_atomic_block = connection.closed_in_transaction = False
     connection.needs_rollback = False
@@ -216,10 +209,7 @@ def is_refused(error: Exception) -> bool:
 
 
 def is_lost(connection: BaseDatabaseWrapper, error: Exception) -> bool:
-    """Whether the connection was lost, or the server is not there to say anything.
-
-    On SQLite, where no server is, whether its one lock is taken: nothing else can be written then.
-    """
+    """Whether the connection or the server is lost; on SQLite, whether its one lock is taken."""
     if vendor_of(connection).is_embedded:
         return "locked" in str(error)
     if not isinstance(error, OperationalError | InterfaceError | InternalError):

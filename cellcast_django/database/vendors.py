@@ -35,8 +35,7 @@ class Vendor:
     unicode_collation: str | None = None
     """Has every character, where the default may not."""
     limit: Callable[[BaseDatabaseWrapper, float, float], Limits] = lambda *_: Limits()
-    """Limits lock waits, by so many seconds for a lock and in all, and lets transactions read what
-    is committed."""
+    """Limits lock waits, by so many seconds for a lock and in all."""
     lock_for_insert: tuple[str, ...] = ()
     """Keep others from inserting into a ``{table}``; see ``lock_for_insert``."""
     is_embedded: bool = False

@@ -210,7 +210,7 @@ def in_transaction(work: Work, save: Callable[[], bool]) -> None:
 def _notice_refusal(execute: Callable[..., Any], *arguments: Any) -> Any:
     """Let nothing be saved after a deadlock, even if the handler goes on.
 
-    MariaDB has rolled back all that came before. Django knows that after the ORM's writes alone.
+    MariaDB has rolled back all that came before, which Django knows of the ORM's writes alone.
     """
     try:
         return execute(*arguments)

@@ -83,8 +83,8 @@ def reprocess(event: WebhookEvent) -> Stored:
 def read_deferred(event: WebhookEvent) -> Stored:
     """Read a deferred event as if it had just arrived, at the time of its arrival.
 
-    Its calls are due at once. If it cannot be stored now either, it is postponed, and the error
-    raised. For an event that is not deferred (any more), nothing is written or returned.
+    If it cannot be stored now either, it is postponed, and the error raised. For an event that is
+    not deferred (any more), nothing is written or returned.
     """
     if event.outcome != WebhookEvent.Outcome.DEFERRED:
         return Stored()

@@ -33,8 +33,7 @@ from cellcast_django.payloads import (
     clean,
 )
 
-cleaned = lru_cache(maxsize=64)(clean)
-"""The same few headers and usernames come with every webhook."""
+cleaned = lru_cache(maxsize=64)(clean)  # the same few headers come with every webhook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -55,7 +55,7 @@ def replies_since(
 
 
 class Stored(NamedTuple):
-    """What is needed of a stored reply to match it with one that the API lists."""
+    """A stored reply, to be matched with those that the API lists."""
 
     created_at: datetime
     pk: int
@@ -83,10 +83,9 @@ Pairs = dict[Listed, Stored]
 def match(listed: Iterable[Listed], stored: Sequence[Stored]) -> Pairs:
     """Return the message of each listed reply that has one; all are of one contact and text.
 
-    A recovered message has exactly the time of its item. Of the others as many as possible are
-    matched, so that nothing is stored twice, and those that are near each other first where that
-    makes no fewer, so that the right item is left over as missing. ``stored`` is in the order of
-    time.
+    A recovered message has exactly the time of its item. Of the others, which are in the order of
+    time, as many as possible are matched, so that nothing is stored twice; where that makes no
+    fewer, first those near each other, so that the right item is left over as missing.
     """
     found: Pairs = {}
     items = sorted(set(listed))
@@ -122,8 +121,7 @@ def _pair(
 ) -> Pairs:
     """Return the pairs found, and one more for each message that is in none, the oldest first.
 
-    It gets the oldest item that is left and not too far away. No other way pairs more, as both are
-    in the order of time and the limits are the same for all.
+    It gets the oldest item that is left and not too far away: no other way pairs more.
     """
     pairs, taken = dict(found), set(found.values())
     left = [each for each in reversed(items) if each not in found]
@@ -139,10 +137,7 @@ def _pair(
 
 
 def lock_out_others(using: str, drafts: Iterable[Draft]) -> None:
-    """Keep others from storing replies of the contacts of whom the API has listed one.
-
-    Must come first in the transaction, and lasts until it ends.
-    """
+    """Keep others from storing replies of the contacts of whom the API has listed one."""
     items = _items_of(drafts)
     first = min(item.received_at for some in items.values() for item in some)
     lock_for_insert(_stored_since(using, {contact for contact, _ in items}, first))
@@ -151,9 +146,8 @@ def lock_out_others(using: str, drafts: Iterable[Draft]) -> None:
 def unite(cursor: CursorWrapper, new: Mapping[int, Draft]) -> dict[int, Message]:
     """Return the messages as which new replies were stored before.
 
-    ``new`` are the replies, all of a webhook or all of the API, by the keys of the rows that have
-    just been inserted for them. Rows that turn out to be another message are deleted; the other one
-    takes over what only the webhook knows.
+    ``new`` are the replies, all of a webhook or all of the API, by the rows just inserted for them.
+    Those that turn out to be another message are deleted; that takes over what the webhook knows.
     """
     using, listed = cursor.db.alias, _items_of(new.values())
     if not listed and not _is_any_without_id(cursor, new.values()):

@@ -92,7 +92,6 @@ def write(
 ) -> Stored:
     """Write everything in one transaction of its own; return the events in the drafts' order.
 
-    It locks the messages in the order of their keys, then the opt-outs in that of their contacts.
     The first event takes the place of ``replaced``, an invalid or deferred one. Raises
     ``AlreadyReadError`` if that one has been read in the meantime.
     """
@@ -117,9 +116,6 @@ def write(
         if before_commit is not None and calls:
             before_commit(list(dict.fromkeys(call.event_id for call in calls)))
     return Stored((event for event, _ in told), calls)
-
-
-# Lock
 
 
 def _lock_messages(cursor: CursorWrapper, drafts: Sequence[Draft]) -> dict[str, Row]:
@@ -148,9 +144,6 @@ def _insert_or_lock(cursor: CursorWrapper, draft: Draft) -> Row:
         return Row(message, state, change)
     history = message.status and rows.column(cursor, StatusChange, "status", message_id=message.pk)
     return Row(message, message.state(history))
-
-
-# Fold and write
 
 
 def _write_event(
@@ -234,9 +227,6 @@ def _insert_calls(
     for call in calls:
         rows.relate(call, event=events[call.event_id])
     return calls
-
-
-# What becomes of an event
 
 
 def decide(

@@ -22,12 +22,9 @@ class FreshQuerySet(models.QuerySet[M, M]):
     """Rows that can be read where they are written."""
 
     def fresh(self) -> Self:
-        """The same rows as they are now: from the database that is written to, past any cache.
-
-        A replica may lag, and a cache of the ORM's reads does not see what SQL has written.
-        """
+        """The same rows as they are now: from the database that is written to, past any cache."""
         rows = self.using(router.db_for_write(self.model))
-        # Such caches leave alone what is read in order to write.
+        # Caches of the ORM leave alone what is read in order to write.
         rows._for_write = True  # type: ignore[attr-defined]
         return rows
 

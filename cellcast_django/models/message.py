@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
 
 MAX_REFERENCE_LENGTH = 128
-
 ANSWERED_WITHIN = timedelta(days=30)
 """How long after a message a reply that does not quote it may still be an answer to it."""
 
@@ -118,10 +117,8 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         return self.filter(contact=contact) if contact else self.none()
 
     def with_reference(self, reference: str) -> Self:
-        """Messages that you recorded with this reference, exactly as written, the newest first.
-
-        Unlike a plain filter, this uses the index on SQLite too.
-        """
+        """Messages that you recorded with this reference, exactly as written, the newest first."""
+        # By the condition, SQLite uses the index too.
         return self.filter(HAS_REFERENCE, reference=reference).order_by("-recorded_at", "-pk")
 
     def record_sent(
@@ -196,10 +193,7 @@ def outgoing_parts(
     reference: str,
     answers: "Message | None",
 ) -> dict[str, str]:
-    """Return the parts of a message to be sent, as ``record_sent`` stores them.
-
-    Raises what it raises for them, so that ``send`` can refuse before anything is sent.
-    """
+    """Return the parts of a message as ``record_sent`` stores them; raises what it raises."""
     if answers is not None:
         if not isinstance(answers, Message):
             raise TypeError(f"answers must be a Message or None, not {type(answers).__name__}.")
@@ -241,14 +235,11 @@ class Message(models.Model):
         status_history: RelatedManager["StatusChange"]
         events: RelatedManager[WebhookEvent]
 
-    NOT_SAID = frozenset(
-        {
-            *("id", "status", "status_changed_at", "recorded_at", "created_at"),
-            *("handled_at", "handled_by", "opted_out_at"),
-        }
-    )
+    NOT_SAID = {
+        *("id", "status", "status_changed_at", "recorded_at", "created_at"),
+        *("handled_at", "handled_by", "opted_out_at"),
+    }
     """Columns that follow from what else is known. All others are what events and your code say."""
-
     REPORTED = ("sender", "receiver", "own_number", "contact", "body", "original_body", "media")
     """What an event says of a message, beside its identity and status."""
 
@@ -383,10 +374,7 @@ class Message(models.Model):
 
     @property
     def delivery_time(self) -> timedelta | None:
-        """From ``submitted_at`` to the record of ``delivered``; ``None`` if either is missing.
-
-        Never negative, though two clocks are compared: Cellcast's and this host's.
-        """
+        """From ``submitted_at`` to the record of ``delivered``; ``None`` if either is missing."""
         if self.submitted_at is None:
             return None
         # From the message's own database: a replica may not have the row yet.
@@ -398,8 +386,8 @@ class Message(models.Model):
     def mark_handled(self, *, username: str = "") -> None:
         """Mark this reply, and the earlier ones of its contact, as needing nobody's attention.
 
-        One UPDATE; replies already handled keep their time and their person. ``username`` is the
-        person who says so. Raises ``ValueError`` for a message you sent.
+        Replies already handled keep their time and their person. ``username`` is the person who
+        says so. Raises ``ValueError`` for a message you sent.
         """
         if self.direction != Direction.INBOUND:
             raise ValueError("Only a reply can be handled, and this is a message you sent.")
@@ -483,8 +471,7 @@ class Message(models.Model):
     def opted_out_when_sent(self, *, is_new: bool) -> dict[str, Any]:
         """Take over since when the contact had opted out when it was sent, if at all.
 
-        An opt-out that began after a message had been stored says nothing about it, should the same
-        message be recorded twice.
+        Of a message that is recorded again, an opt-out that began after it says nothing.
         """
         active = OptOut.objects.using(self._state.db).active().filter(contact=self.contact)
         if not is_new:

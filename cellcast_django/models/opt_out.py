@@ -181,8 +181,6 @@ class OptOutChange(models.Model):
     """
 
     class Kind(models.TextChoices):
-        """What happened."""
-
         BEGUN = row("begun", _("opted out"))
         ENDED = row("ended", _("opted back in"))
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from cellcast_django.models.message import Message
 
 MAX_CONTENT_TYPE_LENGTH = 255
-
 HELD_BACK_FOR = timedelta(days=1)
 """How long handlers ``in_order`` wait for a deferred event."""
 
@@ -71,16 +70,12 @@ class WebhookEvent(models.Model):
     """One thing Cellcast reported. No run of a handler ever writes to it."""
 
     class Kind(models.TextChoices):
-        """What an event reports."""
-
         REPLY = "reply", _("reply")
         STATUS = "status", _("status")
         OPT_OUT = "opt_out", _("opt-out")
         UNKNOWN = "unknown", _("unknown")
 
     class Outcome(models.TextChoices):
-        """How the inbox classified an event."""
-
         STORED = "stored", _("stored")
         DUPLICATE = "duplicate", _("duplicate")
         DEFERRED = "deferred", _("deferred")
@@ -185,10 +180,7 @@ class WebhookEvent(models.Model):
 
     @property
     def state(self) -> State | None:
-        """How far its calls are; ``None`` for a duplicate or invalid event.
-
-        No query where ``calls`` are prefetched.
-        """
+        """How far its calls are; ``None`` for a duplicate or invalid event."""
         if self.outcome == self.Outcome.DEFERRED:
             return self.State.PENDING
         if not self.is_stored:
