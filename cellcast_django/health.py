@@ -265,9 +265,6 @@ def measure_deferred() -> Deferred:
     return Deferred(count=deferred.count(), oldest_at=at, error=error)
 
 
-# Webhooks
-
-
 def measure_webhooks() -> Webhooks:
     """Find the last webhook of each URL. Neither Test Sends nor what recovery fetched count."""
     last_at: dict[str, datetime] = {}
@@ -302,9 +299,6 @@ def _is_unreported(last_report_at: datetime | None) -> bool:
     sent = sent.filter(created_at__gt=max(day, last_report_at or day))
     unreported = sent.order_by().values("pk")
     return unreported[:MIN_UNREPORTED].count() == MIN_UNREPORTED
-
-
-# Handlers
 
 
 def real_calls() -> HandlerCallQuerySet:
@@ -351,9 +345,6 @@ def slowest_handlers() -> list[SlowHandler]:
         longest[name] = max(seconds or 0.0, longest.get(name, 0.0))
     slowest = sorted(longest.items(), key=lambda each: (-each[1], each[0]))
     return [SlowHandler(*each) for each in slowest[:MAX_SLOWEST]]
-
-
-# Messages
 
 
 def measure_replies() -> Replies:

@@ -258,9 +258,6 @@ def _batches(rows: QuerySet[Any], lock_order: str) -> Iterator[list[int]]:
         size = len(batch)
 
 
-# Deleting and redacting
-
-
 def _empty(model: type[models.Model], names: Iterable[str]) -> dict[str, Any]:
     fields: list[Any] = [model._meta.get_field(name) for name in names]
     return {field.name: field.get_default() for field in fields}

@@ -213,9 +213,6 @@ def _repeated(change: StatusChange) -> Said:
 _content = attrgetter("event_id", "status", "previous_status", "applied", "reason", "recorded_at")
 
 
-# Opt-outs
-
-
 def _end_opt_outs(using: str, events: list[int], taken: set[int], note: str) -> int:
     """End the opt-outs that these events began and nothing else has begun since their last end."""
     begun = OptOutChange.objects.using(using).filter(event__in=events)
@@ -228,9 +225,6 @@ def _end_opt_outs(using: str, events: list[int], taken: set[int], note: str) -> 
             changes.append(opt_out.end(at=timezone.now(), note=note))
     opt_outs.save_changes(changes)
     return len(changes)
-
-
-# Beforehand
 
 
 class Effects(NamedTuple):

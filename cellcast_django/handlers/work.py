@@ -69,9 +69,6 @@ class Fact:
         return {name: Work(function, arguments) for name, function in handlers.items()}
 
 
-# The facts of an event
-
-
 FACTS = ("message", "status_change", "opt_out_change__opt_out")
 """The rows that the facts of an event consist of."""
 

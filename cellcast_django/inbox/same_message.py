@@ -51,9 +51,6 @@ def replies_since(
     return replies.filter(contact__in=contacts, created_at__gte=since)
 
 
-# Replies that the API lists
-
-
 class Stored(NamedTuple):
     """A stored reply, to be matched with those that the API lists."""
 
@@ -131,9 +128,6 @@ def _pair(
         if left and left[-1].received_at <= message.created_at - earliest:
             pairs[left.pop()] = message
     return pairs
-
-
-# The hook
 
 
 def lock_out_others(using: str, drafts: Iterable[Draft]) -> None:
