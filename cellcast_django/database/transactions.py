@@ -145,11 +145,11 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
     is_first = True
     while True:
         try:
-            if not connection.in_atomic_block:
-                ensure_autocommit(connection)
             try:
+                if not connection.in_atomic_block:
+                    ensure_autocommit(connection)
                 return write(using)
-            except OSError as error:  # psycopg's, where file handles are out
+            except OSError as error:  # psycopg's, where file handles are out, often as it connects
                 raise OperationalError(*error.args) from error
         except RETRIED_ERRORS as error:
             if not is_outside:

@@ -5,9 +5,10 @@ its row and read its history; then the same for the opt-outs. Every decision is 
 locks, in Python, and then written: events, history rows, messages, opt-outs and calls.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.db import connections
@@ -29,11 +30,15 @@ from cellcast_django.models import (
     WebhookEvent,
     database_alias,
 )
-from cellcast_django.payloads import Invalid, OptOut as OptOutPayload, Payload, Reply
+from cellcast_django.payloads import (
+    Endpoint,
+    Invalid,
+    OptOut as OptOutPayload,
+    Payload,
+    Reply,
+)
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 
-BeforeCommit = Callable[[list[int]], None]
-"""Called in the transaction, with the ids of the events that have something to run."""
 Told = tuple[WebhookEvent, Sequence[FactSignal]]
 """An event that was stored, and the signals of its facts in the order in which they are told."""
 
@@ -66,30 +71,22 @@ class Row:
 
 
 @hides_variables
-def store(
-    payloads: Sequence[Payload], *, before_commit: BeforeCommit | None = None, **arrived: Any
-) -> Stored:
+def store(payloads: Sequence[Payload], **arrived: Any) -> Stored:
     """Store the payloads of one webhook; return an event for each, in its order, and their calls.
 
     How they ``arrived`` is what ``Arrival.now`` takes. When this returns, the transaction has
     committed. What was reported before is a ``duplicate``, and so is the opt-out of a contact who
-    is opted out already. What ``before_commit`` writes to the same database commits with it. If
-    that raises, or the database refuses (``django.db.Error``), nothing is stored.
+    is opted out already. Raises ``django.db.Error`` when the database refuses.
     """
     arrival = Arrival.now(**arrived)
     drafts = [draft(payload, arrival) for payload in payloads]
-    return transactions.with_retries(
-        lambda using: write(using, drafts, before_commit=before_commit), using=database_alias()
-    )
+    store_all = partial(write, drafts=drafts)
+    # What the API has listed is not deferred, and nobody waits for a response.
+    seconds = transactions.BUDGET_SECONDS if arrival.endpoint == Endpoint.API else None
+    return transactions.with_retries(store_all, using=database_alias(), for_seconds=seconds)
 
 
-def write(
-    using: str,
-    drafts: Sequence[Draft],
-    *,
-    replaced: WebhookEvent | None = None,
-    before_commit: BeforeCommit | None = None,
-) -> Stored:
+def write(using: str, drafts: Sequence[Draft], *, replaced: WebhookEvent | None = None) -> Stored:
     """Write everything in one transaction of its own; return the events in the drafts' order.
 
     The first event takes the place of ``replaced``, an invalid or deferred one. Raises
@@ -113,8 +110,6 @@ def write(
             if row.is_folded and (changes := row.message.take(row.state.columns)):
                 rows.update(cursor, Message, row.message.pk, changes)
         calls = _insert_calls(cursor, told, drafts[0].arrival.time, is_read_later=is_deferred)
-        if before_commit is not None and calls:
-            before_commit(list(dict.fromkeys(call.event_id for call in calls)))
     return Stored((event for event, _ in told), calls)
 
 
