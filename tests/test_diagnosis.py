@@ -5,7 +5,6 @@ import ssl
 from collections.abc import Callable, Iterator
 from operator import attrgetter
 from threading import Thread
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -61,28 +60,20 @@ def test_app_stores_each_example(live_server: Any, webhook: Webhook) -> None:
     assert event.endpoint == webhook.endpoint
     assert event.body.encode() == webhook.body
     assert event.is_test
-
-
-def test_app_reports_a_duplicate(live_server: Any) -> None:
-    url = STATUS.url(live_server.url)
-    post_as_cellcast(url, REPORT, SECRET, timeout=5)
-    response = post_as_cellcast(url, REPORT, SECRET, timeout=5)
-    assert [event["outcome"] for event in response.events] == ["duplicate"]
+    response = post_as_cellcast(webhook.url(live_server.url), webhook.body, SECRET, timeout=5)
+    outcome = "stored" if webhook.slug == "opt-out" else "duplicate"
+    assert [event["outcome"] for event in response.events] == [outcome]
     assert diagnose(response) is None
 
 
-def test_app_reports_why_the_body_is_invalid(live_server: Any) -> None:
-    url = STATUS.url(live_server.url)
-    found = diagnosed(post_as_cellcast(url, b"{", SECRET, timeout=5))
-    assert found.id == "invalid"
-    assert WebhookEvent.objects.get().error in found.problem
-
-
-def test_app_reports_a_partly_invalid_body(live_server: Any) -> None:
-    body = b"[%b, {}]" % REPORT
+@pytest.mark.parametrize("body", [b"{", b"[%b, {}]" % REPORT], ids=["all", "a part"])
+def test_app_reports_why_the_body_is_invalid(live_server: Any, body: bytes) -> None:
     response = post_as_cellcast(STATUS.url(live_server.url), body, SECRET, timeout=5)
     assert not response.is_accepted
-    assert diagnosed(response).id == "invalid"
+    found = diagnosed(response)
+    assert found.id == "invalid"
+    error = WebhookEvent.objects.invalid().get().error
+    assert (error in found.problem) == (body == b"{"), "of several one is looked up in the admin"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -92,13 +83,6 @@ def test_app_refuses_another_password(live_server: Any) -> None:
     assert found.id == "secret-refused"
     assert "CELLCAST_WEBHOOK_SECRETS" in found.remedy
     assert "Authorization" in found.remedy
-
-
-def test_app_says_that_a_body_is_too_large(live_server: Any, settings: Any) -> None:
-    settings.CELLCAST_MAX_BODY_BYTES = 10
-    found = diagnosed(post_as_cellcast(STATUS.url(live_server.url), REPORT, SECRET, timeout=5))
-    assert found.id == "in-front"
-    assert "(413)" in found.problem and "large" in found.problem
 
 
 @pytest.fixture
@@ -128,14 +112,6 @@ def test_django_refuses_an_unknown_host(live_server: Any, settings: Any, debug: 
     assert "ALLOWED_HOSTS" in found.remedy
 
 
-def test_django_redirects_to_www(live_server: Any, settings: Any) -> None:
-    settings.PREPEND_WWW = True
-    url = STATUS.url(live_server.url)
-    found = diagnosed(post_as_cellcast(url, b"{}", SECRET, timeout=5))
-    assert found.id == "in-front"
-    assert "(301 → http://www.localhost:" in found.problem
-
-
 @pytest.mark.parametrize(
     ("path", "identity"),
     [
@@ -158,9 +134,7 @@ def test_wrong_path_of_the_project_is_diagnosed(live_server: Any, path: str, ide
         ("200 OK", HTML, "<input type='password'>", "another-app", "(200)"),
         ("200 OK", JSON, '{"ok": true}', "another-app", "(200)"),
         ("200 OK", JSON, "[]", "another-app", "(200)"),
-        ("200 OK", JSON, '{"events": {"id": 1}}', "another-app", "(200)"),
         ("200 OK", JSON, '{"events": [1, {"id": 1}]}', "another-app", "(200)"),
-        ("200 OK", JSON, "[" * 10_000, "another-app", "(200)"),
         ("204 No Content", "X-Nothing: 1", "", "another-app", "(204)"),
         ("404 Not Found", JSON, '{"detail": "Not found."}', "another-app", "(404): Not found."),
         ("405 Method Not Allowed", "Allow: GET", "", "another-app", "(405)"),
@@ -169,7 +143,7 @@ def test_wrong_path_of_the_project_is_diagnosed(live_server: Any, path: str, ide
         ("400 Bad Request", JSON, '{"detail": ["no"]}', "in-front", "(400)"),
         ("401 Unauthorized", 'WWW-Authenticate: Basic realm="Staging"', "", "in-front", "(401)"),
         ("403 Forbidden", "Server: cloudflare", "Attention", "in-front", "(403)"),
-        ("418 I'm a teapot", HTML, "", "in-front", "(418)"),
+        ("413 Content Too Large", JSON, '{"detail": "Too large."}', "in-front", "(413): Too large"),
         ("502 Bad Gateway", HTML, "nginx/1.26", "in-front", "(502)"),
     ],
 )
@@ -193,24 +167,17 @@ def test_order_of_the_table_means_nothing(rows: tuple[Diagnosis, ...]) -> None:
     [
         (200, {}, b"<title>" + b" " * 65_000),
         (200, {}, b"<title>" * 9_000),
-        (200, {}, b"<input" * 10_000),
-        (200, {}, b"<input type=" * 5_000),
-        (400, {}, b"HTTP request" * 5_000),
-        (503, {}, b"retry-after: " * 5_000),
         (503, {f"x-{n}": "retry-after: " * 75 for n in range(90)}, b""),
         (302, {"location": "/?next" * 150}, b""),
-        (200, {}, b"[" * 65_000),
         (200, {}, b'{"events": ' + b"[" * 65_000),
     ],
 )
-def test_hostile_response_is_diagnosed_quickly(
+def test_hostile_response_is_diagnosed_in_few_words(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
     response = Response(url="http://example.com/sms", status=status, headers=headers, body=body)
-    started = monotonic()
-    assert diagnose(response)
-    assert describe_response(response)
-    assert monotonic() - started < 5
+    assert len(diagnosed(response).problem) < 2_000
+    assert len(describe_response(response)) < 2_000
 
 
 def test_long_headers_are_cut(ask: Ask) -> None:
@@ -225,7 +192,6 @@ def test_long_headers_are_cut(ask: Ask) -> None:
     ("response", "identity"),
     [
         (b"", "nothing-listens"),
-        (b"SSH-2.0-OpenSSH_9.9\r\n", "nothing-listens"),
         (b"(nothing)", "timed-out"),
     ],
 )
@@ -235,13 +201,6 @@ def test_missing_response_is_diagnosed(
     scripted_server.response = response
     found = diagnosed(post_as_cellcast(scripted_server.url, b"{}", SECRET, timeout=0.2))
     assert found.id == identity
-
-
-def test_closed_port_is_diagnosed() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    found = diagnosed(post_as_cellcast(f"http://127.0.0.1:{port}/sms", b"{}", SECRET, timeout=5))
-    assert found.id == "nothing-listens"
 
 
 def test_missing_tls_is_diagnosed() -> None:
@@ -286,13 +245,9 @@ def test_failed_connection_is_diagnosed(
 @pytest.mark.parametrize(
     "url",
     [
-        "",
         "sms.example.com",
-        "ftp://sms.example.com",
-        "https://",
         "https://me:secret@127.0.0.1",
         "http://127.0.0.1:99999999/",
-        "http://[::1",
         "http://two words/",
         f"http://{'x' * 70}.example.com/",
     ],
