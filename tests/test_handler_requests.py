@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from django.db import (
     DatabaseError,
-    IntegrityError,
     OperationalError,
     connection,
     connections,
@@ -17,7 +16,7 @@ from django.db import (
 )
 from django.utils import timezone
 
-from cellcast_django.handlers import run_again, run_due, work
+from cellcast_django.handlers import run_due, work
 from cellcast_django.handlers.work import Fact
 from cellcast_django.models import HandlerCall, Message, StatusChange, WebhookEvent
 from cellcast_django.signals import GiveUp, RetryLater, exactly_once, message_received
@@ -41,35 +40,16 @@ from tests.logs import logged
 
 
 @pytest.mark.django_db
-def test_retry_later_calls_handler_again_after_its_time(first: Calls) -> None:
-    first.error = RetryLater(timedelta(hours=8))
-    event = reply()
-    assert event.state == "pending"
-    assert errors_of(event) == {"first": "RetryLater: after 8:00:00"}
-    assert timedelta(hours=7.9) < pause_of(event) <= timedelta(hours=8)
-
-    first.error = None
-    make_due(event)
-    ran(run_due)
-    assert (event.state, call_of(event).attempts, len(first)) == ("done", 2, 2)
-
-
-@pytest.mark.django_db
-def test_retry_later_counts_as_an_attempt(first: Calls, settings: Any) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
-    first.error = RetryLater(timedelta(minutes=5))
-    assert reply().state == "failed"
-
-
-@pytest.mark.django_db
-def test_retry_later_is_not_logged_as_an_error(
+def test_retry_later_is_recorded_and_not_logged_as_an_error(
     first: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "cellcast_django")
-    first.error = RetryLater(timedelta(minutes=5))
+    first.error = RetryLater(timedelta(hours=8))
     event = reply()
     asked, _webhook = logged(caplog)
     assert asked == ("INFO", ("first", event.pk))
+    assert errors_of(event) == {"first": "RetryLater: after 8:00:00"}
+    assert timedelta(hours=7.9) < pause_of(event) <= timedelta(hours=8)
 
 
 @pytest.mark.parametrize("after", [timedelta(seconds=-1), timedelta(days=366)])
@@ -291,39 +271,6 @@ def test_call_that_is_lost_meanwhile_is_rolled_back(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_exactly_once_handler_runs_inside_a_transaction(once: Once, second: Calls) -> None:
-    inside = []
-    once.then = lambda: inside.append(connection.in_atomic_block)
-    event = reply()
-    assert inside == [True]
-    assert written() == ["written 1"]
-    assert event.state == "done"
-    assert len(second) == 1
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize(
-    "error",
-    [IntegrityError("no"), RetryLater(timedelta(minutes=5)), GiveUp("no"), SystemExit(1)],
-    ids=lambda error: type(error).__name__,
-)
-def test_exactly_once_rolls_back_on_any_exception(
-    once: Once, second: Calls, error: BaseException
-) -> None:
-    once.then = raise_(error)
-    event = reply()
-    assert written() == []
-    assert list(errors_of(event)) == ["once"]
-    assert errors_of(event)["once"].startswith(type(error).__name__)
-    assert len(second) == 1
-
-    once.then = lambda: None
-    run_again(event.calls.filter(handler="once"))
-    assert written() == ["written 2"]
-    assert event.state == "done"
-
-
-@pytest.mark.django_db(transaction=True)
 def test_failed_commit_is_the_handlers_error(once: Once) -> None:
     def break_a_constraint() -> None:  # which is looked at when the transaction ends
         StatusChange.objects.create(message_id=999_999, status="sent", applied=True)
@@ -413,16 +360,6 @@ def test_exactly_once_uses_the_apps_database(once: Once, monkeypatch: pytest.Mon
         other.close()
         del connections["app"]
     assert inside == [(True, False)]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_open_atomic_block_inside_exactly_once_is_an_error(once: Once, second: Calls) -> None:
-    once.then = lambda: transaction.atomic().__enter__()
-    event = reply()
-    assert written() == []
-    assert errors_of(event)["once"].startswith("TransactionLeftOpenError: ")
-    assert len(second) == 1
-    assert not connection.in_atomic_block
 
 
 @pytest.mark.django_db(transaction=True)
