@@ -18,7 +18,6 @@ from cellcast_django.admin.actions import (
     EVENT_ACTIONS,
     Reprocess,
     RunAgain,
-    RunCallAgain,
     SkipCall,
 )
 from cellcast_django.admin.display.badges import Tone, sentence_of
@@ -139,18 +138,6 @@ def test_retry_calls_only_unfinished_handlers(
     assert len(second) == 2
 
 
-def test_retry_reports_failures(operator: Client, first: Calls, second: Calls) -> None:
-    first.error = second.error = GiveUp("no luck")
-    events = [reply(message="one"), reply(message="two")]
-
-    response = run(operator, "run_again", *keys())
-    assert levels(response) == ["error"]
-    assert "GiveUp: no luck" in response.text  # in the list, beside each event
-    first.error = ValueError("not yet")
-    assert levels(run(operator, "run_again", events[0].pk)) == ["warning"]
-    assert state_of(events[0]) == "pending"
-
-
 def test_retry_runs_oldest_event_first(operator: Client, first: Calls) -> None:
     failing(first, "one", "two", "three")
 
@@ -245,6 +232,10 @@ def test_read_again_stores_and_runs_what_is_understood_now(
     assert [call["message"].body for call in calls] == ["YES"]
     event.refresh_from_db()
     assert (event.outcome, event.kind, event.state) == ("stored", "reply", "done")
+    entry = LogEntry.objects.get()
+    assert (entry.object_id, entry.change_message) == (str(event.pk), f"{Reprocess.log}.")
+    assert entry.user.username == "staff-0"
+    assert CUSTOMER not in str(entry)
 
 
 def test_read_again_keeps_what_is_still_invalid(operator: Client) -> None:
@@ -375,19 +366,6 @@ def test_user_skips_a_call_from_its_row(operator: Client, first: Calls, gone: Ca
     assert levels(operator.get(url, follow=True)) == ["info"]  # nothing is left to skip
 
 
-def test_done_call_is_made_again_after_a_warning(
-    operator: Client, first: Calls, second: Calls
-) -> None:
-    event = reply(message="YES")
-    url = offered_of(calls_shown(operator, event)["first"])["run_again"]
-    question = operator.get(url)
-    assert len(every(question.content.decode(), "p[@class='cellcast-warning']")) == 1
-    assert planned(question) == {"first": 1}
-    assert levels(confirm(operator, question, url)) == ["success"]
-    assert (len(first), len(second)) == (2, 1)
-    assert log() == [(str(call_of(event).pk), f"{RunCallAgain.log}.")]
-
-
 def test_many_calls_are_skipped_from_their_list(
     operator: Client, first: Calls, gone: Calls
 ) -> None:
@@ -409,9 +387,18 @@ def test_many_calls_are_run_again_from_their_list(operator: Client, gone: Calls)
         reply(message=str(number))
     gone.error = None
     gone.errors["1"] = GiveUp("never")
+    gone.errors["2"] = ValueError("not yet")
     response = run(operator, "run_again", *of("gone"), model="handlercall")
-    assert levels(response) == ["success", "error"]
+    assert levels(response) == ["success", "error", "warning"]
     assert len(gone) == 6
+    gone.errors.clear()
+    url = offered_of(calls_shown(operator, WebhookEvent.objects.earliest("pk"))["gone"])[
+        "run_again"
+    ]
+    question = operator.get(url)
+    assert every(question.text, "p[@class='cellcast-warning']"), "it is done"
+    assert levels(confirm(operator, question, url)) == ["success"]
+    assert len(gone) == 7
 
 
 def of_handler(action: str, handler: str = "gone") -> str:
@@ -491,15 +478,13 @@ def test_reader_is_offered_no_action(reader: Client, gone: Calls) -> None:
     make_invalid()
 
     assert 'name="action"' not in page_of(reader, "webhookevent")
+    empty = page_of(reader, "webhookevent", kind="opt_out")
+    assert 'name="action"' not in empty
     assert 'name="action"' not in page_of(reader, "handlercall", handler="gone")
     assert offered(reader, event) == {}
     assert offered_of(calls_shown(reader, event)["gone"]) == {}
     for action in CALL_ACTIONS:
         assert reader.get(of_handler(action.name)).status_code == 403
-
-
-def test_empty_list_offers_no_action(operator: Client) -> None:
-    assert 'name="action"' not in page_of(operator, "webhookevent")
 
 
 def test_action_on_events_hidden_from_the_user_is_refused(gone: Calls) -> None:
@@ -548,20 +533,6 @@ def test_nothing_happens_before_confirmation(operator: Client, gone: Calls) -> N
     assert len(gone) == 1
     assert list(WebhookEvent.objects.values()) == before
     assert log() == []
-
-
-def test_confirmation_counts_events_and_calls(operator: Client, connect: Connect) -> None:
-    connect(message_received, Calls("finished"))
-    reply(message="done")
-    connect(message_received, Calls("unlucky", error=ValueError()))
-    for message in ("one", "two", "two"):  # the last one is a duplicate
-        reply(message=message)
-
-    question = choose(operator, "run_again", *keys())
-
-    assert counts(question) == {"affected": 2, "unaffected": 2}
-    assert planned(question) == {"unlucky": 2}
-    assert not every(question.content.decode(), "p[@class='cellcast-warning']")
 
 
 def test_handler_name_is_escaped(operator: Client, connect: Connect) -> None:
@@ -648,26 +619,6 @@ def test_unknown_event_or_action_is_not_found(operator: Client, pk: int) -> None
         assert operator.get(url_of(model, page, *arguments)).status_code == 404
 
 
-# Who did it
-
-
-def test_admin_log_records_user_action_and_event(operator: Client, first: Calls) -> None:
-    first.error = ValueError()
-    event = reply()
-    invalid = make_invalid()
-
-    run(operator, "run_again", event.pk)
-    run(operator, "reprocess", invalid.pk)
-
-    assert log() == [
-        (str(event.pk), f"{RunAgain.log}."),
-        (str(invalid.pk), f"{Reprocess.log}."),
-    ]
-    entries = LogEntry.objects.all()
-    assert {entry.user.username for entry in entries} == {"staff-0"}
-    assert CUSTOMER not in "".join(map(str, entries))
-
-
 # State and reason
 
 FIVE_HOURS_AGO = timezone.now() - timedelta(hours=5)
@@ -713,12 +664,8 @@ def test_event_page_starts_with_state_and_a_sentence_of_its_own(reader: Client) 
         assert page.index("cellcast-summary") < page.index("cellcast-body-heading")
         sentences.add(sentence_of(event))
     assert len(sentences - {""}) == len(STATES)
-
-
-def test_sentence_about_a_pending_event_has_its_pause_and_attempts() -> None:
-    event = event_with("retrying", next_attempt_at=FIVE_HOURS_AGO)()
-    assert " 5 h" in sentence_of(event)
-    assert "1 of 12" in sentence_of(event)
+    pending = sentence_of(event_with("retrying", next_attempt_at=FIVE_HOURS_AGO)())
+    assert " 5 h" in pending and "1 of 12" in pending, "its pause and its attempts"
 
 
 def test_calls_have_no_buttons_on_a_site_without_their_list(

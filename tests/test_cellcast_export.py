@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.apps import apps
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
@@ -155,12 +154,6 @@ def test_export_suits_an_output_of_any_encoding() -> None:
     text = TextIOWrapper(output, encoding="cp1252", write_through=True)
     call_command("cellcast_export", contact=CUSTOMER, stdout=text)
     assert [each["body"] for each in json.loads(output.getvalue())["messages"]] == ["Très bien 🎉"]
-
-
-def test_export_works_without_the_admin(monkeypatch: pytest.MonkeyPatch) -> None:
-    opt_out(CONTACT)
-    monkeypatch.setattr(apps, "is_installed", lambda name: False)
-    assert export()["log_entries"] == []
 
 
 def test_export_reads_many_rows_in_chunks(django_assert_max_num_queries: Any) -> None:

@@ -279,37 +279,6 @@ def test_opt_out_ends_the_newsletter(shop_that_asks: dict[str, Any], client: Web
 
 
 @pytest.mark.django_db
-def test_front_page_code_asks_takes_answer_and_respects_stop(
-    client: WebhookClient, monkeypatch: pytest.MonkeyPatch, settings: Any
-) -> None:
-    orders, send_sms = MagicMock(), MagicMock(return_value="66b5b93b1e2c012dfe964000")
-    for name, values in {
-        "shop": {},
-        "shop.models": {"Order": orders},
-        "shop.sms": {"send_sms": send_sms},
-    }.items():
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-        vars(sys.modules[name]).update(values)
-    settings.CELLCAST_SEND_WITH = "shop.sms.send_sms"
-    order = MagicMock(phone="0400 000 000", code="order 7")
-    namespace: dict[str, Any] = {"__name__": "shop.orders"}
-    blocks("docs/index.md", "python")[0].run(namespace)
-
-    client.reply(message="no")  # which answers nothing
-    namespace["ask"](order)
-    client.reply(message="perhaps")
-    orders.objects.filter.assert_not_called()
-    client.reply(message="yes ")
-    client.reply(message="STOP")
-    namespace["ask"](order)
-
-    orders.objects.filter.assert_called_once_with(code="order 7")
-    orders.objects.filter.return_value.update.assert_called_once_with(is_wanted=True)
-    send_sms.assert_called_once()
-    order.mark_for_a_call.assert_called_once()
-
-
-@pytest.mark.django_db
 def test_readme_handler_confirms_the_order_that_was_asked_about(
     client: WebhookClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

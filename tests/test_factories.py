@@ -81,19 +81,6 @@ def test_factories_never_share_a_number() -> None:
     assert len(set(Message.objects.values_list("key", flat=True))) == 10
 
 
-def test_webhook_finds_the_reply_of_a_factory(client: WebhookClient) -> None:
-    message = MessageFactory.create(inbound=True, body="YES")
-    response = client.reply(
-        _id=message.cellcast_id,
-        sender=message.sender,
-        receiver=message.receiver,
-        message="YES",
-        status="received",
-    )
-    assert response.json()["events"][0]["outcome"] == "duplicate"
-    assert Message.objects.get() == message
-
-
 @pytest.mark.parametrize(
     ("changes", "status"),
     [
