@@ -195,11 +195,11 @@ def parser_of(command: str) -> CommandParser:
     return found.create_parser("manage.py", command)
 
 
-def test_command_lines_of_cron_are_parsed() -> None:
+def test_command_lines_of_cron_and_systemd_are_parsed() -> None:
     lines = [
         line
         for name in PAGE_NAMES
-        for block in blocks(name, "text")
+        for block in blocks(name, "text") + blocks(name, "ini")
         for line in block.code.splitlines()
         if "manage.py" in line
     ]
@@ -268,23 +268,6 @@ def test_environments_and_modules_for_contributors_exist() -> None:
             assert find_spec(module), (name, module)
 
 
-def test_systemd_units_parse_and_run_a_command() -> None:
-    page, units = "docs/deployment.md", {}
-    for block in blocks(page, "ini"):
-        parser = configparser.ConfigParser()
-        parser.read_string(block.code)
-        units[Path(block.first_line.removeprefix("# ")).name] = parser
-    for name, unit in units.items():
-        if name.endswith(".service"):
-            _, manage, command, *options = unit["Service"]["ExecStart"].split()
-            assert manage == "manage.py"
-            parser_of(command).parse_args(options)
-    started = set(re.findall(r"`systemctl enable --now ([^`]+)`", text_of(page)))
-    assert started == {name for name, unit in units.items() if "Install" in unit}
-    [timer] = [unit for name, unit in units.items() if name.endswith(".timer")]
-    assert timer["Timer"]["OnCalendar"] == "minutely"
-
-
 @pytest.mark.exhaustive
 def test_removal_leaves_no_table(tmp_path: Path) -> None:
     """By the block, where nothing of the host's depends on ours, and by the steps where it does."""
@@ -342,7 +325,7 @@ TESTED = {
     r"docs/deployment.md sh: gunicorn ": "tests/hosts/test_configurations.py",
     r"docs/deployment.md sh: psql ": "test_documented_statement_keeps_failed_ones_out_of_the_log",
     r"docs/recovery.md sh: (printf|    curl) ": "tests/hosts/test_configurations.py",
-    r" text: .*manage\.py ": "test_command_lines_of_cron_are_parsed",
+    r" text: .*manage\.py ": "test_command_lines_of_cron_and_systemd_are_parsed",
     r"docs/admin.md text: ": "test_documented_content_security_policy_equals_tested_one",
     r"docs/admin.md html: ": "tests/desk/test_links.py",
     r"docs/deployment.md (ini|yaml): ": "tests/hosts/test_configurations.py",

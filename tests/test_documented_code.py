@@ -1,6 +1,5 @@
 """What the code on the pages does, and the tables that say what ours does."""
 
-import ast
 import json
 import os
 import re
@@ -16,7 +15,6 @@ from unittest.mock import MagicMock, call
 
 import pytest
 from django.apps import apps
-from django.contrib import admin
 from django.core.checks import Error, run_checks
 from django.core.management import call_command
 from django.db.utils import ConnectionHandler
@@ -186,26 +184,6 @@ def test_prometheus_gets_figures(client: WebhookClient, rf: Any) -> None:
     assert sum(line.startswith("cellcast_last_webhook") for line in lines) == 1
 
 
-def test_admin_page_names_every_page_and_action() -> None:
-    models = apps.get_app_config("cellcast_django").get_models()
-    titles = {
-        str(model._meta.verbose_name_plural) for model in models if model in admin.site._registry
-    }
-    assert {row[0].lower() for row in table("docs/admin.md", "page")} == titles
-    models_with_actions = (WebhookEvent, HandlerCall)
-    actions: list[Any] = [
-        action
-        for model in models_with_actions
-        for action in admin.site.get_model_admin(model).actions or ()
-    ]
-    assert len(actions) > 4
-    documented = {(row[0], row[1].strip("`")) for row in table("docs/admin.md", "action")}
-    assert documented == {
-        (str(each.short_description), f"cellcast_django.{each.allowed_permissions[0]}_webhookevent")
-        for each in actions
-    }
-
-
 # What the page of recipes forwards, and the page on opt-outs
 
 
@@ -328,16 +306,6 @@ def test_documented_pytest_test_passes(cellcast: WebhookClient) -> None:
 def test_documented_factories_work() -> None:
     pytest.importorskip("factory")
     names_of_testing_page(with_factories=True)["test_report_counts_todays_messages"]()
-
-
-def test_documented_factories_and_traits_are_complete() -> None:
-    tree = ast.parse((PACKAGE / "factories.py").read_text(encoding="utf-8"))
-    found: dict[str, set[str]] = {}
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef):
-            found[node.name] = set(re.findall(r"(\w+) = factory\.Trait", ast.unparse(node)))
-    rows = table("docs/testing.md", "factory")
-    assert {row[0].strip("`"): set(code_words(row[2])) for row in rows} == found
 
 
 @pytest.mark.django_db
