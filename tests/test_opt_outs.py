@@ -663,13 +663,10 @@ def test_opt_out_survives_its_event(client: WebhookClient) -> None:
 def test_opt_out_is_rolled_back_with_its_webhook(
     listen: Listen,
 ) -> None:
-    def refuse(event_ids: list[int]) -> None:
-        raise RuntimeError
-
     listen(opt_out_received)
     payload = payloads.OptOut(raw="{}", number=CUSTOMER)
-    with pytest.raises(RuntimeError):
-        inbox.store([payload], endpoint=payloads.Endpoint.OPT_OUT, before_commit=refuse)
+    with refusing("INSERT INTO .*handlercall", error=RuntimeError()), pytest.raises(RuntimeError):
+        inbox.store([payload], endpoint=payloads.Endpoint.OPT_OUT)
     assert not OptOut.objects.exists()
 
 

@@ -288,13 +288,17 @@ def test_webhook_and_recovery_wait_for_each_other_to_commit(
     has_written, may_commit = Event(), Event()
     first, second = (reply_webhook("+61400000001"), recovered_reply("+61400000001"))[::order]
 
-    def hold(event_ids: list[int]) -> None:
-        has_written.set()
-        may_commit.wait(5)
+    def hold(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        result = execute(sql, *rest)
+        if "INSERT INTO" in sql and HandlerCall._meta.db_table in sql:  # the last statement
+            has_written.set()
+            may_commit.wait(5)
+        return result
 
     def store_and_hold() -> str:
         try:
-            [event] = inbox.store([first], endpoint=endpoint_of(first), before_commit=hold)
+            with connections["default"].execute_wrapper(hold):
+                [event] = inbox.store([first], endpoint=endpoint_of(first))
             return event.outcome
         finally:
             connections.close_all()

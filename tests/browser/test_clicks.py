@@ -109,7 +109,7 @@ def test_retrying_a_handlers_failures_takes_three_clicks(
     person.click("link", "Run again…", within="tr[data-handler=first]")
     person.click("button", "Run again")
 
-    person.page.get_by_text("57 calls are done").wait_for()
+    person.page.get_by_text("57 done").wait_for()
     assert not WebhookEvent.objects.failed().exists()
     assert person.clicks == 3
 
@@ -129,6 +129,4 @@ def test_setting_up_and_testing_three_urls_takes_nine_clicks(
         person.click("button", f"Send test to the {webhook.label}")
         person.page.get_by_role("region", name=f"Response from the {webhook.label}").wait_for()
 
-    progress = person.page.get_by_role("region", name="Progress").get_by_role("listitem")
-    assert "yes" in progress.nth(1).inner_text()
     assert person.clicks == 9

@@ -101,16 +101,15 @@ def test_page_of_somebody_without_a_name_has_no_empty_link(
     assert "(" not in words(only(html, "h1"))
 
 
-@pytest.mark.parametrize("page", ["conversation", "change"])
 def test_references_are_links_and_asked_for_once_a_page(
-    reader: Client, reminder: Message, know: Know, page: str
+    reader: Client, reminder: Message, know: Know
 ) -> None:
     know(references=references)
     for number in (8, 9):
         reference = f"booking-{number}"
         Message.objects.record_sent(reference, receiver=CUSTOMER, body="?", reference=reference)
 
-    html = page_of(reader, "message", page, reminder.pk)
+    html = page_of(reader, "message", "conversation", reminder.pk)
 
     assert asked == [["booking-7", "booking-8", "booking-9"]]
     assert {link.get("href") for link in every(html, HOST_PAGE)} == {"/bookings/7/"}
