@@ -78,8 +78,8 @@ def _is_event(found: dict[str, Any]) -> bool:
 def post_as_cellcast(url: str, body: bytes, secret: str, timeout: float) -> Response:
     """Post ``body`` with the ``"username:password"`` to ``url``, as Cellcast would.
 
-    ``timeout`` is in seconds, for connecting, for each read, and for the whole body. Never raises
-    because of the URL, the network or the server: see ``Response.error``.
+    ``timeout`` is in seconds, for connecting, for each read, and for the whole body. Does not raise
+    if that fails: see ``Response.error``.
     """
     started = time.monotonic()
     try:

@@ -103,10 +103,7 @@ class Lists:
         return None
 
     def _have_report(self, event: WebhookEvent) -> bool:
-        """Whether the message is listed with the receiver that is claimed, and with the status.
-
-        A status that is not final has gone from the list when the next one comes.
-        """
+        """Whether the message is listed with this receiver, and with the status if it is final."""
         report = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))[0]
         if not isinstance(report, StatusReport):
             return False
