@@ -166,7 +166,7 @@ def test_url_option_without_path_gets_the_projects_path(live_server: Any, settin
     [
         ([], {}, "receive, status, opt-out"),
         (["receive"], {"CELLCAST_PUBLIC_URL": ""}, "Set CELLCAST_PUBLIC_URL"),
-        (["receive"], {"ROOT_URLCONF": EmptyURLConf}, "not in ROOT_URLCONF"),
+        (["receive"], {"ROOT_URLCONF": EmptyURLConf}, "Not in ROOT_URLCONF"),
         (["receive"], {"CELLCAST_WEBHOOK_SECRETS": ["secret"]}, "no usable entry"),
     ],
 )
