@@ -15,7 +15,6 @@ from django.db import OperationalError, connections
 from django.test import Client
 from django.utils import timezone
 
-from cellcast_django.admin import MessageAdmin
 from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.desk.answering import SENDING_LASTS, segments
 from cellcast_django.factories import MessageFactory
@@ -23,6 +22,7 @@ from cellcast_django.models import Claim, Message
 from cellcast_django.opt_outs import opt_out
 from cellcast_django.sending import NotSentError, OptedOutError
 from tests.admin_pages import CUSTOMER, ID, Know, page_of, staff, url_of
+from tests.desk.conftest import Show
 from tests.html import every, hidden_fields, only, words
 from tests.logs import logged
 
@@ -734,17 +734,12 @@ def test_contact_without_phone_number_cannot_be_answered(receptionist: Client, s
 
 
 def test_answer_leaves_hidden_replies_unhandled(
-    receptionist: Client, question: Message, monkeypatch: pytest.MonkeyPatch
+    receptionist: Client, question: Message, show: Show
 ) -> None:
     hidden = MessageFactory.create(
         inbound=True, sender=CUSTOMER, receiver=OURS, created_at=question.created_at
     )
-    shown = MessageAdmin.get_queryset
-    monkeypatch.setattr(
-        MessageAdmin,
-        "get_queryset",
-        lambda self, request: shown(self, request).exclude(receiver=OURS),
-    )
+    show(Message, lambda rows: rows.exclude(receiver=OURS))
 
     answer(receptionist, question, "Yes")
 

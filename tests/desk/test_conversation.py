@@ -5,24 +5,20 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 import pytest
-from django.contrib import admin
-from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.test import Client, override_settings
-from django.urls import path
+from django.test import Client
 from django.utils import timezone
 from django.utils.formats import date_format
 
-from cellcast_django.admin import MessageAdmin, own_numbers
+from cellcast_django.admin import own_numbers
 from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.desk import conversation
-from cellcast_django.desk.admin import register as give_desk_to
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.statuses import Status
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, listed, page_of, staff, text_of, url_of
+from tests.desk.conftest import Show
 from tests.html import addresses, every, only, section, words
 from tests.many import add_copies
 
@@ -435,30 +431,11 @@ def test_message_page_shows_surrounding_messages(reader: Client) -> None:
     assert url_of("message", "conversation", middle.pk) in addresses(around)
 
 
-# Other sites
-
-
-class Restricted(MessageAdmin):
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).exclude(body="secret")
-
-
-restricted_site = admin.AdminSite("restricted")
-restricted_site.register(Message, Restricted)
-give_desk_to(restricted_site)
-urlpatterns = [path("admin/", admin.site.urls), path("restricted/", restricted_site.urls)]
-
-
-@override_settings(ROOT_URLCONF=__name__)
-def test_second_site_links_to_itself_and_shows_only_its_own_rows(admin_client: Client) -> None:
+def test_restricted_site_shows_only_its_own_messages(reader: Client, show: Show) -> None:
+    show(Message, lambda rows: rows.exclude(body="secret"))
     say("one", "secret", "three")
-    shown, hidden = (
-        f"/restricted/cellcast_django/message/{Message.objects.get(body=body).pk}/conversation/"
-        for body in ("one", "secret")
-    )
+    hidden = Message.objects.get(body="secret")
 
-    page = admin_client.get(shown).content.decode()
-
-    assert bodies(page) == ["one", "three"]
-    assert only(admin_client.get(hidden).content.decode(), NOTHING) is not None
-    assert 'href="/admin/' not in page
+    assert thread(reader) == ["one", "three"]
+    page = page_of(reader, "message", "conversation", hidden.pk)
+    assert only(page, NOTHING) is not None

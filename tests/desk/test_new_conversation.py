@@ -1,20 +1,18 @@
 """New conversation: a number and a text, for a customer who has never written."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.db.models import QuerySet
 from django.test import Client
 from django.urls import reverse
 
-from cellcast_django.admin import MessageAdmin
 from cellcast_django.directory import Directory
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Claim, Message
 from cellcast_django.opt_outs import opt_out
 from tests.admin_pages import CUSTOMER, page_of, staff, url_of
+from tests.desk.conftest import Show
 from tests.html import addresses, every, hidden_fields, only, words
 
 pytestmark = pytest.mark.django_db
@@ -71,17 +69,6 @@ def values_of(response: Any) -> tuple[str, str]:
     return number, words(only(form, "textarea"))
 
 
-def hide(monkeypatch: pytest.MonkeyPatch, hidden: Callable[[Any], Any]) -> None:
-    """Let the host's own class leave out some messages."""
-    rows = MessageAdmin.get_queryset
-
-    def get_queryset(self: MessageAdmin, request: Any) -> QuerySet[Message]:
-        shown: QuerySet[Message] = hidden(rows(self, request))
-        return shown
-
-    monkeypatch.setattr(MessageAdmin, "get_queryset", get_queryset)
-
-
 def test_first_message_is_sent_and_leads_to_the_conversation(receptionist: Client) -> None:
     response = write(receptionist)
 
@@ -106,10 +93,8 @@ def test_who_may_not_view_messages_stays_on_the_page(writer: Client) -> None:
     assert writer.get(index).status_code == 200
 
 
-def test_who_does_not_see_the_message_stays_on_the_page(
-    receptionist: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hide(monkeypatch, lambda rows: rows.none())
+def test_who_does_not_see_the_message_stays_on_the_page(receptionist: Client, show: Show) -> None:
+    show(Message, lambda rows: rows.none())
 
     assert is_at(write(receptionist), "message", "new")
 
@@ -143,12 +128,10 @@ def test_existing_conversation_is_led_to_with_the_text(
 
 
 @pytest.mark.parametrize("may_view", [True, False])
-def test_hidden_conversation_is_refused_without_saying_why(
-    monkeypatch: pytest.MonkeyPatch, *, may_view: bool
-) -> None:
+def test_hidden_conversation_is_refused_without_saying_why(show: Show, *, may_view: bool) -> None:
     person = staff("write_message", *(["view_message"] if may_view else []))
     MessageFactory.create(inbound=True, sender=CUSTOMER)
-    hide(monkeypatch, lambda rows: rows.exclude(contact=CUSTOMER))
+    show(Message, lambda rows: rows.exclude(contact=CUSTOMER))
 
     response = write(person)
 
