@@ -659,7 +659,11 @@ def test_customer_whom_cellcast_knows_as_opted_out_is_shown_as_that(
     assert not Claim.objects.exists()
 
 
-@pytest.mark.parametrize(("text", "count"), [(" \n", 0), ("x" * 1_600, 1), ("x" * 1_601, 0)])
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [(" \n", 0), ("x" * 1_600, 1), ("x" * 1_601, 0)],
+    ids=["blank", "longest", "too long"],
+)
 def test_text_has_one_to_1600_characters(
     receptionist: Client, question: Message, text: str, count: int
 ) -> None:
