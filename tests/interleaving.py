@@ -5,6 +5,7 @@ on by one statement, or one commit, when it is its turn. One that waits for a lo
 to the other. Start with ``in_every_order``.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +36,9 @@ from tests.handlers import connected
 
 Request = Callable[[], Any]
 
-MAX_ORDERS = 200
+MAX_ORDERS = int(os.environ.get("ORDERS", "40"))
+"""In how many orders a pair is tried, spread evenly; ``ORDERS=200`` tries more."""
+
 LOCK_SECONDS = 30
 """Longer than any turn takes: otherwise what waits for a lock would do something else."""
 SETTINGS = {
@@ -79,11 +82,10 @@ def in_every_order(
     check: Callable[[Race], object],
     prepare: Callable[[], object] = lambda: None,
     steps: str = STEPS,
-    at_most: int = MAX_ORDERS,
 ) -> int:
     """Make two requests in every order of their steps, and return in how many.
 
-    Spread evenly if there are more than ``at_most``. Before each order all rows are deleted, and
+    Spread evenly if there are more than ``MAX_ORDERS``. Before each order all rows are deleted, and
     ``prepare`` makes what the requests find. After it, nothing may break the app's own rules, and
     ``check`` looks at what became of it; its assertion is given the order.
     """
@@ -93,7 +95,7 @@ def in_every_order(
         a, b = (stack.enter_context(_Runner(steps)) for _ in range(2))
         done = 0
         # Each is alone once, which counts its steps: whoever is late may have less to do.
-        for order in chain("ab", _Orders(a, b, at_most)):
+        for order in chain("ab", _Orders(a, b)):
             _forget_all()
             prepare()
             told.clear()
@@ -113,13 +115,13 @@ def in_every_order(
 class _Orders:
     """The orders of two requests' steps, which are known once each has been made alone."""
 
-    def __init__(self, a: "_Runner", b: "_Runner", at_most: int) -> None:
-        self.a, self.b, self.at_most = a, b, at_most
+    def __init__(self, a: "_Runner", b: "_Runner") -> None:
+        self.a, self.b = a, b
 
     def __iter__(self) -> Iterator[str]:
         steps, of_a = self.a.most_steps + self.b.most_steps, self.a.most_steps
         total = comb(steps, of_a)
-        wanted = min(total, self.at_most)
+        wanted = min(total, MAX_ORDERS)
         for place in range(wanted):
             yield _order(place * total // wanted, steps, of_a)
 
