@@ -224,7 +224,7 @@ def test_no_page_or_action_writes_number_name_or_text_into_a_log(
     monkeypatch.setattr(setup, "post_as_cellcast", lambda *arguments: response)
     connect(message_received, Calls("moody", error=ValueError(f"{NUMBER} {TEXT}")))
     every_page.store_something_of_everything()
-    written = set()
+    written = set[str]()
 
     def press(forms: Sequence[Form]) -> None:
         for form in forms:
