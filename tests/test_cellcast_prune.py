@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from cellcast_django.factories import (
     StatusChangeFactory,
     WebhookEventFactory,
 )
-from cellcast_django.management.commands.cellcast_prune import day
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
 from tests.database_faults import refusing
@@ -103,14 +102,9 @@ def test_age_before_the_first_date_is_an_error(old: list[WebhookEvent]) -> None:
     assert WebhookEvent.objects.count() == 3
 
 
-def test_command_reports_what_was_deleted_and_kept(
-    old: list[WebhookEvent], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = timezone.now()
-    monkeypatch.setattr(timezone, "now", lambda: now)
+def test_command_reports_what_was_deleted_and_kept(old: list[WebhookEvent]) -> None:
     deleted, pending, failed = run("--older-than", "90d").splitlines()
     assert deleted.startswith("Deleted: ") and counts(deleted) == [1, 1]
-    assert day(now - timedelta(days=90)) in deleted
     assert pending.startswith("Kept: 1 event ") and "cellcast_run_handlers" in pending
     assert failed.startswith("Kept: 1 event ") and "cellcast_run_handlers --failed" in failed
     assert "--include-failed" in failed
@@ -151,20 +145,12 @@ def test_erasure_never_prints_the_contact() -> None:
     assert Message.objects.count() == WebhookEvent.objects.count() == 1
 
 
-@pytest.mark.parametrize("options", [[], ["--dry-run"], ["--redact"]])
-def test_mistyped_unknown_number_is_an_error(
-    options: list[str],
-) -> None:
-    with pytest.raises(CommandError, match="phone number"):
-        run("--contact", "hello", *options)
-
-
 def test_odd_contact_is_erased_if_it_exists() -> None:
     WebhookEventFactory.create(opt_out=True, contact="hello")
     assert counts(run("--contact", "hello")) == [0, 1]
 
 
-def test_valid_unknown_number_is_not_an_error() -> None:
+def test_unknown_number_is_not_an_error() -> None:
     assert counts(run("--contact", CONTACT)) == [0, 0]
 
 
@@ -277,10 +263,6 @@ def test_erasure_blocked_by_another_model_fails() -> None:
     assert Message.objects.get().contact == ""
 
 
-def test_times_are_in_the_projects_time_zone() -> None:
-    assert day(datetime(2026, 3, 1, tzinfo=UTC)).startswith("2026-03-01 11:00")
-
-
 # Opt-outs
 
 
@@ -376,9 +358,7 @@ def test_events_are_read_from_a_file(forged: list[WebhookEvent], tmp_path: Path,
     assert WebhookEvent.objects.get() == forged[2]
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"id\n", b"1\nx\n", b"1_0", "\u0661".encode(), b"\xff\xfe1", None]
-)
+@pytest.mark.parametrize("content", [b"1\nx\n", b"\xff\xfe1", None])
 def test_unusable_file_is_an_error(
     forged: list[WebhookEvent], tmp_path: Path, content: bytes | None
 ) -> None:

@@ -19,8 +19,6 @@ from cellcast_django.factories import (
 )
 from cellcast_django.health import Light
 from cellcast_django.models import CommandRun, Message
-from cellcast_django.payloads import Endpoint
-from cellcast_django.webhooks import WEBHOOKS
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -61,58 +59,35 @@ def traffic() -> None:
     WebhookEventFactory.create(invalid=True, received_at=ago(days=2))
 
 
-def rows(*arguments: str) -> dict[str, str]:
-    """Return the values of the rows by their names."""
-    lines = [line for line in run(*arguments).splitlines() if line.startswith("  ")]
-    return {line[:16].strip(): line[16:] for line in lines}
+def test_command_prints_what_json_has(traffic: None) -> None:
+    credit_read(ago(hours=3), mms=None)
+    printed = run()
+    for name, value in json.loads(run("--json")).items():
+        assert name.replace("_", " ").capitalize() in printed
+        for key in value if isinstance(value, dict) else ():
+            assert key.replace("_", " ") in printed
+    received = f"{timezone.localtime(ago(hours=3)):%Y-%m-%d %H:}"
+    assert re.search(rf"receive +at {received}\d\d:\d\d, age seconds 10,800", printed)
+    assert re.search(r"delivery rate +0\.667\n", printed)
+    assert "handler shop.handlers.confirm, seconds 0.25\n" in printed
 
 
-def test_command_prints_a_row_for_each_figure(traffic: None) -> None:
-    MessageFactory.create(delivered=True)
-    shown = rows()
-    used = {Endpoint.RECEIVE: "3 hours ago", Endpoint.STATUS: "5 s ago"}
-    for webhook in WEBHOOKS:
-        assert shown.pop(str(webhook.label)) == used.get(webhook.endpoint, "none")
-    assert {name: re.findall(r"[\d.]+%?", row) for name, row in shown.items()} == {
-        "cellcast": ["5"],
-        "stored": ["1"],
-        "duplicate": ["2"],
-        "deferred": ["0"],
-        "invalid": ["0", "1"],  # of any age
-        "waiting": ["2"],
-        "retrying": ["0"],
-        "failed": ["1"],
-        "failing": [".", ".", "0", "1", "0"],  # retrying, failed, seconds ago
-        "took": ["0.25", ".", "."],
-        "overdue": ["12"],  # minutes
-        "last run": [],
-        "to answer": ["1", "0"],  # seconds ago
-        "wish to stop": ["0"],
-        "delivered": ["3", "75.0%"],
-        "not delivered": ["1"],
-        "on the way": ["2"],
-    }
-
-
-def test_command_counts_tests_left_out() -> None:
-    assert "tests" not in rows()
+def test_tests_are_counted_apart() -> None:
     WebhookEventFactory.create_batch(3, is_test=True)
-    assert rows()["tests"].startswith("3")
+    document = json.loads(run("--json"))
+    assert (document["tests"], document["events"]["stored"]) == (3, 0)
 
 
 def test_status_counts_texts_to_opted_out_contacts() -> None:
-    assert "opted out" not in rows()
     MessageFactory.create(opted_out_at=ago(days=3))
     MessageFactory.create(opted_out_at=ago(days=3), created_at=ago(days=2))
-    assert rows()["opted out"].startswith("1,")
     assert json.loads(run("--json"))["messages"]["although_opted_out"] == 1
 
 
 def test_event_not_yet_due_is_not_late() -> None:
     WebhookEventFactory.create(pending=True, call__next_attempt_at=ago(minutes=-5))
-    shown = rows()
-    assert shown["waiting"] == "1"
-    assert "overdue" not in shown
+    handlers = json.loads(run("--json"))["handlers"]
+    assert (handlers["waiting"], handlers["overdue_seconds"]) == (1, 0)
 
 
 def test_json_has_every_figure(traffic: None) -> None:
@@ -160,13 +135,11 @@ def test_command_names_the_slowest_handlers() -> None:
     HandlerCallFactory.create(seconds=12.34)
     named = json.loads(run("--json"))["slowest_handlers"]
     assert named == [{"handler": "shop.handlers.confirm", "seconds": 12.34}]
-    assert "12.34 s  shop.handlers.confirm" in run()
 
 
 def test_command_reports_when_handlers_were_last_run() -> None:
     CommandRun.record(CommandRun.Command.RUN_HANDLERS, {})
     ran_at = CommandRun.objects.get().ran_at
-    assert rows()["last run"] == "0 s ago"
     document = json.loads(run("--json"))
     found = datetime.fromisoformat(document["handlers"]["last_run_at"])
     assert abs(found - ran_at) < timedelta(milliseconds=1)
@@ -179,24 +152,20 @@ def credit_read(at: datetime, sms: float = 500, mms: float | None = 20) -> None:
 
 def test_command_shows_the_last_reading_of_the_credit() -> None:
     credit_read(read_at := ago(hours=3), sms=1234.5)
-    assert {"SMS": "1,234.5", "MMS": "20"}.items() <= rows().items()
     credit = json.loads(run("--json"))["credit"]
     assert abs(datetime.fromisoformat(credit.pop("read_at")) - read_at) < timedelta(seconds=1)
     assert credit == {"sms": 1234.5, "mms": 20}
-    credit_read(ago(hours=3), mms=None)
-    assert "MMS" not in rows()
 
 
 @pytest.mark.parametrize("least", ["0", "499", "500"])
 def test_credit_that_suffices_passes(least: str) -> None:
     credit_read(ago(hours=23), mms=0)
-    assert rows("--min-credit", least)
+    run("--min-credit", least)
 
 
 def test_low_credit_is_a_problem() -> None:
     credit_read(ago(hours=1), sms=499.5, mms=5_000)
     assert re.search(r"SMS credits: 499\.5 \(limit: 500\)", complaint("--min-credit", "500"))
-    assert rows()
 
 
 def test_credit_that_was_not_read_lately_is_a_problem() -> None:
@@ -223,7 +192,7 @@ def test_credit_that_was_not_read_lately_is_a_problem() -> None:
     ],
 )
 def test_command_succeeds_within_its_limits(traffic: None, limits: list[str]) -> None:
-    assert rows(*limits).keys() == rows().keys()
+    run(*limits)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +247,6 @@ def test_command_fails_if_a_wish_to_stop_waits_too_long() -> None:
         MessageFactory.create(inbound=True, body="please stop", created_at=ago(days=days))
     run("--max-stop-wish", "5d")
     assert re.findall(r"\d+ days|\d+", complaint("--max-stop-wish", "3d")) == ["2", "4 days"]
-    assert re.findall(r"\d+ days|\d+", rows()["wish to stop"]) == ["2", "4 days"]
     Message.objects.update(handled_at=timezone.now())
     run("--max-stop-wish", "1m")
 
@@ -310,9 +278,7 @@ def test_json_is_printed_before_the_command_fails(traffic: None) -> None:
         (["--max-age", "15"], '"15"'),
         (["--max-age", "replies=15m"], '"replies"'),
         (["--max-age", "=15m"], '""'),
-        (["--max-pending", "few"], '"few"'),
-        (["--max-pending", "-3"], '"-3"'),
-        (["--max-failed", "1.5"], '"1.5"'),
+        (["--max-pending", "few"], "few"),
     ],
 )
 def test_command_refuses_malformed_limits(arguments: list[str], problem: str) -> None:

@@ -26,7 +26,6 @@ from tests.admin_pages import make_invalid
 from tests.database_faults import refused_for_another, refusing
 from tests.fake_cellcast import KEY
 from tests.handlers import Listen
-from tests.killed import lines_of
 
 pytestmark = pytest.mark.django_db
 
@@ -548,16 +547,6 @@ def test_stop_renews_an_ended_opt_out(client: WebhookClient) -> None:
     assert is_opted_out(CUSTOMER)
 
 
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.exhaustive
-def test_stop_killed_at_any_statement_is_stored_whole_or_not_at_all() -> None:
-    """A child is killed before each statement in turn, until one comes to its end."""
-    ends = lines_of("tests.killed_stop")
-    assert ends.count("none") >= 4
-    assert ends[-1] == "all"
-    assert set(ends) == {"none", "all"}
-
-
 def test_repeated_stop_after_an_opt_in_calls_only_opt_out_handlers(
     client: WebhookClient, listen: Listen
 ) -> None:
@@ -663,13 +652,10 @@ def test_opt_out_survives_its_event(client: WebhookClient) -> None:
 def test_opt_out_is_rolled_back_with_its_webhook(
     listen: Listen,
 ) -> None:
-    def refuse(event_ids: list[int]) -> None:
-        raise RuntimeError
-
     listen(opt_out_received)
     payload = payloads.OptOut(raw="{}", number=CUSTOMER)
-    with pytest.raises(RuntimeError):
-        inbox.store([payload], endpoint=payloads.Endpoint.OPT_OUT, before_commit=refuse)
+    with refusing("INSERT INTO .*handlercall", error=RuntimeError()), pytest.raises(RuntimeError):
+        inbox.store([payload], endpoint=payloads.Endpoint.OPT_OUT)
     assert not OptOut.objects.exists()
 
 
