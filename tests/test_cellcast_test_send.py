@@ -206,7 +206,7 @@ def test_command_asks_for_a_url_if_none_is_known() -> None:
 def test_command_reports_urls_not_included(settings: Any) -> None:
     settings.ROOT_URLCONF = EmptyURLConf
     settings.CELLCAST_PUBLIC_URL = "http://127.0.0.1"
-    with pytest.raises(CommandError, match="not in ROOT_URLCONF"):
+    with pytest.raises(CommandError, match="Not in ROOT_URLCONF"):
         run("receive")
 
 
