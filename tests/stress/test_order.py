@@ -159,8 +159,8 @@ class Worker:
         return killed.pid
 
     def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        self.process.terminate()
+        self.process.wait(timeout=30)
 
 
 @contextmanager
