@@ -206,7 +206,8 @@ def test_submission_time_is_read_from_the_id(cellcast_id: str, expected: datetim
 
 
 def test_record_sent_stores_an_outbound_message_once() -> None:
-    values = {"receiver": "0400 000 001", "sender": "cellcast", "body": "Coming? 👍"}
+    values: dict[str, Any] = {"receiver": "0400 000 001", "sender": "cellcast"}
+    values["body"] = "Coming? 👍"
     message = Message.objects.record_sent(ID, **values)
     message.refresh_from_db()
     assert Message.objects.record_sent(ID, **values) == Message.objects.get() == message
@@ -313,8 +314,9 @@ def test_record_sent_stores_what_it_can(id_: Any, said: dict[str, Any], stored: 
     ],
 )
 def test_record_sent_refuses_empty_or_too_long_values(name: str, value: str) -> None:
+    arguments: dict[str, Any] = {"cellcast_id": ID, "receiver": CUSTOMER, name: value}
     with pytest.raises(ValueError, match=name):
-        Message.objects.record_sent(**{"cellcast_id": ID, "receiver": CUSTOMER, name: value})
+        Message.objects.record_sent(**arguments)
     assert not Message.objects.exists()
 
 

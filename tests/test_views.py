@@ -43,7 +43,7 @@ from tests.handlers import Calls, Listen, connected
 
 RECEIVE, STATUS, OPT_OUT, *_ = URLS = [webhook.path() for webhook in WEBHOOKS]
 
-DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, *_ = (webhook.body for webhook in WEBHOOKS)
+DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, _opt_out = (webhook.body for webhook in WEBHOOKS)
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -328,7 +328,8 @@ def test_body_at_limit_is_stored_and_one_byte_more_is_refused() -> None:
 @pytest.mark.parametrize("length", ["262145", "9" * 5_000])
 def test_body_declared_over_limit_is_not_read(length: str) -> None:
     stream = Stream(AssertionError("The body was read."))
-    assert post(b"", **{"wsgi.input": stream, "CONTENT_LENGTH": length}).status_code == 413
+    environ: dict[str, Any] = {"wsgi.input": stream, "CONTENT_LENGTH": length}
+    assert post(b"", **environ).status_code == 413
 
 
 @pytest.mark.django_db
@@ -366,8 +367,8 @@ def test_chunked_body_gets_411_if_server_withholds_it(url: str) -> None:
     ],
 )
 def test_wrong_content_length_is_reported(length: str, status: int, kept: bytes) -> None:
-    stream = BytesIO(DOCUMENTED_STATUS)
-    response = post(b"", STATUS, **{"wsgi.input": stream, "CONTENT_LENGTH": length})
+    environ: dict[str, Any] = {"wsgi.input": BytesIO(DOCUMENTED_STATUS), "CONTENT_LENGTH": length}
+    response = post(b"", STATUS, **environ)
     assert response.status_code == status
     assert WebhookEvent.objects.get().body == kept.decode()
 
@@ -382,8 +383,8 @@ def test_truncated_form_is_kept_but_not_parsed() -> None:
     message = Message.objects.get()
     assert (message.body, message.contact) == ("Ja 👍", "+61400000000")
     length = str(len(body) + 3)
-    stream = BytesIO(body)
-    response = post(b"", **options, **{"wsgi.input": stream, "CONTENT_LENGTH": length})
+    environ: dict[str, Any] = {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": length}
+    response = post(b"", **options, **environ)
     assert f"{len(body)} of {length}" in response.json()["detail"]
     event = WebhookEvent.objects.latest("pk")
     assert (event.outcome, event.body) == ("invalid", body.decode())
