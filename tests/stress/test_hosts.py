@@ -131,9 +131,10 @@ def test_activity_narrows_to_a_person_whose_key_is_a_uuid(
     with serving(host, "gunicorn") as server:
         staff = Staff(server.port)
         staff.log_in()
-        activity = "/admin/cellcast_django/webhookevent/activity/"
-        assert staff.post(activity).status == 200  # a file, the first that anybody takes
-        page = staff.get(f"{activity}?person={key.strip()}")
+        events = "/admin/cellcast_django/webhookevent"
+        taken = staff.post(f"{events}/export/", page=f"{events}/")
+        assert taken.status == 200
+        page = staff.get(f"{events}/activity/?person={key.strip()}")
     assert f'value="{key.strip()}" selected' in page.text
 
 
