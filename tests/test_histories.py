@@ -16,7 +16,6 @@ from itertools import count
 from typing import Any
 
 import pytest
-from django.apps import apps
 from django.contrib.auth.models import Group
 from django.db import connection
 from django.test import override_settings
@@ -33,7 +32,6 @@ from hypothesis.stateful import (
 )
 
 from cellcast_django import handlers, opt_outs, receiving
-from cellcast_django.admin.actions import Dismiss, UndoDismissal
 from cellcast_django.handlers.past import give
 from cellcast_django.models import (
     HandlerCall,
@@ -58,7 +56,6 @@ from cellcast_django.taken_back import take_back
 from cellcast_django.tasks import run_handlers
 from cellcast_django.testing import WebhookClient, authorization
 from cellcast_django.verifying import find_broken
-from tests.admin_pages import staff, url_of
 from tests.fake_cellcast import KEY, serving
 from tests.handlers import Died, connected
 
@@ -70,8 +67,6 @@ USUAL_TIME = timedelta(minutes=1 + 2)
 LATER = timedelta(minutes=20)
 LONG = timedelta(hours=7)
 """Longer than any pause and any lease."""
-
-DESK = "cellcast_django.desk"
 
 CONTACTS = ["+61491570006", "+61491570156", "+61491570157"]
 OWN_NUMBER = "+61491570110"
@@ -150,7 +145,6 @@ class Expected:
     """Of the messages that were recorded."""
     handled: set[tuple[str, ...]] = field(default_factory=set)
     """The replies that were answered or marked, some of them gone since."""
-    dismissed: set[int] = field(default_factory=set)
     opted_out: set[str] = field(default_factory=set)
     decisions: Counter[str] = field(default_factory=Counter)
     """How often an opt-out of each contact has begun or ended."""
@@ -192,9 +186,6 @@ class Expected:
         self.replies[now] = self.replies.pop(reply)
         if reply in self.handled:
             self.handled.add(now)
-
-    def handled_replies(self) -> list[tuple[str, ...]]:
-        return sorted(self.handled & self.replies.keys())
 
     def sources(self) -> Iterator[Sources]:
         yield from self.replies.values()
@@ -651,33 +642,6 @@ class Histories(RuleBasedStateMachine):
         self.expected.references[cellcast_id] = reference
         _ = self.expected.histories[cellcast_id]
 
-    @precondition(lambda self: apps.is_installed(DESK) and self.expected.handled_replies())
-    @rule(data=st.data())
-    def reopen(self, data: Any) -> None:
-        """Done is taken back on the page: what was handled at that moment is new again."""
-        reply = data.draw(st.sampled_from(self.expected.handled_replies()))
-        message = Message.objects.inbound().get(**dict(zip(IDENTITY, reply, strict=True)))
-        same = Message.objects.inbound().filter(
-            contact=message.contact, handled_at=message.handled_at
-        )
-        reopened = set(same.values_list(*IDENTITY))
-        receptionist = staff("view_message", "handle_message")
-        response = receptionist.post(url_of("message", "reopen"), {"one": message.pk})
-        assert response.status_code == 302
-        self.expected.handled -= reopened
-
-    @precondition(lambda self: any(each.is_invalid for each in self.expected.events.values()))
-    @rule(data=st.data(), undo=st.booleans())
-    def dismiss(self, data: Any, undo: bool) -> None:
-        events = self.expected.events
-        pk = data.draw(st.sampled_from(sorted(pk for pk in events if events[pk].is_invalid)))
-        if undo:
-            UndoDismissal().run(pk, "ruth")
-            self.expected.dismissed.discard(pk)
-        else:
-            Dismiss().run(pk, "ruth")
-            self.expected.dismissed.add(pk)
-
     @rule(days=st.sampled_from([0, 0, 1, 3]), redact=st.booleans())
     def prune(self, days: int, redact: bool) -> None:
         """Old rows go, and the oracle forgets them: what comes again is new."""
@@ -886,12 +850,7 @@ class Histories(RuleBasedStateMachine):
         stored = dict(WebhookEvent.objects.values_list("pk", "body"))
         assert stored.keys() == self.expected.events.keys()
         invalid = {pk for pk, event in self.expected.events.items() if event.is_invalid}
-        dismissed = self.expected.dismissed & invalid
-        assert set(WebhookEvent.objects.invalid().values_list("pk", flat=True)) == (
-            invalid - dismissed
-        )
-        set_aside = WebhookEvent.objects.filter(dismissed_at__isnull=False)
-        assert set(set_aside.values_list("pk", flat=True)) == dismissed
+        assert set(WebhookEvent.objects.invalid().values_list("pk", flat=True)) == invalid
         for pk, event in self.expected.events.items():
             if event.body:
                 assert stored[pk] == event.body.replace("\x00", "\\x00")
