@@ -12,7 +12,8 @@ from cellcast_django.database import rows, transactions
 from cellcast_django.database.vendors import vendor_of
 from cellcast_django.factories import MessageFactory
 from cellcast_django.inbox.calls import insert_calls
-from cellcast_django.models import Claim, Message
+from cellcast_django.models import Claim, Message, OptOut, WebhookEvent
+from cellcast_django.testing import WebhookClient, status_payload
 
 pytestmark = pytest.mark.django_db
 
@@ -53,3 +54,18 @@ def test_error_of_another_kind_is_no_lost_connection() -> None:
 def test_events_without_a_handler_ask_for_no_call() -> None:
     with connection.cursor() as cursor:
         assert insert_calls(cursor, [], timezone.now()) == []
+
+
+@pytest.mark.skipif(connection.vendor == "mysql", reason="which this one is not")
+def test_unknown_database_vendor_stores_webhooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "vendor", "another")
+    client = WebhookClient()
+    client.status()
+    client.status()
+    client.reply(message="STOP")
+    client.opt_out()
+    client.webhook([status_payload(_id=str(number)) for number in range(3)], "status")
+    assert Message.objects.count() == 5
+    assert OptOut.objects.active().count() == 2
+    outcomes = WebhookEvent.objects.order_by("pk").values_list("outcome", flat=True)
+    assert list(outcomes) == ["stored", "duplicate", *["stored"] * 5]

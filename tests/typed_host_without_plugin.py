@@ -18,8 +18,6 @@ from cellcast_django.contacts import to_contact
 from cellcast_django.directory import Directory
 from cellcast_django.handlers import run_again, skip
 from cellcast_django.models import (
-    Claim,
-    CommandRun,
     Direction,
     HandlerCall,
     HandlerCallQuerySet,
@@ -188,21 +186,6 @@ def fields_of_status_change(status_change: StatusChange) -> None:
     assert_type(status_change.recorded_at, datetime)
     assert_type(status_change.event, WebhookEvent | None)
     assert_type(status_change.event_id, int | None)
-
-
-def fields_of_claim(claim: Claim) -> None:
-    """Read every column."""
-    assert_type(claim.id, int)
-    assert_type(claim.key, str)
-    assert_type(claim.until, datetime)
-
-
-def fields_of_command_run(command_run: CommandRun) -> None:
-    """Read every column."""
-    assert_type(command_run.id, int)
-    assert_type(command_run.command, str)
-    assert_type(command_run.ran_at, datetime)
-    assert_type(command_run.summary, dict[str, Any])
 
 
 def find() -> Message | None:
