@@ -24,7 +24,6 @@ PACKAGES = [
 ]
 # The apps that each skin's own documentation puts before Django's admin.
 SKINS = {
-    "none": [],
     "baton": ["baton"],
     "grappelli": ["grappelli"],
     "interface": ["admin_interface", "colorfield"],
@@ -32,7 +31,7 @@ SKINS = {
     "unfold": ["unfold"],
 }
 WITH_URLS = {"baton", "grappelli"}
-VISITS_OF_A_PAGE = 3
+VISITS_OF_A_PAGE = 2
 
 SETTINGS = """\
 from shop.settings import *
@@ -106,9 +105,8 @@ print(client.cookies["sessionid"].value)
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> FreshProject:
     """A project whose environment has all skins."""
-    project = FreshProject(
-        tmp_path_factory.mktemp("host"), "django>=6.1,<6.2", str(ROOT), *PACKAGES
-    )
+    folder = tmp_path_factory.mktemp("host")
+    project = FreshProject(folder, "django>=6.1,<6.2", str(ROOT), *PACKAGES)
     project.write("shop/apps.py", APP)
     project.write("shop/handlers.py", HANDLERS)
     [recipe] = [
