@@ -30,6 +30,7 @@ from cellcast_django.testing import (
     status_payload,
 )
 from tests.handlers import Listen, connected
+from tests.killed import lines_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -380,3 +381,20 @@ def test_reading_in_vain_inside_a_transaction_postpones_nothing(client: WebhookC
     with unable(), transaction.atomic(), pytest.raises(DatabaseError):
         inbox.read_deferred(WebhookEvent.objects.get())
     assert WebhookEvent.objects.get().next_read_at == before
+
+
+# Killed
+
+
+@pytest.mark.exhaustive
+def test_webhook_killed_at_any_statement_is_there_whole_or_not_at_all() -> None:
+    """Stored, deferred or read later; each fact of it is told once in the end."""
+    states: dict[str, set[str]] = {}
+    for line in lines_of("tests.killed_storing"):
+        way, state = line.split(maxsplit=1)
+        states.setdefault(way, set()).add(state)
+    assert states == {
+        "storing": {"none", "all"},
+        "deferring": {"none", "kept"},
+        "reading": {"kept", "all"},
+    }

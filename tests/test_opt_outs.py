@@ -25,7 +25,6 @@ from tests.admin_pages import make_invalid
 from tests.database_faults import refused_for_another, refusing
 from tests.fake_cellcast import KEY
 from tests.handlers import Listen
-from tests.killed import lines_of
 from tests.plans import plan_of
 
 pytestmark = pytest.mark.django_db
@@ -422,16 +421,6 @@ def test_ended_opt_out_is_renewed_with_its_new_source(
     by = {webhook: "webhook", stop: "reply"}.get(ask, "person")
     assert (again.source, again.note, again.ended_at) == (by, "", None)
     assert again.event == (None if by == "person" else WebhookEvent.objects.latest("pk"))
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.exhaustive
-def test_stop_killed_at_any_statement_is_stored_whole_or_not_at_all() -> None:
-    """A child is killed before each statement in turn, until one comes to its end."""
-    ends = lines_of("stop")
-    assert ends.count("none") >= 4
-    assert ends[-1] == "all"
-    assert set(ends) == {"none", "all"}
 
 
 @pytest.mark.parametrize("status", ["delivered", "received"])

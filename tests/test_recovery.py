@@ -16,7 +16,7 @@ from cellcast_django.recovery import Findings, Kind, RecoveryError, lists, probl
 from cellcast_django.sending import send
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient, fail_next, reset
-from tests.database_faults import refusing
+from tests.database_faults import refused_for_another, refusing
 from tests.fake_cellcast import KEY, REPLIES, REPORTS, FakeCellcast, Fault, timestamp
 from tests.many import add_copies
 from tests.test_error_reports import reported
@@ -717,6 +717,16 @@ def test_error_tracker_gets_no_key_number_or_text(
     assert "400000777" not in report
     assert "My secret" not in report
     assert KEY not in report
+
+
+@pytest.mark.django_db(transaction=True)
+def test_transaction_that_is_refused_for_others_is_tried_again(
+    fake_cellcast: FakeCellcast,
+) -> None:
+    """Nothing of it is deferred, and two recoveries at once often meet on MariaDB."""
+    fake_cellcast.add_reply(ago(HOUR))
+    with refusing("INSERT", error=refused_for_another(), times=3):
+        assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
 
 
 def test_recovery_without_a_key_is_refused(settings: Any) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.db import (
@@ -109,9 +110,15 @@ def test_lost_connection_is_tried_again_until_the_time_is_over(clock: Clock) -> 
     assert 1 < clock.now - began_at <= retries.BUDGET_SECONDS - retries.LOCK_SECONDS
 
 
-def test_error_of_the_operating_system_is_a_refusal() -> None:
+@pytest.mark.parametrize("is_connected", [True, False])
+def test_error_of_the_operating_system_is_a_refusal(
+    is_connected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = OSError(24, "Too many open files")
+    if not is_connected:
+        monkeypatch.setattr(connection, "get_autocommit", Mock(side_effect=error))
     with pytest.raises(OperationalError, match="Too many open files"):
-        with_retries(Failing(*[OSError(24, "Too many open files")] * 99))
+        with_retries(Failing(*[error] * 99 * is_connected))
 
 
 @pytest.mark.parametrize(

@@ -184,9 +184,7 @@ def with_retries(
     pauses, is_first = chain(PAUSES, repeat(PAUSES[-1])), True
     while True:
         try:
-            if is_ours and not connection.in_atomic_block:
-                ensure_autocommit(connection)
-            return _without_os_errors(write, using) if is_ours else write(using)
+            return _try_ours(write, connection) if is_ours else write(using)
         except RETRIED_ERRORS as error:
             if not is_outside or (not is_ours and not is_refused(error)):
                 raise
@@ -202,10 +200,12 @@ def with_retries(
         is_first = False
 
 
-def _without_os_errors(write: Callable[[str], T], using: str) -> T:
+def _try_ours(write: Callable[[str], T], connection: BaseDatabaseWrapper) -> T:
     try:
-        return write(using)
-    except OSError as error:  # psycopg's, where file handles are out
+        if not connection.in_atomic_block:
+            ensure_autocommit(connection)
+        return write(connection.alias)
+    except OSError as error:  # psycopg's, where file handles are out: most often as it connects
         raise OperationalError(*error.args) from error
 
 

@@ -17,6 +17,7 @@ from django.utils import timezone
 from cellcast_django.connected import SENDERS
 from cellcast_django.database import rows
 from cellcast_django.database.transactions import (
+    BUDGET_SECONDS,
     ensure_autocommit,
     own_transaction,
     with_retries,
@@ -114,7 +115,9 @@ def store(
     def write_all(using: str) -> Stored:
         return write(using, drafts, before_commit=before_commit)
 
-    return with_retries(write_all, using=router.db_for_write(Message))
+    # What the API has listed is not deferred, and nobody waits for a response.
+    seconds = BUDGET_SECONDS if endpoint == Endpoint.API else None
+    return with_retries(write_all, using=router.db_for_write(Message), for_seconds=seconds)
 
 
 cleaned = lru_cache(maxsize=64)(clean)
