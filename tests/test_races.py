@@ -218,7 +218,17 @@ def reply_webhook(contact: str, cellcast_id: str = "1") -> Payload:
 
 def recovered_reply(contact: str) -> Reply:
     place = Listed(timezone.now().replace(microsecond=0) - timedelta(hours=1))
-    return reply_webhook(contact, cellcast_id="", status="received", listed=place)
+    text = f"Yes {contact}"
+    return Reply(
+        raw="{}",
+        cellcast_id="",
+        sender=contact,
+        receiver="",
+        status="received",
+        body=text,
+        original_body="",
+        listed=place,
+    )
 
 
 def endpoint_of(payload: Payload) -> Endpoint:
