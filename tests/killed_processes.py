@@ -18,7 +18,6 @@ django.setup()
 
 from django.conf import settings  # noqa: E402
 from django.core.management import call_command  # noqa: E402
-from django.db.models import QuerySet  # noqa: E402
 
 from cellcast_django import handlers, inbox  # noqa: E402
 from cellcast_django.conf import conf  # noqa: E402
@@ -26,9 +25,6 @@ from cellcast_django.inbox import Stored  # noqa: E402
 from cellcast_django.models import (  # noqa: E402
     HandlerCall,
     Message,
-    OptOut,
-    OptOutChange,
-    StatusChange,
     WebhookEvent,
 )
 from cellcast_django.payloads import Endpoint, read, reply_payload  # noqa: E402
@@ -46,28 +42,6 @@ def store(contact: str, text: str) -> Stored:
 
 def run_handlers(*options: str) -> None:
     call_command("cellcast_run_handlers", *options, stdout=StringIO(), stderr=StringIO())
-
-
-# A STOP that is stored: all of its rows are there, or none
-
-
-def stop() -> None:
-    for statements in count():
-        contact = f"+614000000{statements:02}"
-        status = act_and_be_killed(partial(store, contact, "STOP"), statements)
-        rows: list[QuerySet[Any]] = [
-            Message.objects.filter(contact=contact),
-            StatusChange.objects.filter(message__contact=contact, event__isnull=False),
-            WebhookEvent.objects.filter(contact=contact, outcome=WebhookEvent.Outcome.STORED),
-            OptOut.objects.active().filter(contact=contact, event__isnull=False),
-            OptOutChange.objects.filter(opt_out__contact=contact, event__isnull=False),
-        ]
-        found = str({each.count() for each in rows})
-        print({"{0}": "none", "{1}": "all"}.get(found, found))
-        if status == 0:
-            return
-        store(contact, "STOP")
-        assert [each.count() for each in rows] == [1] * 5
 
 
 # A handler marked ``exactly_once``: its rows and its call's end are there both, or neither
@@ -184,7 +158,6 @@ def give_again() -> None:
 
 
 PROGRAMS = {
-    "stop": stop,
     "exactly_once": write_once,
     "in_order": keep_order,
     "again": give_again,
