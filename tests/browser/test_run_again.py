@@ -61,7 +61,7 @@ def test_user_retries_a_failed_event_with_the_keyboard_only(
 ) -> None:
     WebhookClient(raise_handler_errors=False).reply()
     browse(url_of("webhookevent", "change", WebhookEvent.objects.get().pk))
-    page.get_by_role("link", name="Run again").press("Enter")
+    page.get_by_role("link", name="Run again", exact=True).press("Enter")
     page.get_by_text("1 event.").wait_for()
 
     assert tab_stops(page) == ["Run again", "Cancel"]
@@ -73,7 +73,7 @@ def test_user_retries_a_failed_event_with_the_keyboard_only(
 def test_user_retries_a_failed_event_without_javascript(plain_page: Any, calls: list[str]) -> None:
     WebhookClient(raise_handler_errors=False).reply()
     plain_page.goto(url_of("webhookevent", "change", WebhookEvent.objects.get().pk))
-    plain_page.get_by_role("link", name="Run again").click()
+    plain_page.get_by_role("link", name="Run again", exact=True).click()
     plain_page.get_by_role("button", name="Run again").click()
     plain_page.locator(".messagelist .success").wait_for()
     assert calls == ["lucky", "moody", "moody"]
