@@ -8,7 +8,6 @@ variables of every frame.
 import json
 import re
 import time
-from base64 import b64encode
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Self
@@ -32,7 +31,6 @@ MAX_RETRY_AFTER_SECONDS = 60.0
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 CHUNK_BYTES = 65_536
 MAX_SENTENCE_LENGTH = 200
-MAX_QUOTED_FROM = 10_000  # what is looked at of a sentence that may be 16 MB long
 SHARED_NUMBER = "#SharedNum#"  # one of Cellcast's, which customers can answer
 
 Item = dict[str, Any]
@@ -43,8 +41,6 @@ class NotSentError(Exception):
 
     The function that ``CELLCAST_SEND_WITH`` names raises it. It may be sent again.
     """
-
-    reason = ""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -58,14 +54,9 @@ class OptedOutError(Exception):
     opted out, with what Cellcast said as the ``reason``.
     """
 
-    reason = ""
-
     def __init__(self, reason: str = "") -> None:
-        super().__init__(reason)
+        super().__init__(reason or "The contact has opted out, so nothing was sent.")
         self.reason = reason
-
-    def __str__(self) -> str:
-        return str(self.reason or "The contact has opted out, so nothing was sent.")
 
 
 class ApiError(Exception):
@@ -120,18 +111,17 @@ def _sent_id(response: "ApiResponse", receiver: str) -> str:
             raise OptedOutError("Cellcast lists the number among its unsubscribeContacts.")
         if response.is_refusal:
             sentence = quotable(response.sentence, receiver)
-            raise NotSentError(sentence or f"Cellcast's API refused it with {response.code}.")
+            raise NotSentError(sentence or f"Cellcast's API refused it with {response.status}.")
         if invalid := response.contacts("invalidContacts"):
             problem = invalid[0].get("Error") if isinstance(invalid[0], dict) else None
             sentence = quotable(problem, receiver) if isinstance(problem, str) else ""
             raise NotSentError(sentence or "Cellcast calls the number invalid.")
-    raise ApiError(f"Cellcast's API responded with {response.code} and no id of a sent message.")
+    raise ApiError(f"Cellcast's API responded with {response.status} and no id of a sent message.")
 
 
 def _as_id(queued: object) -> str:
     value = queued.get("MessageId") if isinstance(queued, dict) else None
-    is_id = isinstance(value, str | int) and not isinstance(value, bool)
-    text = str(value).strip() if is_id else ""
+    text = str(value).strip() if type(value) in (str, int) else ""
     return text if len(text) <= MAX_ID_LENGTH else ""
 
 
@@ -205,20 +195,19 @@ class ApiClient:
             "Authorization": f"Bearer {conf.api_key}",
             "User-Agent": "cellcast-django",
         }
-        body: Item = {"fields": parameters}
         if document is not None:
             headers["Content-Type"] = "application/json"
-            body = {"body": json.dumps(document)}
         until = time.monotonic() + self._seconds
         try:
             self._pool = self._pool or self._connect()
             response = self._pool.request(
                 method,
                 conf.api_url + path,
+                fields=parameters,  # type: ignore[arg-type]  # numbers too
+                body=None if document is None else json.dumps(document),
                 headers=headers,
                 preload_content=False,
                 redirect=False,  # the key goes only to the address in the settings
-                **body,
             )
             content = _read(response, until)
         except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -241,7 +230,9 @@ class ApiClient:
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=self._seconds)
         pool: urllib3.PoolManager
         if proxy and not proxy_bypass(parts.netloc):
-            headers = _proxy_headers(proxy)
+            # make_headers encodes as Latin-1, so this leaves the bytes as they are.
+            name_and_password = unquote(urllib3.util.parse_url(proxy).auth or "", "latin-1")
+            headers = urllib3.make_headers(proxy_basic_auth=name_and_password or None)
             pool = urllib3.ProxyManager(
                 proxy, timeout=timeout, retries=False, proxy_headers=headers
             )
@@ -262,15 +253,6 @@ class ApiClient:
                 client._has_connected = True
 
         return type(pool_class.__name__, (pool_class,), {"ConnectionCls": Connection})
-
-
-def _proxy_headers(proxy: str) -> dict[str, str]:
-    """Return the header with the name and password in the proxy's URL, if it has them."""
-    name_and_password = urllib3.util.parse_url(proxy).auth
-    if name_and_password is None:
-        return {}
-    encoded = b64encode(unquote(name_and_password).encode()).decode()
-    return {"Proxy-Authorization": f"Basic {encoded}"}
 
 
 def _read(response: "urllib3.BaseHTTPResponse", until: float) -> bytes:
@@ -301,17 +283,8 @@ class ApiResponse:
     """The seconds that ``Retry-After`` asks for, at most a minute."""
 
     @property
-    def code(self) -> int:
-        """The HTTP status, or the one that the document gives itself although it came with 200."""
-        if self.status != HTTPStatus.OK:
-            return self.status
-        meta = self.document.get("meta")
-        code = meta.get("code") if isinstance(meta, dict) else self.document.get("code")
-        return code if isinstance(code, int) else self.status
-
-    @property
     def is_success(self) -> bool:
-        return self.code // 100 == 2 and self.document.get("status") is not False
+        return self.status // 100 == 2 and self.document.get("status") is not False
 
     @property
     def is_refusal(self) -> bool:
@@ -319,15 +292,15 @@ class ApiResponse:
 
         A 5xx does not say so, nor does a proxy that has stopped waiting (408, 499).
         """
-        if self.code // 100 == 4:
-            return self.code not in (HTTPStatus.REQUEST_TIMEOUT, 499)
+        if self.status // 100 == 4:
+            return self.status not in (HTTPStatus.REQUEST_TIMEOUT, 499)
         is_fault = "internal server error" in self.sentence.casefold()
-        return self.code // 100 == 2 and not self.is_success and not is_fault
+        return self.status // 100 == 2 and not self.is_success and not is_fault
 
     @property
     def is_temporary(self) -> bool:
         """Whether the same request may succeed a little later."""
-        return self.code == HTTPStatus.TOO_MANY_REQUESTS or self.code >= 500
+        return self.status == HTTPStatus.TOO_MANY_REQUESTS or self.status >= 500
 
     @property
     def data(self) -> Item:
@@ -360,7 +333,7 @@ _LONG_NUMBER = re.compile(r"\+?\d[\d\W_]{4,}\d")  # whatever separates its digit
 
 def quotable(text: str, number: str = "") -> str:
     """Return the beginning of the text on one line, without the key and without phone numbers."""
-    text = text[:MAX_QUOTED_FROM]
+    text = text[:10_000]  # it may be 16 MB long
     for secret in filter(None, (conf.api_key, number)):
         text = text.replace(secret, "…")
     text = "".join(character if character.isprintable() else " " for character in text)

@@ -5,7 +5,6 @@ subject. They are in English, like Django's own. None shows a password, and none
 but the one that ``migrate`` asks.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
@@ -24,7 +23,6 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.api import why_not
 from cellcast_django.conf import KINDS, PREFIX, SECRET, conf
-from cellcast_django.database.transactions import BUDGET_SECONDS
 from cellcast_django.database.vendors import vendor_of
 from cellcast_django.directory import Directory
 from cellcast_django.models import database_alias
@@ -63,9 +61,9 @@ def check(subject: Promise, *tags: str, deploy: bool = False) -> Callable[[Funct
 # The settings
 
 
-@check(_("Values"))
-def check_values(**_: Any) -> Messages:
-    """A value must be of its setting's kind."""
+@check(_("Settings"))
+def check_settings(**_: Any) -> Messages:
+    """A value must be of its setting's kind; under a wrong name it has no effect."""
     for name, kind in KINDS.items():
         if hasattr(settings, name) and not kind.fits(getattr(settings, name)):
             yield Error(
@@ -73,11 +71,6 @@ def check_values(**_: Any) -> Messages:
                 hint=f"Write {kind.how}, or remove the setting to use its default.",
                 id="cellcast_django.E001",
             )
-
-
-@check(_("Spelling"))
-def check_names(**_: Any) -> Messages:
-    """A setting under a wrong name has no effect, and nothing else says so."""
     for name in sorted({each for each in dir(settings) if each.startswith(PREFIX)} - {*KINDS}):
         for similar in get_close_matches(name, KINDS, n=1, cutoff=0.85):
             yield Notice(
@@ -332,7 +325,7 @@ def _leads_to(path: str, webhook: Webhook) -> bool:
 
 @check(_("Encryption"), deploy=True)
 def check_https(**_: Any) -> Messages:
-    """HTTP Basic sends the password in clear, so the connection must be encrypted."""
+    """HTTP Basic sends the password in clear; and a redirect drops the body of a POST."""
     scheme = urlsplit(conf.public_url).scheme
     mentions_https = (
         settings.SECURE_SSL_REDIRECT
@@ -346,14 +339,9 @@ def check_https(**_: Any) -> Messages:
             hint='Serve the site over HTTPS and set CELLCAST_PUBLIC_URL = "https://…".',
             id="cellcast_django.W007",
         )
-
-
-@check(_("Redirects"), deploy=True)
-def check_redirects(**_: Any) -> Messages:
-    """A redirect drops the body of a POST, so the URL in the dashboard must be the final one."""
     path = _path_of(WEBHOOKS[0]).lstrip("/")
     if (
-        urlsplit(conf.public_url).scheme == "http"
+        scheme == "http"
         and settings.SECURE_SSL_REDIRECT
         and "django.middleware.security.SecurityMiddleware" in settings.MIDDLEWARE
         and not any(re.search(pattern, path) for pattern in settings.SECURE_REDIRECT_EXEMPT)
@@ -382,9 +370,9 @@ def check_vendor(*, databases: Any = None, **_: Any) -> Messages:
         )
 
 
-@check(_("Transactions"), deploy=True)
-def check_atomic_requests(**_: Any) -> Messages:
-    """The webhook views are exempt from ``ATOMIC_REQUESTS``, which handlers may rely on."""
+@check(_("Database"), deploy=True)
+def check_database_options(**_: Any) -> Messages:
+    """They must not slow webhooks down or lose them."""
     if any(options.get("ATOMIC_REQUESTS") for options in settings.DATABASES.values()):
         yield Info(
             "ATOMIC_REQUESTS does not apply to webhooks: they are committed before handlers "
@@ -392,49 +380,28 @@ def check_atomic_requests(**_: Any) -> Messages:
             hint="Use transaction.atomic() in each handler that writes more than once.",
             id="cellcast_django.I001",
         )
-
-
-@check(_("Database"), deploy=True)
-def check_connections(**_: Any) -> Messages:
-    """The options of the app's database must not slow webhooks down or lose them."""
     connection = connections[database_alias()]
-    vendor, options = vendor_of(connection), connection.settings_dict
+    is_embedded, options = vendor_of(connection).is_embedded, connection.settings_dict
     driver: dict[str, Any] = options["OPTIONS"]
-    pool: Any = driver.get("pool")
     text = str(driver).lower().replace(" ", "")
-    if not options["CONN_MAX_AGE"] and options["CONN_MAX_AGE"] is not None and not pool:
-        keep = '"CONN_MAX_AGE": 60'
-        if not vendor.is_embedded:
-            keep += ', "CONN_HEALTH_CHECKS": True'
+    if options["CONN_MAX_AGE"] == 0 and not driver.get("pool"):
         yield Notice(
             "Every webhook opens a new database connection: slower than storing the webhook.",
-            hint=_in_databases(keep),
+            hint='In DATABASES, set "CONN_MAX_AGE": 60, and "CONN_HEALTH_CHECKS": True.',
             id="cellcast_django.W009",
         )
-    if vendor.is_embedded and ("journal_mode=wal" not in text or "immediate" not in text):
+    if is_embedded and ("journal_mode=wal" not in text or "immediate" not in text):
         yield Notice(
             'With these options, handlers get "database is locked" from SQLite under load.',
-            hint=_in_databases(f'"OPTIONS": {json.dumps(SQLITE_OPTIONS)}'),
+            hint='In DATABASES, set "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 5, '
+            '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"}.',
             id="cellcast_django.W010",
         )
-    if pool and (pool is True or pool.get("timeout", 30) > BUDGET_SECONDS):
-        yield Notice(
-            "When the database is down, a webhook waits half a minute for the pool.",
-            hint=_in_databases('"OPTIONS": {"pool": {"timeout": 2}}'),
-            id="cellcast_django.W011",
-        )
-    limit = vendor.lock_limit
-    if limit and "connect_timeout" not in driver:
+    if not is_embedded and "connect_timeout" not in driver:
         yield Notice(
             "When the database's host does not respond, a webhook waits for minutes.",
-            hint=_in_databases('"OPTIONS": {"connect_timeout": 2}'),
+            hint='In DATABASES, set "OPTIONS": {"connect_timeout": 2}.',
             id="cellcast_django.W012",
-        )
-    if limit and not re.search("(?<!innodb_)lock_(wait_)?timeout", text):
-        yield Notice(
-            "If sessions do not limit lock waits, each webhook takes more round trips to do so.",
-            hint=_in_databases(f'"OPTIONS": {json.dumps(dict([limit]))}'),
-            id="cellcast_django.W013",
         )
     if re.search("synchronous(_commit)?='?(off|0)", text):
         yield Notice(
@@ -442,16 +409,3 @@ def check_connections(**_: Any) -> Messages:
             hint="In DATABASES, remove the option that turns off synchronous commits.",
             id="cellcast_django.W014",
         )
-
-
-def _in_databases(line: str) -> str:
-    return f"In DATABASES, set {line}."
-
-
-SQLITE_OPTIONS = {
-    "transaction_mode": "IMMEDIATE",
-    "timeout": 5,
-    "init_command": (
-        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=8000;"
-    ),
-}

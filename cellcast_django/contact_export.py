@@ -1,15 +1,12 @@
 """Everything stored about one contact as one JSON object, for whoever asks what you have.
 
-``ContactData`` finds the rows, through the same definition as pruning; ``lines`` writes them, a few
-rows in memory at a time.
+``ContactData`` finds the rows, through the same definition as pruning.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import partial
-from itertools import chain
 from typing import Any
 
 from django.apps import apps
@@ -27,7 +24,6 @@ from cellcast_django.models import (
 )
 from cellcast_django.retention import AboutContact, not_understood
 
-CHUNK_SIZE = 50  # rows in memory at a time: each may have a text as long as a webhook's body
 KEYS_PER_QUERY = 500
 
 INTERNAL: dict[type[Model], Collection[str]] = {
@@ -87,13 +83,17 @@ class ContactData:
         narrowed: QuerySet[Any] = between(rows, field, self.first, self.last)
         return narrowed.order_by("pk")
 
-    def parts(self) -> Iterator[tuple[str, Iterable[dict[str, Any]]]]:
-        """Yield the keys of the object that hold lists, each with its items."""
-        yield "messages", _as_dicts(self.messages())
-        yield "status_changes", _as_dicts(self.status_changes())
-        yield "events", _as_dicts(*self.events())
-        yield "opt_outs", map(self._with_history, self.opt_outs().iterator(CHUNK_SIZE))
-        yield "log_entries", self._log_entries() if self.has_log_entries else []
+    def as_json(self, *, ensure_ascii: bool = False) -> str:
+        """Return the JSON object, if need be for an output of any encoding."""
+        document = {
+            "contact": to_contact(self.about.number.strip()),
+            "messages": _as_dicts(self.messages()),
+            "status_changes": _as_dicts(self.status_changes()),
+            "events": _as_dicts(*self.events()),
+            "opt_outs": [self._with_history(each) for each in self.opt_outs()],
+            "log_entries": list(self._log_entries()) if self.has_log_entries else [],
+        }
+        return json.dumps(document, ensure_ascii=ensure_ascii, default=_written, indent=1) + "\n"
 
     def _with_history(self, opt_out: OptOut) -> dict[str, Any]:
         """Return the opt-out; of one that began before these days, no more than its history."""
@@ -101,7 +101,7 @@ class ContactData:
         if self.first and opt_out.since < midnight(self.first):
             row = {name: row[name] for name in ("id", "contact")}
         history = OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out)
-        return row | {"history": list(_as_dicts(self._of_days(history, "at")))}
+        return row | {"history": _as_dicts(self._of_days(history, "at"))}
 
     def _log_entries(self) -> Iterator[dict[str, Any]]:
         """Yield what people did to these rows in the admin, if the site has one."""
@@ -116,7 +116,7 @@ class ContactData:
             for start in range(0, len(keys), KEYS_PER_QUERY):
                 some = keys[start : start + KEYS_PER_QUERY]
                 batch = entries.filter(content_type__model=name, object_id__in=some)
-                for each in batch.iterator(CHUNK_SIZE):
+                for each in batch:
                     yield {
                         "at": each.action_time,
                         "username": each.user.get_username(),
@@ -126,22 +126,8 @@ class ContactData:
                     }
 
 
-def lines(data: ContactData, *, ensure_ascii: bool = False) -> Iterator[str]:
-    """Yield the JSON object in pieces, if need be for an output of any encoding."""
-    dump = partial(json.dumps, ensure_ascii=ensure_ascii, default=_written)
-    yield f'{{\n"contact": {dump(to_contact(data.about.number.strip()))}'
-    for key, items in data.parts():
-        yield f',\n"{key}": ['
-        separator = "\n"
-        for item in items:
-            yield f"{separator}{dump(item)}"
-            separator = ",\n"
-        yield "]"
-    yield "\n}\n"
-
-
-def _as_dicts(*parts: QuerySet[Any]) -> Iterator[dict[str, Any]]:
-    return map(_as_dict, chain.from_iterable(part.iterator(CHUNK_SIZE) for part in parts))
+def _as_dicts(*parts: QuerySet[Any]) -> list[dict[str, Any]]:
+    return [_as_dict(row) for part in parts for row in part]
 
 
 def _as_dict(row: Model) -> dict[str, Any]:

@@ -10,7 +10,9 @@ import time
 from datetime import datetime
 from typing import Any
 
+import factory
 from django.utils import timezone
+from factory.django import DjangoModelFactory
 
 from cellcast_django.fold import values_of
 from cellcast_django.models import (
@@ -25,14 +27,6 @@ from cellcast_django.models import (
 from cellcast_django.payloads import Endpoint, opt_out_payload, reply_payload, status_payload
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.statuses import Status, supersedes
-
-try:
-    import factory
-    from factory.django import DjangoModelFactory
-except ImportError as error:
-    raise ImportError(
-        "cellcast_django.factories needs factory_boy: pip install factory_boy"
-    ) from error
 
 # One count for all factories: with one each, two of them would make the same number at some time.
 _numbers = itertools.count()
@@ -51,12 +45,10 @@ def _new_number() -> str:
 class MessageFactory(DjangoModelFactory[Message]):
     """Outbound messages as ``record_sent`` stores them; replies with ``inbound=True``.
 
-    ``recorded_at=None`` makes one of which only reports have spoken.
-
-    ``delivered=True`` and ``undelivered=True`` set a final status, ``status=…`` any other. The
-    history has a row for the status, at ``status_changed_at``; ``history__reason=…`` gives it a
-    reason, and ``history=False`` leaves it out. Key, contact, own number and ``submitted_at``
-    follow from the rest: a webhook about ``cellcast_id`` finds the row.
+    ``recorded_at=None`` makes one of which only reports have spoken. ``delivered=True`` and
+    ``undelivered=True`` set a final status, ``status=…`` any other, with a row of the history,
+    which ``history__reason=…`` gives a reason and ``history=False`` leaves out. A webhook about
+    ``cellcast_id`` finds the row.
     """
 
     class Meta:
@@ -151,17 +143,14 @@ class OptOutFactory(DjangoModelFactory[OptOut]):
     def past(opt_out: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
         if not create or opt_out.history.exists():
             return
-        kinds, ended_at, note = OptOutChange.Kind, opt_out.ended_at, opt_out.note
+        kinds, last = OptOutChange.Kind, {"note": opt_out.note}
         begun = {"at": opt_out.since, "source": opt_out.source, "event": opt_out.event}
-        opt_out.history.create(kind=kinds.BEGUN, note="" if ended_at else note, **begun)
-        if ended_at:
-            by_person = {"at": ended_at, "source": OptOut.Source.PERSON}
-            opt_out.history.create(kind=kinds.ENDED, note=note, **by_person)
+        opt_out.history.create(kind=kinds.BEGUN, **begun, **({} if opt_out.ended_at else last))
+        if opt_out.ended_at:
+            opt_out.history.create(kind=kinds.ENDED, at=opt_out.ended_at, source="person", **last)
 
 
 SIGNALS = {WebhookEvent.Kind.REPLY: message_received, WebhookEvent.Kind.OPT_OUT: opt_out_received}
-
-
 CALLS = "cellcast_django.factories.HandlerCallFactory"
 
 

@@ -19,6 +19,8 @@ from urllib.parse import parse_qsl
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _
 
+from cellcast_django.statuses import row
+
 MAX_EVENTS = 1_000
 MAX_DEPTH = 100
 MAX_ID_LENGTH = 128
@@ -385,10 +387,10 @@ class Endpoint(TextChoices):
     same wherever they come (``sms`` and ``mms`` are v3's), and the label.
     """
 
-    RECEIVE = "receive", _read_reply, ("receive", "sms", "mms"), _("Receive URL")
-    STATUS = "status", _read_status_report, ("send",), _("Status URL")
-    OPT_OUT = "opt_out", _read_opt_out, ("optout",), _("Opt-Out URL")
-    API = "api", _read_item, (), _("Cellcast’s API")
+    RECEIVE = row("receive", _read_reply, ("receive", "sms", "mms"), _("Receive URL"))
+    STATUS = row("status", _read_status_report, ("send",), _("Status URL"))
+    OPT_OUT = row("opt_out", _read_opt_out, ("optout",), _("Opt-Out URL"))
+    API = row("api", _read_item, (), _("Cellcast’s API"))
 
     reader: Reader
     types: tuple[str, ...]
@@ -451,13 +453,15 @@ def read(body: bytes, content_type: str, endpoint: Endpoint) -> list[Payload]:
 # Examples: what Cellcast documents, for Test Send, the setup page and tests
 
 
-UNREAD_KEYS = frozenset(
+KEYS = frozenset(
     {
-        *("bulkId", "custom_string", "customString", "original_message_id", "received_at"),
-        *("source", "subaccount_id"),
+        *("_id", "message_id", "original_message_id", "bulkId", "subaccount_id", "type", "source"),
+        *("sender", "from", "receiver", "recipient", "to", "contact", "number", "received_at"),
+        *("reply", "message", "body", "original_body", "media", "mms", "status", "reason"),
+        *("custom_string", "customString"),
     }
 )
-"""Keys that Cellcast sends and no reader looks for."""
+"""The keys that Cellcast sends, whether a reader looks for them or not."""
 
 PICTURE = "https://media.example.com/1.jpg"
 

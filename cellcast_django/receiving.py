@@ -1,7 +1,6 @@
 """Receive what Cellcast reported: store it, then run its handlers, inline or on the host's queue.
 
-The one pipeline for views, recovery and reprocessing. A queue in the same database is an outbox:
-the task is written in the event's transaction. Any other queue gets the task after the commit.
+The one pipeline for views, recovery and reprocessing. A queue gets its tasks after the commit.
 """
 
 import logging
@@ -12,15 +11,14 @@ from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
-from django.apps import apps
-from django.db import Error, router
+from django.db import Error
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from cellcast_django import handlers, inbox
 from cellcast_django.conf import conf
 from cellcast_django.handlers.work import Failure, handler_errors
-from cellcast_django.models import HandlerCall, WebhookEvent, database_alias
+from cellcast_django.models import HandlerCall, WebhookEvent
 from cellcast_django.payloads import Endpoint, Payload
 
 logger = logging.getLogger("cellcast_django")
@@ -55,11 +53,7 @@ def receive(
         "username": username,
         "is_test": is_test,
     }
-    by_task = conf.run_handlers != "inline"
     try:
-        if by_task and is_in_same_database():
-            with suppress(NotEnqueuedError):  # then the webhook is stored without its tasks
-                return inbox.store(payloads, **arrival, before_commit=enqueue)
         stored = inbox.store(payloads, **arrival)
     except Exception as error:
         if endpoint == Endpoint.API:
@@ -67,7 +61,7 @@ def receive(
         deferred = inbox.defer(payloads, error, **arrival)
         _tell_deferred(deferred, error)
         return deferred
-    _run_or_enqueue(stored.calls, by_task=by_task)
+    _run_or_enqueue(stored.calls)
     return stored
 
 
@@ -119,28 +113,31 @@ def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
         handlers.run_due([event.pk])
         return list(WebhookEvent.objects.fresh().filter(pk=event.pk))
     stored = inbox.reprocess(event)
-    _run_or_enqueue(stored.calls, by_task=conf.run_handlers != "inline")
+    _run_or_enqueue(stored.calls)
     return stored
 
 
-def _run_or_enqueue(calls: Sequence[HandlerCall], *, by_task: bool) -> None:
-    """Make the calls of events that have just been stored, here or on the queue.
+def _run_or_enqueue(calls: Sequence[HandlerCall]) -> None:
+    """Make the calls of events that have just been stored, here or on the queue: a task an event.
 
-    Never raises: errors are logged, and ``cellcast_run_handlers`` finds the calls later.
+    Never raises: errors are logged, and ``cellcast_run_handlers`` finds the calls later. The queue
+    is not asked again after a refusal: each might take as long as a time-out.
     """
-    if not calls:
-        return
-    if not by_task:
+    if conf.run_handlers == "inline":
         handlers.run(calls)
         return
-    try:
-        enqueue(list(dict.fromkeys(call.event_id for call in calls)))
-    except NotEnqueuedError as error:
-        cause = type(error.__cause__).__qualname__
-        logger.error("Not enqueued: event %s, the first of %s: %s.", *error.args, cause)
+    event_ids = list(dict.fromkeys(call.event_id for call in calls))
+    for position, event_id in enumerate(event_ids):
+        try:
+            import_string(RUN_HANDLERS).using(backend=conf.run_handlers).enqueue(event_id)
+        except Exception as error:
+            refused, kind = len(event_ids) - position, type(error).__qualname__
+            logger.error("Not enqueued: event %s, the first of %s: %s.", event_id, refused, kind)
+            return
 
 
-# The queue
+RUN_HANDLERS = "cellcast_django.tasks.run_handlers"
+"""The task by the path that queues store. Looked up when it is enqueued: it stands above us."""
 
 
 def tasks_package() -> Any:
@@ -149,43 +146,3 @@ def tasks_package() -> Any:
         with suppress(ImportError):
             return import_module(name)
     return None
-
-
-RUN_HANDLERS = "cellcast_django.tasks.run_handlers"
-"""The task by the path that queues store. Looked up when it is enqueued: it stands above us."""
-
-
-class NotEnqueuedError(Exception):
-    """The broker is down, or the backend is wrong. Arguments: the first event's id, how many."""
-
-
-def enqueue(event_ids: list[int]) -> None:
-    """Enqueue one task per event; raise ``NotEnqueuedError`` at the first that is refused.
-
-    The rest would be refused as well, perhaps after a time-out each.
-    """
-    for position, event_id in enumerate(event_ids):
-        try:
-            _run_handlers().enqueue(event_id)
-        except Exception as error:
-            raise NotEnqueuedError(event_id, len(event_ids) - position) from error
-
-
-def _run_handlers() -> Any:
-    return import_string(RUN_HANDLERS).using(backend=conf.run_handlers)
-
-
-def is_in_same_database() -> bool:
-    """Whether the queue's tasks are rows of the database that holds our messages.
-
-    Django Tasks cannot be asked. A backend that finds results again and comes with an app that has
-    models keeps its tasks in them; one that sends them away, from an app of the host's, does not.
-    """
-    try:
-        backend = _run_handlers().get_backend()
-        app = apps.get_containing_app_config(backend.enqueue.__module__)
-    except Exception:  # a wrong TASKS, or none
-        return False
-    if app is None or not backend.supports_get_result:
-        return False
-    return {router.db_for_write(model) for model in app.get_models()} == {database_alias()}

@@ -26,37 +26,21 @@ class Status(TextChoices):
     # After the first release, a new row needs a migration: "A word that becomes known" in the docs.
 
     SCHEDULED = row(
-        "scheduled",
-        _("Cellcast will send it at the time that was set. Nothing to do."),
-        _("scheduled"),
+        "scheduled", _("Cellcast sends it at the time that was set. Nothing to do."), _("scheduled")
     )
-    PENDING = row(
-        "pending",
-        _("Cellcast has accepted it and will send it soon. Nothing to do yet."),
-        _("pending"),
-    )
-    QUEUED = row(
-        "queued", _("It is waiting at Cellcast to be sent. Nothing to do yet."), _("queued")
-    )
+    PENDING = row("pending", _("Cellcast will send it soon. Nothing to do yet."), _("pending"))
+    QUEUED = row("queued", _("It waits at Cellcast to be sent. Nothing to do yet."), _("queued"))
     DISPATCHED = row(
-        "dispatched",
-        _("It is on its way to the phone company. Nothing to do yet."),
-        _("dispatched"),
+        "dispatched", _("It is on its way to the phone company. Wait a little."), _("dispatched")
     )
     SENT = row(
         "sent",
-        _(
-            "The phone company has it, and has not said yet whether it arrived. If it is urgent, "
-            "phone them."
-        ),
+        _("The phone company has it; whether it arrived is not known. If urgent, phone them."),
         _("sent"),
     )
     RECEIVED = row(
         "received",
-        _(
-            "Somebody on the way has it; Cellcast does not say whether the customer does. If it is "
-            "urgent, phone them."
-        ),
+        _("Somebody on the way has it, perhaps not the customer. If urgent, phone them."),
         _("received"),
     )
     DEAD = row(
@@ -66,7 +50,7 @@ class Status(TextChoices):
     )
     FAILED = row(
         "failed",
-        _("It could not be delivered. Check the number, or phone them."),
+        _("Could not be delivered. Check the number, or phone them."),
         _("delivery failed"),
     )
     ABORTED = row(
@@ -91,10 +75,7 @@ class Status(TextChoices):
     )
     BLOCKED = row(
         "blocked",
-        _(
-            "Cellcast did not send it, often because this customer has opted out. Phone them "
-            "before you text them again."
-        ),
+        _("Cellcast did not send it, often because they opted out. Phone before you text again."),
         _("blocked by the gateway"),
     )
     DELIVERED = row(
@@ -116,7 +97,7 @@ class Status(TextChoices):
 
 
 PRECEDENCE = {"": 0} | {status.value: status.rank for status in Status}
-"""The rank of each status, for Python and for SQL; ``""`` means no status yet."""
+"""The rank of each status; ``""`` means no status yet."""
 
 UNKNOWN_PRECEDENCE = 1 + max(status.rank for status in Status if not status.final)
 """The rank of every other word: above the statuses that are never final, below the final ones."""

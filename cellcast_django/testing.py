@@ -6,7 +6,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.conf import settings
@@ -142,11 +142,8 @@ class WebhookClient(Client):
         ``endpoint`` is ``"receive"``, ``"status"`` or ``"opt_out"``.
         """
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        configured = (
-            nullcontext()
-            if conf.webhook_secrets
-            else override_settings(CELLCAST_WEBHOOK_SECRETS=[SECRET])
-        )
+        secrets = list(conf.webhook_secrets) or [SECRET]
+        configured = override_settings(CELLCAST_WEBHOOK_SECRETS=secrets)
         with configured, _handler_errors(is_raised=self.raise_handler_errors):
             return self.post(
                 PATHS[Endpoint(endpoint)](),

@@ -48,10 +48,9 @@ class LengthRequiredError(APIException):
 
 
 class BodyIncompleteError(APIException):
-    """The connection broke before the whole body came; the sender will not see this response."""
+    """The connection broke before the whole body came: nobody will see this response."""
 
     status_code = status.HTTP_400_BAD_REQUEST
-    default_detail = _("The body could not be read.")
 
 
 @dataclass(slots=True)
@@ -213,24 +212,11 @@ def parse(body: Body, endpoint: Endpoint) -> list[Payload]:
 
 
 def log_webhook(endpoint: Endpoint, username: str, events: list[WebhookEvent]) -> None:
-    """Log one line for a webhook, at level INFO: no number, no text.
-
-    The record has the same as attributes, for handlers that write JSON: ``cellcast_endpoint``,
-    ``cellcast_username`` and ``cellcast_outcomes``.
-    """
-    if not logger.isEnabledFor(logging.INFO):
-        return
-    outcomes = dict(Counter(str(event.outcome) for event in events))
-    logger.info(
-        "Webhook on the %s: %s.",
-        endpoint.label,
-        ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()),
-        extra={
-            "cellcast_endpoint": endpoint.value,
-            "cellcast_username": username,
-            "cellcast_outcomes": outcomes,
-        },
-    )
+    """Log one line for a webhook, at level INFO: no number, no text."""
+    if logger.isEnabledFor(logging.INFO):
+        outcomes = Counter(str(event.outcome) for event in events)
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+        logger.info("Webhook on the %s, by %s: %s.", endpoint.label, username, counts)
 
 
 def respond(events: list[WebhookEvent]) -> HttpResponse:

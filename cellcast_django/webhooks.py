@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
 from typing import Any
 
 from django.urls import reverse
@@ -17,10 +16,9 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.connected import SENDERS, handlers_by_name
 from cellcast_django.payloads import (
-    UNREAD_KEYS,
+    KEYS,
     Endpoint,
     opt_out_payload,
-    read_element,
     reply_payload,
     status_payload,
 )
@@ -99,32 +97,11 @@ WEBHOOKS = (
 )
 
 
-@cache
-def known_keys() -> frozenset[str]:
-    """Return the keys that Cellcast sends: those that a reader looks for, and those that none does.
-
-    A reader stops at the first spelling of a key, so it is given each example without one of its
-    keys in turn.
-    """
-    known = set(UNREAD_KEYS)
-
-    class Asked(dict[str, Any]):
-        def get(self, key: str, default: Any = None) -> Any:
-            known.add(key)
-            return super().get(key, default)
-
-    for webhook in WEBHOOKS:
-        for left_out in ("", *webhook.example):
-            element = Asked({k: v for k, v in webhook.example.items() if k != left_out})
-            read_element(element, "", webhook.endpoint)
-    return frozenset(known)
-
-
 def problem_of_keys(keys: Iterable[str]) -> str:
     """Return a sentence about the first key that Cellcast does not send; ``""`` if it sends all."""
     for key in keys:
-        if key not in known_keys():
-            similar = get_close_matches(key, known_keys(), 1)
+        if key not in KEYS:
+            similar = get_close_matches(key, KEYS, 1)
             return f'This app reads no key "{key}".' + "".join(
                 f' Did you mean "{each}"?' for each in similar
             )

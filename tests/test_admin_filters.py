@@ -241,16 +241,6 @@ def test_page_of_a_call_shows_its_error_and_what_can_be_done(
     done = HandlerCallFactory.create()
     assert not every(page_of(reader, "handlercall", "change", done.pk), "pre")
 
-    def offered(client: Client, **query: str) -> list[str]:
-        page = page_of(client, "handlercall", **query)
-        return [each.get("href", "") for each in every(page, "a[@data-action]")]
-
-    assert offered(operator) == offered(reader, handler=call.handler) == []
-    assert offered(operator, handler=call.handler) == [
-        url_of("handlercall", "of_handler", action, handler=call.handler)
-        for action in ("run_again", "skip")
-    ]
-
 
 # The history of a contact
 

@@ -384,7 +384,7 @@ def test_event_page_says_its_contact_has_opted_out(viewer: Client, opt_out_event
     else:
         event = WebhookEventFactory.create(reply=True)
         opt_out(event.contact)
-    badge = opt_out_badge(OptOut.objects.get().since)
+    badge = opt_out_badge(OptOut.objects.get().since, is_brief=True)
     assert badge in page_of(viewer, "webhookevent", "change", event.pk)
     opt_in(event.contact)
     assert badge not in page_of(viewer, "webhookevent", "change", event.pk)

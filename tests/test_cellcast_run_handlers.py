@@ -212,35 +212,22 @@ def test_command_survives_a_database_restart(
         outage.enter_context(refusing(error=OperationalError("no route to +61400000000")))
         looks += [lambda: None, outage.close]
         assert run("--watch")[0] == [(1, 0, 0)]
-    (_, lost), (_, back) = [each for each in logged(caplog) if each[0] == "WARNING"]
-    assert "OperationalError" in lost
-    assert back == ()
+    lost = [each for each in logged(caplog) if each[0] == "WARNING"]
+    assert lost == [("WARNING", ("OperationalError",))] * 2
     assert "400000000" not in caplog.text
 
 
-@pytest.mark.parametrize(("seconds", "beats"), [(0, 1), (60, 4)])
-def test_watch_logs_a_heartbeat(
-    handler: Calls,
-    looks: list[Callable[[], object]],
-    clock: Clock,
-    caplog: pytest.LogCaptureFixture,
-    seconds: int,
-    beats: int,
-) -> None:
-    caplog.set_level("DEBUG", "cellcast_django")
-    failing_event()
-    handler.error = None
-    clock.seconds_per_look = seconds
-    looks += [lambda: None, make_all_due]
+def test_watch_records_each_look(handler: Calls, looks: list[Callable[[], object]]) -> None:
+    times = []
+    looks += [lambda: times.append(CommandRun.objects.get().ran_at)] * 2
     run("--watch")
-    assert len([level for level, _ in logged(caplog) if level == "DEBUG"]) == beats
-    assert CommandRun.objects.get().summary["done"] == beats // 4
+    assert times[0] < times[1]
 
 
 @pytest.mark.parametrize("option", ["--failed", "--event=1"])
 def test_watch_refuses_event_and_failed_options(option: str) -> None:
-    with pytest.raises(CommandError, match=r"--event .* --failed"):
-        run("--watch", option)
+    with pytest.raises(CommandError, match="--watch"):
+        run(option, "--watch")
 
 
 @pytest.mark.django_db(transaction=True)

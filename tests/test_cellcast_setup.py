@@ -19,9 +19,9 @@ pytestmark = pytest.mark.django_db
 
 SECRET = re.compile(r"cellcast-[0-9a-f]{6}:[A-Za-z0-9]{32}")
 OF_THE_TEST_DATABASE = [f"cellcast_django.W{number}" for number in ("009", "010", "012")]
-DASHBOARD = "Paste into Cellcast's dashboard"
-ROTATION = "To change the password without a gap"
+DASHBOARD = "Paste into Cellcast's dashboard.*"
 ENVIRONMENT = "Put into your site's environment, or its .env file"
+ROTATION = f"{ENVIRONMENT}, to change the password.*"
 EXISTING = "first-username:first-long-enough-password"
 
 
@@ -101,18 +101,11 @@ def test_prints_how_to_change_the_password_without_a_gap(ready_site: Any) -> Non
     [secret] = set(SECRET.findall(text))
     assert f'CELLCAST_WEBHOOK_SECRETS = [THE_OLD_ONE, "{secret}"]' in text
     assert f'CELLCAST_WEBHOOK_SECRETS="THE_OLD_ONE {secret}"' in text
-    username, password = re.findall(r"(?:Username|Password) +(\S+)$", text, re.MULTILINE)
-    assert f"{username}:{password}" == secret
-    output = setup()
-    assert not SECRET.search(part(output, DASHBOARD))
-    assert ENVIRONMENT not in output
-    assert "first-username" not in output and "first-long-enough-password" not in output
 
 
 def test_never_prints_malformed_secret(ready_site: Any) -> None:
     ready_site.CELLCAST_WEBHOOK_SECRETS = ["first-long-enough-password"]
     output = setup()
-    assert ROTATION not in output
     assert SECRET.search(part(output, ENVIRONMENT))
     assert "cellcast_django.E002" in part(output, "Still missing")
     assert "first-long-enough-password" not in output

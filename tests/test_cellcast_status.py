@@ -17,8 +17,6 @@ from cellcast_django.factories import (
 )
 from cellcast_django.health import Light
 from cellcast_django.models import CommandRun, Message
-from cellcast_django.payloads import Endpoint
-from cellcast_django.webhooks import WEBHOOKS
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -54,52 +52,32 @@ def traffic() -> None:
     WebhookEventFactory.create(invalid=True, received_at=ago(days=2))
 
 
-def rows(*arguments: str) -> dict[str, str]:
-    """Return the values of the rows by their names."""
-    lines = [line for line in run(*arguments).splitlines() if line.startswith("  ")]
-    return {line[:16].strip(): line[16:] for line in lines}
+def test_command_prints_what_json_has(traffic: None) -> None:
+    credit_read(ago(hours=3), mms=None)
+    printed = run()
+    for name, value in json.loads(run("--json")).items():
+        assert name.replace("_", " ").capitalize() in printed
+        for key in value if isinstance(value, dict) else ():
+            assert key.replace("_", " ") in printed
+    received = f"{timezone.localtime(ago(hours=3)):%Y-%m-%d %H:}"
+    assert re.search(rf"receive +at {received}\d\d:\d\d, age seconds 10,800", printed)
+    assert re.search(r"delivery rate +0\.667\n", printed)
+    assert "handler shop.handlers.confirm, seconds 0.25\n" in printed
 
 
-def test_command_prints_a_row_for_each_figure(traffic: None) -> None:
-    MessageFactory.create(delivered=True)
-    shown = rows()
-    used = {Endpoint.RECEIVE: "3 hours ago", Endpoint.STATUS: "5 s ago"}
-    for webhook in WEBHOOKS:
-        assert shown.pop(str(webhook.label)) == used.get(webhook.endpoint, "none")
-    assert {name: re.findall(r"[\d.]+%?", row) for name, row in shown.items()} == {
-        "cellcast": ["5"],
-        "stored": ["1"],
-        "duplicate": ["2"],
-        "deferred": ["0"],
-        "invalid": ["0", "1"],  # of any age
-        "waiting": ["2"],
-        "retrying": ["0"],
-        "failed": ["1"],
-        "failing": [".", ".", "0", "1", "0"],  # retrying, failed, seconds ago
-        "took": ["0.25", ".", "."],
-        "overdue": ["12"],  # minutes
-        "last run": [],
-        "to answer": ["1", "0"],  # seconds ago
-        "wish to stop": ["0"],
-        "delivered": ["3", "75.0%"],
-        "not delivered": ["1"],
-        "on the way": ["2"],
-    }
-
-
-def test_some_rows_are_printed_only_where_there_is_something() -> None:
-    assert not {"tests", "opted out", "overdue"} & rows("--skip-checks").keys()
+def test_tests_texts_to_opted_out_contacts_and_slow_handlers_are_named() -> None:
+    assert run("--skip-checks") == run()
     WebhookEventFactory.create_batch(3, is_test=True)
     WebhookEventFactory.create(pending=True, call__next_attempt_at=ago(minutes=-5))
     MessageFactory.create(opted_out_at=ago(days=3))
     MessageFactory.create(opted_out_at=ago(days=3), created_at=ago(days=2))
     HandlerCallFactory.create(seconds=12.34)
-    shown = rows()
-    assert shown["tests"].startswith("3")
-    assert shown["opted out"].startswith("1,")
-    assert "overdue" not in shown, "it is not due yet"
-    assert shown["took"].startswith("12.34 s  shop.handlers.confirm")
-    assert json.loads(run("--json"))["messages"]["although_opted_out"] == 1
+    shown = json.loads(run("--json"))
+    assert shown["tests"] == 3
+    assert shown["messages"]["although_opted_out"] == 1
+    assert shown["handlers"]["overdue_seconds"] == 0, "it is not due yet"
+    slowest = {"handler": "shop.handlers.confirm", "seconds": 12.34}
+    assert shown["slowest_handlers"][0] == slowest
 
 
 def test_json_has_every_figure(traffic: None) -> None:
@@ -146,7 +124,6 @@ def test_json_has_every_figure(traffic: None) -> None:
 def test_command_reports_when_handlers_were_last_run() -> None:
     CommandRun.record(CommandRun.Command.RUN_HANDLERS, {})
     ran_at = CommandRun.objects.get().ran_at
-    assert rows()["last run"] == "0 s ago"
     document = json.loads(run("--json"))
     found = datetime.fromisoformat(document["handlers"]["last_run_at"])
     assert abs(found - ran_at) < timedelta(milliseconds=1)
@@ -159,12 +136,9 @@ def credit_read(at: datetime, sms: float = 500, mms: float | None = 20) -> None:
 
 def test_command_shows_the_last_reading_of_the_credit() -> None:
     credit_read(read_at := ago(hours=3), sms=1234.5)
-    assert {"SMS": "1,234.5", "MMS": "20"}.items() <= rows().items()
     credit = json.loads(run("--json"))["credit"]
     assert abs(datetime.fromisoformat(credit.pop("read_at")) - read_at) < timedelta(seconds=1)
     assert credit == {"sms": 1234.5, "mms": 20}
-    credit_read(ago(hours=3), mms=None)
-    assert "MMS" not in rows()
 
 
 def test_credit_that_is_low_or_was_not_read_lately_is_a_problem() -> None:
@@ -175,10 +149,9 @@ def test_credit_that_is_low_or_was_not_read_lately_is_a_problem() -> None:
     assert "1 day" in complaint("--min-credit", "0")
     credit_read(ago(hours=23), mms=0)
     for least in ("0", "499", "500"):
-        assert rows("--min-credit", least)
+        run("--min-credit", least)
     credit_read(ago(hours=1), sms=499.5, mms=5_000)
     assert re.search(r"SMS credits: 499\.5 \(limit: 500\)", complaint("--min-credit", "500"))
-    assert rows()
 
 
 # Limits
@@ -243,7 +216,6 @@ def test_command_fails_if_a_wish_to_stop_waits_too_long() -> None:
         MessageFactory.create(inbound=True, body="please stop", created_at=ago(days=days))
     run("--max-stop-wish", "5d")
     assert re.findall(r"\d+ days|\d+", complaint("--max-stop-wish", "3d")) == ["2", "4 days"]
-    assert re.findall(r"\d+ days|\d+", rows()["wish to stop"]) == ["2", "4 days"]
     Message.objects.update(handled_at=timezone.now())
     run("--max-stop-wish", "1m")
 
@@ -265,9 +237,7 @@ def test_command_fails_if_messages_are_silent_or_webhooks_have_stopped() -> None
         (["--max-age", "15"], '"15"'),
         (["--max-age", "replies=15m"], '"replies"'),
         (["--max-age", "=15m"], '""'),
-        (["--max-pending", "few"], '"few"'),
-        (["--max-pending", "-3"], '"-3"'),
-        (["--max-failed", "1.5"], '"1.5"'),
+        (["--max-pending", "few"], "few"),
     ],
 )
 def test_command_refuses_malformed_limits(arguments: list[str], problem: str) -> None:

@@ -10,9 +10,7 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
-from cellcast_django.diagnostics.test_send import Response
 from cellcast_django.management.commands import cellcast_test_send
-from cellcast_django.management.commands.cellcast_test_send import describe_response
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 
@@ -189,27 +187,3 @@ def test_command_runs_despite_errors_in_settings(site: str, settings: Any) -> No
     arguments = command.create_parser("manage.py", "cellcast_test_send").parse_args(["opt-out"])
     command.execute(**vars(arguments))  # unlike call_command(), this does not skip the checks
     assert WebhookEvent.objects.get().outcome == "stored"
-
-
-@pytest.mark.parametrize(
-    ("response", "line"),
-    [
-        (
-            Response(
-                url="",
-                status=502,
-                reason="Bad Gateway",
-                headers={"content-type": "text/html"},
-                body=b"<title>\n502 \x1b[31mBad Gateway</title>",
-                seconds=0.0124,
-            ),
-            '502 Bad Gateway after 12 ms: text/html, "502  [31mBad Gateway"',
-        ),
-        (
-            Response(url="", status=200, reason="OK", body=b"12345", seconds=1.5),
-            "200 OK after 1500 ms: no Content-Type, 5 bytes",
-        ),
-    ],
-)
-def test_response_is_described_in_one_line(response: Response, line: str) -> None:
-    assert describe_response(response) == line

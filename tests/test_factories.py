@@ -1,8 +1,6 @@
 """Factories make the rows that the inbox would have written."""
 
-import sys
 from datetime import timedelta
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -30,15 +28,6 @@ from cellcast_django.verifying import find_broken
 from tests.handlers import Listen
 
 pytestmark = pytest.mark.django_db
-
-
-def test_import_error_names_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delitem(sys.modules, "cellcast_django.factories")
-    monkeypatch.setitem(sys.modules, "factory", None)
-    with pytest.raises(ImportError, match="pip install factory_boy"):
-        import_module("cellcast_django.factories")
 
 
 # Messages

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import urllib3
-from django.apps import apps
 from django.contrib.admin.views.main import ChangeList
 from django.db import OperationalError, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -16,7 +15,6 @@ from django.dispatch import Signal
 from django.http import HttpResponse
 from django.test import Client, RequestFactory, TestCase
 from django.utils.log import log_response
-from django_tasks_db import DatabaseBackend
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -190,15 +188,7 @@ def test_rest_framework_request_wraps_djangos() -> None:
     assert request._request.method == "POST"
 
 
-# A queue
-
-
-def test_database_task_backend_stands_in_the_app_of_its_model() -> None:
-    """``receiving.is_in_same_database`` writes the task in the webhook's transaction then."""
-    app = apps.get_containing_app_config(DatabaseBackend.enqueue.__module__)
-    assert app is not None
-    assert list(app.get_models())
-    assert DatabaseBackend.supports_get_result
+# urllib3
 
 
 def test_urllib3_connects_through_a_method_that_the_client_overrides() -> None:

@@ -1,21 +1,17 @@
 """Handlers on a Django Tasks backend."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from datetime import timedelta
-from importlib import import_module
 from runpy import run_path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
-from django.db import OperationalError, ProgrammingError, connection, connections
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
-from cellcast_django import receiving, tasks
+from cellcast_django import tasks
 from cellcast_django.models import (
     CommandRun,
     HandlerCall,
@@ -25,7 +21,6 @@ from cellcast_django.models import (
 from cellcast_django.receiving import tasks_package
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, reply_payload
-from tests.clock import Clock
 from tests.handlers import connected
 from tests.logs import logged
 
@@ -154,71 +149,9 @@ def outbox(task_mode: Any) -> Any:
     return task_mode
 
 
-@pytest.fixture
-def failing_commits() -> Callable[[int], AbstractContextManager[Any]]:
-    """Makes this many commits fail."""
-    database: Any = type(connections["default"])
-    commit = database._commit
-    failures = 0
-
-    def fail_or_commit(self: Any) -> None:
-        nonlocal failures
-        failures -= 1
-        if failures >= 0:
-            raise OperationalError
-        commit(self)
-
-    def fail(times: int) -> AbstractContextManager[Any]:
-        nonlocal failures
-        failures = times
-        return patch.object(database, "_commit", fail_or_commit)
-
-    return fail
-
-
 def enqueued() -> list[Any]:
     """The event ids of the tasks in the database."""
     return [task.args_kwargs["args"][0] for task in DBTaskResult.objects.order_by("enqueued_at")]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_task_in_the_same_database_is_written_before_the_commit(
-    outbox: Any, heard: list[str]
-) -> None:
-    WebhookClient().status()  # spends what a new connection costs
-    with CaptureQueriesContext(connection) as queries:
-        assert WebhookClient().reply().status_code == 200
-    statements = [query["sql"] for query in queries]
-    [of_task] = [n for n, sql in enumerate(statements) if DBTaskResult._meta.db_table in sql]
-    [of_event] = [n for n, sql in enumerate(statements) if WebhookEvent._meta.db_table in sql]
-    [begin] = [n for n, sql in enumerate(statements) if sql == "BEGIN"]
-    [commit] = [n for n, sql in enumerate(statements) if sql == "COMMIT"]
-    assert begin < of_event < of_task < commit
-    assert enqueued() == [WebhookEvent.objects.latest("pk").pk]
-    assert not heard
-
-
-@pytest.mark.django_db(transaction=True)
-def test_refused_webhook_leaves_no_task(
-    outbox: Any, heard: list[str], failing_commits: Any, clock: Clock
-) -> None:
-    with failing_commits(9):
-        assert WebhookClient().reply().status_code == 503
-    assert not WebhookEvent.objects.exists()
-    assert not enqueued()
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("says", ["one status", "several things"])
-def test_retried_transaction_leaves_one_task_per_event(
-    says: str, outbox: Any, heard: list[str], failing_commits: Any
-) -> None:
-    replies = [reply_payload(message=text) for text in ("one", "two")]
-    with failing_commits(1):
-        WebhookClient().webhook(replies[0] if says == "one status" else replies, "receive")
-    pks = list(WebhookEvent.objects.order_by("pk").values_list("pk", flat=True))
-    assert len(pks) == (1 if says == "one status" else 2)
-    assert enqueued() == pks
 
 
 @pytest.mark.parametrize("body", [reply_payload(), [reply_payload()], {"_id": ""}])
@@ -230,80 +163,6 @@ def test_event_with_nothing_to_run_has_no_task(body: Any, outbox: Any, heard: li
     WebhookClient().webhook(body, "receive")
     assert WebhookEvent.objects.count() == 3
     assert not enqueued()
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("failures", [1, 2])
-def test_webhook_is_stored_even_if_the_queue_fails(
-    failures: int, outbox: Any, heard: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    """If it refuses after the commit too, a schedule has to run."""
-    refusals = iter(range(failures))
-
-    def refuse(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if DBTaskResult._meta.db_table in sql and next(refusals, None) is not None:
-            raise ProgrammingError("no such table")
-        return execute(sql, params, many, context)
-
-    with connection.execute_wrapper(refuse):
-        assert WebhookClient().reply(message="yes").status_code == 200
-    event = WebhookEvent.objects.get()
-    assert Message.objects.get().status_history.count() == 1
-    assert enqueued() == ([event.pk] if failures == 1 else [])
-    assert len(logged(caplog)) == failures - 1
-    tasks.run_due_handlers.call()
-    assert heard == ["yes"]
-
-
-class TasksElsewhere:
-    """A router that keeps the tasks in another database."""
-
-    def db_for_write(self, model: Any, **hints: Any) -> str | None:
-        return "tasks" if model is DBTaskResult else None
-
-
-@pytest.mark.parametrize(
-    ("changes", "is_outbox"),
-    [
-        pytest.param({}, True, id="the same database"),
-        pytest.param({"DATABASE_ROUTERS": [TasksElsewhere()]}, False, id="another database"),
-        pytest.param(
-            {"TASKS": {"default": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}},
-            False,
-            id="another backend",
-        ),
-        pytest.param({"TASKS": {}}, False, id="no backend"),
-    ],
-)
-def test_task_is_written_in_the_transaction_only_on_the_same_database(
-    changes: dict[str, Any], is_outbox: bool, outbox: Any
-) -> None:
-    for name, value in changes.items():
-        setattr(outbox, name, value)
-    assert receiving.is_in_same_database() is is_outbox
-
-
-class OwnBackend(import_module(f"{BACKENDS}.base").BaseTaskBackend):  # type: ignore[misc]
-    """A backend that stands in an app which has models in our database."""
-
-    def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        raise NotImplementedError
-
-    enqueue.__module__ = "django.contrib.auth.tasks"
-
-
-class BackendWithResults(OwnBackend):
-    supports_get_result = True
-
-
-@pytest.mark.parametrize(
-    ("backend", "is_outbox"), [(OwnBackend, False), (BackendWithResults, True)]
-)
-def test_backend_that_keeps_no_results_is_not_taken_for_one_in_the_database(
-    backend: type, is_outbox: bool, outbox: Any
-) -> None:
-    outbox.TASKS = {"default": {"BACKEND": f"{__name__}.{backend.__name__}"}}
-    assert receiving.is_in_same_database() is is_outbox
 
 
 def nothing() -> None: ...

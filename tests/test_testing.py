@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +11,6 @@ from django.core import mail
 from django.db import transaction
 from django.test import override_settings
 
-from cellcast_django import payloads, webhooks
 from cellcast_django.conf import conf
 from cellcast_django.handlers.work import TransactionLeftOpenError
 from cellcast_django.models import (
@@ -159,22 +157,6 @@ def test_misspelt_key_is_an_error(method: str, client: WebhookClient) -> None:
 def test_client_takes_every_key_that_cellcast_documents(key: str, client: WebhookClient) -> None:
     for method in (client.reply, client.status, client.opt_out):
         assert method(**{key: "1"}).status_code == 200
-
-
-def test_client_takes_a_key_as_soon_as_it_is_read(
-    client: WebhookClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(TypeError, match='"weather"'):
-        client.status(weather="fine")
-    status = payloads.Endpoint.STATUS
-    read = status.reader
-    reason = lambda element, raw: replace(read(element, raw), reason=element.get("weather", ""))  # noqa: E731
-    monkeypatch.setattr(status, "reader", reason)
-    webhooks.known_keys.cache_clear()
-    try:
-        assert client.status(weather="fine").status_code == 200
-    finally:
-        webhooks.known_keys.cache_clear()
 
 
 # What handlers raise

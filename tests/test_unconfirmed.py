@@ -15,7 +15,6 @@ from cellcast_django.factories import (
     HandlerCallFactory,
     WebhookEventFactory,
 )
-from cellcast_django.management.commands.cellcast_recover import COLUMNS
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.recovery import unconfirmed
 from cellcast_django.testing import WebhookClient
@@ -272,7 +271,7 @@ def test_file_is_what_prune_takes(fake_cellcast: FakeCellcast, tmp_path: Path) -
     assert run("--output", str(path)) == []
     with path.open(newline="") as file:
         heading, row = csv.reader(file)
-    assert (tuple(heading), heading[0]) == (COLUMNS, "id")
+    assert (tuple(heading), heading[0]) == (unconfirmed.Unconfirmed._fields, "id")
     assert datetime.fromisoformat(row[1]).year >= 2026
     assert row[0] == str(newest())
     call_command("cellcast_prune", events_from=str(path), stdout=StringIO())

@@ -666,6 +666,4 @@ def test_webhook_logs_one_line_with_outcomes_and_no_number(
     caplog.set_level(logging.INFO, logger="cellcast_django")
     client.webhook([status_payload(), status_payload(), {}], "status")
     [record] = caplog.records
-    assert vars(record)["cellcast_endpoint"] == "status"
-    assert vars(record)["cellcast_username"] == "cellcast"
-    assert vars(record)["cellcast_outcomes"] == {"stored": 1, "duplicate": 1, "invalid": 1}
+    assert record.args == ("Status URL", "cellcast", "1 stored, 1 duplicate, 1 invalid")

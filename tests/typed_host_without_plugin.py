@@ -18,6 +18,7 @@ from cellcast_django.contacts import to_contact
 from cellcast_django.directory import Directory
 from cellcast_django.handlers import run_again, skip
 from cellcast_django.models import (
+    CommandRun,
     Direction,
     HandlerCall,
     HandlerCallQuerySet,
@@ -31,6 +32,7 @@ from cellcast_django.models import (
     WebhookEventQuerySet,
 )
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out, opted_out
+from cellcast_django.payloads import Endpoint
 from cellcast_django.sending import NotRecordedError, NotSentError, OptedOutError, send
 from cellcast_django.signals import exactly_once, in_order, message_received
 from cellcast_django.statuses import Status
@@ -78,6 +80,11 @@ def look_at(message: Message) -> None:
         assert_type(change, StatusChange)
     for event in message.events.filter(outcome=WebhookEvent.Outcome.STORED):
         assert_type(event, WebhookEvent)
+        assert_type(event.kind == WebhookEvent.Kind.REPLY, bool)
+        assert_type(event.outcome == WebhookEvent.Outcome.STORED, bool)
+        assert_type(event.endpoint == Endpoint.RECEIVE, bool)
+        assert_type(event.calls.get().state == HandlerCall.State.DONE, bool)
+    assert_type(CommandRun.objects.get().command == CommandRun.Command.RECOVER, bool)
 
 
 def fields_of_handler_call(handler_call: HandlerCall) -> None:

@@ -11,16 +11,15 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.actions import CALL_ACTIONS
-from cellcast_django.admin.confirmation import ActOnCalls, ActOnHandler, in_list, urls_for_handler
+from cellcast_django.admin.confirmation import ActOnCalls, ActOnHandler, in_list
 from cellcast_django.admin.display.badges import call_badge, waiting_badge
-from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import ago, beginning
 from cellcast_django.admin.lists.filters import (
     CallStateFilter,
     CallTestFilter,
     ErrorFilter,
-    EventReceivedFilter,
     HandlerFilter,
+    PeriodFilter,
     names_of_handlers,
 )
 from cellcast_django.admin.lists.paging import is_key
@@ -102,7 +101,8 @@ class HandlerCallAdmin(ReadOnlyAdmin):
         "attempts",
         HandlerCallRows.problem,
     ]
-    list_filter = [CallStateFilter, HandlerFilter, ErrorFilter, EventReceivedFilter, CallTestFilter]
+    list_filter = [CallStateFilter, HandlerFilter, ErrorFilter, PeriodFilter, CallTestFilter]
+    time_field = "event__received_at"
     list_select_related = ["event"]
     list_defer = ["event__body"]
     ordering = ["-pk"]
@@ -110,9 +110,11 @@ class HandlerCallAdmin(ReadOnlyAdmin):
     search_help_text = _("A part of the handler’s name, or event number.")
     nothing_here = _("No handler has been called yet.")
     fields = [
-        ("handler", "signal", "event"),
-        (HandlerCallRows.badge, "attempts", "seconds"),
-        ("started_at", "ended_at", "next_attempt_at", "failing_since"),
+        ("handler", "signal"),
+        ("event", HandlerCallRows.badge),
+        ("attempts", "seconds"),
+        ("started_at", "ended_at"),
+        ("next_attempt_at", "failing_since"),
         HandlerCallRows.whole_error,
         "location",
     ]
@@ -135,22 +137,6 @@ class HandlerCallAdmin(ReadOnlyAdmin):
     def has_rerun_permission(self, request: HttpRequest) -> bool:
         return Viewer(self.admin_site, request).may("rerun_webhookevent")
 
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        """Offer what can be done with all calls of the handler that the list is narrowed to."""
-        handler = request.GET.get(HandlerFilter.parameter_name, "")
-        urls = urls_for_handler(Viewer(self.admin_site, request), handler) if handler else ("", "")
-        context = {"of_handler": OfHandler(handler, *urls), **(extra_context or {})}
-        return super().changelist_view(request, context)
-
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
         title = f"{obj.handler} · #{obj.event_id}"
         return {"title": title, "subtitle": None, "actions": ActOnCalls.offered(viewer, obj)}
-
-
-@shown
-class OfHandler:
-    """What this person can do with all calls of one handler; empty addresses for nothing."""
-
-    handler: str
-    run_again_url: str
-    skip_url: str

@@ -1,14 +1,13 @@
 """The pages that ask before an action on events or calls, and the messages that say what it did."""
 
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from itertools import chain, takewhile
+from collections import Counter
+from collections.abc import Collection, Sequence
+from itertools import takewhile
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db import Error
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.http import urlencode
@@ -18,36 +17,41 @@ from cellcast_django.admin.actions import (
     CALL_ACTIONS,
     EVENT_ACTIONS,
     Action,
-    Plan,
     RunCallAgain,
     SkipCall,
 )
+from cellcast_django.admin.display.badges import Tone, standing_of
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted, grouped
 from cellcast_django.admin.lists.filters import TestFilter
-from cellcast_django.admin.lists.paging import chunks, is_key
+from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import is_ours
 from cellcast_django.admin.page import MAX_SECONDS, Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import Claim, HandlerCall, WebhookEvent
 from cellcast_django.models.claim import TICKET_LASTS, new_ticket
 
-CHUNK_SIZE = 100  # rows in memory at a time
 MAX_SELECTED = 1_000  # rows for one action
+LEVELS = {Tone.OPEN: messages.WARNING, Tone.BAD: messages.ERROR}
+"""Of what is said of rows that have not ended well."""
 
 
 @shown
 class Confirmation:
     """What an action would do, as the page asks for it."""
 
-    keys: Sequence[int]
-    has_more: bool
-    """Whether more rows were selected than one action takes."""
-    back_url: str
     action: Action
-    plan: Plan
+    keys: Sequence[int]
+    """The rows that it would change."""
+    handlers: Sequence[tuple[str, int]]
+    """Those that it is about, each with the number of calls."""
+    warns: bool
     affected: str
-    unaffected: str
+    unaffected: int
+    stays: str
+    has_more: bool
+    """Whether more rows were chosen than one action takes."""
+    back_url: str
     ticket: str
 
     limit = grouped(MAX_SELECTED)
@@ -63,7 +67,7 @@ def tell_left(viewer: Viewer, left: int) -> None:
         viewer.tell(words % {"seconds": MAX_SECONDS, "count": grouped(left)}, messages.WARNING)
 
 
-def unaffected(count: int) -> str:
+def stays(count: int) -> str:
     """Say how many of the chosen rows an action leaves alone."""
     return ngettext("%d stays as it is.", "%d stay as they are.", count) % count
 
@@ -111,41 +115,33 @@ class ActionPage(Page):
             raise PermissionDenied
         return kind()
 
-    def act_on_selected(self, queryset: QuerySet[Any], name: str) -> HttpResponse | None:
-        action = self.action(name)
-        if len(queryset.values("pk")[: MAX_SELECTED + 1]) <= MAX_SELECTED:
-            return self.ask_or_act(action, queryset, self.request.get_full_path())
-        refusal = gettext("Nothing was changed: you can select at most %(limit)s.")
-        if action.command:
-            refusal += " " + gettext("For more, run “manage.py %(command)s”.")
-        words = refusal % {"limit": grouped(MAX_SELECTED), "command": action.command}
-        self.viewer.tell(words, messages.ERROR)
-        return None
-
     def ask_or_act(self, action: Action, rows: Any, back_url: str) -> HttpResponse:
         """Ask about the rows, if there is something to do; once confirmed, act on them."""
         if "confirmed" in self.request.POST:
             wanted = filter(is_key, self.request.POST.get("keys", "").split(","))
-            chosen = self.rows.filter(pk__in=list(wanted)[:MAX_SELECTED]).order_by("pk")
-            self.act(action, list(chosen.values_list("pk", flat=True)))
+            confirmed = self.rows.filter(pk__in=list(wanted)[:MAX_SELECTED]).order_by("pk")
+            self.act(action, list(confirmed.values_list("pk", flat=True)))
             return HttpResponseRedirect(back_url)
         keys = list(rows.values_list("pk", flat=True)[: MAX_SELECTED + 1])
-        complete = self.rows.filter(pk__in=keys[:MAX_SELECTED])
+        chosen = self.rows.filter(pk__in=keys[:MAX_SELECTED]).order_by("pk")
         if action.model is WebhookEvent:
-            complete = complete.prefetch_related("calls")
-        plan = action.plan(chain.from_iterable(chunks(complete, "-pk", CHUNK_SIZE)))
-        if not plan.keys:
-            self._tell_unaffected(plan.unaffected)
+            chosen = chosen.defer("body").prefetch_related("calls")
+        affected = [row for row in chosen if action.affects(row)]
+        if not affected:
+            self._tell_unaffected(len(chosen))
             return HttpResponseRedirect(back_url)
-        of_calls = ngettext("%d call.", "%d calls.", len(plan.keys))
-        of_events = ngettext("%d event.", "%d events.", len(plan.keys))
+        of_calls = ngettext("%d call.", "%d calls.", len(affected))
+        of_events = ngettext("%d event.", "%d events.", len(affected))
+        calls = Counter(call.handler for row in affected for call in action.calls(row))
         asked = Confirmation(
             action=action,
-            plan=plan,
-            keys=plan.keys,
+            keys=[row.pk for row in affected],
+            handlers=sorted(calls.items()),
+            warns=any(map(action.warns, affected)),
+            affected=(of_calls if action.model is HandlerCall else of_events) % len(affected),
+            unaffected=len(chosen) - len(affected),
+            stays=stays(len(chosen) - len(affected)),
             has_more=len(keys) > MAX_SELECTED,
-            affected=(of_calls if action.model is HandlerCall else of_events) % len(plan.keys),
-            unaffected=unaffected(plan.unaffected),
             back_url=back_url,
             ticket=new_ticket(),
         )
@@ -157,38 +153,31 @@ class ActionPage(Page):
         Once for each form: a double click must not call a handler twice.
         """
         ticket = self.request.POST.get("ticket") or new_ticket()
-        if (claim := Claim.take(f"form {ticket}", TICKET_LASTS)) is None:
+        if Claim.take(f"form {ticket}", TICKET_LASTS) is None:
             again = gettext("Not done again: this had been confirmed before.")
             self.viewer.tell(again, messages.INFO)
             return
-        versions = self._versions(keys)
         end = time.monotonic() + MAX_SECONDS
         in_time = takewhile(lambda _pk: time.monotonic() < end, keys)
-        try:
-            results = [action.run(pk, self.viewer.username) for pk in in_time]
-        except BaseException:
-            with suppress(Error):
-                if self._versions(keys) == versions:
-                    claim.release()  # no handler was called: the same form may do it all
-            raise
+        results = [action.run(pk, self.viewer.username) for pk in in_time]
         changed = list(filter(None, results))
         if changed:
             rows = {row.pk: row for each in changed for row in each}
             self._log(action, keys, len(changed), rows)
-            for level, sentence in action.sentences(len(changed), rows.values()):
-                self.viewer.tell(sentence, level)
+            self._tell_standing(action, rows.values())
         self._tell_unaffected(len(results) - len(changed))
         tell_left(self.viewer, len(keys) - len(results))
 
+    def _tell_standing(self, action: Action, rows: Collection[Any]) -> None:
+        """Say how the rows stand now; which failed, and why, is beside each in the list."""
+        words = gettext("%(action)s: %(count)s %(state)s.")
+        for (tone, word), count in Counter(map(standing_of, rows)).items():
+            said = words % {"action": action.title, "count": grouped(count), "state": word}
+            self.viewer.tell(said, LEVELS.get(tone, messages.SUCCESS))
+
     def _tell_unaffected(self, count: int) -> None:
         if count:
-            self.viewer.tell(unaffected(count), messages.INFO)
-
-    def _versions(self, keys: list[int]) -> list[int]:
-        """Return the versions of the calls: one rises before its handler is called."""
-        column = "pk__in" if self.model is HandlerCall else "event__in"
-        calls = HandlerCall.objects.fresh().filter(**{column: keys}).order_by("pk")
-        return list(calls.values_list("version", flat=True))
+            self.viewer.tell(stays(count), messages.INFO)
 
     def _log(self, action: Action, keys: list[int], changed: int, rows: dict[int, Any]) -> None:
         """Write one entry, about the row or with the count."""
@@ -250,8 +239,10 @@ def in_list(page: type[ActionPage], action: type[Action]) -> Any:
     """Return the action as the list offers it."""
 
     @admin.action(permissions=[action.permission], description=action.title)
-    def act(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        return page(Viewer(model_admin.admin_site, request)).act_on_selected(queryset, action.name)
+    def act(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse:
+        asking = page(Viewer(model_admin.admin_site, request))
+        chosen = queryset.order_by("pk")
+        return asking.ask_or_act(asking.action(action.name), chosen, request.get_full_path())
 
     act.__name__ = action.name
     return act

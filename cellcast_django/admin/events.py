@@ -5,7 +5,6 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, prefetch_related_objects
-from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.html import format_html
@@ -18,7 +17,6 @@ from cellcast_django.admin.display.badges import (
     CallRow,
     call_rows,
     opt_out_badge,
-    outcome_badge,
     sentence_of,
     state_badge,
     test_badge,
@@ -29,7 +27,7 @@ from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import (
     KindFilter,
     OutcomeFilter,
-    ReceivedFilter,
+    PeriodFilter,
     TestFilter,
 )
 from cellcast_django.admin.lists.paging import is_key
@@ -39,7 +37,6 @@ from cellcast_django.admin.lists.search import Search, spellings
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import Message, WebhookEvent
 
-MAX_TEXT_LENGTH = 60  # characters of a reply's text in the list
 MAX_PROBLEM_LENGTH = 200  # characters of the errors in the list
 
 
@@ -52,39 +49,21 @@ class WebhookEventRows(Rows):
 
     @admin.display(description=_("type"))
     def content(self, event: WebhookEvent) -> SafeString:
-        is_reply = event.kind == WebhookEvent.Kind.REPLY
-        change = getattr(event, "status_change", None)
-        reported = change.status if change else ""
+        reported = getattr(event, "status_change", None)
+        is_reply = event.kind == WebhookEvent.Kind.REPLY  # whose status says only that it came
         return format_html(
-            '{} <bdi class="{}quiet">{}</bdi> {}',
+            '{} <bdi class="quiet">{}</bdi> {}',
             event.get_kind_display(),
-            "cellcast-line " if is_reply else "",
-            self._texts.get(event.message_id, "") if is_reply else reported,
+            reported.status if reported and not is_reply else "",
             test_badge(event.is_test),
         )
 
-    @cached_property
-    def _texts(self) -> dict[int | None, str]:
-        """The beginnings of replies, by their messages' keys."""
-        replies = [
-            event.message_id
-            for event in self.rows
-            if event.kind == WebhookEvent.Kind.REPLY and not self.hides_message(event)
-        ]
-        start = Left("body", MAX_TEXT_LENGTH + 1)
-        texts = Message.objects.fresh().filter(pk__in=replies).values_list("pk", start)
-        return {pk: beginning(text, MAX_TEXT_LENGTH) for pk, text in texts}
-
     @admin.display(description=_("state"))
     def state(self, event: WebhookEvent) -> SafeString | str:
-        """Return how far its calls are as a badge, or why it has none."""
-        return self.progress(event) or outcome_badge(event)
-
-    def progress(self, event: WebhookEvent) -> SafeString | str | None:
         """Return the badge of an event's state, as a link to the event that it waits for."""
         waits_for = self.waits_for(event)
         shown = state_badge(event, waits_for)
-        if shown is None or waits_for is None:
+        if waits_for is None:
             return shown
         return self.viewer.link(WebhookEvent(pk=waits_for), shown)
 
@@ -105,16 +84,12 @@ class WebhookEventRows(Rows):
 
     @admin.display(description=_("contact"))
     def contact(self, event: WebhookEvent) -> str:
-        return self.contact_html(event, is_brief=True)
-
-    def contact_html(self, event: WebhookEvent, *, is_brief: bool) -> str:
         customer = self.customer(event)
         text = customer.html or (gettext("message") if event.message_id else "")
         may_follow = self.viewer.may_view(Message) and not self.hides_message(event)
         if event.message_id and text and may_follow:
             text = self.link_to_contact(event.message_id, text)
-        badge = opt_out_badge(customer.opted_out_since, is_brief=is_brief)
-        return format_html("{} {}", text, badge)
+        return format_html("{} {}", text, opt_out_badge(customer.opted_out_since, is_brief=True))
 
     @admin.display(description=_("problem"), empty_value="")
     def problem(self, event: WebhookEvent) -> str:
@@ -168,7 +143,8 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         WebhookEventRows.contact,
         WebhookEventRows.problem,
     ]
-    list_filter = [OutcomeFilter, KindFilter, ReceivedFilter, TestFilter]
+    list_filter = [OutcomeFilter, KindFilter, PeriodFilter, TestFilter]
+    time_field = "received_at"
     list_select_related = ["status_change"]
     list_defer = ["body"]
     list_prefetch = ["calls"]
@@ -201,7 +177,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         page = EventPage(
             state=rows.state(obj),
             sentence=sentence_of(obj, rows.waits_for(obj)),
-            contact=rows.contact_html(obj, is_brief=False),
+            contact=rows.contact(obj),
             message_link=obj.message and rows.link(obj, obj.message, gettext("View message")),
             actions=ActOnEvents.offered(viewer, obj),
             calls=[

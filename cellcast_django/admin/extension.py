@@ -33,7 +33,7 @@ class Panel(NamedTuple):
     """A part of one of our pages that another app brings."""
 
     place: str
-    """Of a message's page: ``summary``, ``sections`` or ``end``. Of an empty list: ``empty``."""
+    """Of a message's page: ``summary`` or ``end``. Of an empty list: ``empty``."""
     template: str
     shows: object
     """What the template knows as ``panel``."""

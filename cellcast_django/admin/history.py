@@ -4,19 +4,18 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.contacts import Customer
-from cellcast_django.admin.display.badges import status_badge, test_badge
+from cellcast_django.admin.display.badges import status_badge
 from cellcast_django.admin.display.texts import ago, beginning
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search, spellings
-from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import Message, StatusChange
 
 MAX_REASON_SHOWN = 80  # characters of a reason in the list
@@ -46,8 +45,7 @@ class StatusChangeRows(Rows):
 
     @admin.display(description=_("status"))
     def state(self, change: StatusChange) -> SafeString:
-        is_test = change.event is not None and change.event.is_test
-        return format_html("{} {}", status_badge(change.status), test_badge(is_test))
+        return status_badge(change.status)
 
     @admin.display(description=_("reason"))
     def reason(self, change: StatusChange) -> SafeString:
@@ -70,15 +68,13 @@ class StatusChangeRows(Rows):
 class StatusChangeSearch(Search):
     """Finds status changes by their messages: those that the site shows to this person."""
 
-    def __init__(self, *arguments: Any, messages: QuerySet[Any]) -> None:
-        super().__init__(*arguments)
-        self.messages = messages
-
     def meanings(self, term: str) -> list[Q]:
         return [Q(message__cellcast_id=term), self.about(spellings(term))]
 
     def about(self, contacts: Collection[str]) -> Q:
-        newest = self.messages.filter(contact__in=contacts).order_by("-created_at")
+        has_list = self.viewer.site.is_registered(Message)
+        messages = self.viewer.rows(Message) if has_list else Message.objects.fresh()
+        newest = messages.filter(contact__in=contacts).order_by("-created_at")
         return Q(message__in=list(newest.values_list("pk", flat=True)[:MAX_MESSAGES]))
 
 
@@ -86,6 +82,7 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     """Every reported status, in order of arrival."""
 
     rows_type = StatusChangeRows
+    search_type = StatusChangeSearch
     list_display = [
         StatusChangeRows.when,
         StatusChangeRows.contact,
@@ -94,8 +91,8 @@ class StatusChangeAdmin(ReadOnlyAdmin):
         StatusChangeRows.effect,
     ]
     ordering = ["-pk"]
-    list_select_related = ["message", "event"]
-    list_defer = ["message__body", "message__original_body", "event__body"]
+    list_select_related = ["message"]
+    list_defer = ["message__body", "message__original_body"]
     search_fields = ["message__contact", "message__cellcast_id"]
     search_help_text = _(
         "Phone number (any format) or Cellcast id. For a number, the latest 200 messages are "
@@ -107,13 +104,6 @@ class StatusChangeAdmin(ReadOnlyAdmin):
         StatusChangeRows.whole_reason,
         ("message", "event"),
     ]
-
-    def search(self, request: HttpRequest) -> Search:
-        viewer = Viewer(self.admin_site, request)
-        has_messages = viewer.site.is_registered(Message)
-        messages = viewer.rows(Message) if has_messages else Message.objects.fresh()
-        rows, count = self.get_queryset(request), self.paginator.MAX_COUNT
-        return StatusChangeSearch(rows, count, viewer.directory, messages=messages)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Leave it out of the menu: people come here from a message."""

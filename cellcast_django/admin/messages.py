@@ -1,9 +1,6 @@
 """The pages of messages."""
 
-from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
-from itertools import pairwise
 from operator import attrgetter
 from typing import Any
 
@@ -18,23 +15,18 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.contacts import Customer, Named, may_be_name
 from cellcast_django.admin.display.badges import (
-    CallRow,
     Tone,
     although_opted_out_badge,
     badge,
-    call_rows,
     handled_badge,
     opt_out_badge,
-    outcome_badge,
     status_badge,
-    test_badge,
 )
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     Unprinted,
     ago,
     beginning,
-    duration,
     exact_time,
     media_links,
 )
@@ -42,13 +34,13 @@ from cellcast_django.admin.events import WebhookEventRows
 from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import (
-    CreatedFilter,
     CustomerFilter,
     DirectionFilter,
     HandledFilter,
     MessageTestFilter,
     OptedOutFilter,
     OwnNumberFilter,
+    PeriodFilter,
     StatusFilter,
     StopFilter,
     newest,
@@ -106,19 +98,12 @@ class MessageRows(Rows):
         return format_html("{} {}", text, media_links(message.media, MAX_PICTURES))
 
     @admin.display(description=_("status"))
-    def state(self, message: Any) -> SafeString:
+    def state(self, message: Any) -> SafeString | str:
         shown = message_state(message)
         if message.direction == Direction.OUTBOUND and message.reason:
             words = beginning(message.reason, MAX_REASON_SHOWN)
             shown = format_html('{} <bdi class="cellcast-reason quiet">{}</bdi>', shown, words)
-        return format_html("{} {}", shown, test_badge(message.pk in self._tested))
-
-    @cached_property
-    def _tested(self) -> set[int | None]:
-        """The messages that our own Test Sends have made or touched."""
-        keys = [message.pk for message in self.rows]
-        events = WebhookEvent.objects.fresh().filter(is_test=True, message__in=keys)
-        return set(events.values_list("message_id", flat=True))
+        return shown
 
 
 class MessageSearch(Search):
@@ -168,7 +153,7 @@ class MessageAdmin(ReadOnlyAdmin):
     list_filter = [
         DirectionFilter,
         HandledFilter,
-        CreatedFilter,
+        PeriodFilter,
         OwnNumberFilter,
         StopFilter,
         StatusFilter,
@@ -176,6 +161,7 @@ class MessageAdmin(ReadOnlyAdmin):
         MessageTestFilter,
         CustomerFilter,
     ]
+    time_field = "created_at"
     ordering = ["-created_at", "-pk"]
     search_fields = ["contact", "cellcast_id", "body"]
     search_help_text = _(
@@ -197,8 +183,6 @@ class MessageAdmin(ReadOnlyAdmin):
         return messages
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
-        # First what asks for more references: the page's own is among them.
-        panels = extension_of(viewer.site).panels_of_message(viewer, obj)
         rows = MessageRows(viewer, [obj])
         customer = rows.customer(obj)
         is_reply, is_free = obj.direction == Direction.INBOUND, not customer.opted_out_since
@@ -212,7 +196,7 @@ class MessageAdmin(ReadOnlyAdmin):
             answered=link_to_answered(viewer, obj),
             opt_out_url=opt_out_url(viewer, obj) if may_opt_out(viewer) and is_free else "",
             timeline=timeline(viewer, obj),
-            events=EventsOfMessage.of(viewer, obj),
+            events=events_of(viewer, obj),
         )
         words = gettext("From %(customer)s") if is_reply else gettext("To %(customer)s")
         title = Unprinted(words % {"customer": customer.label or gettext("(no number)")})
@@ -222,51 +206,35 @@ class MessageAdmin(ReadOnlyAdmin):
             "subtitle": None,
             "crumb": crumb % {"time": exact_time(obj.created_at)},
             "page": page,
-            "panels": panels,
+            "panels": extension_of(viewer.site).panels_of_message(viewer, obj),
         }
 
 
 @shown
 class EventOfMessage:
-    """One event on the page of its message."""
+    """One event on the page of its message, which leads to its calls and its body."""
 
-    event: WebhookEvent
     link: str
-    outcome: SafeString
-    state: SafeString | str | None
+    event: WebhookEvent
+    state: SafeString | str
+    problem: str
 
 
-@shown
-class EventsOfMessage:
-    """The newest events on the page of their message, and their calls."""
-
-    newest: list[EventOfMessage]
-    failing: list[CallRow]
-    others: list[CallRow]
-
-    most = MAX_EVENTS
-
-    @classmethod
-    def of(cls, viewer: Viewer, message: Message) -> "EventsOfMessage | None":
-        """Return them; ``None`` for those who may not view events."""
-        if not viewer.may_view(WebhookEvent):
-            return None
-        found = viewer.rows(WebhookEvent).filter(message=message).order_by("-pk")
-        events = WebhookEventRows(viewer, list(found.prefetch_related("calls")[:MAX_EVENTS]))
-        newest = [
-            EventOfMessage(
-                each, viewer.link(each, f"#{each.pk}"), outcome_badge(each), events.progress(each)
-            )
-            for each in events.rows
-        ]
-        calls = [row for each in newest for row in call_rows(each.event, each.link)]
-        failing = [row for row in calls if row.call.failing_since]
-        return cls(newest, failing, [row for row in calls if not row.call.failing_since])
+def events_of(viewer: Viewer, message: Message) -> list[EventOfMessage] | None:
+    """Return the newest events of a message; ``None`` for those who may not view events."""
+    if not viewer.may_view(WebhookEvent):
+        return None
+    found = viewer.rows(WebhookEvent).filter(message=message).defer("body").order_by("-pk")
+    rows = WebhookEventRows(viewer, list(found.prefetch_related("calls")[:MAX_EVENTS]))
+    return [
+        EventOfMessage(viewer.link(each, f"#{each.pk}"), each, rows.state(each), rows.problem(each))
+        for each in rows.rows
+    ]
 
 
 @shown
 class Step:
-    """One thing that happened; ``wait`` is the time since the previous step."""
+    """One thing that happened."""
 
     at: datetime
     badge: SafeString
@@ -275,7 +243,6 @@ class Step:
     """Cellcast's own words about a failure."""
     stayed: SafeString | None = None
     """The status that the message kept, if the report came late."""
-    wait: str = ""
 
 
 @shown
@@ -295,7 +262,7 @@ class MessagePage:
     """The form that opts the customer out, for those who may."""
     timeline: list[Step] | None
     """``None`` for those who may not view the history."""
-    events: EventsOfMessage | None
+    events: list[EventOfMessage] | None
 
 
 def link_to_answered(viewer: Viewer, reply: Message) -> SafeString | str:
@@ -331,9 +298,7 @@ def timeline(viewer: Viewer, message: Message) -> list[Step] | None:
     if reported and message.submitted_at is not None:
         sentence = _("Accepted by Cellcast (time from the message id)")
         reported.append(Step(message.submitted_at, badge(Tone.QUIET, _("submitted")), sentence))
-    ordered = sorted(reported, key=attrgetter("at"))
-    waits = [f"+{duration(step.at - previous.at)}" for previous, step in pairwise(ordered)]
-    return [replace(step, wait=wait) for step, wait in zip(ordered, ["", *waits], strict=False)]
+    return sorted(reported, key=attrgetter("at"))
 
 
 def why_empty(message: Message) -> str:

@@ -60,7 +60,6 @@ class BegunFilter(PeriodFilter):
     """When a contact opted out, any of the times that it did."""
 
     title = _("time of opting out")
-    time_field = "at"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         begun = OptOutChange.objects.using(queryset.db).filter(kind=OptOutChange.Kind.BEGUN)
@@ -229,6 +228,7 @@ class OptOutAdmin(ReadOnlyAdmin):
     form = AddOptOutForm
     list_display = [OptOutRows.contact, OptOutRows.when, "source", OptOutRows.state]
     list_filter = [StateFilter, SourceFilter, BegunFilter]
+    time_field = "at"  # of a change
     nothing_here = _("Nobody has opted out.")
     list_defer = ["note"]
     ordering = ["-since", "-pk"]
@@ -279,10 +279,7 @@ class OptOutAdmin(ReadOnlyAdmin):
     def response_add(
         self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
     ) -> HttpResponse:
-        """Say who has been opted out, and return to where it was asked for.
-
-        Whoever may add opt-outs, but view none, is not told who it is, nor whether that was new.
-        """
+        """Say who has been opted out, unless this person may view none, and lead back."""
         viewer = Viewer(self.admin_site, request)
         if not viewer.may_view(OptOut):
             viewer.tell(gettext("Opted out."))

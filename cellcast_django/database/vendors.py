@@ -49,8 +49,6 @@ class Vendor:
     """Keep others from inserting into a ``{table}``; see ``lock_for_insert``."""
     is_embedded: bool = False
     """There is no server. An in-memory database would end with its session."""
-    lock_limit: tuple[str, str] | None = None
-    """The recommended option that limits lock waits, and its value."""
 
 
 VENDORS = {
@@ -58,7 +56,6 @@ VENDORS = {
         limit=postgresql.limit,
         # Waits for the present writers, and makes later ones wait.
         lock_for_insert=("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",),
-        lock_limit=("options", "-c lock_timeout=2s"),
     ),
     "mysql": Vendor(  # MariaDB, that is: MySQL lacks its collations
         quote="`{}`",
@@ -69,7 +66,6 @@ VENDORS = {
         limit=mariadb.limit,
         # At this level InnoDB also locks the gaps between the rows read for update.
         lock_for_insert=("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
-        lock_limit=("init_command", "SET innodb_lock_wait_timeout = 2, lock_wait_timeout = 2"),
     ),
     "sqlite": Vendor(
         has_returning=False,  # which it has from 3.35

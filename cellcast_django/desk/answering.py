@@ -37,15 +37,6 @@ BASIC = (
 EXTENDED = "^{}\\[~]|€"  # characters that take up two places
 
 
-def segments(text: str) -> int:
-    """Return how many SMS a text takes: 160 places each, or 70 with any other character."""
-    if set(text) <= set(BASIC + EXTENDED):
-        places, alone, joined = len(text) + sum(each in EXTENDED for each in text), 160, 153
-    else:
-        places, alone, joined = len(text.encode("utf-16-le")) // 2, 70, 67
-    return 1 if places <= alone else -(-places // joined)
-
-
 class Notice(NamedTuple):
     """What became of a text, in words. If it is not known to be sent, it is still in the form."""
 
@@ -146,7 +137,8 @@ class Sending(ABC):
         """
         if (mistake := self._mistake()) is not None:
             return mistake
-        form = Claim.take(f"form {self._ticket}", TICKET_LASTS)
+        # The customer too: it must say nothing of what others have been sent.
+        form = Claim.take(f"form {self.form['ticket']} {self.contact}", TICKET_LASTS)
         if form is None:
             return self._outcome_before()
         try:
@@ -183,24 +175,11 @@ class Sending(ABC):
         sent = next((each for each in recorded if each.body == self.text), None)
         if sent is not None:
             return Notice(notices.WARNING, _("Already sent, so it was not sent again."), sent)
-        if Claim.is_taken(self._recorded):
-            words = _("Not sent: this form had sent another text before. Yours is kept below.")
-            return Notice(notices.WARNING, words)
         words = _(
-            "May have been sent by an earlier click, but was not recorded. Before you send it "
-            "again, look in Cellcast’s list of sent messages, or ask the customer."
+            "Not sent: this form was sent before, with this text or another. If that is not in the "
+            "conversation, look in Cellcast’s list of sent messages, or ask the customer."
         )
         return Notice(notices.ERROR, words)
-
-    @property
-    def _ticket(self) -> str:
-        """The form's ticket for this customer: it says nothing of what others have been sent."""
-        return f"{self.form['ticket']} {self.contact}"
-
-    @property
-    def _recorded(self) -> str:
-        """Claimed once what the form has sent is recorded."""
-        return f"recorded {self._ticket}"
 
     def _send_alone(self) -> Notice:
         claim = Claim.take(f"customer {self.contact}", SENDING_LASTS)
@@ -236,16 +215,14 @@ class Sending(ABC):
             self.may_be_sent = False
             return result
         self.has_sent(result)
-        Claim.take(self._recorded, TICKET_LASTS)
-        words = _("Sent as %(count)d SMS to %(customer)s.")
-        said = words % {"count": segments(self.text), "customer": self.label}
+        said = _("Sent to %(customer)s.") % {"customer": self.label}
         return Notice(notices.SUCCESS, said, result)
 
     def _loss(self, error: Exception) -> Notice:
         """Say so to the person, and in the log: there is no message."""
         kind = type(error).__qualname__
         logger.error("CELLCAST_SEND_WITH failed: %s.", kind)
-        size = f"{len(self.text)} characters ({segments(self.text)} SMS)"
+        size = f"{len(self.text)} characters"
         self.log_loss(f"A text of {size} may have been sent, and was not recorded: {kind}.")
         problem = f"{kind}: {clean(str(error))}".rstrip(" .:")
         words = _(

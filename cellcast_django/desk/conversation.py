@@ -13,7 +13,7 @@ from typing import Any
 
 from django.contrib import messages as notices
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.http import HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -23,12 +23,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 from cellcast_django.admin.contacts import Customer, Named
 from cellcast_django.admin.display.badges import although_opted_out_badge, status_badge
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import (
-    Unprinted,
-    beginning,
-    exact_time,
-    own_number_html,
-)
+from cellcast_django.admin.display.texts import Unprinted, beginning, own_number_html
 from cellcast_django.admin.lists.paging import is_key, older_than
 from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.viewer import Viewer
@@ -42,7 +37,7 @@ from cellcast_django.desk.answering import (
     draft_key,
 )
 from cellcast_django.desk.customer import CustomerTools
-from cellcast_django.desk.handling import Undo, mark_customer_done, marked_last
+from cellcast_django.desk.handling import Undo, mark, marked_last, with_earlier
 from cellcast_django.desk.page import TO_ANSWER, DeskPage, Switch, number_switches, url_of_page
 from cellcast_django.desk.waiting import Choice, WaitingReply
 from cellcast_django.models import Direction, Message, OptOut, OptOutChange, database_alias
@@ -50,7 +45,6 @@ from cellcast_django.models.claim import Claim
 from cellcast_django.models.message import is_own_number
 
 PER_PAGE = 50
-AROUND = 3  # messages before and after the one that the page is about
 MAX_QUOTE_LENGTH = 80  # characters of the text that a reply answers
 MAX_DIVIDERS = 50  # newest changes of an opt-out in a thread
 
@@ -61,8 +55,6 @@ class Bubble:
 
     message: Message
     url: str
-    is_current: bool
-    """Whether the page is about it alone."""
     has_own_number: bool
     """Whether to say which of several numbers it went to, or came from."""
     reference: Named | None = None
@@ -91,15 +83,6 @@ class Bubble:
     @property
     def own_number(self) -> SafeString | str:
         return own_number_html(self.message) if self.has_own_number else ""
-
-    @property
-    def handled(self) -> str:
-        """When somebody dealt with a reply: the time alone if it was on the same day."""
-        at = self.message.handled_at
-        if at is None:
-            return ""
-        same_day = timezone.localtime(at).date() == timezone.localtime(self.at).date()
-        return date_format(timezone.localtime(at), "H:i") if same_day else exact_time(at)
 
 
 def day_words(day: date) -> str:
@@ -210,15 +193,6 @@ class Conversation:
             newest_url="" if first is None else url,
         )
 
-    def around(self) -> Thread:
-        place = ("created_at", self.message.created_at, self.message.pk)
-        before = older_than(self.messages, *place).order_by("-created_at", "-pk")[:AROUND]
-        after = list(newer_than(self.messages, *place).order_by("created_at", "pk")[: AROUND + 1])
-        thread = [*reversed(before), self.message, *after[:AROUND]]
-        end = next((each.created_at for each in after[AROUND:]), None)
-        dividers = self._dividers(thread[0].created_at, end)
-        return Thread(self._bubbles(thread, self.message), dividers, url=self.url)
-
     @property
     def can_be_answered(self) -> bool:
         """Whether answers can be sent to this customer, and by this person."""
@@ -246,13 +220,12 @@ class Conversation:
             return self.own_number
         return self.written_to if is_own_number(self.written_to) else ""
 
-    def _bubbles(self, messages: Sequence[Any], current: Message | None = None) -> list[Bubble]:
+    def _bubbles(self, messages: Sequence[Any]) -> list[Bubble]:
         references = self.viewer.directory.references(each.reference for each in messages)
         return [
             Bubble(
                 message=message,
                 url=self.viewer.url(Message, "change", message.pk),
-                is_current=message == current,
                 has_own_number=bool(self.numbers_used),
                 reference=references.get(message.reference),
             )
@@ -268,12 +241,6 @@ class Conversation:
         between = {lookup: time for lookup, time in bounds.items() if time is not None}
         changes = OptOutChange.objects.fresh().filter(opt_out__in=opt_outs, **between)
         return list(changes.order_by("-pk")[:MAX_DIVIDERS])
-
-
-def newer_than(queryset: QuerySet[Any], field: str, time: datetime, pk: int) -> QuerySet[Any]:
-    """Narrow to the rows that precede this one when the newest come first."""
-    is_newer = Q(**{f"{field}__gt": time}) | Q(pk__gt=pk)
-    return queryset.filter(is_newer, **{f"{field}__gte": time})
 
 
 SAME_TEXT_ASKS = timedelta(minutes=10)
@@ -324,15 +291,12 @@ class Answering(Sending):
 
     def has_sent(self, sent: Message) -> None:
         self.viewer.log(sent, "Sent an answer.")
-        answered = self.form.get("answers", "")
-        replies = self.conversation.messages.inbound()
-        if is_key(answered) and replies.filter(pk=int(answered)).exists():
-            self.answered = mark_customer_done(
-                self.viewer,
-                int(answered),
-                own_number=self.conversation.own_number,
-                seen_until=self.shown,
-            )
+        answered, conversation = self.form.get("answers", ""), self.conversation
+        chosen = conversation.messages.inbound().filter(pk=answered if is_key(answered) else 0)
+        self.answered = with_earlier(
+            self.viewer, chosen, own_number=conversation.own_number, seen_until=self.shown
+        )
+        mark(self.viewer, [row.pk for row in self.answered], timezone.now())
 
 
 @shown
@@ -462,16 +426,16 @@ class ConversationPage(DeskPage):
 
 
 @shown
-class AroundMessage:
-    """The messages before and after one, on its page, and what can be said of a reply."""
+class OnMessage:
+    """What can be said of a reply on its page, which leads to the conversation."""
 
-    thread: Thread
     message: Message
     may_handle: bool
+    conversation_url: str
     undo: Undo
 
     @classmethod
-    def of(cls, viewer: Viewer, message: Message) -> "AroundMessage":
+    def of(cls, viewer: Viewer, message: Message) -> "OnMessage":
         may_handle = message.direction == Direction.INBOUND and viewer.may("handle_message")
-        thread = Conversation(viewer, message).around()
-        return cls(thread, message, may_handle, Undo(marked_last(viewer), {}))
+        url = ConversationPage.url(viewer, message.pk)
+        return cls(message, may_handle, url, Undo(marked_last(viewer), {}))

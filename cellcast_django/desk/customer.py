@@ -15,7 +15,7 @@ from cellcast_django.admin.lists.read_only import is_ours
 from cellcast_django.admin.opt_outs import MESSAGE, EndPage, may_opt_out, opt_out_url
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.contact_export import ContactData, every_row, lines
+from cellcast_django.contact_export import ContactData, every_row
 from cellcast_django.days import day_of
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.retention import AboutContact
@@ -80,7 +80,8 @@ class CustomerData(Page):
         days = f"{f' from {first}' if first else ''}{f' until {last}' if last else ''}"
         self.viewer.log(message, f"Exported everything stored about the customer{days}.")
         name = f"customer-{timezone.localdate():%Y-%m-%d}.json"
-        return streamed(self.request, lines(data), name=name, content_type="application/json")
+        lines = iter([data.as_json()])
+        return streamed(self.request, lines, name=name, content_type="application/json")
 
     def _rows(self, model: Any) -> Any:
         is_registered = self.viewer.site.is_registered(model)

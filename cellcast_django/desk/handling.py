@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from django.db.models import Exists, OuterRef, Q
-from django.utils import timezone
 from django.utils.translation import gettext
 
 from cellcast_django.admin.contacts import Customer
@@ -64,16 +63,6 @@ def mark(viewer: Viewer, keys: Sequence[int], at: datetime | None) -> int:
     rows = replies_of(viewer).filter(pk__in=keys, handled_at__isnull=at is not None)
     update = partial(rows.update, handled_at=at, handled_by=viewer.username if at else "")
     return int(again_if_refused(update, using=database_alias()))
-
-
-def mark_customer_done(
-    viewer: Viewer, reply: int, *, own_number: str = "", seen_until: int | None = None
-) -> list[WaitingReply]:
-    """Mark a reply and its customer's earlier ones as done, and return them."""
-    chosen = replies_of(viewer).filter(pk=reply)
-    rows = with_earlier(viewer, chosen, own_number=own_number, seen_until=seen_until)
-    mark(viewer, [row.pk for row in rows], timezone.now())
-    return rows
 
 
 def handled_with(viewer: Viewer, replies: Iterable[Message]) -> list[int]:

@@ -5,10 +5,8 @@ from time import monotonic
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
@@ -50,8 +48,8 @@ class Handle(Page):
         chosen = handling.replies_of(viewer).filter(pk__in=keys)
         replies = chosen.defer("body", "original_body").in_bulk()
         found = [replies[key] for key in keys if key in replies]
-        if wanted and not found:
-            get_object_or_404(chosen)
+        if not found:
+            raise Http404
         # The page may be an old one, with what an earlier click has marked.
         new = [reply for reply in found if reply.handled_at is None]
         seen = form.get("seen", "")
@@ -72,9 +70,6 @@ class Handle(Page):
         if people:
             names = ", ".join(sorted(each or gettext("the site") for each in people))
             viewer.tell(gettext("Done already, by %(names)s.") % {"names": names}, messages.INFO)
-        if not found:
-            viewer.tell(gettext("Tick at least one customer first."), messages.WARNING)
-            return to_list(viewer, choice)
         message, waiting = found[-1], WaitingList(viewer)
         before, after = waiting.around(choice, message, rows)
         if form.get(BACK) == "next" and (following := next(iter(after + before), None)):
@@ -153,13 +148,9 @@ class Marking:
     """What an action would mark, as the page asks for it."""
 
     action: str
-    replies: int
+    keys: Sequence[int]
+    """The replies that it would mark: what comes meanwhile is left alone."""
     customers: int
-    newest: int
-    """What has come since the page was made is left alone."""
-    selected: Sequence[str]
-    """The rows that were ticked; one of them if all that the list finds are meant."""
-    is_across: bool
     back_url: str
 
 
@@ -175,22 +166,16 @@ class MarkSelected(Page):
 
     def act_on(self, selected: Any, action: Any) -> HttpResponse | None:
         """Ask, or mark in batches, each of which commits; after 20 seconds none begins."""
-        viewer, is_done, newest = self.viewer, action is mark_done, None
-        # A replica may not know yet what has been marked.
-        selected = selected.using(database_alias()).filter(direction=Direction.INBOUND)
-        if is_key(seen := self.request.POST.get("newest", "")):
-            newest = int(seen)
-            selected = selected.filter(pk__lte=newest)
-        if is_done:
-            own_number = self.request.GET.get(OwnNumberFilter.parameter_name, "")
-            if own_number not in own_numbers(WaitingList(viewer).rows):
-                own_number = ""  # the list ignores it too
-            rows = handling.with_earlier(viewer, selected, own_number=own_number, seen_until=newest)
-        else:
-            rows = handling.rows_of(selected.filter(handled_at__isnull=False))
-        if len(rows) > MAX_UNASKED and newest is None:
-            return self._ask(rows, action)
-        at, keys, count = timezone.now(), [row.pk for row in rows], 0
+        viewer, form, is_done = self.viewer, self.request.POST, action is mark_done
+        keys = [int(key) for key in form.get("keys", "").split(",") if is_key(key)]
+        if "confirmed" not in form:
+            rows = self.rows_of(selected, is_done=is_done)
+            keys = [row.pk for row in rows]
+            if len(rows) > MAX_UNASKED:
+                customers = len({row.contact or row.pk for row in rows})
+                asked = Marking(action.__name__, keys, customers, self.request.get_full_path())
+                return self.render(asked, title=action.short_description)
+        at, count = timezone.now(), 0
         end = monotonic() + MAX_SECONDS
         while keys and monotonic() < end:
             batch, keys = keys[:BATCH_SIZE], keys[BATCH_SIZE:]
@@ -206,20 +191,16 @@ class MarkSelected(Page):
         tell_left(viewer, len(keys))
         return None
 
-    def _ask(self, rows: Sequence[WaitingReply], action: Any) -> HttpResponse:
-        form = self.request.POST
-        is_across = form.get("select_across", "0") != "0"
-        selected = form.getlist(ACTION_CHECKBOX_NAME)
-        asked = Marking(
-            action=action.__name__,
-            replies=len(rows),
-            customers=len({row.contact or row.pk for row in rows}),
-            newest=max(row.pk for row in rows),
-            selected=selected[:1] if is_across else selected,
-            is_across=is_across,
-            back_url=self.request.get_full_path(),
-        )
-        return self.render(asked, title=action.short_description)
+    def rows_of(self, selected: Any, *, is_done: bool) -> list[WaitingReply]:
+        """Return what would be marked of the selected rows."""
+        # A replica may not know yet what has been marked.
+        replies = selected.using(database_alias()).filter(direction=Direction.INBOUND)
+        if not is_done:
+            return handling.rows_of(replies.filter(handled_at__isnull=False))
+        own_number = self.request.GET.get(OwnNumberFilter.parameter_name, "")
+        if own_number not in own_numbers(WaitingList(self.viewer).rows):
+            own_number = ""  # the list ignores it too
+        return handling.with_earlier(self.viewer, replies, own_number=own_number)
 
 
 @admin.action(description=_("Mark as done"))

@@ -1,6 +1,6 @@
 """The overview: whether webhooks arrive, what needs attention, what recovery found.
 
-For those who may view events. Of messages it shows them what they may view.
+For those who may view all events. Of messages it shows them what they may view.
 """
 
 from collections.abc import Iterator
@@ -28,6 +28,7 @@ from cellcast_django.health import (
     Credit,
     Deferred,
     FailingHandler,
+    Handlers,
     Light,
     SlowHandler,
     WebhookHealth,
@@ -80,67 +81,52 @@ class EventsPart:
     """How many events are invalid and how many calls have not ended well, and the badges."""
     comes_first: bool
     """Whether this person runs handlers, rather than answers customers."""
-    lights: list[tuple[WebhookHealth, SafeString]] | None = None
-    """Whether webhooks arrive at each URL; ``None`` for those who may see only some events."""
-    is_new: bool = False
-    overdue: str | None = None
-    handlers_ran_at: datetime | None = None
-    failing_handlers: tuple[FailingRow, ...] = ()
-    deferred_error: str = ""
+    lights: list[tuple[WebhookHealth, SafeString]]
+    """Whether webhooks arrive at each URL."""
+    is_new: bool
+    overdue: str | None
+    failing_handlers: list[FailingRow]
+    deferred_error: str
     """Why the oldest deferred event could not be stored."""
 
     @classmethod
     def of(cls, viewer: Viewer) -> "EventsPart | None":
-        """Return the part about events; ``None`` for those who may not view them."""
-        if not viewer.may_view(WebhookEvent):
+        """Return the part about events; ``None`` for those who may not view all of them."""
+        if not views_all_of(viewer, WebhookEvent):
             return None
-        comes_first = viewer.may("rerun_webhookevent")
-        if viewer.is_restricted(WebhookEvent):
-            events: Any = viewer.rows(WebhookEvent).filter(is_test=False)
-            calls = HandlerCall.objects.fresh().filter(event__in=events.values("pk"))
-            unfinished, states = calls.unfinished(), HandlerCall.State
-            counts = {
-                states.FAILED: calls.failed().count(),
-                states.RETRYING: unfinished.filter(state=states.RETRYING).count(),
-                states.WAITING: unfinished.filter(state=states.WAITING).count(),
-            }
-            invalid = events.invalid().count()
-            return cls(list(_not_done(viewer, None, invalid, counts)), comes_first)
-        webhooks, deferred = measure_webhooks(), measure_deferred()
-        handlers = measure_handlers()
-        counts = {
-            HandlerCall.State.FAILED: handlers.failed,
-            HandlerCall.State.RETRYING: handlers.retrying,
-            HandlerCall.State.WAITING: handlers.waiting,
-        }
+        webhooks, deferred, handlers = measure_webhooks(), measure_deferred(), measure_handlers()
         return cls(
-            not_done=list(_not_done(viewer, deferred, count_invalid(), counts)),
+            not_done=list(_not_done(viewer, deferred, handlers)),
             deferred_error=beginning(deferred.error, MAX_ERROR_LENGTH),
-            comes_first=comes_first,
+            comes_first=viewer.may("rerun_webhookevent"),
             lights=[
                 (each, badge(LIGHT_TONES[each.light], each.light.label))
                 for each in webhooks.urls.values()
             ],
             is_new=webhooks.last_at is None,
             overdue=duration(handlers.overdue) if handlers.overdue > MAX_OVERDUE else None,
-            handlers_ran_at=handlers.ran_at,
-            failing_handlers=tuple(_failing_handlers(viewer)),
+            failing_handlers=list(_failing_handlers(viewer)),
         )
 
 
 def _not_done(
-    viewer: Viewer, deferred: Deferred | None, invalid: int, calls: dict[HandlerCall.State, int]
+    viewer: Viewer, deferred: Deferred, handlers: Handlers
 ) -> Iterator[tuple[LinkedCount, SafeString]]:
     """Yield how many events are not stored, and how many calls not done, by state; of none none."""
     url = f"{viewer.url(WebhookEvent, 'changelist')}?test={TestFilter.WITHOUT}&outcome="
-    if deferred and deferred.count:
+    if deferred.count:
         tone = Tone.BAD if deferred.is_overdue else Tone.OPEN
         yield LinkedCount(deferred.count, f"{url}deferred"), badge(tone, _("deferred"))
-    if invalid:
+    if invalid := count_invalid():
         yield LinkedCount(invalid, f"{url}invalid"), badge(Tone.BAD, _("invalid"))
-    for state, count in calls.items():
+    states = HandlerCall.State
+    for state, count in (
+        (states.FAILED, handlers.failed),
+        (states.RETRYING, handlers.retrying),
+        (states.WAITING, handlers.waiting),
+    ):
         if count:
-            tone = Tone.BAD if state == HandlerCall.State.FAILED else Tone.OPEN
+            tone = Tone.BAD if state == states.FAILED else Tone.OPEN
             url = _calls_url(viewer, state=state.value)
             yield LinkedCount(count, url), badge(tone, state.label)
 
@@ -225,14 +211,13 @@ class Overview(DeskPage):
 
     @property
     def is_allowed(self) -> bool:
-        return self.viewer.may_view(WebhookEvent)
+        return views_all_of(self.viewer, WebhookEvent)
 
     def show(self) -> HttpResponse:
-        slowest = slowest_handlers() if views_all_of(self.viewer, WebhookEvent) else []
         content = OverviewContent(
             although_opted_out=self.although_opted_out(),
             events=EventsPart.of(self.viewer),
-            slowest=[each for each in slowest if each.seconds >= MIN_SECONDS],
+            slowest=[each for each in slowest_handlers() if each.seconds >= MIN_SECONDS],
             recovery=RecoveryPart.of(self.viewer),
             setup_url=url_of_page(self.viewer, "setup"),
         )

@@ -1,11 +1,9 @@
 """The setup page: webhook settings to paste, results of the system checks, and Test Send."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -18,12 +16,12 @@ from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext, override
 
-from cellcast_django.admin.display.badges import CallRow, Tone, badge, call_rows
+from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted
 from cellcast_django.checks import CHECKS
 from cellcast_django.conf import BASE_URL, conf
-from cellcast_django.desk.page import DeskPage, url_of_page
+from cellcast_django.desk.page import DeskPage
 from cellcast_django.diagnostics.diagnosis import Diagnosis, diagnose
 from cellcast_django.diagnostics.test_send import (
     Response,
@@ -31,8 +29,7 @@ from cellcast_django.diagnostics.test_send import (
     post_as_cellcast,
     would_opt_out,
 )
-from cellcast_django.health import Webhooks, measure_webhooks
-from cellcast_django.models import MAX_USERNAME_LENGTH, WebhookEvent
+from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 
@@ -86,18 +83,9 @@ class Site:
         return cls(base_url=base_url, urls=urls, secret=next(iter(conf.webhook_secrets), ""))
 
     @property
-    def obstacle(self) -> Promise | None:
-        """Why no test can be sent."""
-        if not self.urls:
-            return _("The webhook URLs are not known yet: see Checks above.")
-        if not self.secret:
-            return _("There is no username and password yet: see Checks above.")
-        if not conf.public_url:  # the request's Host may name another port or machine
-            return _(
-                "Set CELLCAST_PUBLIC_URL to this site's own base URL: Test Send sends the password "
-                "to no other host."
-            )
-        return None
+    def takes_tests(self) -> bool:
+        """Whether a test can be sent: without a setting, the request's Host may name another."""
+        return bool(self.urls and self.secret and conf.public_url)
 
 
 class UrlForm(NamedTuple):
@@ -116,7 +104,6 @@ class TestedEvent(NamedTuple):
     badge: SafeString
     is_duplicate: bool
     url: str
-    handlers: Sequence[CallRow]
 
 
 @shown
@@ -130,27 +117,18 @@ class Tested:
     would_opt_out: bool
     """Whether a real one would have opted somebody out, which no test does."""
 
-    @property
-    def milliseconds(self) -> int:
-        return round(self.response.seconds * 1000)
-
 
 @shown
 class SetupContent:
     """What the page shows."""
 
-    obstacle: Promise | None
+    takes_tests: bool
     username: str
-    secrets: Sequence[tuple[str, datetime | None, int]]
-    """The usernames, when each was last used, and how many passwords each has now."""
     problems: Sequence[CheckResult]
     passed: Sequence[CheckResult]
-    progress: Sequence[tuple[SafeString, Promise, datetime | None]]
-    """The steps: whether each is done, its name, and when it was."""
     has_tests: bool
     urls: Sequence[UrlForm]
     tested: Tested | None
-    overview_url: str
 
 
 class Setup(DeskPage):
@@ -170,21 +148,18 @@ class Setup(DeskPage):
         tested = sent_to = None
         if self.request.method == "POST" and "delete_tests" in self.request.POST:
             self.delete_test_data()
-        elif self.request.method == "POST" and not site.obstacle:
+        elif self.request.method == "POST" and site.takes_tests:
             asked = self.request.POST.get("endpoint")
             sent_to = next((each for each in WEBHOOKS if each.endpoint == asked), None)
             if sent_to is None:
                 raise BadRequest("There is no such webhook URL.")
             tested = self.send_test(site, sent_to)
         checks = list(check_results())
-        webhooks = measure_webhooks()
         content = SetupContent(
-            obstacle=site.obstacle,
+            takes_tests=site.takes_tests,
             username=site.secret.partition(":")[0],
-            secrets=list(secrets_in_use(webhooks)),
             problems=[each for each in checks if each.messages],
             passed=[each for each in checks if not each.messages],
-            progress=list(progress(checks, webhooks)),
             has_tests=WebhookEvent.objects.fresh().filter(is_test=True).exists(),
             urls=[
                 UrlForm(
@@ -198,7 +173,6 @@ class Setup(DeskPage):
                 for webhook in WEBHOOKS
             ],
             tested=tested,
-            overview_url=url_of_page(self.viewer, "overview"),
         )
         return self.render(content)
 
@@ -220,13 +194,11 @@ class Setup(DeskPage):
 
     def tested_event(self, event: Any, *, may_view: bool) -> TestedEvent:
         pk, outcome = event.get("id"), WebhookEvent.Outcome(event["outcome"])
-        tests = WebhookEvent.objects.fresh().filter(pk=pk, is_test=True) if may_view else ()
         return TestedEvent(
             id=pk,
             badge=badge(Tone.OPEN if outcome == outcome.DEFERRED else Tone.GOOD, outcome.label),
             is_duplicate=outcome == outcome.DUPLICATE,
             url=self.viewer.url(WebhookEvent, "change", pk) if may_view else "",
-            handlers=[row for each in tests for row in call_rows(each)],
         )
 
     def delete_test_data(self) -> None:
@@ -237,28 +209,3 @@ class Setup(DeskPage):
             "%(count)d test event deleted.", "%(count)d test events deleted.", removed.events
         )
         self.viewer.tell(sentence % {"count": removed.events})
-
-
-def secrets_in_use(webhooks: Webhooks) -> Iterator[tuple[str, datetime | None, int]]:
-    """Yield the configured usernames, then those that were removed since."""
-    entries = Counter(entry.partition(":")[0] for entry in conf.webhook_secrets)
-    configured = {name[:MAX_USERNAME_LENGTH]: count for name, count in entries.items()}
-    used = webhooks.last_use_of
-    for username in [*configured, *(name for name in used if name not in configured)]:
-        yield username, used.get(username), configured.get(username, 0)
-
-
-def progress(
-    checks: list[CheckResult], webhooks: Webhooks
-) -> Iterator[tuple[SafeString, Promise, datetime | None]]:
-    """Yield a step each for the settings, for Test Send, and for a webhook from Cellcast."""
-    is_valid = all(message.level < ERROR for check in checks for message in check.messages)
-    tests = WebhookEvent.objects.fresh().filter(is_test=True).order_by("-received_at")
-    tested_at = tests.values_list("received_at", flat=True).first()
-    for is_done, name, at in (
-        (is_valid, _("Settings are valid"), None),
-        (tested_at is not None, _("Test Send reached this site"), tested_at),
-        (webhooks.last_at is not None, _("Cellcast has sent a webhook"), webhooks.last_at),
-    ):
-        shown = badge(Tone.GOOD, _("yes")) if is_done else badge(Tone.QUIET, _("not yet"))
-        yield shown, name, at

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.core.paginator import Paginator
 from django.http import HttpResponse, JsonResponse
-from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
@@ -98,14 +97,6 @@ class ToAnswerContent:
         numbers = self.page.paginator.get_elided_page_range(self.page.number)
         return [(each, self._url_of(each) if isinstance(each, int) else "") for each in numbers]
 
-    @property
-    def previous_url(self) -> str:
-        return self._url_of(self.page.number - 1) if self.page.has_previous() else ""
-
-    @property
-    def next_url(self) -> str:
-        return self._url_of(self.page.number + 1) if self.page.has_next() else ""
-
     def _url_of(self, page: int) -> str:
         return self.url + self.choice.query(p=page if page > 1 else "")
 
@@ -180,19 +171,6 @@ def stop_wish_badge(since: datetime | None) -> SafeString | str:
     return badge(Tone.BAD if waited >= STOP_WISH_LATE else Tone.WARNING, words)
 
 
-class UnsavedSession(SimpleLazyObject):  # type: ignore[type-arg]  # no [] on Django 5.2
-    """A session that others can read, and that Django does not save.
-
-    Its middleware leaves alone what it cannot ask for ``accessed``; ``SESSION_SAVE_EVERY_REQUEST``
-    would prolong any other.
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "accessed":
-            raise AttributeError(name)
-        return super().__getattr__(name)
-
-
 class News(Page):
     """Tells a page that is open how many customers wait, and how many have written since.
 
@@ -206,6 +184,6 @@ class News(Page):
     def show(self) -> HttpResponse:
         since = self.request.GET.get("since", "")
         waiting = WaitingList(self.viewer).count(int(since) if is_key(since) else None)
-        session = self.request.session
-        self.request.session = UnsavedSession(lambda: session)  # type: ignore[assignment]
+        # Django's middleware saves no session that is a dict, whatever the settings say.
+        self.request.session = dict(self.request.session.items())  # type: ignore[assignment]
         return JsonResponse({"waiting": str(waiting), "new": waiting.new})

@@ -166,7 +166,7 @@ class WaitingList:
             found = [each for each in found if self.wish_of(each)]
         if choice.search:
             waiting = self.rows.unhandled().order_by("-handled_at", "-created_at", "-pk")
-            search = MessageSearch(waiting, CappedPaginator.MAX_COUNT, self.viewer.directory)
+            search = MessageSearch(self.viewer, waiting, CappedPaginator.MAX_COUNT)
             keys = search.find(waiting, choice.search).values_list("pk", flat=True)
             meant, notes = set(keys[:LIMIT]), search.notes
             found = [each for each in found if any(reply.pk in meant for reply in each.replies)]

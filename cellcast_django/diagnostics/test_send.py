@@ -26,16 +26,11 @@ from cellcast_django.webhooks import Webhook
 MAX_RESPONSE_BYTES = 65_536
 MAX_HEADER_LENGTH = 1_000
 MAX_KEY = 2**63 - 1  # of a row, in every database
-MAX_TEXT_BYTES = 4_096
-"""How much of the body is shown, or searched for a cause; only JSON is read whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """The response, or the ``error`` because of which there is none.
-
-    The server may be hostile: search ``text``, not the whole ``body``.
-    """
+    """The response, or the ``error`` because of which there is none."""
 
     url: str
     status: int = 0
@@ -48,7 +43,7 @@ class Response:
     @property
     def text(self) -> str:
         """The beginning of the body as text."""
-        return self.body[:MAX_TEXT_BYTES].decode("utf-8", errors="replace")
+        return self.body[:2_000].decode("utf-8", errors="replace")
 
     @property
     def document(self) -> dict[str, Any]:

@@ -5,9 +5,9 @@ then the same for the opt-outs. Every decision is made under these locks, in Pyt
 written: events, history rows, messages and opt-outs. Start with ``store``.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from django.db import connections, router
@@ -46,9 +46,6 @@ from cellcast_django.payloads import (
     clean,
 )
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
-
-BeforeCommit = Callable[[list[int]], None]
-"""Called in the transaction, with the ids of the events that have something to run."""
 
 
 class Stored(list[WebhookEvent]):
@@ -95,29 +92,22 @@ def store(
     content_type: str = "",
     username: str = "",
     is_test: bool = False,
-    before_commit: BeforeCommit | None = None,
 ) -> Stored:
     """Store the payloads of one webhook; return an event for each, in its order, and their calls.
 
     When this returns, the transaction has committed. What was reported before is a ``duplicate``,
     and so is the opt-out of a contact who is opted out already.
 
-    ``before_commit`` is called inside the transaction with the ids of the events that have calls,
-    so that whatever it writes to the same database commits with the webhook. If it raises, nothing
-    is stored.
-
     Raises ``django.db.Error`` when the database refuses; nothing is stored then. A deadlock, a lock
     timeout and a lost connection are retried first.
     """
     arrival = arrival_at(endpoint, content_type, username, is_test=is_test)
     drafts = [draft(payload, arrival) for payload in payloads]
-
-    def write_all(using: str) -> Stored:
-        return write(using, drafts, before_commit=before_commit)
-
     # What the API has listed is not deferred, and nobody waits for a response.
     seconds = BUDGET_SECONDS if endpoint == Endpoint.API else None
-    return with_retries(write_all, using=router.db_for_write(Message), for_seconds=seconds)
+    return with_retries(
+        partial(write, drafts=drafts), using=router.db_for_write(Message), for_seconds=seconds
+    )
 
 
 cleaned = lru_cache(maxsize=64)(clean)
@@ -139,13 +129,7 @@ def arrival_at(endpoint: Endpoint, content_type: str, username: str, *, is_test:
     )
 
 
-def write(
-    using: str,
-    drafts: Sequence[Draft],
-    *,
-    replaced: WebhookEvent | None = None,
-    before_commit: BeforeCommit | None = None,
-) -> Stored:
+def write(using: str, drafts: Sequence[Draft], *, replaced: WebhookEvent | None = None) -> Stored:
     """Write everything in one transaction of its own; return the events in the drafts' order.
 
     It locks the messages in the order of their keys, then the opt-outs in that of their contacts.
@@ -176,8 +160,6 @@ def write(
             if is_heard
             else []
         )
-        if before_commit is not None and calls:
-            before_commit(list(dict.fromkeys(call.event_id for call in calls)))
     return Stored((event for event, _ in told), calls)
 
 

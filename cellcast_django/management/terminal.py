@@ -4,9 +4,9 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from functools import wraps
-from typing import ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
-from django.core.management.base import CommandError, CommandParser, OutputWrapper
+from django.core.management.base import CommandError, OutputWrapper
 from django.db import Error as DatabaseError
 from django.db.models import BigIntegerField
 from django.utils import timezone
@@ -19,7 +19,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 WIDTH = 60
-KEYS_PER_QUERY = 500
 
 
 def printable(text: str) -> str:
@@ -63,16 +62,14 @@ def parse_duration(text: str, units: str = "mhdw") -> timedelta:
         raise ArgumentTypeError(str(error)) from None
 
 
-def parse_moment(text: str, *, fold: int = 0) -> datetime:
+def parse_moment(text: str) -> datetime:
     """Parse a time in the current zone, such as ``2026-11-10T09:00``, or an age such as ``30d``.
 
-    ``fold``: 1 for the second of two, when the clocks go back. Raises ``ArgumentTypeError``.
+    Raises ``ArgumentTypeError``.
     """
     try:
         moment = datetime.fromisoformat(text.strip())
-        if timezone.is_aware(moment):
-            return moment
-        return timezone.make_aware(moment.replace(fold=fold))
+        return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
     except (ValueError, OverflowError):
         pass
     try:
@@ -104,7 +101,7 @@ def says_if_refused(execute: Callable[P, T]) -> Callable[P, T]:
     return wrapper
 
 
-def add_event_option(parser: CommandParser, help_text: str) -> None:
+def add_event_option(parser: Any, help_text: str) -> None:
     """Add ``--event``; its value is a list of primary keys, empty if it is not given."""
     parser.add_argument(
         "--event", action="append", type=int, default=[], metavar="ID", help=help_text
@@ -120,9 +117,5 @@ def require_events(pks: Collection[int], events: WebhookEventQuerySet, noun: str
 
 def keys_among(events: WebhookEventQuerySet, pks: Collection[int]) -> set[int]:
     """Return those of the keys that are among the events."""
-    found: set[int] = set()
     possible = [pk for pk in pks if abs(pk) <= BigIntegerField.MAX_BIGINT]
-    for start in range(0, len(possible), KEYS_PER_QUERY):
-        some = events.filter(pk__in=possible[start : start + KEYS_PER_QUERY])
-        found.update(some.values_list("pk", flat=True))
-    return found
+    return set(events.only("pk").in_bulk(possible))

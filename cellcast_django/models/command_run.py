@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from cellcast_django.database.fields import CharField, DateTimeField
 from cellcast_django.database.transactions import with_retries
 from cellcast_django.models.base import FreshQuerySet
+from cellcast_django.statuses import row
 
 
 class CommandRun(models.Model):
@@ -18,9 +19,9 @@ class CommandRun(models.Model):
     class Command(models.TextChoices):
         """What records when it ran."""
 
-        RUN_HANDLERS = "run_handlers", "cellcast_run_handlers"
-        RECOVER = "recover", "cellcast_recover"
-        REPLY_MAIL = "reply_mail", _("mail about waiting replies")
+        RUN_HANDLERS = row("run_handlers", "cellcast_run_handlers")
+        RECOVER = row("recover", "cellcast_recover")
+        REPLY_MAIL = row("reply_mail", _("mail about waiting replies"))
 
     if TYPE_CHECKING:
         id: int

@@ -22,6 +22,7 @@ from cellcast_django.models.base import (
     optional_username,
 )
 from cellcast_django.models.webhook_event import HELD_BACK_FOR, WebhookEvent
+from cellcast_django.statuses import row
 
 MAX_HANDLER_LENGTH = 255
 
@@ -75,13 +76,13 @@ class HandlerCall(models.Model):
     class State(models.TextChoices):
         """How far a call is. The first three are unfinished."""
 
-        WAITING = "waiting", _("waiting")
-        RUNNING = "running", _("running")
-        RETRYING = "retrying", _("retrying")
-        DONE = "done", _("done")
-        FAILED = "failed", _("failed")
-        GAVE_UP = "gave_up", _("gave up")
-        SKIPPED = "skipped", _("skipped")
+        WAITING = row("waiting", _("waiting"))
+        RUNNING = row("running", _("running"))
+        RETRYING = row("retrying", _("retrying"))
+        DONE = row("done", _("done"))
+        FAILED = row("failed", _("failed"))
+        GAVE_UP = row("gave_up", _("gave up"))
+        SKIPPED = row("skipped", _("skipped"))
 
     UNFINISHED = (State.WAITING, State.RUNNING, State.RETRYING)
     FAILED = (State.FAILED, State.GAVE_UP)

@@ -23,6 +23,7 @@ from cellcast_django.models.base import (
     optional_username,
 )
 from cellcast_django.payloads import MAX_ID_LENGTH, Endpoint, read_fields
+from cellcast_django.statuses import row
 
 if TYPE_CHECKING:
     from cellcast_django.models.handler_call import HandlerCallQuerySet
@@ -72,25 +73,25 @@ class WebhookEvent(models.Model):
     class Kind(models.TextChoices):
         """What an event reports."""
 
-        REPLY = "reply", _("reply")
-        STATUS = "status", _("status")
-        OPT_OUT = "opt_out", _("opt-out")
-        UNKNOWN = "unknown", _("unknown")
+        REPLY = row("reply", _("reply"))
+        STATUS = row("status", _("status"))
+        OPT_OUT = row("opt_out", _("opt-out"))
+        UNKNOWN = row("unknown", _("unknown"))
 
     class Outcome(models.TextChoices):
         """How the inbox classified an event."""
 
-        STORED = "stored", _("stored")
-        DUPLICATE = "duplicate", _("duplicate")
-        DEFERRED = "deferred", _("deferred")
-        INVALID = "invalid", _("invalid")
+        STORED = row("stored", _("stored"))
+        DUPLICATE = row("duplicate", _("duplicate"))
+        DEFERRED = row("deferred", _("deferred"))
+        INVALID = row("invalid", _("invalid"))
 
     class State(models.TextChoices):
         """How far an event's calls are; each has a QuerySet method of the same name."""
 
-        PENDING = "pending", _("pending")
-        DONE = "done", _("done")
-        FAILED = "failed", _("failed")
+        PENDING = row("pending", _("pending"))
+        DONE = row("done", _("done"))
+        FAILED = row("failed", _("failed"))
 
     if TYPE_CHECKING:
         id: int

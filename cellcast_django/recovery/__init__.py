@@ -6,7 +6,6 @@ takes the way of a webhook. Start with ``recover``.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from http import HTTPStatus
 from typing import Any
 
 from django.utils import timezone
@@ -53,18 +52,12 @@ def recover(
     now = timezone.now()
     found = [Findings(kind) for kind in Kind]
     with Client() as client:
-        for place, findings in enumerate(found):
+        for findings in found:
             try:
                 _recover(Reading(client, findings, now - age, now, progress), dry_run=dry_run)
             except RecoveryError as error:
                 findings.error = str(error)
-                if error.code == HTTPStatus.UNAUTHORIZED:
-                    for each in found[place:]:
-                        each.error = str(error)
-                    credit = None
-                    break
-        else:
-            credit = client.credit()
+        credit = client.credit()
     if not dry_run:
         command = CommandRun.Command.RECOVER
         summary: dict[str, Any] = {each.kind.value: each.summary() for each in found}

@@ -106,6 +106,8 @@ class Client(ApiClient):
         if reason := why_not():
             raise RecoveryError(reason)
         super().__init__(MAX_RESPONSE_SECONDS)
+        self._refusal: RecoveryError | None = None
+        """Of the key: nothing is asked any more."""
 
     def pages(self, path: str, **parameters: str | int) -> Iterator[list[Any]]:
         """Yield the items of each page, up to the last page or an empty one.
@@ -122,7 +124,7 @@ class Client(ApiClient):
                 raise RecoveryError(
                     "Cellcast's API responded without a list of items; it has "
                     f"{keys or 'nothing'}.",
-                    response.code,
+                    response.status,
                 )
             if not items or items == previous:  # past the end, some APIs repeat the last page
                 return
@@ -136,11 +138,13 @@ class Client(ApiClient):
     def credit(self) -> Item | None:
         """Return the account's credit; ``None`` if it cannot be read. Asks once."""
         time.sleep(PAUSE_SECONDS)
-        return read_credit(self)
+        return None if self._refusal else read_credit(self)
 
     @hides_variables
     def _get(self, path: str, parameters: dict[str, str | int]) -> ApiResponse:
         """Return a successful response, after retries if they may help."""
+        if self._refusal:
+            raise self._refusal
         problem, seconds = "", PAUSE_SECONDS
         for pause in (0.0, *RETRY_PAUSES):
             time.sleep(max(pause, seconds))
@@ -154,21 +158,23 @@ class Client(ApiClient):
                 return response
             problem, seconds = _description_of(response), response.retry_after
             if not response.is_temporary:
-                raise RecoveryError(problem, response.code)
+                refusal = RecoveryError(problem, response.status)
+                self._refusal = refusal if response.status == HTTPStatus.UNAUTHORIZED else None
+                raise refusal
         raise RecoveryError(f"{problem} Gave up after {len(RETRY_PAUSES) + 1} attempts.")
 
 
 def _description_of(response: ApiResponse) -> str:
     """Return what the API said when it refused or failed, and what to do if it is the key.
 
-    A refusal may come as an HTTP status, as a code in the document, or as ``"status": false``.
+    A refusal may come as an HTTP status, or as ``"status": false``.
     """
     sentence = quotable(response.sentence).rstrip(".")
-    said = "refused it" if response.code // 100 == 2 else f"responded with {response.code}"
+    said = "refused it" if response.status // 100 == 2 else f"responded with {response.status}"
     about_key = (
         " Check CELLCAST_API_KEY, and CELLCAST_API_URL: accounts outside Australia have another "
         "host."
-        if response.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        if response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
         else ""
     )
     return f"Cellcast's API {said}{': ' if sentence else ''}{sentence}.{about_key}"

@@ -5,20 +5,20 @@ For after a password has leaked: whatever came with it and is in no list may be 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import chain
+from typing import Any, NamedTuple
 
-from django.db.models import Max, Min
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from cellcast_django.contacts import to_contact
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox.drafts import key_of
 from cellcast_django.inbox.same_message import LATEST, match
-from cellcast_django.models import OptOutChange, WebhookEvent, WebhookEventQuerySet, is_own_number
+from cellcast_django.models import OptOutChange, WebhookEvent, is_own_number
 from cellcast_django.payloads import Endpoint, StatusReport, read
 from cellcast_django.recovery.client import Client, Findings, Kind, RecoveryError
 from cellcast_django.recovery.lists import (
@@ -44,14 +44,26 @@ KINDS = {
 """Which list has what events of a kind report."""
 
 
+class Unconfirmed(NamedTuple):
+    """An event that the list does not have: no number, no text."""
+
+    id: int
+    received_at: datetime
+    kind: str
+    username: str
+    alike: bool
+    """Whether one that is alike is confirmed."""
+    handlers: list[str]
+    """Those that have been told."""
+
+
 @dataclass(slots=True)
 class Comparison:
     """What the comparison of events with Cellcast's lists has found."""
 
     confirmed: Counter[Kind] = field(default_factory=Counter)
     """How many events each list has confirmed."""
-    accused: dict[Kind, dict[int, bool]] = field(default_factory=lambda: defaultdict(dict))
-    """The events that the list does not have, and whether one that is alike is confirmed."""
+    accused: dict[Kind, list[Unconfirmed]] = field(default_factory=lambda: defaultdict(list))
     spared: Counter[Kind] = field(default_factory=Counter)
     """How many are accused of nothing, because their list confirms no event at all."""
     not_compared: int = 0
@@ -61,17 +73,9 @@ class Comparison:
     """Items that could not be understood: a genuine event may be theirs."""
 
     @property
-    def count(self) -> int:
-        return sum(map(len, self.accused.values()))
-
-    def events(self) -> Iterator[tuple[WebhookEvent, bool]]:
-        """Yield the accused events, each with whether one that is alike is confirmed."""
-        pks = sorted(chain.from_iterable(self.accused.values()))
-        for start in range(0, len(pks), EVENTS_PER_QUERY):
-            rows = WebhookEvent.objects.fresh().prefetch_related("calls")
-            some = rows.in_bulk(pks[start : start + EVENTS_PER_QUERY])
-            for pk, event in sorted(some.items()):
-                yield event, self.accused[KINDS[WebhookEvent.Kind(event.kind)]][pk]
+    def events(self) -> list[Unconfirmed]:
+        """The accused events, the oldest first."""
+        return sorted(chain.from_iterable(self.accused.values()))
 
 
 @dataclass(slots=True, repr=False)
@@ -130,9 +134,14 @@ def find_unconfirmed(
     events = events.filter(received_at__gte=since, received_at__lte=until or timezone.now())
     if username is not None:
         events = events.filter(username=username)
+    events = events.annotate(
+        has_begun=Exists(OptOutChange.objects.using(events.db).filter(event=OuterRef("pk")))
+    )
     found = Comparison()
     lists = _read_lists(since, found, progress)
-    for event, has_opted_out in _in_parts(events):
+    rows: Any = events.order_by().prefetch_related("calls")
+    for event in rows.iterator(EVENTS_PER_QUERY):
+        has_opted_out = event.has_begun or event.kind == WebhookEvent.Kind.OPT_OUT
         is_gone = event.kind == WebhookEvent.Kind.REPLY and event.message_id is None
         if event.outcome == WebhookEvent.Outcome.DEFERRED:
             found.deferred += 1
@@ -141,31 +150,20 @@ def find_unconfirmed(
         elif confirming := lists.confirming(event, has_opted_out=has_opted_out):
             found.confirmed[confirming] += 1
         else:
-            kind = KINDS[WebhookEvent.Kind(event.kind)]
-            found.accused[kind][event.pk] = event.message_id in lists.alike
-    if found.count and not found.confirmed:
+            told = sorted({call.handler for call in event.calls.all() if call.attempts})
+            alike = event.message_id in lists.alike
+            found.accused[KINDS[WebhookEvent.Kind(event.kind)]].append(
+                Unconfirmed(event.pk, event.received_at, event.kind, event.username, alike, told)
+            )
+    if found.events and not found.confirmed:
         raise RecoveryError(
-            f"Cellcast's lists confirm none of {found.count:,} events. Is this the key of the "
-            "account whose webhooks these are?"
+            f"Cellcast's lists confirm none of {len(found.events):,} events. Is this the key of "
+            "the account whose webhooks these are?"
         )
     for kind in list(found.accused):
         if not (lists.opt_outs if kind == Kind.OPT_OUTS else found.confirmed[kind]):
             found.spared[kind] = len(found.accused.pop(kind))
     return found
-
-
-def _in_parts(events: WebhookEventQuerySet) -> Iterator[tuple[WebhookEvent, bool]]:
-    """Yield the events in their order, each with whether it opted somebody out."""
-    ends = events.aggregate(first=Min("pk"), last=Max("pk"))
-    last = (ends["first"] or 0) - 1
-    # By keys at both ends: by the times, SQLite would sort all of them for each page.
-    rest = events.filter(pk__lte=ends["last"] or 0).order_by("pk")
-    while some := list(rest.filter(pk__gt=last)[:EVENTS_PER_QUERY]):
-        changes = OptOutChange.objects.fresh().filter(event__in=some)
-        began = set(changes.values_list("event", flat=True))
-        for event in some:
-            yield event, event.pk in began or event.kind == WebhookEvent.Kind.OPT_OUT
-        last = some[-1].pk
 
 
 def _read_lists(since: datetime, found: Comparison, progress: OnPage) -> Lists:

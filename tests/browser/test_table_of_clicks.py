@@ -65,7 +65,7 @@ def test_customer_who_is_180th_in_line(receptionist: Person) -> None:
     receptionist.page.get_by_label("Your answer").fill("Of course")
     receptionist.click("button", "Send")
 
-    receptionist.reads("Sent as 1 SMS")
+    receptionist.reads("Sent to")
     assert [(each.receiver, each.sender) for each in sent] == [(number_of(179), OWN_NUMBERS[1])]
     assert receptionist.clicks == 4
 

@@ -19,7 +19,7 @@ from cellcast_django.statuses import Status
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, listed, page_of, staff, text_of, url_of
 from tests.desk.conftest import Show
-from tests.html import addresses, every, only, section, words
+from tests.html import addresses, every, only, words
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -337,18 +337,6 @@ def test_dividers_mark_where_an_opt_out_began_and_ended() -> None:
     assert dividers(staff("view_message").get(address()).text) == []
 
 
-@pytest.mark.parametrize("later", [0, 3, 4])
-def test_message_page_shows_the_opt_out_that_its_stop_began(
-    client: WebhookClient, later: int
-) -> None:
-    """It began at the very time of the message, which may be the last one shown."""
-    for place, text in enumerate(["Hello", "stop", *["later"] * later]):
-        client.reply(sender=CUSTOMER, message=text, _id=str(place))
-    stop = Message.objects.get(body="stop")
-    page = staff("view_message", "view_optout").get(url_of("message", "change", stop.pk)).text
-    assert len(dividers(page)) == 1
-
-
 def test_dividers_appear_on_the_page_of_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
     client = staff("view_message", "view_optout")
     monkeypatch.setattr(conversation, "PER_PAGE", 1)
@@ -417,18 +405,6 @@ def test_next_walks_the_list_and_wraps_around() -> None:
 
 
 # On the page of a message
-
-
-def test_message_page_shows_surrounding_messages(reader: Client) -> None:
-    say(*"abcdefghij")
-    middle = Message.objects.get(body="e")
-
-    page = page_of(reader, "message", "change", middle.pk)
-
-    around = section(page, "conversation")
-    assert bodies(around) == list("bcdefgh")
-    assert bodies(only(around, "li[@aria-current='true']")) == ["e"]
-    assert url_of("message", "conversation", middle.pk) in addresses(around)
 
 
 def test_restricted_site_shows_only_its_own_messages(reader: Client, show: Show) -> None:

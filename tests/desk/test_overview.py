@@ -224,16 +224,6 @@ def test_handler_that_is_not_connected_is_marked(
     assert offered(failing(html_of(reader))["first"]) == []
 
 
-def test_overview_shows_the_commands_last_run_to_the_developer_on_call(
-    operator: Client, reader: Client
-) -> None:
-    CommandRun.record(CommandRun.Command.RUN_HANDLERS, {})
-    ran_at = CommandRun.objects.get().ran_at
-    assert "manage.py" not in html_of(reader)
-    [shown] = times_of(only(html_of(operator), "p[@id='cellcast-handlers-ran']"))
-    assert abs(shown - ran_at) < timedelta(seconds=1)
-
-
 def test_overview_warns_about_overdue_events(reader: Client, noon: datetime) -> None:
     HandlerCallFactory.create(waiting=True, next_attempt_at=noon - timedelta(minutes=5))
     assert not every(html_of(reader), "p[@id='cellcast-overdue']")
@@ -329,19 +319,6 @@ give_desk_to(practice)
 for model, model_admin in ((Message, MessageAdmin), (WebhookEvent, WebhookEventAdmin)):
     practice.register(model, type(model_admin.__name__, (OnePractice, model_admin), {}))
 urlpatterns.append(path("practice/", practice.urls))
-
-
-def test_restricted_site_counts_only_its_own_rows(other_sites: None, admin_client: Client) -> None:
-    WebhookEventFactory.create_batch(2, failed=True)
-    ours = MessageFactory.create(receiver="+61400000001")
-    WebhookEventFactory.create(failed=True, message=ours)
-
-    page = admin_client.get("/practice/cellcast_django/webhookevent/overview/").content.decode()
-
-    assert list(attention_of(page).values()) == [1]
-    assert not lights_of(page)
-    page = admin_client.get(f"/practice/cellcast_django/message/{ours.pk}/change/").content.decode()
-    assert page.count('class="cellcast-event"') == 1
 
 
 OURS: dict[type[Model], type[ReadOnlyAdmin]] = {

@@ -2,7 +2,6 @@
 
 import json
 import tomllib
-from datetime import timedelta
 from operator import attrgetter
 from typing import Any
 from unittest.mock import MagicMock
@@ -14,22 +13,18 @@ from django.contrib.admin.models import LogEntry
 from django.db import connections
 from django.test import Client
 from django.urls import include, path, reverse
-from django.utils import timezone, translation
+from django.utils import translation
 
 from cellcast_django.checks import CHECKS
 from cellcast_django.desk import setup
 from cellcast_django.diagnostics.test_send import Response
-from cellcast_django.factories import (
-    HandlerCallFactory,
-    WebhookEventFactory,
-)
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import Endpoint
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 from tests.admin_pages import CUSTOMER, staff, text_of
-from tests.html import addresses, every, only, section, times_of, words
+from tests.html import every, only, section, words
 from tests.pages import ROOT
 
 pytestmark = pytest.mark.django_db
@@ -119,24 +114,12 @@ def test_page_shows_its_own_host_without_a_public_url(operator: Client) -> None:
     )
 
 
-def test_page_says_when_each_secret_was_last_used_without_its_password(
-    operator: Client, settings: Any
-) -> None:
-    settings.CELLCAST_WEBHOOK_SECRETS = [f"old:{PASSWORD}", "new:b", "new:c", f"spare:{PASSWORD}"]
-    now = timezone.now().replace(microsecond=0)
-    for username, hours in (("old", 50), ("new", 2), ("gone", 1)):
-        received_at = now - timedelta(hours=hours)
-        WebhookEventFactory.create(username=username, received_at=received_at)
+def test_no_password_is_shown(operator: Client, settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{PASSWORD}", "spare:another-password"]
     page = page_of(operator)
-    rows = every(section(page, "secrets"), "tbody/tr")
-    shown = [(words(only(row, "th")), row.get("data-passwords"), times_of(row)) for row in rows]
-    assert shown == [
-        ("old", "1", [now - timedelta(hours=50)]),
-        ("new", "2", [now - timedelta(hours=2)]),
-        ("spare", "1", []),
-        ("gone", "0", [now - timedelta(hours=1)]),
-    ]
+    assert "cellcast" in page
     assert PASSWORD not in page
+    assert "another-password" not in page
 
 
 def test_page_without_credentials_explains_how_to_create_them(
@@ -144,7 +127,6 @@ def test_page_without_credentials_explains_how_to_create_them(
 ) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = []
     page = page_of(operator)
-    assert every(section(page, "secrets"), "p[@class='cellcast-empty']")
     assert not every(page, "code[@id='cellcast-username']")
     assert "manage.py cellcast_setup" in words(section(page, "paste"))
     assert obstacle_of(page)
@@ -186,7 +168,7 @@ def test_page_marks_passed_and_failed_checks(
     said = {words(only(check, "dt")): words(only(check, "dd")) for check in checks}
     assert said["Time"].startswith("✓") and "(cellcast_django." not in said["Time"]
     assert said["Encryption"].startswith("⚠")
-    assert said["Transactions"].startswith("•") and "ATOMIC_REQUESTS" in said["Transactions"]
+    assert "ATOMIC_REQUESTS" in said["Database"]
     [region] = [each for each in said.values() if "(cellcast_django.E001)" in each]
     assert region.startswith("✕")
     settings.SILENCED_SYSTEM_CHECKS = ["cellcast_django.W007"]
@@ -242,12 +224,12 @@ def test_form_is_sent_to_the_sites_own_url(
     assert PASSWORD not in page
 
 
-def test_page_shows_outcome_and_response_time(operator: Client, send: MagicMock) -> None:
+def test_page_shows_outcome_and_response(operator: Client, send: MagicMock) -> None:
     send.return_value = response_of(STORED, reason="OK", seconds=0.0123)
     part = section(post(operator), "response")
     assert "✓ stored Event 1" in words(part)
     said = [words(each) for each in every(part, "dd")]
-    assert said == ["https://sms.example.com/", "cellcast", "200 OK", "12 ms"]
+    assert said == ["https://sms.example.com/", "cellcast", "200 OK"]
 
 
 @pytest.mark.parametrize(
@@ -262,25 +244,10 @@ def test_event_is_linked_only_if_this_site_has_it_and_user_may_view_it(
     send: MagicMock, host: str, codenames: list[str], is_linked: bool
 ) -> None:
     client = staff("set_up_webhookevent", *codenames)
-    page = post(client, headers={"Host": host}, secure=True)
+    data = {"endpoint": "receive", "body": "{}"}
+    page = client.post(reverse(SETUP), data, headers={"Host": host}, secure=True).content.decode()
     url = reverse("admin:cellcast_django_webhookevent_change", args=[1])
     assert (f'href="{url}"' in page) == is_linked
-    overview = reverse("admin:cellcast_django_overview")
-    assert (overview in addresses(section(page, "response"))) == bool(codenames)
-
-
-def test_response_says_what_the_handlers_did(send: MagicMock) -> None:
-    client = staff("set_up_webhookevent", "view_webhookevent")
-    event = WebhookEventFactory.create(is_test=True)
-    HandlerCallFactory.create(event=event, handler="shop.confirm")
-    error = "KeyError: 'channel'"
-    HandlerCallFactory.create(event=event, handler="slack", failed=True, error=error)
-    send.return_value = response_of(STORED.replace(b"1", str(event.pk).encode()))
-
-    page = section(post(client, headers={"Host": "sms.example.com"}, secure=True), "response")
-
-    assert "KeyError: 'channel'" in words(only(page, "tr[@data-handler='slack']"))
-    assert not every(only(page, "tr[@data-handler='shop.confirm']"), "pre")
 
 
 @pytest.mark.parametrize(
@@ -316,28 +283,6 @@ def test_admin_log_records_who_sent_a_test(operator: Client, send: MagicMock) ->
     entry = LogEntry.objects.get()
     assert entry.user.username == "staff-0"
     assert str(Endpoint.RECEIVE.label) in entry.change_message
-
-
-# Progress
-
-
-def progress_of(client: Client) -> list[str]:
-    """Return the sign of each step."""
-    return [words(step)[0] for step in every(section(page_of(client), "progress"), "ol/li")]
-
-
-def test_setup_steps_complete_one_by_one(
-    operator: Client, client: WebhookClient, settings: Any
-) -> None:
-    settings.CELLCAST_WEBHOOK_SECRETS = []
-    assert progress_of(operator) == ["•", "•", "•"]
-
-    settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{PASSWORD}"]
-    WebhookEventFactory.create(is_test=True)
-    assert progress_of(operator) == ["✓", "✓", "•"]  # our own test is no webhook of Cellcast's
-
-    WebhookEventFactory.create()
-    assert progress_of(operator) == ["✓", "✓", "✓"]
 
 
 @pytest.fixture
@@ -384,7 +329,9 @@ def test_refused_test_shows_diagnosis_and_escaped_response(
     assert "&lt;b&gt;Who are you?&lt;/b&gt;" in page
     assert "<b>Who" not in page
     assert page.count("Who are you?") < 120
-    assert "✓" not in page.split("Progress")[0]
+    assert not every(
+        section(page, "response"), "p[@class='cellcast-warning cellcast-warning-good']"
+    )
 
 
 @pytest.mark.parametrize("pk", [None, "1", True, 1.5, [1], -1, 0, 10**30])
@@ -411,7 +358,7 @@ def test_invalid_or_missing_response_is_not_a_success(operator: Client, send: Ma
     send.return_value = response_of(status=0, error=TimeoutError("timed out"))
     part = section(post(operator), "response")
     assert only(part, "p[@data-diagnosis]").get("data-diagnosis") == "timed-out"
-    assert len(every(part, "dd")) == 3
+    assert len(every(part, "dd")) == 2
 
 
 ADMIN_ALONE = (path("admin/", admin.site.urls),)

@@ -17,7 +17,6 @@ from django.utils import timezone
 from cellcast_django.admin.lists.paging import older_than
 from cellcast_django.admin.page import MAX_SECONDS
 from cellcast_django.desk import marking, to_answer, waiting
-from cellcast_django.desk.conversation import newer_than
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.opt_outs import opt_out
@@ -169,8 +168,6 @@ def test_pages_show_every_customer_once_and_lead_to_each_other(
         html = reader.get(url)
         page, position = html.context["page"], only(html.text, "p[@data-position]")
         assert words(position) == f"Customers {3 * place + 1} to {min(3 * place + 3, 8)} of 8."
-        neighbours = ["", *urls, ""][place : place + 3 : 2]
-        assert [page.previous_url, page.next_url] == neighbours
         assert page.pages == [(1, urls[0]), (2, urls[1]), (3, urls[2])]
         texts += [row.text for row in page.rows]
     assert sorted(texts) == sorted(["0", "1", "2", "3", "4", "after", "6", "7"])
@@ -430,14 +427,11 @@ def test_ticked_customers_are_marked_done_with_one_log_entry(receptionist: Clien
     assert list(Message.objects.unhandled()) == [left]
 
 
-def test_done_without_a_tick_warns(receptionist: Client) -> None:
+def test_done_without_a_tick_does_nothing(receptionist: Client) -> None:
     ask(20, "one")
 
-    response = receptionist.post(url_of("message", "handle"), follow=True)
-
-    assert levels(response) == ["warning"]
+    assert receptionist.post(url_of("message", "handle")).status_code == 404
     assert not LogEntry.objects.exists()
-    assert not response.context["page"].undo.marked
 
 
 def test_done_returns_to_the_following_row(receptionist: Client) -> None:
@@ -884,13 +878,12 @@ def test_nul_in_the_url_breaks_nothing(admin_client: Client, name: str) -> None:
 
 
 @pytest.mark.parametrize("place", range(7))
-def test_newer_and_older_rows_are_all_the_others(place: int) -> None:
+def test_older_rows_are_those_that_follow(place: int) -> None:
     noon = timezone.now()
     minutes = [0, 1, 2, 2, 2, 3, 4]  # three are of one moment
     made = [MessageFactory.create(created_at=noon + timedelta(minutes=each)) for each in minutes]
     messages = made[::-1]
     row = messages[place]
     newest_first = Message.objects.order_by("-created_at", "-pk")
-    newer = newer_than(newest_first, "created_at", row.created_at, row.pk)
     older = older_than(newest_first, "created_at", row.created_at, row.pk)
-    assert [*newer, row, *older] == messages
+    assert list(older) == messages[place + 1 :]

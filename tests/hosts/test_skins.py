@@ -179,7 +179,7 @@ def retry_from_the_list(page: Any, admin: str, skin: str) -> None:
     page.locator("select[name=action]").select_option("run_again")
     page.locator("button[name=index]").click()
     page.get_by_role("button", name="Run again").click()
-    page.get_by_text("1 event is done").first.wait_for()
+    page.get_by_text("1 done").first.wait_for()
 
 
 def take(page: Any, skin: str, name: str) -> None:

@@ -16,7 +16,7 @@ from tests.stress.hosts import wait_for
 from tests.stress.load import numbered
 from tests.stress.storm import report
 from tests.stress.verdicts import assert_heard_by_every_handler, assert_stored, assert_were_cut_off
-from tests.workers.conftest import BROKERS, IN_THE_DATABASE, QUEUES
+from tests.workers.conftest import BROKERS, QUEUES
 from tests.workers.shop import Shop
 
 pytestmark = pytest.mark.workers
@@ -82,16 +82,6 @@ def test_every_handler_gets_every_fact_though_a_worker_is_killed(
         until_the_schedule_had_run_them_in_seconds=scheduled,
         calls_of_a_handler_repeated_because_they_were_cut_off=1,
     )
-
-
-@pytest.mark.parametrize("queue", IN_THE_DATABASE)
-def test_documented_settings_write_the_task_in_the_webhooks_transaction(
-    queue: str, new_shop: Callable[[str], Shop]
-) -> None:
-    shop = new_shop(queue)
-    shop.manage("check")
-    ask = "from cellcast_django.receiving import is_in_same_database as it; print(it())"
-    assert shop.manage("shell", "--verbosity=0", "--command", ask) == "True\n"
 
 
 @pytest.mark.parametrize("queue", BROKERS)

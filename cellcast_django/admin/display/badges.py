@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import day, duration
+from cellcast_django.admin.display.texts import day, exact_time
 from cellcast_django.conf import conf
 from cellcast_django.connected import connected_handlers
 from cellcast_django.models import HandlerCall, WebhookEvent
@@ -74,25 +74,23 @@ CALL_TONES = {
 }
 
 
-def outcome_badge(event: WebhookEvent) -> SafeString:
-    """Return the badge of an event's outcome in the inbox."""
-    if event.is_stored:
-        return badge(Tone.GOOD, _("stored"))
-    return badge(*EVENT_STATES["dismissed" if event.dismissed_at else event.outcome])
+def standing_of(row: WebhookEvent | HandlerCall) -> tuple[Tone, str | Promise]:
+    """Return the tone and the word of how an event or a call stands."""
+    if isinstance(row, HandlerCall):
+        state = HandlerCall.State(row.state)
+        return CALL_TONES.get(state, Tone.OPEN), state.label
+    if row.is_stored:
+        return EVENT_STATES[row.state or ""]
+    return EVENT_STATES["dismissed" if row.dismissed_at else row.outcome]
 
 
-def state_badge(event: WebhookEvent, waits_for: int | None = None) -> SafeString | None:
-    """Return the badge of how far an event's calls are; ``None`` for one that has no state.
+def state_badge(event: WebhookEvent, waits_for: int | None = None) -> SafeString:
+    """Return the badge of how far an event's calls are, or of why it has none.
 
     ``waits_for``: the earlier event that a handler has to finish first.
     """
-    state = event.state
-    if state is None:
-        return None
-    if event.outcome == WebhookEvent.Outcome.DEFERRED:
-        return badge(*EVENT_STATES[event.outcome])
-    if state != WebhookEvent.State.PENDING:
-        return badge(*EVENT_STATES[state])
+    if not event.is_stored or event.state != WebhookEvent.State.PENDING:
+        return badge(*standing_of(event))
     if waits_for is not None:
         return waiting_badge(waits_for)
     is_retried = any(call.is_unfinished and call.failing_since for call in event.calls.all())
@@ -106,11 +104,10 @@ def waiting_badge(waits_for: int) -> SafeString:
 
 def call_badge(call: HandlerCall) -> SafeString:
     """Return the badge of a call's state."""
-    state = HandlerCall.State(call.state)
-    words: str | Promise = state.label
+    tone, word = standing_of(call)
     if call.skipped_by:
-        words = gettext("skipped by %(person)s") % {"person": call.skipped_by}
-    return badge(CALL_TONES.get(state, Tone.OPEN), words)
+        word = gettext("skipped by %(person)s") % {"person": call.skipped_by}
+    return badge(tone, word)
 
 
 def sentence_of(event: WebhookEvent, waits_for: int | None = None) -> str:
@@ -120,8 +117,15 @@ def sentence_of(event: WebhookEvent, waits_for: int | None = None) -> str:
     if event.outcome == WebhookEvent.Outcome.DUPLICATE:
         return gettext("Already reported, so no handlers ran.")
     calls = event.calls.all()
+    if waits_for is not None:
+        return gettext("Waiting for event %(key)d of the same contact") % {"key": waits_for}
     if unfinished := [call for call in calls if call.is_unfinished]:
-        return _sentence_of_pending(unfinished, waits_for)
+        due_at = min(call.next_attempt_at or timezone.now() for call in unfinished)
+        return gettext("%(attempts)d of %(max)d attempts made. The next is due: %(time)s") % {
+            "attempts": max(call.attempts for call in unfinished),
+            "max": conf.handler_max_attempts,
+            "time": exact_time(due_at),
+        }
     if event.state == WebhookEvent.State.FAILED:
         return gettext("No more retries: it needs your attention.")
     if not calls:
@@ -129,21 +133,6 @@ def sentence_of(event: WebhookEvent, waits_for: int | None = None) -> str:
     if any(call.state == HandlerCall.State.SKIPPED for call in calls):
         return gettext("All handlers have finished, or were skipped.")
     return gettext("All handlers have finished.")
-
-
-def _sentence_of_pending(calls: list[HandlerCall], waits_for: int | None) -> str:
-    if waits_for is not None:
-        return gettext("Waiting for event %(key)d of the same contact") % {"key": waits_for}
-    now = timezone.now()
-    due_at = min(call.next_attempt_at or now for call in calls)
-    values = {
-        "pause": duration(abs(due_at - now)),
-        "attempts": max(call.attempts for call in calls),
-        "max": conf.handler_max_attempts,
-    }
-    if due_at <= now:
-        return gettext("Overdue by %(pause)s · %(attempts)d of %(max)d attempts made") % values
-    return gettext("Next retry in %(pause)s · %(attempts)d of %(max)d attempts made") % values
 
 
 def test_badge(is_test: bool) -> SafeString:
@@ -175,20 +164,17 @@ def although_opted_out_badge(since: datetime | None) -> SafeString:
 
 @shown
 class CallRow:
-    """One call on the page of its event, or of its message."""
+    """One call on the page of its event."""
 
     call: HandlerCall
     badge: SafeString
     is_missing: bool = False
     """Whether it is unfinished or failed, and its handler is not connected in this process."""
-    event_link: str = ""
     actions: Sequence[tuple[Any, str]] = ()
     """What this person can do with it, and where."""
 
 
-def call_rows(
-    event: WebhookEvent, event_link: str = "", waits_for: int | None = None
-) -> list[CallRow]:
+def call_rows(event: WebhookEvent, waits_for: int | None = None) -> list[CallRow]:
     """Return the calls of an event: first the failing, then what waits, then what is done."""
     connected = connected_handlers()
     rows = [
@@ -198,7 +184,6 @@ def call_rows(
             if waits_for and call.contact and call.state == HandlerCall.State.WAITING
             else call_badge(call),
             is_missing=call.state not in HandlerCall.ENDED_WELL and call.handler not in connected,
-            event_link=event_link,
         )
         for call in sorted(event.calls.all(), key=lambda call: call.pk)
     ]

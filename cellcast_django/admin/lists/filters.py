@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import F, Min, QuerySet
+from django.db.models import Min, QuerySet
 from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils import timezone
@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.days import RANGE, first_day_on_the_way, range_of
 from cellcast_django.admin.display.badges import EVENT_STATES
-from cellcast_django.admin.display.texts import readable_number
+from cellcast_django.admin.display.texts import number_html
 from cellcast_django.admin.extension import CUSTOMER_OF
 from cellcast_django.admin.lists.paging import CappedPaginator, is_key
 from cellcast_django.admin.lists.search import narrow_to_any
@@ -120,10 +120,7 @@ class StatusFilter(ChoiceFilter):
 
 
 class CustomerFilter(ChoiceFilter):
-    """The messages with the customer of one of them: no address of ours holds a number.
-
-    Hidden unless it is in use: the page of a message leads to it.
-    """
+    """The messages with the customer of one, whose page leads here; hidden unless in use."""
 
     title = _("customer")
     parameter_name = CUSTOMER_OF
@@ -151,12 +148,9 @@ class OptedOutFilter(ChoiceFilter):
 
 
 class StopFilter(ChoiceFilter):
-    """Replies that may ask for no more messages, which nobody has dealt with.
+    """Replies that may ask for no more messages, of contacts who have not opted out.
 
-    Contacts who have opted out are left out.
-
-    They mention stopping, but are no stop word, so a person should check. No index can find them:
-    only the newest waiting replies are read.
+    No index can find them: only the newest waiting replies are read.
     """
 
     title = _("wish to stop")
@@ -195,7 +189,7 @@ class OwnNumberFilter(ChoiceFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         viewer = Viewer(model_admin.admin_site, request)
         self.senders = senders(viewer.rows(Message)) if viewer.may_view(Message) else []
-        names = {each: readable_number(each) for each in self.senders}
+        names: dict[str, Any] = {each: number_html(each) for each in self.senders}
         return (names | {OTHER: _("others")} if OTHER in names else names).items()
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
@@ -210,24 +204,20 @@ def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
 
 
 class PeriodFilter(admin.ListFilter):
-    """The rows of a range of days.
-
-    That is ``?from=2026-11-01&to=2026-11-26``: both days are included, and one may be missing.
-    """
+    """The rows of a range of days, ``?from=2026-11-01&to=2026-11-26``; either may be missing."""
 
     title = _("date")
     template = "admin/cellcast_django/period_filter.html"
     RANGE = RANGE
     parameter_name = "from"
     """Django asks for it only of simpler filters, unfold of each."""
-    time_field: ClassVar[str]
-    """Not ``field``: skins such as Grappelli expect a model field under that name."""
     DAYS = {2: _("since yesterday"), 7: _("last 7 days"), 30: _("last 30 days")}
 
     def __init__(
         self, request: HttpRequest, params: dict[str, list[str]], model: Any, model_admin: Any
     ) -> None:
         super().__init__(request, params, model, model_admin)
+        self.time_field = model_admin.time_field
         self.first, self.last = range_of(request.GET)
         for name in self.expected_parameters():
             params.pop(str(name), None)
@@ -254,12 +244,6 @@ class PeriodFilter(admin.ListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return between(queryset, self.time_field, self.first, self.last)  # type: ignore[no-any-return]
-
-
-class CreatedFilter(PeriodFilter):
-    """When a message was first seen."""
-
-    time_field = "created_at"
 
 
 class KindFilter(ChoiceFilter):
@@ -308,9 +292,8 @@ class CallTestFilter(TestFilter):
     def narrow(self, rows: Any, choice: str | None) -> Any:
         # Not a join, in which a database may begin with all the events there are.
         tests = WebhookEvent.objects.filter(is_test=True).values("pk")
-        return (
-            rows.filter(event__in=tests) if choice == self.ONLY else rows.exclude(event__in=tests)
-        )
+        narrowed = rows.filter if choice == self.ONLY else rows.exclude
+        return narrowed(event__in=tests)
 
 
 class MessageTestFilter(TestFilter):
@@ -355,9 +338,7 @@ class HandlerFilter(ChoiceFilter):
     parameter_name = "handler"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return those that are connected or have failed lately, and the one that is asked for."""
-        failing = newest_failing(model_admin.get_queryset(request), F("handler"))
-        return choices_of({*connected_handlers(), *failing}, request.GET.get(self.parameter_name))
+        return choices_of(names_of_handlers(), request.GET.get(self.parameter_name))
 
 
 def names_of_handlers() -> set[str]:
@@ -371,11 +352,13 @@ class ErrorFilter(ChoiceFilter):
 
     title = _("error")
     parameter_name = "error"
+    MAX_FAILING = 100  # newest calls whose errors are offered
+    MAX_TYPE_LENGTH = 100
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the types of the newest failing calls, and the one that is asked for."""
-        errors = newest_failing(model_admin.get_queryset(request), Left("error", MAX_TYPE_LENGTH))
-        types = {error.partition(":")[0] for error in errors}
+        newest = model_admin.get_queryset(request).failing().order_by("-failing_since")
+        errors = newest.values_list(Left("error", self.MAX_TYPE_LENGTH), flat=True)
+        types = {error.partition(":")[0] for error in errors[: self.MAX_FAILING]}
         return choices_of(types, request.GET.get(self.parameter_name))
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
@@ -383,28 +366,6 @@ class ErrorFilter(ChoiceFilter):
         return narrow_to_any(rows, failing.filter(error__startswith=f"{choice}:"))
 
 
-def newest_failing(calls: Any, text: Any) -> Iterable[str]:
-    """Return a text of each of the newest failing calls."""
-    newest = calls.failing().order_by("-failing_since").values_list(text, flat=True)
-    return set(newest[:MAX_FAILING])
-
-
 def choices_of(found: set[str], asked: str | None) -> Choices:
     """Return the texts that were found as choices, and the one that is asked for."""
     return [(each, each) for each in sorted(found | ({asked} if asked else set()))]
-
-
-MAX_FAILING = 100
-MAX_TYPE_LENGTH = 100
-
-
-class EventReceivedFilter(PeriodFilter):
-    """When the webhook arrived that a call is about."""
-
-    time_field = "event__received_at"
-
-
-class ReceivedFilter(PeriodFilter):
-    """When a webhook arrived."""
-
-    time_field = "received_at"

@@ -49,6 +49,8 @@ class ReadOnlyAdmin(ModelAdmin):
     """Columns: functions of ``rows_type``, or what Django allows."""
     fields: ClassVar[Any]
     """Fields of the model, or functions of ``rows_type``."""
+    time_field: ClassVar[str] = ""
+    """What a range of days narrows."""
     list_defer: ClassVar[Sequence[str]] = ()
     """Columns that the list does not load."""
     list_prefetch: ClassVar[Sequence[str]] = ()
@@ -162,8 +164,8 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def search(self, request: HttpRequest) -> Search:
         """Return what finds this person's rows."""
-        directory = Viewer(self.admin_site, request).directory
-        return self.search_type(self.get_queryset(request), self.paginator.MAX_COUNT, directory)
+        viewer = Viewer(self.admin_site, request)
+        return self.search_type(viewer, self.get_queryset(request), self.paginator.MAX_COUNT)
 
     # The page of a row
 

@@ -8,13 +8,9 @@ from typing import Any, NamedTuple
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext
 
-from cellcast_django.admin.contacts import (
-    MAX_NAMED,
-    HostDirectory,
-    contacts_ending_with,
-    searches_names,
-)
+from cellcast_django.admin.contacts import MAX_NAMED, contacts_ending_with, searches_names
 from cellcast_django.admin.display.texts import grouped
+from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import to_contact
 
@@ -68,9 +64,9 @@ def words_of(term: str) -> list[str]:
 class Search:
     """Finds rows of one model exactly: an index serves each condition."""
 
-    def __init__(self, rows: QuerySet[Any], max_count: int, directory: HostDirectory) -> None:
+    def __init__(self, viewer: Viewer, rows: QuerySet[Any], max_count: int) -> None:
         """Take all rows that may be found, and how many of the newest a list pages through."""
-        self.directory = directory
+        self.viewer = viewer
         self.rows = rows
         self.max_count = max_count
         self.notes: list[Note] = []
@@ -90,7 +86,7 @@ class Search:
 
     def named(self, term: str) -> list[Q]:
         """Return what is about the customers whose name ``term`` may be."""
-        contacts, has_more = self.directory.search(" ".join(words_of(term)))
+        contacts, has_more = self.viewer.directory.search(" ".join(words_of(term)))
         if has_more:
             sentence = gettext("More than %(count)s customers are called that: type more.")
             self.notes.append(Note("more", sentence % {"count": grouped(MAX_NAMED)}))

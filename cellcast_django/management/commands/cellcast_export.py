@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 
-from cellcast_django.contact_export import ContactData, lines
+from cellcast_django.contact_export import ContactData
 from cellcast_django.days import day_of
 from cellcast_django.management.terminal import plural, says_if_refused
 from cellcast_django.retention import AboutContact
@@ -19,8 +19,7 @@ from cellcast_django.retention import AboutContact
 class Command(BaseCommand):
     help = (
         "Write everything filed under one customer's number as one JSON object: messages, their "
-        "history, events, the opt-out with its history, and what staff did to these in the admin. "
-        "It finds what cellcast_prune --contact finds."
+        "history, events, the opt-out with its history, and what staff did to these in the admin."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -37,8 +36,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--output",
             metavar="FILE",
-            help="where to write it instead of to standard output; a file that only its owner may "
-            "read, and that must not exist yet",
+            help="a new file, which only its owner may read; else it goes to standard output",
         )
 
     execute = says_if_refused(BaseCommand.execute)
@@ -58,11 +56,10 @@ class Command(BaseCommand):
         if count := data.not_understood().count():
             self.stderr.write(say_not_understood(count))
         if options["output"] is None:
-            for line in lines(data, ensure_ascii=True):  # a redirect may not be UTF-8
-                self.stdout.write(line, ending="")
+            self.stdout.write(data.as_json(ensure_ascii=True))  # a redirect may not be UTF-8
             return
         with output_file(options["output"], self.stderr) as file:
-            file.writelines(lines(data))
+            file.write(data.as_json())
         if options["verbosity"]:
             self.stderr.write(
                 "Written. Texts may mention other people: look through the file before you hand it "

@@ -2,15 +2,13 @@
 
 import csv
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from cellcast_django.conf import conf
-from cellcast_django.contacts import is_phone_number
 from cellcast_django.management.commands.cellcast_export import say_not_understood
 from cellcast_django.management.terminal import (
     ProgressLine,
@@ -21,7 +19,6 @@ from cellcast_django.management.terminal import (
     says_if_refused,
 )
 from cellcast_django.models import WebhookEvent
-from cellcast_django.payloads import clean
 from cellcast_django.retention import Kept, Pruned, Selection, not_understood, prune
 from cellcast_django.taken_back import effects_of, take_back
 
@@ -29,12 +26,9 @@ from cellcast_django.taken_back import effects_of, take_back
 class Command(BaseCommand):
     help = (
         "Delete messages, with their history and events, once the last event about them is older "
-        "than the given age. With --redact, keep the rows with their statuses and times, but empty "
-        "the phone numbers, texts and webhook bodies. With --contact, do so for one customer who "
-        "asks to be erased. Events whose handlers have not finished are kept, and so are opt-outs, "
-        "which must outlive the messages. Works in small batches: interrupt it at any time, and "
-        "run it again to continue. With --event, take these events back, as if they had never "
-        "come: messages, statuses and texts that only they brought go too."
+        "than the given age. Events whose handlers have not finished are kept, and so are "
+        "opt-outs. Interrupt it at any time, and run it again to go on. With --event, take these "
+        "events back, with the messages, statuses and texts that only they brought."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -47,24 +41,20 @@ class Command(BaseCommand):
         parser.add_argument(
             "--contact",
             metavar="NUMBER",
-            help="only what is filed under this customer's number, in any spelling. Webhooks that "
-            "could not be understood are filed under nobody",
+            help="only what is filed under this customer's number, in any spelling",
         )
         parser.add_argument(
             "--opt-outs",
             action="store_true",
-            help="with --contact: delete the customer's opt-out too. Nothing will then say that "
-            "they must not be texted",
+            help="with --contact: delete the customer's opt-out and its proof, too",
         )
         parser.add_argument(
             "--redact",
             action="store_true",
-            help="remove personal data from the rows instead of deleting them",
+            help="keep the rows, and empty the numbers, texts and webhook bodies",
         )
         parser.add_argument(
-            "--include-failed",
-            action="store_true",
-            help="also prune failed events, which need attention",
+            "--include-failed", action="store_true", help="also prune events that have failed"
         )
         parser.add_argument(
             "--event",
@@ -73,19 +63,17 @@ class Command(BaseCommand):
             type=int,
             default=[],
             metavar="ID",
-            help="take these events back, alone, as if they had never come",
+            help="take these events back, as if they had never come",
         )
         parser.add_argument(
             "--events-from",
             metavar="FILE",
-            help="the same, with an id in the first column of each line, as in the list of "
-            "cellcast_recover --unconfirmed",
+            help="the same, with an id in each line, or the CSV of cellcast_recover --unconfirmed",
         )
         parser.add_argument(
             "--end-opt-outs",
             metavar="NOTE",
-            help="with --event or --events-from: end the opt-outs that nothing but these events "
-            "has begun, for this reason",
+            help="with these: end the opt-outs that nothing else has begun, for this reason",
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="change nothing; print how much would be pruned"
@@ -110,24 +98,17 @@ class Command(BaseCommand):
                     selection, progress=lambda each: line.show(f"{each.rows:,} of {total:,} rows")
                 )
         kept = selection.kept()
-        reasons = list(reasons_to_keep(selection, pruned, kept))
-        if not (reasons or pruned.rows) and is_mistyped(selection.number):
-            raise CommandError("Nothing found for this contact, which is not a valid phone number.")
-        done = "redacted" if selection.redact else "deleted"
-        self._say(done, f"{rows_of(pruned)}{scope(selection)}", options)
+        self._say("redacted" if selection.redact else "deleted", rows_of(pruned), options)
         if selection.opt_outs:
             self._say("deleted", plural(pruned.opt_outs, "opt-out"), options)
-        for reason in reasons:
+        for reason in reasons_to_keep(selection, pruned, kept):
             self.stdout.write(f"Kept: {reason}")
         if selection.number is None:
             return
         if count := not_understood().count():
             self.stderr.write(say_not_understood(count))
         if (pruned.protected_by or any(kept)) and not options["dry_run"]:
-            raise CommandError(
-                "Some data about this contact was kept: see above. Run the same command again "
-                "once that is settled."
-            )
+            raise CommandError("Some of it was kept: see above, and run this again after that.")
 
     def _take_back(self, events: set[int], gone: int, options: dict[str, Any]) -> None:
         effects = effects_of(events)
@@ -152,7 +133,7 @@ class Command(BaseCommand):
                 f"{effects.opt_outs - pruned.opt_outs:,} left."
             )
         if pruned.protected_by:
-            raise CommandError(f"Kept: {because_protected(pruned)}")
+            raise CommandError(f"Kept: {PROTECTED} {pruned.protected_by}")
 
     def _say(self, done: str, what: str, options: dict[str, Any]) -> None:
         words = f"Would be {done}" if options["dry_run"] else done.capitalize()
@@ -178,18 +159,12 @@ def read_events(name: str) -> set[int]:
     """Return the keys in the first column of a file. Raises ``CommandError``."""
     try:
         with open(name, encoding="utf-8-sig", newline="") as file:
-            first = [row[0].strip() for row in csv.reader(file) if row and row[0].strip()]
-        if first[:1] == ["id"]:
-            del first[0]
-        if not all(key.isascii() and key.isdecimal() for key in first):
-            raise ValueError
+            first = [row[0].strip() for row in csv.reader(file) if row]
+        return {int(key) for key in first if key not in ("", "id")}
     except OSError as error:
         raise CommandError(f"--events-from: {error.strerror}.") from None
     except (ValueError, csv.Error):
         raise CommandError("--events-from: not a list with an id in each line.") from None
-    if not first:
-        raise CommandError("--events-from: the file names no event.")
-    return set(map(int, first))
 
 
 def find_selection(options: dict[str, Any]) -> Selection:
@@ -209,53 +184,24 @@ def find_selection(options: dict[str, Any]) -> Selection:
         raise CommandError(str(error)) from None
 
 
-def is_mistyped(number: str | None) -> bool:
-    """Whether a phone number was given that is not a valid one."""
-    return number is not None and not is_phone_number(clean(number), conf.default_region)
-
-
 def rows_of(pruned: Pruned) -> str:
     """Return how many messages and events were pruned."""
     return f"{plural(pruned.messages, 'message')} and {plural(pruned.events, 'event')}"
 
 
-def scope(selection: Selection) -> str:
-    """Return what was selected, without the phone number: this may end up in a log."""
-    about = "" if selection.number is None else " about this contact"
-    return about + ("" if selection.before is None else f" from before {day(selection.before)}")
-
-
-def day(moment: datetime) -> str:
-    """Return a time to the minute, in the project's time zone."""
-    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M}"
-
-
-def because_protected(pruned: Pruned) -> str:
-    """Return the reason why rows were kept that models of the host's refer to."""
-    return (
-        f"rows that your own models protect. {pruned.protected_by} Remove what refers to them "
-        "first, and run this again."
-    )
+PROTECTED = "rows that your own models protect: remove what refers to them first."
 
 
 def reasons_to_keep(selection: Selection, pruned: Pruned, kept: Kept) -> Iterator[str]:
     """Yield a sentence for each reason why rows were kept."""
     if pruned.protected_by:
-        yield f"{because_protected(pruned)} Or use --redact, which keeps the rows."
-    if kept.pending:
-        yield (
-            f"{plural(kept.pending, 'event')} whose handlers have not finished. Run them with "
-            "cellcast_run_handlers, or wait until they have been retried."
-        )
-    if kept.deferred:
-        yield (
-            f"{plural(kept.deferred, 'event')} that the database has not let us read yet (deferred)"
-            ". Read what is due with cellcast_run_handlers."
-        )
-    if kept.failed:
-        yield (
-            f"{plural(kept.failed, 'event')} that failed. Run their handlers again with "
-            "cellcast_run_handlers --failed, or prune them too with --include-failed."
-        )
+        yield f"{PROTECTED} Or use --redact, which keeps the rows. {pruned.protected_by}"
+    for count, why in (
+        (kept.pending, "whose handlers have not finished: see cellcast_run_handlers"),
+        (kept.deferred, "that have not been read yet (deferred): see cellcast_run_handlers"),
+        (kept.failed, "that failed: see cellcast_run_handlers --failed, or use --include-failed"),
+    ):
+        if count:
+            yield f"{plural(count, 'event')} {why}."
     if not selection.opt_outs and selection.opt_out_rows().exists():
         yield "the opt-out of this contact. Use --opt-outs to delete it too."

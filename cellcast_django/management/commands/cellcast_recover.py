@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Iterator
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -16,7 +15,6 @@ from cellcast_django.management.terminal import (
     printable,
     says_if_refused,
 )
-from cellcast_django.models import WebhookEvent
 from cellcast_django.recovery import (
     DEFAULT_AGE,
     Findings,
@@ -25,15 +23,14 @@ from cellcast_django.recovery import (
     problems_of,
     recover,
 )
-from cellcast_django.recovery.unconfirmed import Comparison, find_unconfirmed
+from cellcast_django.recovery.unconfirmed import Comparison, Unconfirmed, find_unconfirmed
 
 
 class Command(BaseCommand):
     help = (
         "Ask Cellcast's API for the replies, statuses and opt-outs that no webhook delivered, "
-        "store each exactly once, and run its handlers. Run it from cron or a timer, and after an "
-        "outage. Interrupting it, running it again and running several at once are safe. It never "
-        "sends a message and never deletes anything."
+        "store each exactly once, and run its handlers: from cron or a timer, and after an outage. "
+        "Interrupting it, running it again and running several at once are safe."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -41,12 +38,12 @@ class Command(BaseCommand):
             "--since",
             type=parse_moment,
             metavar="T",
-            help="how far back to look, such as 2d (the default), 36h, 90m or 2026-11-10T09:00. "
-            "Keep it shorter than your retention, or what you have pruned comes back",
+            help="how far back to look, such as 2d (the default), 36h or 2026-11-10T09:00. What "
+            "you have pruned since then comes back",
         )
         parser.add_argument(
             "--until",
-            type=partial(parse_moment, fold=1),
+            type=parse_moment,
             metavar="T",
             help="with --unconfirmed: up to this time",
         )
@@ -56,8 +53,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--unconfirmed",
             action="store_true",
-            help="the other way round: print which events of webhooks since then are in none of "
-            "Cellcast's lists; for when a password has leaked. Changes nothing",
+            help="print which events of webhooks since then are in none of Cellcast's lists, for "
+            "when a password has leaked; changes nothing",
         )
         parser.add_argument(
             "--username", help="with --unconfirmed: only what came with this secret's username"
@@ -65,8 +62,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--output",
             metavar="FILE",
-            help="with --unconfirmed: write a CSV file instead, which cellcast_prune --events-from "
-            "takes; it must not exist yet",
+            help="with --unconfirmed: write a new CSV file, for cellcast_prune --events-from",
         )
 
     execute = says_if_refused(BaseCommand.execute)
@@ -99,7 +95,7 @@ class Command(BaseCommand):
             if findings.knows_no_webhook:
                 self.stderr.write(
                     f"{findings.kind}: Cellcast lists none of the {findings.webhooks:,} that "
-                    "webhooks brought. Is this the key of the account whose webhooks these are?"
+                    f"webhooks brought. {WHOSE_KEY}"
                 )
         if errors := problems_of(found):
             raise CommandError("\n".join(errors))
@@ -118,15 +114,11 @@ class Command(BaseCommand):
         except RecoveryError as error:
             raise CommandError(f"{error} Nobody knows which events are genuine.") from None
         if options["output"] is None:
-            self.stdout.write(ROW.format(*COLUMNS))
-            for event, is_alike in found.events():
-                self.stdout.write(printable(ROW.format(*cells_of(event, is_alike=is_alike))))
+            for cells in (Unconfirmed._fields, *map(cells_of, found.events)):
+                self.stdout.write(printable(ROW.format(*cells)))
         else:
             with output_file(options["output"], self.stderr, newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(COLUMNS)
-                for event, is_alike in found.events():
-                    writer.writerow(cells_of(event, is_alike=is_alike))
+                csv.writer(file).writerows([Unconfirmed._fields, *map(cells_of, found.events)])
         for sentence in describe_comparison(found):
             self.stderr.write(sentence)
 
@@ -135,39 +127,27 @@ def describe_comparison(found: Comparison) -> Iterator[str]:
     """Yield what was confirmed, what was not, and what nobody can tell."""
     counts = ", ".join(f"{found.confirmed[kind]:,} {kind}" for kind in Kind)
     yield f"Confirmed: {counts}."
-    yield f"{found.count:,} events are in none of Cellcast's lists."
+    yield f"{len(found.events):,} events are in none of Cellcast's lists."
     for kind, count in found.spared.items():
-        yield (
-            f"{kind}: Cellcast lists none of {count:,}, so none is accused. Is this the key of the "
-            "account whose webhooks these are?"
-        )
-    if found.deferred:
-        yield (
-            f"{found.deferred:,} are deferred and were not compared: run cellcast_run_handlers, "
-            "then this again."
-        )
-    if found.not_compared:
-        yield (
-            f"{found.not_compared:,} could not be compared: they were not understood, or have "
-            "been redacted or pruned in part."
-        )
-    if found.invalid:
-        yield (
-            f"{found.invalid:,} items of the lists could not be understood: what they "
-            "confirm may be among these events."
-        )
+        yield f"{kind}: Cellcast lists none of {count:,}, so none is accused. {WHOSE_KEY}"
+    for count, what in (
+        (found.deferred, "events are deferred, not compared: run cellcast_run_handlers first"),
+        (found.not_compared, "events are not understood, redacted or pruned in part: not compared"),
+        (found.invalid, "items of the lists could not be understood, and may confirm some"),
+    ):
+        if count:
+            yield f"{count:,} {what}."
 
 
-COLUMNS = ("id", "received_at", "kind", "username", "alike", "handlers")
+WHOSE_KEY = "Is this the key of the account whose webhooks these are?"
 ROW = "{:>9}  {:<19}  {:<7}  {:<16}  {:<5}  {}"
 
 
-def cells_of(event: WebhookEvent, *, is_alike: bool) -> list[str]:
-    """Return what is said of an event, and the handlers that have been told: no number, no text."""
+def cells_of(event: Unconfirmed) -> list[str]:
+    """Return what is said of an event, in text."""
     at = f"{timezone.localtime(event.received_at):%Y-%m-%d %H:%M:%S}"
-    told = sorted({call.handler for call in event.calls.all() if call.attempts})
-    alike = "alike" if is_alike else ""
-    return [str(event.pk), at, event.kind, event.username, alike, ", ".join(told)]
+    alike = "alike" if event.alike else ""
+    return [str(event.id), at, event.kind, event.username, alike, ", ".join(event.handlers)]
 
 
 def describe_findings(findings: Findings, *, dry_run: bool) -> str:

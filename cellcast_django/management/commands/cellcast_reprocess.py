@@ -13,8 +13,7 @@ from cellcast_django.models import WebhookEvent
 class Command(BaseCommand):
     help = (
         "Read invalid events again, dismissed ones too, after an upgrade of cellcast-django. Those "
-        "understood now are stored, and handlers run, as if they had just arrived. The others stay "
-        "as they were, with the current reason."
+        "understood now are stored, and handlers run; the others get the current reason."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

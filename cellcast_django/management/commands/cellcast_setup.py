@@ -22,29 +22,30 @@ ALPHABET = string.ascii_letters + string.digits  # nothing special to a shell or
 PASSWORD_LENGTH = 32
 
 SETTING = "CELLCAST_WEBHOOK_SECRETS"
+OF_THE_OLD = ", to change the password. Remove the old one once webhooks come with the new"
 
 
 class Command(BaseCommand):
     help = (
-        "Print what to paste into Cellcast's dashboard and into your settings, including a fresh "
-        "username and password, and list what is still missing. Changes nothing; run it as often "
-        "as you like."
+        "Print what to paste into Cellcast's dashboard and into your settings, with a fresh "
+        "username and password, and what is still missing. Changes nothing."
     )
     requires_system_checks = []
 
     def handle(self, **options: Any) -> None:
         username, password = new_secret()
-        if conf.webhook_secrets:
-            self._print_dashboard("(one you have configured)", "(its password)")
-            self._print_rotation(username, password)
-        else:
-            self._print_dashboard(username, password)
-            self._print_settings(f"{username}:{password}")
-        self._print_missing()
-
-    def _print_dashboard(self, username: str, password: str) -> None:
+        secret, has_one = f"{username}:{password}", bool(conf.webhook_secrets)
         self._section(
-            "Paste into Cellcast's dashboard",
+            f"Put into your site's environment, or its .env file{OF_THE_OLD if has_one else ''}",
+            f'{SETTING}="THE_OLD_ONE {secret}"' if has_one else f"{SETTING}={secret}",
+            "",
+            "Or, if your settings do not read the environment, into them:",
+            f'{SETTING} = [{"THE_OLD_ONE, " if has_one else ""}"{secret}"]',
+            "",
+            "The password is shown only this once. Keep it out of version control.",
+        )
+        self._section(
+            "Paste into Cellcast's dashboard, once the site knows the password",
             "Top right: API menu, tab API KEYS, section Webhook.",
             "",
             *(self._field(each.label, _url(each)) for each in WEBHOOKS),
@@ -53,32 +54,6 @@ class Command(BaseCommand):
             "",
             "No Opt-Out field in your dashboard? Skip it.",
         )
-
-    def _print_rotation(self, username: str, password: str) -> None:
-        self._section(
-            "To change the password without a gap",
-            f"1. Add it to {SETTING} beside the old one, and restart:",
-            f'   {SETTING} = [THE_OLD_ONE, "{username}:{password}"]',
-            "   or in the environment, with a space between them:",
-            f'   {SETTING}="THE_OLD_ONE {username}:{password}"',
-            "2. Change the username and password in the dashboard:",
-            self._field("   Username", username),
-            self._field("   Password", password),
-            "3. Once webhooks arrive with the new username, remove the old one.",
-        )
-
-    def _print_settings(self, secret: str) -> None:
-        self._section(
-            "Put into your site's environment, or its .env file",
-            f"{SETTING}={secret}",
-            "",
-            "Or, if your settings do not read the environment, into them:",
-            f'{SETTING} = ["{secret}"]',
-            "",
-            "The password is shown only this once. Keep it out of version control.",
-        )
-
-    def _print_missing(self) -> None:
         lines = [(self.style.WARNING(what), f"  {remedy}") for what, remedy in missing_parts()]
         nothing = self.style.SUCCESS("Nothing."), "Try it: manage.py cellcast_test_send receive"
         self._section("Still missing", *chain.from_iterable(lines or [nothing]))

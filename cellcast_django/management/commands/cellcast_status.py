@@ -2,7 +2,7 @@
 
 import json
 from argparse import ArgumentTypeError
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,19 +29,38 @@ def max_age(text: str) -> tuple[Endpoint | None, timedelta]:
     return ENDPOINTS.get(name), parse_duration(duration)
 
 
-def max_count(text: str) -> int:
-    """Parse a whole number. Raises ``ArgumentTypeError``, for a negative one too."""
-    if not text.isdecimal():
-        raise ArgumentTypeError(f'"{text}" is not a whole number.')
-    return int(text)
+LIMITS: dict[str, tuple[Callable[[str], Any], str, str]] = {
+    "max-pending": (int, "N", "more calls of handlers and deferred events than this are pending"),
+    "max-failed": (int, "N", "more calls of handlers than this have failed"),
+    "max-silent": (
+        parse_duration,
+        "AGE",
+        "a message of the last week has had no report for longer, such as 6h",
+    ),
+    "max-unanswered": (
+        parse_duration,
+        "AGE",
+        "a reply has been waiting for an answer for longer, such as 2h",
+    ),
+    "max-stop-wish": (
+        parse_duration,
+        "AGE",
+        "a waiting reply that may ask for no more messages came longer ago, such as 3d",
+    ),
+    "min-credit": (
+        int,
+        "N",
+        "fewer SMS credits are left, or cellcast_recover has not read how many in the last day",
+    ),
+}
+"""Options, each with how its value is read and written, and when the command exits with 1."""
 
 
 class Command(BaseCommand):
     help = (
-        "Print when the last webhooks arrived, the outcomes of the last day's events, the pending "
-        "and failed calls of handlers, the waiting replies, and how many of the last day's "
-        "messages were delivered. Exits 1 if no reports come or a limit is exceeded, and prints "
-        "which one on stderr: for cron and monitoring. Changes nothing."
+        "Print when the last webhooks arrived, the last day's events and deliveries, the pending "
+        "and failed calls of handlers, and the waiting replies. Exits 1 if no reports come or a "
+        "limit is exceeded, and prints which one on stderr: for cron and monitoring."
     )
     requires_system_checks = []  # a warning about the settings says nothing about webhooks
 
@@ -50,8 +69,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--verify",
             action="store_true",
-            help="read everything that is stored, and print the rows that break a promise by their "
-            "ids: exit 1 if there are any",
+            help="read all that is stored, and print the rows that break a promise: exit 1 if any",
         )
         # Django gives it to commands that run the checks, such as this one's neighbours in cron.
         parser.add_argument("--skip-checks", action="store_true", help="no checks are run anyway")
@@ -61,174 +79,106 @@ class Command(BaseCommand):
             type=max_age,
             default=[],
             metavar="[URL=]AGE",
-            help="exit 1 if the last webhook is older than this: 15m, 2h or 1d on any URL, or "
-            "receive=2h on one of receive, status and opt-out; may be repeated",
+            help="exit 1 if the last webhook is older: 15m on any URL, or receive=2h on one of "
+            "receive, status and opt-out; may be repeated",
         )
-        for state, verb in (("pending", "are pending"), ("failed", "have failed")):
-            parser.add_argument(
-                f"--max-{state}",
-                type=max_count,
-                metavar="N",
-                help=f"exit 1 if more calls of handlers than this {verb}",
-            )
-        parser.add_argument(
-            "--max-silent",
-            type=parse_duration,
-            metavar="AGE",
-            help="exit 1 if a message of the last week was sent longer ago than this, such as 6h, "
-            "and has no report yet; needs record_sent",
-        )
-        parser.add_argument(
-            "--max-unanswered",
-            type=parse_duration,
-            metavar="AGE",
-            help="exit 1 if a reply has been waiting for an answer for longer, such as 2h",
-        )
-        parser.add_argument(
-            "--max-stop-wish",
-            type=parse_duration,
-            metavar="AGE",
-            help="exit 1 if a waiting reply that may ask for no more messages came longer ago, "
-            "such as 3d",
-        )
-        parser.add_argument(
-            "--min-credit",
-            type=max_count,
-            metavar="N",
-            help="exit 1 if fewer SMS credits than this are left, or cellcast_recover has not read "
-            "how many in the last day",
-        )
+        for name, (type_, metavar, when) in LIMITS.items():
+            parser.add_argument(f"--{name}", type=type_, metavar=metavar, help=f"exit 1 if {when}")
 
     execute = says_if_refused(BaseCommand.execute)
 
     def handle(self, **options: Any) -> None:
         """Print the health. Raises ``CommandError`` if a limit is exceeded."""
         health = measure_health()
-        found = list(problems(health, options))
-        broken = list(find_broken()) if options["verify"] else []
-        if broken:
-            found.append(f"Rows that break a promise: {len(broken):,}.")
+        document = as_dict(health) | {"problems": list(problems(health, options))}
+        if options["verify"]:
+            broken = document["broken"] = [asdict(each) for each in find_broken()]
+            if broken:
+                document["problems"].append(f"Rows that break a promise: {len(broken):,}.")
         if options["json"]:
-            document = as_dict(health) | {"problems": found}
-            if options["verify"]:
-                document["broken"] = [asdict(each) for each in broken]
             self.stdout.write(json.dumps(document, cls=DjangoJSONEncoder, indent=2))
         else:
-            self._print(health)
-            if options["verify"]:
-                self._heading("Rows that break a promise")
-                for each in broken:
-                    self._row(each.rule, f"{each.model} {each.id}")
-        if found:
-            raise CommandError(" ".join(found))
+            self._print(document)
+        if document["problems"]:
+            raise CommandError(" ".join(document["problems"]))
 
-    def _print(self, health: Health) -> None:
-        self._heading("Last webhook")
-        for url in health.webhooks.urls.values():
-            problem = f" ({url.problem})" if url.problem else ""
-            self._row(str(url.endpoint.label), since(url.last_at, never="none") + problem)
-        self._heading("Last webhook by username")
-        for username, at in health.webhooks.last_use_of.items():
-            self._row(username, since(at))
-        self._heading("Events of the last 24 hours")
-        for outcome, count in health.events.items():
-            note = f" ({health.invalid:,} of any age)" if outcome == "invalid" else ""
-            self._row(str(outcome.label), f"{count:,}{note}")
-        if health.deferred.count:
-            waiting = with_oldest(health.deferred.count, health.deferred.oldest_at)
-            self._row("to be read", waiting)
-        if health.tests:
-            self._row("tests", f"{health.tests:,}, left out of all figures")
-        self._heading("Handlers")
-        handlers = health.handlers
-        for state in ("waiting", "retrying", "failed"):
-            self._row(state, f"{getattr(handlers, state):,}")
-        if handlers.overdue:
-            self._row("overdue", f"the oldest was due {since(handlers.oldest_due_at)}")
-        self._row("last run", since(handlers.ran_at))
-        for each in health.failing_handlers:
-            counts = f"{each.retrying:,} retrying, {each.failed:,} failed"
-            self._row("failing", f"{each.handler}: {counts}, since {since(each.since)}")
-        for slow in health.slowest_handlers:
-            self._row("took", f"{slow.seconds:,.2f} s  {slow.handler}")
-        self._heading("Replies")
-        replies, wishes = health.replies, health.replies.stop_wishes
-        self._row("to answer", with_oldest(replies.waiting, replies.oldest_at))
-        self._row("wish to stop", with_oldest(wishes.count, wishes.oldest_at))
-        self._heading("Messages sent in the last 24 hours")
-        deliveries = health.deliveries
-        rate = deliveries.rate
-        note = "" if rate is None else f" ({rate:.1%} of those with a final status)"
-        self._row("delivered", f"{deliveries.delivered:,}{note}")
-        self._row("not delivered", f"{deliveries.undelivered:,}")
-        unfinished = deliveries.sent - deliveries.delivered - deliveries.undelivered
-        self._row("on the way", f"{unfinished:,}")
-        if deliveries.although_opted_out:
-            self._row("opted out", f"{deliveries.although_opted_out:,}, and sent all the same")
-        if credit := health.credit:
-            self._heading(f"Credit, read {since(credit.read_at)}")
-            self._row("SMS", f"{credit.sms:,}")
-            if credit.mms is not None:
-                self._row("MMS", f"{credit.mms:,}")
-
-    def _heading(self, text: str) -> None:
-        self.stdout.write(self.style.MIGRATE_HEADING(text))
-
-    def _row(self, name: str, value: str) -> None:
-        self.stdout.write(f"  {name:<13} {value}")
+    def _print(self, document: dict[str, Any]) -> None:
+        for name, value in document.items():
+            if isinstance(value, dict):
+                lines = [f"{spaced(key):<20} {words(each)}" for key, each in value.items()]
+            else:
+                lines = [words(each) for each in (value if isinstance(value, list) else [value])]
+            self.stdout.write(self.style.MIGRATE_HEADING(spaced(name).capitalize()))
+            for line in lines or ["none"]:
+                self.stdout.write(f"  {line}")
 
 
-def since(moment: datetime | None, *, never: str = "never") -> str:
+def words(value: Any) -> str:
+    """Return a value of the document as a person reads it: times in the current time zone."""
+    if isinstance(value, dict):
+        return ", ".join(f"{spaced(name)} {words(each)}" for name, each in value.items())
+    if isinstance(value, datetime):
+        return f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, int | float):
+        return f"{round(value, 3):,}"
+    return "none" if value is None else str(value)
+
+
+def spaced(name: str) -> str:
+    """Return a key of the document as words."""
+    return name.replace("_", " ")
+
+
+def since(moment: datetime | None) -> str:
     """Return how long ago a moment was, in words."""
     if moment is None:
-        return never
-    passed = age(moment)
-    if passed < timedelta(minutes=1):
-        return f"{passed.seconds} s ago"
+        return "never"
     now = timezone.now()
-    return timesince(now - passed, now).replace("\xa0", " ") + " ago"
+    return timesince(now - age(moment), now).replace("\xa0", " ") + " ago"
 
 
 def with_oldest(count: int, oldest_at: datetime | None) -> str:
     """Return how many there are, and when the oldest came."""
-    return f"{count:,}" + (f", the oldest came {since(oldest_at)}" if oldest_at else "")
+    return f"{count:,}, the oldest came {since(oldest_at)}"
 
 
 def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
     """Yield a sentence for each light that is red, and each limit that is exceeded."""
-    webhooks = health.webhooks
-    for url in webhooks.urls.values():
+
+    def exceeded(name: str, value: Any) -> bool:
+        return limits[name] is not None and value > limits[name]
+
+    urls, handlers = health.webhooks.urls, health.handlers
+    for url in urls.values():
         if url.problem:
             yield f"{url.endpoint.label}: {url.problem}"
     for endpoint, limit in limits["max_age"]:
         where = f"on the {endpoint.label}" if endpoint else "on any URL"
-        at = webhooks.urls[endpoint].last_at if endpoint else webhooks.last_at
-        if at is None:
-            yield f"No webhook has arrived {where}."
-        elif age(at) > limit:
-            yield f"The last webhook {where} arrived {since(at)}."
+        at = urls[endpoint].last_at if endpoint else health.webhooks.last_at
+        if at is None or age(at) > limit:
+            yield f"The last webhook {where} arrived: {since(at)}."
     deferred = health.deferred
     if deferred.is_overdue:
         yield f"Deferred for a day: {with_oldest(deferred.count, deferred.oldest_at)}."
-    for name, more in (("pending", deferred.count), ("failed", 0)):
-        count, most = getattr(health.handlers, name) + more, limits[f"max_{name}"]
-        if most is not None and count > most:
-            yield f"Handlers {name}: {count:,} (limit: {most:,})."
+    for name, count in (
+        ("pending", handlers.pending + deferred.count),
+        ("failed", handlers.failed),
+    ):
+        if exceeded(f"max_{name}", count):
+            yield f"Handlers {name}: {count:,} (limit: {limits[f'max_{name}']:,})."
     if limits["max_silent"] is not None and (silent := count_silent(limits["max_silent"])):
         yield f"Messages without a report for too long: {silent:,}."
-    replies, longest = health.replies, limits["max_unanswered"]
-    if longest is not None and replies.longest_wait > longest:
+    replies, wishes = health.replies, health.replies.stop_wishes
+    if exceeded("max_unanswered", replies.longest_wait):
         yield f"Replies waiting: {with_oldest(replies.waiting, replies.oldest_at)}."
-    wishes, longest = replies.stop_wishes, limits["max_stop_wish"]
-    if longest is not None and wishes.oldest_at and age(wishes.oldest_at) > longest:
+    if wishes.oldest_at and exceeded("max_stop_wish", age(wishes.oldest_at)):
         found = with_oldest(wishes.count, wishes.oldest_at)
         yield f"Replies that may ask for no more messages: {found}."
-    if (least := limits["min_credit"]) is not None:
-        credit = health.credit
-        if credit is None or not credit.is_recent:
-            yield f"The credit was last read: {since(credit.read_at if credit else None)}."
-        elif credit.sms < least:
-            yield f"SMS credits: {credit.sms:,} (limit: {least:,})."
+    credit, least = health.credit, limits["min_credit"]
+    if least is not None and (credit is None or not credit.is_recent):
+        yield f"The credit was last read: {since(credit.read_at if credit else None)}."
+    elif least is not None and credit and credit.sms < least:
+        yield f"SMS credits: {credit.sms:,} (limit: {least:,})."
 
 
 def as_dict(health: Health) -> dict[str, Any]:
@@ -250,10 +200,10 @@ def as_dict(health: Health) -> dict[str, Any]:
         "invalid_of_any_age": health.invalid,
         "deferred": {"count": health.deferred.count, "oldest_at": health.deferred.oldest_at},
         "handlers": {
-            "pending": handlers.pending,
-            "waiting": handlers.waiting,
-            "retrying": handlers.retrying,
-            "failed": handlers.failed,
+            **{
+                name: getattr(handlers, name)
+                for name in ("pending", "waiting", "retrying", "failed")
+            },
             "oldest_due_at": handlers.oldest_due_at,
             "overdue_seconds": handlers.overdue.total_seconds(),
             "last_run_at": handlers.ran_at,
