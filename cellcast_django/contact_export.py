@@ -1,7 +1,4 @@
-"""Everything stored about one contact as one JSON object, for whoever asks what you have.
-
-``ContactData`` finds the rows, through the same definition as pruning.
-"""
+"""Everything stored about one contact as one JSON object: what pruning would find."""
 
 import json
 from collections.abc import Callable, Collection, Iterator

@@ -43,8 +43,7 @@ def run_handlers(event_id: int) -> None:
 def run_due_handlers() -> None:
     """Run everything that is due, as ``cellcast_run_handlers`` does: for a schedule.
 
-    Records that it has run, and mails ``CELLCAST_MAIL_REPLIES_TO``. Safe to run several times at
-    once. Raises ``django.db.Error`` when the database refuses.
+    Safe to run several times at once. Raises ``django.db.Error`` when the database refuses.
     """
     read_deferred()
     CommandRun.record(CommandRun.Command.RUN_HANDLERS, handlers.summary(handlers.run_due()))

@@ -77,7 +77,7 @@ def run_all(contact: str = "") -> None:
 def found(kind: str, contact: str) -> str:
     """Return whether all rows that a webhook makes are there, or the event alone, or none."""
     events = WebhookEvent.objects.filter(contact=contact)
-    tables = [
+    tables: list[QuerySet[Any]] = [
         events.filter(outcome=WebhookEvent.Outcome.STORED),
         StatusChange.objects.filter(message__contact=contact, event__isnull=False),
         Message.objects.filter(contact=contact),

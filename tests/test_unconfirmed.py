@@ -322,11 +322,8 @@ def test_options_that_make_no_sense_are_errors(arguments: list[str], complaint: 
 
 
 def test_many_events_and_items_are_read_in_parts(
-    fake_cellcast: FakeCellcast,
-    monkeypatch: pytest.MonkeyPatch,
-    django_assert_max_num_queries: Any,
+    fake_cellcast: FakeCellcast, django_assert_max_num_queries: Any
 ) -> None:
-    monkeypatch.setattr(unconfirmed, "EVENTS_PER_QUERY", 100)
     event = WebhookEventFactory.create(reply=True, message__sender=CONTACT)
     assert event.message is not None
     message = event.message

@@ -103,11 +103,10 @@ def store(
     """
     arrival = arrival_at(endpoint, content_type, username, is_test=is_test)
     drafts = [draft(payload, arrival) for payload in payloads]
+    store_all = partial(write, drafts=drafts)
     # What the API has listed is not deferred, and nobody waits for a response.
     seconds = BUDGET_SECONDS if endpoint == Endpoint.API else None
-    return with_retries(
-        partial(write, drafts=drafts), using=router.db_for_write(Message), for_seconds=seconds
-    )
+    return with_retries(store_all, using=router.db_for_write(Message), for_seconds=seconds)
 
 
 cleaned = lru_cache(maxsize=64)(clean)

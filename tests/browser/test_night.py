@@ -140,7 +140,7 @@ def test_developer_clears_the_night(on_call: Person, mail: Calls, renamed: Calls
     assert f"{FAILURES} calls" in told
 
 
-def test_more_than_a_page_can_run_names_the_command(
+def test_more_than_a_page_can_run_begins_with_the_oldest(
     on_call: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confirmation, "MAX_SELECTED", FAILURES - 1)

@@ -404,9 +404,6 @@ def test_next_walks_the_list_and_wraps_around() -> None:
     assert response["Location"] == url_of("message", "to_answer")
 
 
-# On the page of a message
-
-
 def test_restricted_site_shows_only_its_own_messages(reader: Client, show: Show) -> None:
     show(Message, lambda rows: rows.exclude(body="secret"))
     say("one", "secret", "three")

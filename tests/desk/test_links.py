@@ -84,6 +84,9 @@ def test_references_are_links_and_asked_for_once_a_page(
     assert {words(link) for link in every(html, HOST_PAGE)} == {"Booking <7>"}
     assert "Booking 8" in text_of(html)
     assert "booking-9" in text_of(html)
+    reply = MessageFactory.create(inbound=True, sender="+61400000002")
+    page_of(reader, "message", "conversation", reply.pk)
+    assert len(asked) == 1  # where there is none, nothing is asked
 
 
 @pytest.mark.parametrize(
