@@ -197,13 +197,9 @@ def test_message_shows_its_events_newest_first(reader: Client, client: WebhookCl
     page = page_of(reader, "message", "change", message.pk)
 
     assert page.index(f"#{duplicate.pk}</a>") < page.index(f"#{stored.pk}</a>")
-    assert str(WebhookEvent.Outcome.DUPLICATE.label) in text_of(page)
-    all_events = url_of("webhookevent", message__id__exact=message.pk)
-    assert all_events in page
-    assert listed(reader, "webhookevent", message__id__exact=message.pk) == [
-        duplicate.pk,
-        stored.pk,
-    ]
+    events = {"message__id__exact": message.pk}
+    assert url_of("webhookevent", **events) in page
+    assert listed(reader, "webhookevent", **events) == [duplicate.pk, stored.pk]
     assert listed(reader, "webhookevent", message__id__exact=message.pk + 1) == []
 
 

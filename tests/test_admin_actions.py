@@ -21,6 +21,7 @@ from cellcast_django.admin.actions import (
     SkipCall,
 )
 from cellcast_django.admin.display.badges import Tone, sentence_of
+from cellcast_django.admin.display.texts import exact_time
 from cellcast_django.factories import HandlerCallFactory, WebhookEventFactory
 from cellcast_django.models import HandlerCall, WebhookEvent
 from cellcast_django.receiving import tasks_package
@@ -149,9 +150,7 @@ def test_only_the_oldest_of_too_many_selected_events_are_taken(
     operator: Client, first: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confirmation, "MAX_SELECTED", 2)
-    first.error = ValueError()
-    events = [reply(message=body) for body in ("one", "two", "three")]
-    first.error = None
+    events = failing(first, "one", "two", "three")
 
     question = choose(operator, "run_again", *keys())
 
@@ -529,9 +528,7 @@ def test_handler_name_is_escaped(operator: Client, connect: Connect) -> None:
 
 
 def test_events_across_pages_can_be_selected(operator: Client, first: Calls) -> None:
-    first.error = ValueError()
-    events = [reply(message=str(number)) for number in range(101)]
-    first.error = None
+    events = failing(first, *(str(number) for number in range(101)))
 
     question = choose(operator, "run_again", events[0].pk, select_across=1)
 
@@ -640,18 +637,19 @@ STATES: list[tuple[Callable[[], Any], Tone]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "tone"), STATES, ids=range(len(STATES)))
-def test_event_page_starts_with_state_and_reason(
-    reader: Client, make: Callable[[], Any], tone: Tone
-) -> None:
-    event = make()
-
-    page = page_of(reader, "webhookevent", "change", event.pk)
-
-    state = every(page, "section[@class='module cellcast-summary']/p")[0]
-    assert tones(state) == [tone.name.lower()]
-    assert words(state).endswith(sentence_of(event))
-    assert page.index("cellcast-summary") < page.index("cellcast-body-heading")
+def test_event_page_starts_with_state_and_a_sentence_of_its_own(reader: Client) -> None:
+    sentences = set()
+    for make, tone in STATES:
+        event = make()
+        page = page_of(reader, "webhookevent", "change", event.pk)
+        state = every(page, "section[@class='module cellcast-summary']/p")[0]
+        assert tones(state) == [tone.name.lower()]
+        assert words(state).endswith(sentence_of(event))
+        assert page.index("cellcast-summary") < page.index("cellcast-body-heading")
+        sentences.add(sentence_of(event))
+    assert len(sentences - {""}) == len(STATES)
+    pending = sentence_of(event_with("retrying", next_attempt_at=FIVE_HOURS_AGO)())
+    assert exact_time(FIVE_HOURS_AGO) in pending and "1 of 12" in pending
 
 
 def test_calls_have_no_buttons_on_a_site_without_their_list(

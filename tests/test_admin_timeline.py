@@ -10,9 +10,11 @@ from django.utils import timezone
 
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
 from cellcast_django.models import Message
+from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import page_of
-from tests.html import every, words
+from tests.admin_pages import page_of, url_of
+from tests.handlers import Calls, Connect
+from tests.html import addresses, every, tones, words
 
 pytestmark = pytest.mark.django_db
 
@@ -33,16 +35,6 @@ def test_first_step_is_the_submission(reader: Client) -> None:
     assert "• received" in received
 
 
-def test_first_step_of_a_reply_shows_no_elapsed_time(reader: Client, client: WebhookClient) -> None:
-    client.reply()
-
-    message = Message.objects.get()
-    [step] = steps_of(reader, message)
-    assert "submitted" not in step
-    assert " +" not in step
-    assert "cellcast-handlers-heading" not in page_of(reader, "message", "change", message.pk)
-
-
 def test_repeated_report_is_among_the_events_alone(reader: Client, client: WebhookClient) -> None:
     client.status(status="received")
     client.status(status="delivered")
@@ -52,6 +44,32 @@ def test_repeated_report_is_among_the_events_alone(reader: Client, client: Webho
     assert len(steps_of(reader, message)) == 3  # with the submission
     events = every(page_of(reader, "message", "change", message.pk), "article")
     assert ["duplicate" in words(event) for event in events] == [True, False, False]
+
+
+def test_events_of_a_message_say_which_handlers_fail(
+    reader: Client, client: WebhookClient, connect: Connect
+) -> None:
+    connect(status_changed, Calls("lucky"))
+    connect(status_changed, Calls("unlucky", error=ValueError("<b>no luck</b>")))
+    client.status()
+    message = Message.objects.get()
+
+    page = page_of(reader, "message", "change", message.pk)
+
+    [event] = every(page, "article[@class='cellcast-event']")
+    assert tones(event) == ["open"]
+    assert "ValueError: <b>no luck</b> · unlucky" in words(event)
+    assert url_of("webhookevent", "change", message.events.get().pk) in addresses(event)
+
+
+def test_page_shows_the_newest_events_of_hundreds(reader: Client) -> None:
+    message = MessageFactory.create()
+    WebhookEventFactory.create_batch(25, duplicate=True, message=message)
+
+    page = page_of(reader, "message", "change", message.pk)
+
+    assert len(every(page, "article[@class='cellcast-event']")) == 20
+    assert url_of("webhookevent", message__id__exact=message.pk) in addresses(page)
 
 
 def test_query_count_does_not_grow_with_the_timeline(reader: Client) -> None:

@@ -130,6 +130,11 @@ def test_erasure_never_prints_the_contact() -> None:
     assert counts(run("--contact", CONTACT)) == [0, 0]
 
 
+def test_odd_contact_is_erased_if_it_exists() -> None:
+    WebhookEventFactory.create(opt_out=True, contact="hello")
+    assert counts(run("--contact", "hello")) == [0, 1]
+
+
 def test_incomplete_erasure_fails() -> None:
     WebhookEventFactory.create(message__receiver=CONTACT, pending=True)
     MessageFactory.create(receiver=CONTACT)

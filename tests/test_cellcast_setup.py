@@ -101,6 +101,8 @@ def test_prints_how_to_change_the_password_without_a_gap(ready_site: Any) -> Non
     [secret] = set(SECRET.findall(text))
     assert f'CELLCAST_WEBHOOK_SECRETS = [THE_OLD_ONE, "{secret}"]' in text
     assert f'CELLCAST_WEBHOOK_SECRETS="THE_OLD_ONE {secret}"' in text
+    output = setup()
+    assert "first-username" not in output and "first-long-enough-password" not in output
 
 
 def test_never_prints_malformed_secret(ready_site: Any) -> None:

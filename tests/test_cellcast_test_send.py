@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from io import StringIO
 from operator import attrgetter
 from typing import Any
@@ -13,6 +14,7 @@ from django.core.management import CommandError, call_command
 from cellcast_django.management.commands import cellcast_test_send
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.webhooks import WEBHOOKS, Webhook
+from tests.scripted_server import ScriptedServer
 
 PASSWORD = settings.CELLCAST_WEBHOOK_SECRETS[0].partition(":")[2]
 
@@ -164,7 +166,7 @@ def test_url_option_without_path_gets_the_projects_path(live_server: Any, settin
     [
         ([], {}, "receive, status, opt-out"),
         (["receive"], {"CELLCAST_PUBLIC_URL": ""}, "Set CELLCAST_PUBLIC_URL"),
-        (["receive"], {"ROOT_URLCONF": EmptyURLConf}, "not in ROOT_URLCONF"),
+        (["receive"], {"ROOT_URLCONF": EmptyURLConf}, "Not in ROOT_URLCONF"),
         (["receive"], {"CELLCAST_WEBHOOK_SECRETS": ["secret"]}, "no usable entry"),
     ],
 )
@@ -187,3 +189,9 @@ def test_command_runs_despite_errors_in_settings(site: str, settings: Any) -> No
     arguments = command.create_parser("manage.py", "cellcast_test_send").parse_args(["opt-out"])
     command.execute(**vars(arguments))  # unlike call_command(), this does not skip the checks
     assert WebhookEvent.objects.get().outcome == "stored"
+
+
+def test_response_is_shown_without_control_characters(scripted_server: ScriptedServer) -> None:
+    scripted_server.response = b"HTTP/1.1 502 Bad Gateway\r\n\r\n<title>\n502 \x1b[31m</title>"
+    output = run_and_fail("receive", "--url", scripted_server.url)
+    assert re.search(r"502 Bad Gateway after \d+ ms: <title> 502  \[31m</title>\n", output)

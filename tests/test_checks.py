@@ -410,7 +410,7 @@ def test_deployment_needs_a_setting_about_https(
 ) -> None:
     for name, value in changes.items():
         setattr(settings, name, value)
-    assert ids(check_https) == expected
+    assert [found for found in ids(check_https) if found != "W008"] == expected
 
 
 @pytest.mark.parametrize(
@@ -430,7 +430,7 @@ def test_redirect_to_https_that_would_eat_webhooks_warns(
 ) -> None:
     for name, value in (WITHOUT_HTTPS | {"SECURE_SSL_REDIRECT": True} | changes).items():
         setattr(settings, name, value)
-    assert ("W008" in ids(check_https)) == bool(expected)
+    assert [found for found in ids(check_https) if found != "W007"] == expected
 
 
 @pytest.mark.parametrize("is_on", [False, True])

@@ -281,6 +281,15 @@ def test_test_send_hides_the_password(
     assert_hides_everything(reported(error))
 
 
+class RouterWithAMistake:
+    """A host project's own, which breaks what this app reads, and nothing else."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        if model._meta.app_label == "cellcast_django":
+            raise RuntimeError("a mistake")
+        return "default"
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("command", "statement"),
