@@ -321,6 +321,20 @@ for model, model_admin in ((Message, MessageAdmin), (WebhookEvent, WebhookEventA
 urlpatterns.append(path("practice/", practice.urls))
 
 
+def test_restricted_site_has_no_overview(other_sites: None, admin_client: Client) -> None:
+    WebhookEventFactory.create_batch(2, failed=True)
+    ours = MessageFactory.create(receiver="+61400000001")
+    WebhookEventFactory.create(failed=True, message=ours)
+
+    address = "/practice/cellcast_django/webhookevent/overview/"
+    assert admin_client.get(address).status_code == 403
+    section_page = admin_client.get("/practice/cellcast_django/").content.decode()
+    assert address not in section_page
+    assert not every(section_page, "section[@aria-labelledby='cellcast-waiting-heading']")
+    page = admin_client.get(f"/practice/cellcast_django/message/{ours.pk}/change/").content.decode()
+    assert page.count('class="cellcast-event"') == 1
+
+
 OURS: dict[type[Model], type[ReadOnlyAdmin]] = {
     Message: MessageAdmin,
     OptOut: OptOutAdmin,
