@@ -22,10 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 READS = ("BEGIN", "SAVEPOINT", "SELECT")
 
 
-def lines_of(*name: str, module: str = "tests.killed_processes") -> list[str]:
+def lines_of(module: str, *arguments: str) -> list[str]:
     """Run a program that kills its children, on the test's database; return what it prints."""
     environment = environment_of_test_database()
-    program = [sys.executable, "-m", module, *name]
+    program = [sys.executable, "-m", module, *arguments]
     result = subprocess.run(
         program, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from django.apps import apps
-from django.core.management import call_command
 from django.db import IntegrityError, connection, models, transaction
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
@@ -77,10 +76,6 @@ OF_HOSTS = [each for each in MODELS if each not in (Claim, CommandRun)]
 
 
 # Schema
-
-
-def test_migrations_are_complete() -> None:
-    call_command("makemigrations", "cellcast_django", check=True, dry_run=True, verbosity=0)
 
 
 @pytest.mark.parametrize("model", MODELS)

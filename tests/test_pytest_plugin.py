@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 import cellcast_django
-from cellcast_django import pytest_plugin
 from cellcast_django.sending import send
 from cellcast_django.testing import WebhookClient, fail_next, pretend_to_send
 
@@ -32,10 +31,6 @@ def test_plugin_does_not_import_django_in_other_projects(pytester: pytest.Pytest
         "import sys\n\ndef test_django_is_not_imported():\n    assert 'django' not in sys.modules\n"
     )
     run(pytester).assert_outcomes(passed=1)
-
-
-def test_fixture_is_listed_with_its_first_sentence() -> None:
-    assert (pytest_plugin.cellcast.__doc__ or "").startswith("A Django test client")
 
 
 def test_host_project_uses_the_fixture_with_its_own_settings(pytester: pytest.Pytester) -> None:

@@ -30,6 +30,8 @@ from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
+client = WebhookClient()
+
 CONTACT = "+61491570156"
 OTHER = "+61491570157"
 ID = "66b5b93b1e2c012dfe964000"
@@ -56,20 +58,20 @@ def history() -> list[tuple[str, str, bool]]:
     return list(rows.values_list("status", "previous_status", "applied"))
 
 
-def forge(client: WebhookClient, **changes: Any) -> int:
-    assert client.status(**{"_id": ID, "receiver": CONTACT} | changes).status_code == 200
+def forge(by: WebhookClient = client, /, **changes: Any) -> int:
+    assert by.status(**{"_id": ID, "receiver": CONTACT} | changes).status_code == 200
     return newest()
 
 
-def test_message_that_nothing_else_speaks_of_goes(client: WebhookClient) -> None:
+def test_message_that_nothing_else_speaks_of_goes() -> None:
     client.status(_id="genuine", receiver=OTHER)
     before = stored()
-    forged = [forge(client, status=status) for status in ("sent", "delivered", "delivered")]
+    forged = [forge(status=status) for status in ("sent", "delivered", "delivered")]
     assert take_back(forged) == Pruned(messages=1, events=3)
     assert stored() == before
 
 
-def test_forged_reply_and_opt_out_leave_the_opt_out(client: WebhookClient) -> None:
+def test_forged_reply_and_opt_out_leave_the_opt_out() -> None:
     client.reply(sender=CONTACT, message="STOP")
     client.opt_out(contact=OTHER)
     assert take_back(list(WebhookEvent.objects.values_list("pk", flat=True))).events == 2
@@ -82,15 +84,15 @@ def test_forged_reply_and_opt_out_leave_the_opt_out(client: WebhookClient) -> No
 
 
 @pytest.mark.parametrize("genuine", [[], ["sent"], ["failed", "sent"], ["sent", "sent"]])
-def test_forged_status_of_a_real_message_goes(client: WebhookClient, genuine: list[str]) -> None:
+def test_forged_status_of_a_real_message_goes(genuine: list[str]) -> None:
     Message.objects.record_sent(ID, receiver=CONTACT, body="At 9?", reference="booking-7")
     for status in genuine:
         client.status(_id=ID, receiver=CONTACT, sender="cellcast", status=status)
     before = stored()
     forged = [
-        forge(client, status="delivered", sender="+61499666666"),
-        forge(client, status="dead", receiver=OTHER, reason="evil"),
-        forge(client, status="on-its-way"),
+        forge(status="delivered", sender="+61499666666"),
+        forge(status="dead", receiver=OTHER, reason="evil"),
+        forge(status="on-its-way"),
     ]
     assert stored() != before
     assert take_back(forged) == Pruned(events=3)
@@ -98,11 +100,11 @@ def test_forged_status_of_a_real_message_goes(client: WebhookClient, genuine: li
     assert take_back(forged) == Pruned()
 
 
-def test_repeated_status_is_that_of_the_other_event(client: WebhookClient) -> None:
+def test_repeated_status_is_that_of_the_other_event() -> None:
     """First the forged ``delivered``, then the genuine reports ``sent`` and ``delivered``."""
-    forged = forge(client, status="delivered", reason="evil")
-    sent = forge(client, status="sent")
-    genuine = forge(client, status="delivered", reason="to the handset")
+    forged = forge(status="delivered", reason="evil")
+    sent = forge(status="sent")
+    genuine = forge(status="delivered", reason="to the handset")
     assert history() == [("delivered", "", True), ("sent", "delivered", False)]
     take_back([forged])
     assert history() == [("sent", "", True), ("delivered", "sent", True)]
@@ -116,10 +118,10 @@ def test_repeated_status_is_that_of_the_other_event(client: WebhookClient) -> No
 # What they had filled in
 
 
-def test_what_they_filled_in_is_read_anew_from_the_others(client: WebhookClient) -> None:
-    forged = forge(client, receiver=OTHER, sender="+61499666666")
-    forge(client, status="sent", sender="")
-    forge(client, status="dead", sender="cellcast", receiver=OTHER)
+def test_what_they_filled_in_is_read_anew_from_the_others() -> None:
+    forged = forge(receiver=OTHER, sender="+61499666666")
+    forge(status="sent", sender="")
+    forge(status="dead", sender="cellcast", receiver=OTHER)
     take_back([forged])
     message = Message.objects.get()
     assert (message.receiver, message.contact) == (CONTACT, CONTACT)
@@ -127,13 +129,11 @@ def test_what_they_filled_in_is_read_anew_from_the_others(client: WebhookClient)
 
 
 @pytest.mark.parametrize("redact", [True, False])
-def test_what_redacted_or_pruned_events_may_have_said_is_kept(
-    client: WebhookClient, redact: bool
-) -> None:
-    old = forge(client, status="sent", sender="")
-    forge(client, status="sent")
+def test_what_redacted_or_pruned_events_may_have_said_is_kept(redact: bool) -> None:
+    old = forge(status="sent", sender="")
+    forge(status="sent")
     copy = newest()
-    forged = forge(client, sender="cellcast", status="failed")
+    forged = forge(sender="cellcast", status="failed")
     events = WebhookEvent.objects.filter(pk__in=[old, copy])
     events.update(body="", contact="") if redact else events.delete()
     take_back([forged])
@@ -143,7 +143,7 @@ def test_what_redacted_or_pruned_events_may_have_said_is_kept(
     assert StatusChange.objects.get().event_id == (old if redact else None)
 
 
-def test_reply_repeated_by_a_genuine_webhook_stays(client: WebhookClient) -> None:
+def test_reply_repeated_by_a_genuine_webhook_stays() -> None:
     client.reply(_id=ID, sender=CONTACT, message="Yes", original_body="Coming?")
     forged = newest()
     client.reply(_id=ID, sender=CONTACT, message="Yes")
@@ -158,9 +158,7 @@ def test_reply_repeated_by_a_genuine_webhook_stays(client: WebhookClient) -> Non
 
 
 @pytest.mark.parametrize("is_redacted", [False, True])
-def test_what_the_lists_say_stays(
-    client: WebhookClient, fake_cellcast: FakeCellcast, is_redacted: bool
-) -> None:
+def test_what_the_lists_say_stays(fake_cellcast: FakeCellcast, is_redacted: bool) -> None:
     """The text of a message comes from the list alone."""
     client.status(_id=ID, status="sent", receiver=CONTACT)
     fake_cellcast.add_report(ID, timezone.now(), receiver=CONTACT, message="At nine")
@@ -168,14 +166,12 @@ def test_what_the_lists_say_stays(
     if is_redacted:
         WebhookEvent.objects.filter(endpoint="api").update(body="", contact="")
     before = stored()
-    take_back([forge(client, status="failed")])
+    take_back([forge(status="failed")])
     assert stored() == before
     assert Message.objects.get().body == "At nine"
 
 
-def test_genuine_webhook_of_a_recovered_reply_stays(
-    client: WebhookClient, fake_cellcast: FakeCellcast
-) -> None:
+def test_genuine_webhook_of_a_recovered_reply_stays(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_reply(timezone.now() - timedelta(hours=1), CONTACT, "Yes")
     recover()
     client.reply(_id=ID, sender=CONTACT, message="Yes")
@@ -202,16 +198,16 @@ def test_effects_are_those_of_the_chosen_events_alone() -> None:
     assert effects_of([chosen.pk]) == Effects(handlers={"shop.confirm"}, opt_outs=1)
 
 
-def test_message_that_has_gone_meanwhile_is_no_error(client: WebhookClient) -> None:
-    forged = forge(client)
+def test_message_that_has_gone_meanwhile_is_no_error() -> None:
+    forged = forge()
     with just_before("^SELECT .*cellcast_django_message.*ORDER BY", Message.objects.all().delete):
         take_back([forged])
     take_back([forged])
     assert not WebhookEvent.objects.exists()
 
 
-def test_message_that_your_own_model_protects_stays(client: WebhookClient) -> None:
-    forged = [forge(client), forge(client, _id="other")]
+def test_message_that_your_own_model_protects_stays() -> None:
+    forged = [forge(), forge(_id="other")]
     protected = Message.objects.get(cellcast_id=ID)
 
     def protect(instance: Message, **kwargs: Any) -> None:
@@ -324,7 +320,7 @@ def test_many_are_taken_back_in_batches(
     assert Message.objects.get() == genuine.message
 
 
-def test_message_never_goes_before_its_events(client: WebhookClient) -> None:
+def test_message_never_goes_before_its_events() -> None:
     """Without its message, ``cellcast_recover --unconfirmed`` could not compare a reply."""
     for number in range(3):
         client.reply(_id=str(number))
@@ -339,11 +335,11 @@ def test_message_never_goes_before_its_events(client: WebhookClient) -> None:
 
 @pytest.mark.parametrize("is_recorded", [False, True])
 def test_events_of_one_message_are_read_and_deleted_in_slices(
-    client: WebhookClient, monkeypatch: pytest.MonkeyPatch, is_recorded: bool
+    monkeypatch: pytest.MonkeyPatch, is_recorded: bool
 ) -> None:
     """Somebody may have sent a hundred thousand for one, each as long as a webhook may be."""
     monkeypatch.setattr(taken_back, "BATCH_SIZE", 20)
-    forged = [forge(client, status=f"odd {number}") for number in range(50)]
+    forged = [forge(status=f"odd {number}") for number in range(50)]
     Message.objects.update(recorded_at=timezone.now() if is_recorded else None)
     lengths = []
 
@@ -359,13 +355,11 @@ def test_events_of_one_message_are_read_and_deleted_in_slices(
 # Test data
 
 
-def test_deleting_tests_takes_back_their_status_of_a_recorded_message(
-    client: WebhookClient,
-) -> None:
+def test_deleting_tests_takes_back_their_status_of_a_recorded_message() -> None:
     tester = WebhookClient(headers={"Cellcast-Test-Send": "1"})
     forge(tester, status="sent")
     Message.objects.record_sent(ID, receiver=CONTACT)
-    forge(client, status="failed")
+    forge(status="failed")
     tester.status(_id=ID, status="delivered")
     tester.reply(_id="test")
     assert delete_tests() == Pruned(1, 3)

@@ -11,6 +11,7 @@ from django.core import mail
 from django.db import transaction
 from django.test import override_settings
 
+from cellcast_django import payloads
 from cellcast_django.conf import conf
 from cellcast_django.handlers.work import TransactionLeftOpenError
 from cellcast_django.models import (
@@ -36,6 +37,7 @@ from cellcast_django.testing import (
     sent,
     status_payload,
 )
+from cellcast_django.webhooks import WEBHOOKS, Webhook
 from tests.handlers import Calls, make_due, reply
 from tests.test_payloads import DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, MMS
 
@@ -145,18 +147,29 @@ def test_misspelt_key_is_an_error(method: str, client: WebhookClient) -> None:
         getattr(client, method)(mesage="YES")
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        *("_id", "status", "type", "message", "sender", "receiver", "reply", "reason", "bulkId"),
-        *("from", "to", "body", "received_at", "message_id", "custom_string", "customString"),
-        *("original_message_id", "original_body", "recipient", "source", "subaccount_id"),
-        *("media", "mms", "contact"),
-    ],
-)
+@pytest.mark.parametrize("key", sorted(payloads.KEYS))
 def test_client_takes_every_key_that_cellcast_documents(key: str, client: WebhookClient) -> None:
     for method in (client.reply, client.status, client.opt_out):
         assert method(**{key: "1"}).status_code == 200
+
+
+class Asked(dict[str, Any]):
+    """An element that knows which keys were looked for."""
+
+    keys_asked: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.keys_asked.add(key)
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("webhook", WEBHOOKS)
+def test_readers_look_for_known_keys_alone(webhook: Webhook) -> None:
+    for left_out in ("", *webhook.example):
+        element = Asked({k: v for k, v in webhook.example.items() if k != left_out})
+        payloads.read_element(element, "", webhook.endpoint)
+    assert "type" in Asked.keys_asked
+    assert Asked.keys_asked <= payloads.KEYS
 
 
 # What handlers raise

@@ -42,7 +42,6 @@ urlpatterns = [path("sms/", include("cellcast_django.urls"))]
 
 @receiver(status_changed, sender=Message, dispatch_uid="shop.mark")
 async def mark(message: Message, status_change: StatusChange, **kwargs: Any) -> None:
-    """Take a status."""
     assert_type(status_change.applied, bool)
 
 
@@ -54,14 +53,12 @@ def unsubscribe(contact: str, event: WebhookEvent, **kwargs: Any) -> None:
 @receiver(message_received)
 @exactly_once
 def book(message: Message, event: WebhookEvent, **kwargs: Any) -> None:
-    """Ask to be called later, or no more."""
     if not message.body:
         raise GiveUp("Nothing to book.")
     raise RetryLater(timedelta(hours=8))
 
 
 def keeps_its_type() -> None:
-    """See that a marked handler is the function that it was."""
     assert_type(exactly_once(keeps_its_type)(), None)
     assert_type(RetryLater(timedelta(hours=8)).after, timedelta)
     assert_type(GiveUp("no").reason, str)
@@ -73,7 +70,6 @@ def alarm(event: WebhookEvent, errors: dict[str, str], **kwargs: Any) -> None:
 
 
 def connect() -> None:
-    """Connect a handler by hand."""
     assert_type(message_received, FactSignal)
     message_received.connect(book, dispatch_uid="shop.book")
     assert_type(message_received.disconnect(dispatch_uid="shop.book"), bool)
@@ -83,21 +79,18 @@ def connect() -> None:
 
 
 def find() -> None:
-    """Narrow down step by step, in any order."""
     messages = Message.objects.with_contact("0400 000 000").outbound()
     assert_type(messages.silent(timedelta(hours=6)), MessageQuerySet)
     assert_type(messages.undelivered().order_by("created_at"), MessageQuerySet)
 
 
 def describe(status: str) -> Promise:
-    """Return Cellcast's sentence."""
     assert issubclass(Status, TextChoices)
     assert_type(Status(status), Status)
     return Status(status).description
 
 
 def read(body: bytes) -> str:
-    """Tell what a body says."""
     [payload] = payloads.read(body, "application/json", Endpoint.RECEIVE)
     assert_type(payload, Reply | StatusReport | OptOut | Invalid)
     match payload:
@@ -112,7 +105,6 @@ def read(body: bytes) -> str:
 
 
 def settings() -> None:
-    """Read the settings with their defaults."""
     assert_type(conf.webhook_secrets, tuple[str, ...])
     assert_type(conf.default_region, str)
     assert_type(conf.max_body_bytes, int)
@@ -124,7 +116,6 @@ def settings() -> None:
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Show the health."""
     health = measure_health()
     assert_type(health, Health)
     assert_type(health.handlers.overdue, timedelta)
@@ -137,14 +128,12 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def run_handlers_on_a_schedule() -> None:
-    """Enqueue what a schedule would, and what runs for one event."""
     tasks.run_due_handlers.enqueue()
     tasks.recover.enqueue()
     tasks.run_handlers.using(priority=10).enqueue(1)
 
 
 def erase(number: str) -> int:
-    """Erase a customer."""
     selection = Selection(number=number, redact=True)
     assert_type(selection.count(), Pruned)
     assert_type(selection.kept(), Kept)
@@ -152,7 +141,6 @@ def erase(number: str) -> int:
 
 
 def stops(text: str) -> None:
-    """Ask what a text says."""
     assert_type(is_stop_word(text), bool)
     assert_type(may_want_to_stop(text), bool)
 
@@ -162,7 +150,6 @@ def stops(text: str) -> None:
 
 @pytest.mark.django_db
 def host_test(cellcast: WebhookClient) -> None:
-    """A test with the fixture, the payloads and the factories."""
     cellcast.webhook([status_payload(_id="1"), status_payload(_id="2")], "status")
     assert_type(reply_payload(message="YES"), dict[str, Any])
     assert_type(opt_out_payload(), dict[str, Any])
