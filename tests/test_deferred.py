@@ -390,7 +390,7 @@ def test_reading_in_vain_inside_a_transaction_postpones_nothing(client: WebhookC
 def test_webhook_killed_at_any_statement_is_there_whole_or_not_at_all() -> None:
     """Stored, deferred or read later; each fact of it is told once in the end."""
     states: dict[str, set[str]] = {}
-    for line in lines_of(module="tests.killed_storing"):
+    for line in lines_of("tests.killed_storing"):
         way, state = line.split(maxsplit=1)
         states.setdefault(way, set()).add(state)
     assert states == {

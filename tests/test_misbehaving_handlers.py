@@ -48,7 +48,6 @@ def test_any_exception_is_recorded_and_stops_no_other_handler(
     assert event.state == "pending"
 
 
-@pytest.mark.django_db
 def test_keyboard_interrupt_is_recorded_and_propagates(first: Calls, second: Calls) -> None:
     first.error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):

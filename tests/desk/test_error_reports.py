@@ -22,6 +22,7 @@ from tests.html import hidden_fields, only
 from tests.test_error_reports import (
     CUSTOMER,
     TEXT,
+    RouterWithAMistake,
     assert_hides_everything,
     reported,
     serialised,
@@ -116,13 +117,10 @@ def fails_to_send(*arguments: Any, **options: Any) -> str:
     raise RuntimeError("a mistake")
 
 
-class RouterForWrites:
-    """A host project's own, which breaks what this app writes, and nothing else."""
+class RouterForWrites(RouterWithAMistake):
+    """The same for a page that reads where is written."""
 
-    def db_for_write(self, model: Any, **hints: Any) -> str:
-        if model._meta.app_label == "cellcast_django":
-            raise RuntimeError("a mistake")
-        return "default"
+    db_for_write = RouterWithAMistake.db_for_read
 
 
 @pytest.mark.django_db

@@ -244,8 +244,7 @@ def test_event_is_linked_only_if_this_site_has_it_and_user_may_view_it(
     send: MagicMock, host: str, codenames: list[str], is_linked: bool
 ) -> None:
     client = staff("set_up_webhookevent", *codenames)
-    data = {"endpoint": "receive", "body": "{}"}
-    page = client.post(reverse(SETUP), data, headers={"Host": host}, secure=True).content.decode()
+    page = post(client, headers={"Host": host}, secure=True)
     url = reverse("admin:cellcast_django_webhookevent_change", args=[1])
     assert (f'href="{url}"' in page) == is_linked
 
