@@ -1,8 +1,7 @@
 """Cellcast's HTTP API: the one client for it, and ``send_sms``, which sends an SMS with it.
 
-It knows no database and no webhook. The API key goes into the ``Authorization`` header and nowhere
-else. No error carries the key, nor a frame that held it, because error trackers report the
-variables of every frame.
+The API key goes into the ``Authorization`` header and nowhere else: into no error, and into no
+variable of a frame, which error trackers report.
 """
 
 import json
@@ -60,10 +59,7 @@ class OptedOutError(Exception):
 
 
 class ApiError(Exception):
-    """The API gave no response that can be used, so what was asked may have been done.
-
-    The text contains neither the key nor a phone number.
-    """
+    """The API gave no response that can be used, so what was asked may have been done."""
 
 
 class NoConnectionError(ApiError):
@@ -221,10 +217,7 @@ class ApiClient:
         return ApiResponse(response.status, read_object(content), seconds)
 
     def _connect(self) -> "urllib3.PoolManager":
-        """Return a pool of connections, through the proxy that ``HTTPS_PROXY`` names, if any.
-
-        The proxy sees only the host's name. Plain HTTP, allowed to localhost only, needs no proxy.
-        """
+        """Return a pool of connections, through the proxy that ``HTTPS_PROXY`` names, if any."""
         parts = urlsplit(conf.api_url)
         proxy = getproxies().get("https") if parts.scheme == "https" else None
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=self._seconds)
@@ -288,10 +281,7 @@ class ApiResponse:
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the API has certainly done nothing.
-
-        A 5xx does not say so, nor does a proxy that has stopped waiting (408, 499).
-        """
+        """Whether the API has certainly done nothing: a proxy's 408 or 499 does not say so."""
         if self.status // 100 == 4:
             return self.status not in (HTTPStatus.REQUEST_TIMEOUT, 499)
         is_fault = "internal server error" in self.sentence.casefold()

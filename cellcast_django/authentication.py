@@ -52,10 +52,7 @@ class WebhookAuthentication(BaseAuthentication):
 
 
 def _log_refusal() -> None:
-    """Log a refused webhook, and nothing of what was sent.
-
-    One line in ``SECONDS_BETWEEN_LINES`` in each process: a stranger must not fill a disk.
-    """
+    """Log a refused webhook, but seldom: a stranger must not fill a disk."""
     global _next_line_at
     if time.monotonic() >= _next_line_at:
         _next_line_at = time.monotonic() + SECONDS_BETWEEN_LINES
@@ -63,11 +60,7 @@ def _log_refusal() -> None:
 
 
 def matching_username(header: str) -> str | None:
-    """Return the username of the secret in the header, or ``None``.
-
-    Compares digests of equal length with every secret, in constant time: the response time does
-    not reveal how much of a password was right.
-    """
+    """Return the username of the secret in the header, or ``None``: in constant time."""
     given = sha256(_basic_secret(header)).digest()
     found = None
     for secret in conf.webhook_secrets:

@@ -1,9 +1,8 @@
 """The app's settings, one property each: its kind, what it means, and as its body the default.
 
 A value of another kind counts as unset, so that a mistake never lets anybody in; a system check
-reports it. Each is read when first used and after ``setting_changed``: a webhook asks for up to
-eight of them, and asking Django for one that is not set raises an error each time. Django sends the
-signal for ``override_settings``, pytest-django for its fixture.
+reports it. Each is read when first used and after ``setting_changed``, for asking Django for one
+that is not set raises an error each time.
 """
 
 import re
@@ -56,10 +55,7 @@ def setting(kind: Kind) -> Callable[[Callable[[Any], T]], "cached_property[T]"]:
 
 
 def _text(how: str, pattern: str, use: Callable[[str], str] = str) -> Kind:
-    """Return the kind of printable texts that match.
-
-    An environment variable that is not UTF-8 contains lone surrogates, which are not printable.
-    """
+    """Return the kind of printable texts that match: lone surrogates are not printable."""
     matches = re.compile(pattern, re.ASCII).fullmatch
     return Kind(
         how,

@@ -12,8 +12,7 @@ T = TypeVar("T")
 def hides_variables(function: Callable[P, T]) -> Callable[P, T]:
     """Decorate a function so that its exceptions keep their traceback but no frame's variables.
 
-    They hold passwords, numbers and texts, down to Django's and the driver's own frames. Error
-    trackers report the variables of every frame, and ignore ``sensitive_variables``.
+    Error trackers report those of every frame, and ignore ``sensitive_variables``.
     """
 
     @wraps(function)

@@ -1,9 +1,8 @@
 """What Cellcast sends, read into dataclasses: plain Python that knows no request and no database.
 
-The only module that knows the field names of Cellcast's webhooks. Sources: Cellcast's setup page
-(developer.cellcast.com/getting-started/setup-webhook.html), its v3 API documentation, that of its
-sibling platform (guniteam.github.io/sms-api), and what public integrations have seen on live
-accounts. Start with ``read``.
+Sources: Cellcast's setup page (developer.cellcast.com/getting-started/setup-webhook.html), its v3
+documentation, its sibling's (guniteam.github.io/sms-api), and what public integrations have seen on
+live accounts. Start with ``read``.
 """
 
 import json
@@ -162,10 +161,7 @@ def parse_json(text: str) -> Any:
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in the body of a response; an empty one if there is none.
-
-    One odd value does not spoil the rest: a number longer than any id comes back as a string.
-    """
+    """Return a body's JSON object, else an empty one; a number longer than any id as a string."""
     try:
         text = body.decode("utf-8-sig")
         document = None if is_too_deep(text) else json.loads(text, strict=False, parse_int=_integer)
@@ -190,10 +186,9 @@ _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
 
 
 def is_too_deep(text: str) -> bool:
-    """Whether JSON is nested deeper than ``MAX_DEPTH`` levels. Ask before parsing it.
+    """Whether JSON is nested deeper than ``MAX_DEPTH`` levels.
 
-    Python's own parser does not stop in time: where threads have a small stack, as on Alpine, eight
-    thousand brackets crash the process.
+    Ask before parsing it: where threads have a small stack, Python's own parser crashes.
     """
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return False  # nearly every text
@@ -228,11 +223,7 @@ Reader = Callable[[dict[str, Any], str], Payload]
 
 
 def _read_reply(element: dict[str, Any], raw: str) -> Reply:
-    """Read a customer's reply.
-
-    Seen on live accounts: the customer's text comes in ``reply``, and ``message`` is then your own
-    text that they replied to. v3 calls the text ``body``.
-    """
+    """Read a customer's reply: with ``reply``, ``message`` is your own text. v3 has ``body``."""
     text = _text(element, "reply")
     original_body = _text(element, "original_body")
     if text is None:
@@ -312,8 +303,7 @@ def _status(element: dict[str, Any]) -> str:
 def _text(element: dict[str, Any], *keys: str, limit: int | None = None) -> str | None:
     """Return the cleaned value of the first of these keys that is present and not null.
 
-    Raises ``PayloadError`` if it is not a string (the decoder keeps numbers as strings) or is
-    longer than ``limit`` characters.
+    Raises ``PayloadError`` if it is no string, as numbers are here, or longer than ``limit``.
     """
     for key in keys:
         value = element.get(key)
@@ -340,8 +330,7 @@ def _keyword(value: object) -> str:
 def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]]:
     """Return a reply's text and the URLs of its media.
 
-    The text of an MMS is JSON inside a string, with the actual text as ``message``. Anything else
-    is a text that merely looks like JSON, and stays.
+    The text of an MMS is JSON inside a string; anything else merely looks like it, and stays.
     """
     media = element.get("media")
     is_mms = element.get("mms") is True or _keyword(element.get("mms")) in ("true", "1")  # a form's
@@ -383,8 +372,7 @@ def is_web_url(url: object) -> TypeGuard[str]:
 class Endpoint(TextChoices):
     """Where an event came from: one of the URLs in Cellcast's dashboard, or its API.
 
-    A row is the value, how an element that came there is read, which values of ``type`` mean the
-    same wherever they come (``sms`` and ``mms`` are v3's), and the label.
+    A row: the value, how what came there is read, the values of ``type`` that mean it, the label.
     """
 
     RECEIVE = row("receive", _read_reply, ("receive", "sms", "mms"), _("Receive URL"))
@@ -424,8 +412,7 @@ _BY_TYPE = {type_: endpoint for endpoint in Endpoint for type_ in endpoint.types
 def _proper_endpoint(element: dict[str, Any], endpoint: Endpoint) -> Endpoint:
     """Return the URL that the element belongs to: by its type if known, else by where it came.
 
-    A reply is a reply whatever it lacks: a picture and an empty text count too. But what came
-    to the Status URL, or without a known type, needs a text or a picture to count as one.
+    What came to the Status URL, or without a known type, needs a text or a picture to be a reply.
     """
     type_ = _keyword(element.get("type"))
     proper = _BY_TYPE.get(type_, endpoint)

@@ -78,8 +78,8 @@ def read_deferred(event_ids: Iterable[int] | None = None) -> int:
     """Read the deferred events whose time has come, in their order; return how many were read.
 
     With ``event_ids``, only these, and at once. Their calls are due then. What cannot be stored is
-    read again after a pause, for ever; after a few in vain the rest is left to the next run. Safe
-    in several processes at once. Raises ``django.db.Error`` where the database refuses that too.
+    read again after a pause; after a few in vain the rest is left to the next run. Safe in several
+    processes at once. Raises ``django.db.Error``.
     """
     deferred, count, in_vain = WebhookEvent.objects.fresh().deferred(), 0, 0
     if event_ids is None:

@@ -104,11 +104,10 @@ def reset() -> None:
 class WebhookClient(Client):
     """A Django test client with ``reply()``, ``status()``, ``opt_out()`` and ``webhook()``.
 
-    They send the first configured secret, or one of their own where none is configured.
-    What a handler raises is raised to the test, after the other handlers have been called and the
-    event is stored; ``raise_handler_errors=False`` leaves it in the call, as it is in production.
-    ``RetryLater`` and ``GiveUp`` are requests, and never raised. Keyword arguments of ``reply``,
-    ``status`` and ``opt_out`` are keys of Cellcast's; any other is a ``TypeError``.
+    They send the first configured secret, or one of their own. What a handler raises is raised to
+    the test, once all have been called, but for ``RetryLater`` and ``GiveUp``;
+    ``raise_handler_errors=False`` leaves it in the call. Keyword arguments of ``reply``, ``status``
+    and ``opt_out`` are keys of Cellcast's; any other is a ``TypeError``.
     """
 
     raise_handler_errors = True

@@ -66,9 +66,8 @@ class Body:
 def read_body(request: HttpRequest, *, limit: int) -> Body:
     """Read the body, but not one byte of it if its ``Content-Length`` is over ``limit``.
 
-    Raises ``BodyTooLargeError``, ``LengthRequiredError`` and ``BodyIncompleteError``. A chunked
-    request has no length, and Django reads nothing then, so the server's own stream is read if it
-    ends by itself.
+    A chunked request has no length, and Django reads nothing then, so the server's own stream is
+    read if it ends by itself.
     """
     given = str(request.META.get("CONTENT_LENGTH") or "")
     length = int(given[:18]) if given.isdecimal() else None  # int() refuses thousands of digits
@@ -133,8 +132,7 @@ def json_exception_handler(exception: Exception, _context: dict[str, Any]) -> Ht
 class WebhookView(APIView):
     """Stores a webhook, runs its handlers, and responds: ``as_view(endpoint=Endpoint.STATUS)``.
 
-    Sets every policy of Django REST framework itself, so that the host project's ``REST_FRAMEWORK``
-    does not change how a webhook is received.
+    Sets every policy of Django REST framework itself, whatever the host's ``REST_FRAMEWORK`` says.
     """
 
     endpoint: Endpoint = None  # type: ignore[assignment]  # as_view() is given it
@@ -170,8 +168,7 @@ class WebhookView(APIView):
     def perform_authentication(self, request: Request) -> None:
         """Require the password for a webhook; a probe of the URL needs none and sees nothing.
 
-        Does not set ``request.user``: a refusal would use the host's ``UNAUTHENTICATED_USER``, and
-        the host's middleware may take the value for a user with a primary key.
+        Does not set ``request.user``, which the host's middleware may take for a row.
         """
         if request.method != "POST":
             return

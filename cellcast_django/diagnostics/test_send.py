@@ -61,12 +61,9 @@ class Response:
     @property
     def is_accepted(self) -> bool:
         """Whether the app stored everything it was sent, now or before, or keeps it for later."""
-        outcomes = [event["outcome"] for event in self.events]
-        return (
-            self.status == HTTPStatus.OK
-            and bool(outcomes)
-            and all(outcome in ("stored", "duplicate", "deferred") for outcome in outcomes)
-        )
+        outcomes = {event["outcome"] for event in self.events}
+        is_kept = bool(outcomes) and outcomes <= {"stored", "duplicate", "deferred"}
+        return self.status == HTTPStatus.OK and is_kept
 
 
 def _is_event(found: dict[str, Any]) -> bool:
@@ -78,8 +75,8 @@ def _is_event(found: dict[str, Any]) -> bool:
 def post_as_cellcast(url: str, body: bytes, secret: str, timeout: float) -> Response:
     """Post ``body`` with the ``"username:password"`` to ``url``, as Cellcast would.
 
-    ``timeout`` is in seconds, for connecting, for each read, and for the whole body. Never raises
-    because of the URL, the network or the server: see ``Response.error``.
+    ``timeout`` is in seconds, for connecting, for each read, and for the whole body. Does not raise
+    if that fails: see ``Response.error``.
     """
     started = time.monotonic()
     try:
@@ -165,13 +162,7 @@ def describe_calls(webhook: Webhook, response: Response) -> str:
     if all(event["outcome"] == "duplicate" for event in response.events):
         return f"A duplicate: no handler is called. Change a key: --set {webhook.news}=…"
     if any(event["outcome"] == "deferred" for event in response.events):
-        return (
-            "Deferred: the database would not store it for now, as the log says. "
-            "cellcast_run_handlers reads it."
-        )
+        return "Deferred: not stored for now, as the log says; cellcast_run_handlers reads it."
     if names := webhook.handlers():
         return f"Handlers: {', '.join(names)}."
-    return (
-        "No handler is connected, so it is only stored. Import your handlers in ready() of an app "
-        "in INSTALLED_APPS."
-    )
+    return "No handler is connected. Import yours in ready() of an app in INSTALLED_APPS."

@@ -110,10 +110,9 @@ class Client(ApiClient):
         """Of the key: nothing is asked any more."""
 
     def pages(self, path: str, **parameters: str | int) -> Iterator[list[Any]]:
-        """Yield the items of each page, up to the last page or an empty one.
+        """Yield the items of each page. Raises ``RecoveryError``.
 
         An item may be anything; one may come twice, as a list that grows while it is read shifts.
-        Raises ``RecoveryError``.
         """
         previous: list[Any] = []
         for page in range(1, MAX_PAGES + 1):
@@ -165,10 +164,7 @@ class Client(ApiClient):
 
 
 def _description_of(response: ApiResponse) -> str:
-    """Return what the API said when it refused or failed, and what to do if it is the key.
-
-    A refusal may come as an HTTP status, or as ``"status": false``.
-    """
+    """Return what the API said when it refused or failed, and what to do if it is the key."""
     sentence = quotable(response.sentence).rstrip(".")
     said = "refused it" if response.status // 100 == 2 else f"responded with {response.status}"
     about_key = (

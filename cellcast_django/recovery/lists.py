@@ -1,8 +1,7 @@
 """What Cellcast's API lists and no webhook has delivered: replies, statuses and opt-outs.
 
 Each function reads one list, counts what it finds in ``findings``, and raises ``RecoveryError`` if
-the list cannot be read to its end. Of opt-outs, other differences are counted for a person to look
-into, and left alone: only people end one.
+the list cannot be read to its end.
 """
 
 import json
@@ -202,7 +201,7 @@ def new_opt_outs(reading: Reading) -> Iterator[dict[str, OptOut]]:
 def missing_opt_outs(reading: Reading) -> Iterator[Sequence[OptOut]]:
     """Yield, page by page, the listed opt-outs of contacts who have none here.
 
-    The list has no times, so it does not say how long a phone number has been on it.
+    Other differences are counted and left alone: only people end an opt-out.
     """
     findings = reading.findings
     stored = StoredOptOut.objects.fresh()
@@ -259,9 +258,8 @@ def listed_replies(reading: Reading, since: datetime) -> set[TimedReply]:
 def missing_replies(reading: Reading) -> Iterator[Sequence[Reply]]:
     """Yield all missing replies at once, the oldest first.
 
-    All items of that time are matched with all its messages in one go; the inbox matches those that
-    it is given once more, as one of them may have come meanwhile. A day before it is read too: its
-    replies are not stored, but their messages must not be matched with later ones.
+    The inbox matches those that it is given once more, as one may have come meanwhile. A day before
+    is read too: its messages must not be matched with later replies.
     """
     findings, horizon = reading.findings, reading.since - LATEST
     listed = listed_replies(reading, horizon)
@@ -329,10 +327,7 @@ def read_stored_item(body: str) -> Reply | StatusReport | None:
 
 
 def _placed(time: datetime, reply: Reply, *, is_text: bool = False) -> tuple[Listed, Reply]:
-    """Return a reply with its place and, of an MMS, which the list may not mark, its parts.
-
-    What holds no pictures is a text that looks like one.
-    """
+    """Return a reply with its place and the parts of an MMS, which the list may not mark."""
     body, media = unpack_mms(json.loads(reply.raw) | {"mms": True}, reply.body)
     if is_text or not media:
         body, media = reply.body, ()

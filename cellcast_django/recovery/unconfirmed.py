@@ -34,8 +34,6 @@ from cellcast_django.statuses import FINAL
 LONGEST_WAY = timedelta(days=30)
 """How long before its report a message may have been sent, for the list goes by that time."""
 
-EVENTS_PER_QUERY = 500
-
 KINDS = {
     WebhookEvent.Kind.REPLY: Kind.REPLIES,
     WebhookEvent.Kind.STATUS: Kind.STATUSES,
@@ -103,10 +101,7 @@ class Lists:
         return None
 
     def _have_report(self, event: WebhookEvent) -> bool:
-        """Whether the message is listed with the receiver that is claimed, and with the status.
-
-        A status that is not final has gone from the list when the next one comes.
-        """
+        """Whether the message is listed with this receiver, and with the status if it is final."""
         report = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))[0]
         if not isinstance(report, StatusReport):
             return False
@@ -140,7 +135,7 @@ def find_unconfirmed(
     found = Comparison()
     lists = _read_lists(since, found, progress)
     rows: Any = events.order_by().prefetch_related("calls")
-    for event in rows.iterator(EVENTS_PER_QUERY):
+    for event in rows.iterator(500):
         has_opted_out = event.has_begun or event.kind == WebhookEvent.Kind.OPT_OUT
         is_gone = event.kind == WebhookEvent.Kind.REPLY and event.message_id is None
         if event.outcome == WebhookEvent.Outcome.DEFERRED:

@@ -3,19 +3,15 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from django.apps import apps
 
-from cellcast_django.handlers.steps import DELETED
 from tests.stress import figures, oracle
 from tests.stress.clients import Webhook, converse, send
-from tests.stress.databases import VENDORS
 from tests.stress.hosts import Host, wait_for
-from tests.stress.load import Load, load_on, numbered
-from tests.stress.scale import scaled
+from tests.stress.load import Load, load_on
 from tests.stress.storm import report
 from tests.stress.verdicts import assert_stored
 
@@ -99,66 +95,6 @@ def run_until_taken_over(host: Host) -> None:
     wait_for(lambda: heard(host), seconds=60)
     time.sleep(1.1)
     assert "1 done" in host.manage("cellcast_run_handlers")
-
-
-def test_event_without_its_message_fails_with_the_reason(
-    new_host: Callable[..., Host],
-) -> None:
-    host = new_host("sqlite", CELLCAST_HANDLER_LEASE=1)
-    with host.gunicorn(workers=1) as server:
-        assert send(server.port, report("after-commit 1", "delivered").encode()).status == 0
-    delete = "from cellcast_django.models import Message; Message.objects.all().delete()"
-    host.manage("shell", "--command", delete)
-    time.sleep(1.1)
-    assert "2 failed" in host.manage("cellcast_run_handlers")
-    assert "0 failed" in host.manage("cellcast_run_handlers")
-    assert not host.calls()
-    calls = host.database.query("SELECT error, next_attempt_at FROM cellcast_django_handlercall")
-    assert calls == [(DELETED, None)] * 2
-
-
-@pytest.mark.parametrize(
-    ("names", "called", "failing"),
-    [
-        (["first", "renamed"], [], ["second"]),
-        (["renamed", "second"], ["second"], []),  # "first" had finished
-    ],
-)
-def test_renamed_handler_is_not_called_for_what_is_stored(
-    names: list[str], called: list[str], failing: list[str], new_host: Callable[..., Host]
-) -> None:
-    host = new_host("sqlite", CELLCAST_HANDLER_LEASE=1)
-    with host.gunicorn(workers=1) as server:
-        assert send(server.port, report("in-second@1 1", "delivered").encode()).status == 0
-    time.sleep(1.1)
-    renamed = replace(host, settings=host.settings | {"FIRE_HANDLERS": names})
-    assert f"{len(called)} done" in renamed.manage("cellcast_run_handlers")
-    assert [handler for handler, _ in heard(host)] == ["first", "second", *called]
-    errors = host.database.query(
-        "SELECT handler FROM cellcast_django_handlercall WHERE error LIKE 'NotConnected%'"
-    )
-    assert errors == [(name,) for name in failing]
-
-
-@pytest.mark.parametrize("vendor", VENDORS)
-def test_migrate_keeps_existing_rows(vendor: str, new_host: Callable[..., Host]) -> None:
-    host = new_host(vendor)
-    webhooks = [numbered(serial) for serial in range(scaled(500))]
-    with host.gunicorn() as server:
-        answered = converse(server.port, [[[webhook]] for webhook in webhooks], clients=8)
-    assert {response.status for _, response in answered} == {200}
-    tables = ("message", "statuschange", "webhookevent")
-
-    def rows() -> list[Any]:
-        queries = [f"SELECT * FROM cellcast_django_{name} ORDER BY id" for name in tables]  # noqa: S608
-        return [host.database.query(query) for query in queries]
-
-    before = rows()
-    host.manage("migrate")
-    host.manage("migrate", "--check")
-    assert rows() == before
-    name = f"rows that migrate left as they were, {vendor}"
-    figures.record("time", **{name: sum(map(len, before))})
 
 
 def wait_for_more(load: Load) -> None:

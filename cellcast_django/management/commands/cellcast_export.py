@@ -90,9 +90,8 @@ UNFINISHED = ".cellcast-unfinished"
 def output_file(name: str, stderr: OutputWrapper, newline: str | None = None) -> Iterator[TextIO]:
     """Write a new file that appears under its name only when the block has ended.
 
-    From its first byte it can be read by its owner alone. A process that is killed leaves it with
-    ``UNFINISHED`` at the end of its name; the next one to write into that folder says so. Raises
-    ``CommandError``: a file of that name is never replaced.
+    Only its owner may read it. A process that is killed leaves it ``UNFINISHED``; the next one to
+    write into that folder says so. Raises ``CommandError``: no file is ever replaced.
     """
     path = Path(name)
     try:

@@ -103,8 +103,7 @@ def find_url(webhook: Webhook, given: str | None) -> str:
         return webhook.url(url)
     except NoReverseMatch:
         raise CommandError(
-            'The webhook URLs are not in ROOT_URLCONF: add path("sms/", '
-            'include("cellcast_django.urls")), or pass the full --url.'
+            'Not in ROOT_URLCONF: add path("sms/", include("cellcast_django.urls")).'
         ) from None
 
 
