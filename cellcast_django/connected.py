@@ -1,7 +1,4 @@
-"""Which handlers are connected: their names, by which calls are stored, and their marks.
-
-A handler is known by its ``dispatch_uid`` if that is a string, else by ``module.qualname``.
-"""
+"""Which handlers are connected: their names, by which calls are stored, and their marks."""
 
 import hashlib
 from collections.abc import Callable

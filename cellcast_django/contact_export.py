@@ -49,10 +49,10 @@ class ContactData:
     last: date | None = None
 
     def messages(self) -> QuerySet[Any]:
-        return self._of_days(self.about.messages(self.rows(Message)), "created_at")
+        return self._of_days(self.about.rows(self.rows(Message)), "created_at")
 
     def status_changes(self) -> QuerySet[Any]:
-        messages = self.about.messages(self.rows(Message)).values("pk")
+        messages = self.about.rows(self.rows(Message)).values("pk")
         changes = self.rows(StatusChange).filter(message__in=messages)
         return self._of_days(changes, "recorded_at")
 
@@ -62,7 +62,7 @@ class ContactData:
 
     def opt_outs(self) -> QuerySet[Any]:
         """Return the opt-out, if it began or ended in these days."""
-        opt_outs = self.about.opt_outs(self.rows(OptOut)).order_by("pk")
+        opt_outs = self.about.rows(self.rows(OptOut)).order_by("pk")
         if not (self.first or self.last):
             return opt_outs
         changes = OptOutChange.objects.using(opt_outs.db).filter(opt_out=OuterRef("pk"))

@@ -1,7 +1,6 @@
 """What a report, a reply or a recorded sending does to a message: values in, values out.
 
-The only place that knows it. ``values_of`` makes the columns of what is said of a message, and
-``fold`` adds them to what is known. Plain Python: no database, no models.
+The only place that knows it. Plain Python: no database, no models.
 """
 
 import re
@@ -38,10 +37,9 @@ _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 
 
 def submission_time(cellcast_id: str) -> datetime | None:
-    """Return the creation time inside a MongoDB ObjectId, to the second; ``None`` for other ids.
+    """Return the creation time inside a MongoDB ObjectId; ``None`` for other ids.
 
-    Its first four bytes are Unix seconds.
-    Source: mongodb.com/docs/manual/reference/bson-types/#objectid
+    Its first four bytes are Unix seconds: mongodb.com/docs/manual/reference/bson-types/#objectid
     """
     if not _OBJECT_ID.fullmatch(cellcast_id):
         return None
@@ -119,48 +117,26 @@ class State:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Change:
-    """The row that the history gains."""
+def fold(known: State | None, said: Said) -> tuple[State, Values | None]:
+    """Return the message after this was said, and the row that its history gains, if any.
 
-    status: str
-    previous_status: str
-    applied: bool
-    recorded_at: datetime
-    details: Values
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """The columns of the history row, but for those that point to other rows."""
-        return {
-            **self.details,
-            "status": self.status,
-            "previous_status": self.previous_status,
-            "applied": self.applied,
-            "recorded_at": self.recorded_at,
-        }
-
-
-def fold(known: State | None, said: Said) -> tuple[State, Change | None]:
-    """Return the message after this was said, and the row that its history gains, if any."""
+    Of that row the columns, but for those that point to other rows.
+    """
     if said.is_recorded:
         return _record(known, said), None
     state = State(values=said.values) if known is None else _fill_in(known, said)
     if said.status in state.history:
         return state, None
     applied = not state.status or supersedes(said.status, state.status)
-    change = Change(
-        status=said.status,
-        previous_status=state.status,
-        applied=applied,
-        recorded_at=said.at,
-        details=said.details,
-    )
-    history = state.history | {said.status}
-    if not applied:
-        return replace(state, history=history), change
-    moved = replace(state, history=history, status=said.status, status_changed_at=said.at)
-    return moved, change
+    change = {
+        **said.details,
+        "status": said.status,
+        "previous_status": state.status,
+        "applied": applied,
+        "recorded_at": said.at,
+    }
+    moved: Any = {"status": said.status, "status_changed_at": said.at} if applied else {}
+    return replace(state, history=state.history | {said.status}, **moved), change
 
 
 def _fill_in(known: State, said: Said) -> State:

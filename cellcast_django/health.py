@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.db import models
 from django.db.models import Count, Max, Min, Q
@@ -15,6 +15,7 @@ from cellcast_django.conf import conf
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.models import (
     CommandRun,
+    Direction,
     HandlerCall,
     HandlerCallQuerySet,
     Message,
@@ -27,20 +28,12 @@ from cellcast_django.statuses import UNDELIVERED, Status
 from cellcast_django.webhooks import WEBHOOKS
 
 PERIOD = timedelta(days=1)  # what the counts of events and deliveries cover
-
 SILENT_PERIOD = timedelta(days=7)  # how long a message without a report is counted as silent
-
-MAX_NEWEST = 1_000
-"""Webhooks of each kind that are looked at: no index begins with the URL or the username."""
-
+MAX_NEWEST = 1_000  # webhooks of each kind: no index begins with the URL or the username
 MAX_CALLS = 2_000  # the newest, among which the slowest handlers are looked for
 MAX_SLOWEST = 5
-
-MAX_WAITING = 5_000
-"""The newest waiting replies are listed, counted, and searched for wishes to stop: so many."""
-
+MAX_WAITING = 5_000  # the newest waiting replies that are listed, counted and searched
 MAX_TEXT_LENGTH = 1_600  # characters of a text that are searched: no SMS is longer
-
 MIN_UNREPORTED = 20  # sent messages without a report that are no coincidence
 
 
@@ -52,8 +45,7 @@ class Light(models.TextChoices):
     UNREPORTED = "unreported", _("no reports")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebhookHealth:
+class WebhookHealth(NamedTuple):
     """How webhooks arrive on one URL."""
 
     endpoint: Endpoint
@@ -71,8 +63,7 @@ class WebhookHealth:
         ) % {"count": MIN_UNREPORTED}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Webhooks:
+class Webhooks(NamedTuple):
     """What has arrived."""
 
     urls: dict[Endpoint, WebhookHealth]
@@ -84,8 +75,7 @@ class Webhooks:
         return max((each.last_at for each in self.urls.values() if each.last_at), default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handlers:
+class Handlers(NamedTuple):
     """How many calls of handlers have not ended well."""
 
     pending: int
@@ -93,20 +83,18 @@ class Handlers:
     waiting: int
     retrying: int
     failed: int
-    """Those whose attempts are used up, or whose handler gave up."""
-    overdue: timedelta
-    """How long the oldest call has been due; zero if none is.
-
-    If that is more than a few minutes, nothing runs ``cellcast_run_handlers``.
-    """
     oldest_due_at: datetime | None
     """When the longest overdue call was due, or when the next one is."""
     ran_at: datetime | None
     """When ``cellcast_run_handlers`` last finished, or recorded a heartbeat with ``--watch``."""
 
+    @property
+    def overdue(self) -> timedelta:
+        """How long the oldest call has been due: minutes, if nothing runs the handlers."""
+        return age(self.oldest_due_at) if self.oldest_due_at else timedelta()
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailingHandler:
+
+class FailingHandler(NamedTuple):
     """A handler, and how many of its calls fail."""
 
     handler: str
@@ -165,16 +153,17 @@ class Deferred:
         return self.oldest_at is not None and age(self.oldest_at) > PERIOD
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replies:
+class Replies(NamedTuple):
     """The replies that nobody has answered or marked as done."""
 
     waiting: int
     """At most ``MAX_WAITING`` are counted."""
     oldest_at: datetime | None
-    longest_wait: timedelta
-    """Zero if none is waiting."""
     stop_wishes: StopWishes
+
+    @property
+    def longest_wait(self) -> timedelta:
+        return age(self.oldest_at) if self.oldest_at else timedelta()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,8 +181,7 @@ class Credit:
         return age(self.read_at) <= PERIOD
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlowHandler:
+class SlowHandler(NamedTuple):
     """A handler, and its longest call of late."""
 
     handler: str
@@ -201,15 +189,11 @@ class SlowHandler:
 
     @property
     def is_too_slow(self) -> bool:
-        """Whether it took over half of ``CELLCAST_HANDLER_LEASE``.
-
-        After all of it, another process may call the handler again while it still runs.
-        """
+        """Whether it took over half of ``CELLCAST_HANDLER_LEASE``."""
         return self.seconds > conf.handler_lease / 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class Health(NamedTuple):
     """Webhook health at one moment. Test Sends are in no count."""
 
     measured_at: datetime
@@ -218,11 +202,11 @@ class Health:
     replies: Replies
     deliveries: Deliveries
     events: dict[WebhookEvent.Outcome, int]
-    """The events of the last day, by their outcome in the inbox."""
+    """Those of the last day."""
     tests: int
-    """The events of the last day that came from Test Sends, and are in no other count."""
+    """The events of the last day that came from Test Sends."""
     invalid: int
-    """Events of any age that could not be understood and that nobody has dismissed."""
+    """Those of any age that nobody has dismissed."""
     deferred: Deferred
     credit: Credit | None
     """``None`` if no run of ``cellcast_recover`` could read it."""
@@ -233,18 +217,16 @@ class Health:
 def measure_health() -> Health:
     """Measure webhook health. Changes nothing, and may raise ``django.db.Error``.
 
-    Every query uses an index: the cost grows with the day's traffic and with what is pending, not
-    with the tables.
+    The cost grows with the day's traffic and with what is pending, not with the tables.
     """
     now = timezone.now()
-    start = now - PERIOD
-    events, tests = _events_since(start)
+    events, tests = _events_since(now - PERIOD)
     return Health(
         measured_at=now,
         webhooks=measure_webhooks(),
         handlers=measure_handlers(),
         replies=measure_replies(),
-        deliveries=_deliveries_since(start),
+        deliveries=_deliveries_since(now - PERIOD),
         events=events,
         tests=tests,
         invalid=count_invalid(),
@@ -261,7 +243,7 @@ def age(moment: datetime) -> timedelta:
 
 
 def last_credit() -> Credit | None:
-    """Return the last reading of the credit. May raise ``django.db.Error``."""
+    """Return the last reading of the credit."""
     read = CommandRun.last_summary(CommandRun.Command.RECOVER).get("credit")
     if read is None:
         return None
@@ -271,11 +253,8 @@ def last_credit() -> Credit | None:
 def count_invalid() -> int:
     """Count the events that could not be understood and need attention, without Test Sends."""
     # By keys, which the indexes have: no row is read.
-    return WebhookEvent.objects.fresh().exclude(pk__in=_tests()).invalid().count()
-
-
-def _tests() -> Any:
-    return WebhookEvent.objects.fresh().filter(is_test=True).values("pk")
+    tests = WebhookEvent.objects.fresh().filter(is_test=True).values("pk")
+    return WebhookEvent.objects.fresh().exclude(pk__in=tests).invalid().count()
 
 
 def measure_deferred() -> Deferred:
@@ -286,20 +265,13 @@ def measure_deferred() -> Deferred:
     return Deferred(count=deferred.count(), oldest_at=at, error=error)
 
 
-# Webhooks
-
-
 def measure_webhooks() -> Webhooks:
-    """Find the last webhook of each URL. Neither Test Sends nor what recovery fetched count.
-
-    The cost does not grow with the traffic. May raise ``django.db.Error``.
-    """
+    """Find the last webhook of each URL. Neither Test Sends nor what recovery fetched count."""
     last_at: dict[str, datetime] = {}
     last_use_of: dict[str, datetime] = {}
     last_report_at = None
     for kind in WebhookEvent.Kind:
-        # As a range and in the order, the kind forces the index that begins with it. With that on
-        # the time, PostgreSQL reads ten events of other kinds for each reply.
+        # As a range and in the order, the kind forces the index that begins with it.
         of_kind = WebhookEvent.objects.fresh().filter(kind__gte=kind, kind__lte=kind)
         webhooks = of_kind.filter(is_test=False).exclude(endpoint=Endpoint.API)
         newest = webhooks.order_by("-kind", "-received_at")[:MAX_NEWEST]
@@ -322,23 +294,21 @@ def measure_webhooks() -> Webhooks:
 
 def _is_unreported(last_report_at: datetime | None) -> bool:
     """Whether many messages were recorded a while ago, and no report has come since."""
-    sent = Message.objects.fresh().silent(timedelta(hours=1))
     day = timezone.now() - PERIOD
-    start = max(day, last_report_at or day)
-    unreported = sent.filter(created_at__gt=start).order_by().values("pk")
+    sent = Message.objects.fresh().silent(timedelta(hours=1))
+    sent = sent.filter(created_at__gt=max(day, last_report_at or day))
+    unreported = sent.order_by().values("pk")
     return unreported[:MIN_UNREPORTED].count() == MIN_UNREPORTED
-
-
-# Handlers
 
 
 def real_calls() -> HandlerCallQuerySet:
     """Return all calls but those for our own tests."""
-    return HandlerCall.objects.fresh().exclude(event__in=_tests())
+    tests = WebhookEvent.objects.fresh().filter(is_test=True).values("pk")
+    return HandlerCall.objects.fresh().exclude(event__in=tests)
 
 
 def measure_handlers() -> Handlers:
-    """Measure which calls have not ended well. May raise ``django.db.Error``."""
+    """Measure which calls have not ended well."""
     states, calls = HandlerCall.State, real_calls()
     counts = calls.unfinished().aggregate(
         pending=Count("pk"),
@@ -349,7 +319,6 @@ def measure_handlers() -> Handlers:
     return Handlers(
         **counts,
         failed=calls.failed().count(),
-        overdue=age(due_at) if due_at else timedelta(),
         oldest_due_at=due_at,
         ran_at=CommandRun.last(CommandRun.Command.RUN_HANDLERS),
     )
@@ -374,34 +343,27 @@ def slowest_handlers() -> list[SlowHandler]:
     longest: dict[str, float] = {}
     for name, seconds in newest.values_list("handler", "seconds")[:MAX_CALLS]:
         longest[name] = max(seconds or 0.0, longest.get(name, 0.0))
-    found = [SlowHandler(handler=name, seconds=seconds) for name, seconds in longest.items()]
-    return sorted(found, key=lambda each: (-each.seconds, each.handler))[:MAX_SLOWEST]
-
-
-# Messages
+    slowest = sorted(longest.items(), key=lambda each: (-each[1], each[0]))
+    return [SlowHandler(*each) for each in slowest[:MAX_SLOWEST]]
 
 
 def measure_replies() -> Replies:
-    """Count the replies that wait for an answer, and how long. May raise ``django.db.Error``."""
+    """Count the replies that wait for an answer, and how long."""
     waiting = Message.objects.fresh().unhandled()
     # handled_at is null in all of them, but PostgreSQL reads its index in order only if told.
     oldest_first = waiting.order_by("handled_at", "created_at")
     times = list(oldest_first.values_list("created_at", flat=True)[:MAX_WAITING])
-    oldest_at = times[0] if times else None
     wishes = [wish.created_at for wish in wishes_to_stop(waiting)]
-    return Replies(
-        waiting=len(times),
-        oldest_at=oldest_at,
-        longest_wait=age(oldest_at) if oldest_at else timedelta(),
-        stop_wishes=StopWishes(count=len(wishes), oldest_at=min(wishes, default=None)),
-    )
+    stop_wishes = StopWishes(count=len(wishes), oldest_at=min(wishes, default=None))
+    oldest_at = times[0] if times else None
+    return Replies(waiting=len(times), oldest_at=oldest_at, stop_wishes=stop_wishes)
 
 
 def wishes_to_stop(waiting: MessageQuerySet) -> list[Wish]:
     """Return those of the newest waiting replies that mention stopping, the newest first.
 
-    They are no stop words and opt nobody out, so a person should read them, within the days that
-    the law allows. Whoever has opted out wants nothing more.
+    A person should read them, within the days that the law allows. Whoever has opted out wants
+    nothing more.
     """
     newest = waiting.order_by("-handled_at", "-created_at", "-pk")
     columns = ("pk", "contact", "created_at", Left("body", MAX_TEXT_LENGTH))
@@ -415,15 +377,12 @@ def wishes_to_stop(waiting: MessageQuerySet) -> list[Wish]:
 
 
 def count_silent(older_than: timedelta) -> int:
-    """Count the messages sent longer ago than this, within another week, that have no report.
-
-    Older ones are left out, or a monitoring alert would stay on for ever and hide the next one.
-    """
+    """Count the messages sent longer ago than this that have no report."""
     return silent_lately(Message.objects.fresh(), older_than).count()
 
 
 def silent_lately(messages: MessageQuerySet, older_than: timedelta) -> MessageQuerySet:
-    """Narrow to the messages that ``count_silent`` counts."""
+    """Narrow to those, of another week: an alert must end, and not hide the next one."""
     start = timezone.now() - older_than - SILENT_PERIOD
     return messages.silent(older_than).filter(created_at__gt=start)
 
@@ -438,7 +397,9 @@ def _events_since(start: datetime) -> tuple[dict[WebhookEvent.Outcome, int], int
 
 
 def _deliveries_since(start: datetime) -> Deliveries:
-    sent = Message.objects.fresh().outbound().filter(created_at__gte=start)
+    # By what they are not: by what they are, SQLite may read those of all times.
+    sent = Message.objects.fresh().exclude(direction=Direction.INBOUND)
+    sent = sent.filter(created_at__gte=start)
     tests = Counter(of_tests(sent).values_list("status", flat=True))
     return Deliveries(
         sent=sent.count() - tests.total(),

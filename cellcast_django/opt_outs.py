@@ -40,7 +40,6 @@ from cellcast_django.payloads import (
 )
 
 NUMBERS_PER_QUERY = 1_000
-
 N = TypeVar("N", bound=str | PhoneNumber)
 
 STOP_HINTS = re.compile(
@@ -51,10 +50,8 @@ STOP_HINTS = re.compile(
 def is_opted_out(number: str | PhoneNumber) -> bool:
     """Whether the contact with this number must not be texted. One query.
 
-    A STOP that the database would not store for now, and that is deferred, counts too.
-
-    Like everything in this module it asks the database that is written to, never a replica or a
-    cache: an opt-out stored a moment ago counts.
+    It asks the database that is written to, never a replica or a cache: an opt-out stored a moment
+    ago counts, and so does a STOP that is deferred.
     """
     return bool(opted_out([number]))
 
@@ -62,8 +59,8 @@ def is_opted_out(number: str | PhoneNumber) -> bool:
 def opted_out(numbers: Iterable[N]) -> set[N]:
     """Return those of the numbers that must not be texted, in your spelling.
 
-    For bulk sends: one query per 1,000 contacts. Raises ``TypeError`` for a single string, whose
-    characters are nobody's numbers. An object that no set can hold is returned in E.164.
+    For bulk sends: one query per 1,000 contacts. Raises ``TypeError`` for a single string. An
+    object that no set can hold is returned in E.164.
     """
     if isinstance(numbers, str):
         raise TypeError("opted_out() takes several numbers; use is_opted_out() for one.")
@@ -85,8 +82,7 @@ def opted_out(numbers: Iterable[N]) -> set[N]:
 def _active_among(contacts: list[str]) -> set[str]:
     """Return those of the contacts whose opt-out stands, or whose STOP has been deferred.
 
-    The statement goes through a cursor: caches of the ORM, which answer for its querysets, do not
-    notice what webhooks write.
+    Through a cursor: caches of the ORM do not notice what webhooks write.
     """
     nothing = [Value(""), Value(""), Value("")]
     active = _opt_outs().active().filter(contact__in=contacts).values_list("contact", *nothing)
@@ -119,17 +115,17 @@ def opt_out(
 
     ``note`` says why and ``username`` who did it. ``asked_in`` is the reply in which the customer
     asked: its text becomes the proof, and it is handled, it alone. An opt-out that stands keeps its
-    source and its time; its history gets a row, and a new note is added to those of
-    ``OptOut.note``, until the opt-out ends.
-    Raises ``ValueError`` for a number that is empty or too long, and if ``asked_in``
-    is not a reply of this contact.
+    source and its time; its history gets a row, and ``OptOut.note`` the new note. Raises
+    ``ValueError`` for a number that is empty or too long, and if ``asked_in`` is another's.
     """
     contact = to_contact(number)
     if not contact.strip():
         raise ValueError("The number is empty.")
     if len(contact) > MAX_NUMBER_LENGTH:
         raise ValueError(f"The number is longer than {MAX_NUMBER_LENGTH} characters.")
-    asked = "" if asked_in is None else _text_of_reply(asked_in, contact)
+    if asked_in and (asked_in.direction, asked_in.contact) != (Direction.INBOUND, contact):
+        raise ValueError("asked_in is not a reply of this contact.")
+    asked = "" if asked_in is None else asked_in.body
     note, username = clean(note), username_of(username)
     if asked_in is not None and asked_in.handled_at is None:  # messages lock before opt-outs
         asked_in.handled_at, asked_in.handled_by = timezone.now(), username
@@ -142,7 +138,7 @@ def opt_out(
 def opt_out_as_listed(contact: str, text: str) -> None:
     """Opt out a contact whom Cellcast has just refused to text, saying this. Sends no signal.
 
-    It also begins again what a person has ended here, because Cellcast goes on refusing.
+    Also where a person has ended it here: Cellcast goes on refusing.
     """
     _begin(contact, OptOut.Source.LIST, text=clean(text))
 
@@ -165,12 +161,6 @@ def _begin(
         return locked
 
     return again_if_refused(begin, using=using)
-
-
-def _text_of_reply(message: Message, contact: str) -> str:
-    if (message.direction, message.contact) != (Direction.INBOUND, contact):
-        raise ValueError("asked_in is not a reply of this contact.")
-    return message.body
 
 
 def opt_in(number: str | PhoneNumber, *, note: str = "", username: str = "") -> bool:
@@ -198,8 +188,7 @@ def opt_in(number: str | PhoneNumber, *, note: str = "", username: str = "") -> 
 def is_stop_word(text: str) -> bool:
     """Whether the whole text is one of ``CELLCAST_STOP_WORDS``: only letters and digits, any case.
 
-    Never whether it *contains* one: "don't stop" and "nonstop" do, and so does your own "Reply STOP
-    to opt out".
+    Never whether it *contains* one, as "don't stop" and your own "Reply STOP to opt out" do.
     """
     return letters_and_digits(text) in _stop_words(conf.stop_words)
 
@@ -216,11 +205,9 @@ def may_want_to_stop(text: str) -> bool:
 
     It does so in English, or in the words of ``CELLCAST_STOP_HINTS``.
     """
-    if STOP_HINTS.search(text) is None:
-        folded = _folded(text)
-        if not any(hint in folded for hint in _stop_hints(conf.stop_hints)):
-            return False
-    return not is_stop_word(text)
+    is_hint = STOP_HINTS.search(text) is not None
+    is_hint = is_hint or any(hint in _folded(text) for hint in _stop_hints(conf.stop_hints))
+    return is_hint and not is_stop_word(text)
 
 
 @lru_cache(maxsize=8)

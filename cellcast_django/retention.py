@@ -1,8 +1,7 @@
 """Delete personal data that is no longer needed, or redact it and keep the rows.
 
-``AboutContact`` finds everything stored about one number. A ``Selection`` says what to prune, and
-``prune`` does it in batches, each a short transaction: no table is locked for long, memory stays
-flat, and an interrupted run continues where it stopped.
+A ``Selection`` says what to prune, and ``prune`` does it in batches, each a short transaction: no
+table is locked for long, memory stays flat, and an interrupted run continues where it stopped.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,23 +11,8 @@ from functools import cached_property
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from django.db import transaction
-from django.db.models import (
-    Case,
-    CharField,
-    Exists,
-    F,
-    Max,
-    Min,
-    Model,
-    OuterRef,
-    ProtectedError,
-    Q,
-    QuerySet,
-    RestrictedError,
-    Value,
-    When,
-)
+from django.db import models, transaction
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Cast, Concat
 
 from cellcast_django.contacts import to_contact
@@ -46,9 +30,7 @@ from cellcast_django.models import (
 from cellcast_django.payloads import clean
 
 BATCH_SIZE = 500  # how many rows are locked, and in memory, at a time
-
-BATCH_SECONDS = 60
-"""How long a failed batch is retried: longer than a webhook, as nobody waits for a response."""
+BATCH_SECONDS = 60  # how long a failed batch is retried: nobody waits for a response
 
 
 @dataclass(frozen=True)
@@ -66,12 +48,9 @@ class Pruned:
         return self.messages + self.events + self.opt_outs
 
     def plus(self, other: "Pruned") -> "Pruned":
-        return Pruned(
-            self.messages + other.messages,
-            self.events + other.events,
-            self.opt_outs + other.opt_outs,
-            self.protected_by or other.protected_by,
-        )
+        messages, events = self.messages + other.messages, self.events + other.events
+        opt_outs = self.opt_outs + other.opt_outs
+        return Pruned(messages, events, opt_outs, self.protected_by or other.protected_by)
 
 
 class Kept(NamedTuple):
@@ -84,10 +63,9 @@ class Kept(NamedTuple):
 
 @dataclass(frozen=True)
 class AboutContact:
-    """Everything filed under one contact's number, in any spelling.
+    """Everything filed under one contact's number, in any spelling: an event by its own contact.
 
-    An event is filed under its own contact, or under its message's if it has none. One that could
-    not be understood is filed under nobody. Raises ``ValueError`` for an empty number.
+    If it has none, by its message's. Raises ``ValueError`` for an empty number.
     """
 
     number: str = field(repr=False)
@@ -98,22 +76,16 @@ class AboutContact:
 
     @cached_property
     def contacts(self) -> set[str]:
-        """How the contact may be stored."""
         written = clean(self.number)
         return {written, written.strip(), to_contact(written.strip())}
 
-    def messages(self, messages: QuerySet[Any]) -> QuerySet[Any]:
-        return messages.filter(contact__in=self.contacts)
+    def rows(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        return rows.filter(contact__in=self.contacts)
 
     def events(self, events: QuerySet[Any]) -> list[QuerySet[Any]]:
         """Narrow to the contact's events, in disjoint parts, each found by an index."""
-        return [
-            events.filter(contact__in=self.contacts),
-            events.filter(contact="", message__contact__in=self.contacts),
-        ]
-
-    def opt_outs(self, opt_outs: QuerySet[Any]) -> QuerySet[Any]:
-        return opt_outs.filter(contact__in=self.contacts)
+        under_message = events.filter(contact="", message__contact__in=self.contacts)
+        return [self.rows(events), under_message]
 
 
 def not_understood() -> QuerySet[WebhookEvent]:
@@ -127,10 +99,9 @@ class Selection:
     """What to prune: everything older than ``before``, everything about one contact, or both.
 
     A message is as old as the last event about it. Pending events are kept, failed ones too unless
-    ``include_failed``, and so are their messages. ``number`` is the contact's, as ``AboutContact``
-    finds it. With ``redact``, rows already redacted are skipped. Opt-outs are kept, since they must
-    outlive the messages; ``opt_outs`` selects that of the contact too. Raises ``ValueError``
-    without a time and a number, for an empty number, and for ``opt_outs`` without a number.
+    ``include_failed``, and so are their messages. With ``redact``, rows already redacted are
+    skipped. Opt-outs must outlive the messages; ``opt_outs`` selects the contact's own. Raises
+    ``ValueError`` for what says nothing, or ``opt_outs`` without a number.
     """
 
     before: datetime | None = None
@@ -153,7 +124,7 @@ class Selection:
             messages = messages.filter(created_at__lt=self.before)
             blocking |= Q(received_at__gte=self.before)
         if self._about is not None:
-            messages = self._about.messages(messages)
+            messages = self._about.rows(messages)
         if self.redact:
             messages = messages.exclude(**EMPTY_MESSAGE)
         events = WebhookEvent.objects.fresh().filter(blocking, message=OuterRef("pk"))
@@ -168,14 +139,12 @@ class Selection:
         if self._about is None:
             return OptOut.objects.fresh().none()
         kept = WebhookEvent.objects.fresh().filter(self._is_kept, pk=OuterRef("event_id"))
-        return self._about.opt_outs(OptOut.objects.fresh()).filter(~Exists(kept))
+        return self._about.rows(OptOut.objects.fresh()).filter(~Exists(kept))
 
     def count(self) -> Pruned:
-        return Pruned(
-            messages=self.messages().count(),
-            events=sum(part.count() for part in self.events()),
-            opt_outs=self.opt_out_rows().count() if self.opt_outs else 0,
-        )
+        events = sum(part.count() for part in self.events())
+        opt_outs = self.opt_out_rows().count() if self.opt_outs else 0
+        return Pruned(self.messages().count(), events, opt_outs)
 
     def kept(self) -> Kept:
         """Return how many events are kept although they are old enough, or about the contact."""
@@ -201,9 +170,8 @@ class Selection:
         return is_kept if self.include_failed else is_kept | Q(Exists(calls.failed()))
 
     def _event_parts(self) -> list[Any]:
-        if self._about is None:
-            return [self._candidates()]
-        return self._about.events(self._candidates())
+        candidates = self._candidates()
+        return [candidates] if self._about is None else self._about.events(candidates)
 
     def _candidates(self) -> WebhookEventQuerySet:
         events = WebhookEvent.objects.fresh()
@@ -214,10 +182,8 @@ class Selection:
 
 Remove = Callable[[str, list[int]], Pruned]
 """Removes the rows with these primary keys from the database with this alias."""
-
 Part = tuple[QuerySet[Any], str, Remove]
 """Rows to remove, and the field in whose order they are locked."""
-
 Progress = Callable[[Pruned], object]
 """Called after each batch with what has been removed so far."""
 
@@ -228,21 +194,20 @@ def prune(selection: Selection, *, progress: Progress = lambda pruned: None) -> 
     Deleting a message deletes its history and events too, and whatever ``on_delete`` takes of your
     own models; an event that is filed under another contact stays, without the message. A row that
     one of your models protects is kept. Redacting leaves counts, statuses, times and Cellcast's
-    ids. An outbound message keeps its ``key``, a digest of its id alone, so that a late report
-    still finds the row. That of a reply is replaced, as number and text could be guessed from it:
-    the same reply, should it arrive once more, counts as new.
+    ids; an outbound message keeps its ``key``, by which a late report finds it, but not a reply,
+    whose number and text could be guessed from it.
 
     Raises ``django.db.Error`` when the database refuses. The batches before that stay committed.
     """
-    of_events = redact_events if selection.redact else delete_events
-    of_messages = redact_messages if selection.redact else delete_messages
+    of_events = _redact_events if selection.redact else delete_events
+    of_messages = _redact_messages if selection.redact else _delete_messages
     parts: list[Part] = [
         *((part, "pk", of_events) for part in selection.events()),
         # As webhooks lock them: in any other order, an array of late reports deadlocks.
         (selection.messages(), "key", of_messages),
     ]
     if selection.opt_outs:
-        parts.append((selection.opt_out_rows(), "contact", delete_opt_outs))
+        parts.append((selection.opt_out_rows(), "contact", _delete_opt_outs))
     return remove(parts, progress)
 
 
@@ -261,13 +226,17 @@ def _remove_unless_protected(
 ) -> Pruned:
     """Remove these rows; if some are protected, halve them until only those are left."""
 
+    @transaction.atomic(using=database_alias())
     def lock_and_remove(using: str) -> Pruned:
-        with transaction.atomic(using=using):
-            return remove(using, _lock(rows, pks, lock_order))
+        candidates = rows.model.objects.using(using).filter(pk__in=pks)
+        # A write that changes nothing: on SQLite, a transaction that reads first may fail to write.
+        candidates.filter(pk=pks[0]).update(id=F("id"))
+        list(candidates.order_by(lock_order).select_for_update().values_list("pk"))
+        return remove(using, list(rows.filter(pk__in=pks).values_list("pk", flat=True)))
 
     try:
         return with_retries(lock_and_remove, using=database_alias(), for_seconds=BATCH_SECONDS)
-    except (ProtectedError, RestrictedError) as error:
+    except (models.ProtectedError, models.RestrictedError) as error:
         if len(pks) == 1:
             return Pruned(protected_by=str(error.args[0]))
     middle = len(pks) // 2
@@ -277,34 +246,19 @@ def _remove_unless_protected(
 
 def _batches(rows: QuerySet[Any], lock_order: str) -> Iterator[list[int]]:
     """Yield the primary keys of each batch, in the order of ``lock_order``, a field."""
-    bounds = rows.aggregate(first=Min("pk"), last=Max("pk"))
-    if bounds["last"] is None:
-        return
-    start, last = bounds["first"], bounds["last"]
-    while True:
+    last = rows.aggregate(pk=models.Max("pk"))["pk"]
+    start, size = 0, BATCH_SIZE
+    while last is not None and size == BATCH_SIZE:
         ahead = rows.filter(pk__gte=start, pk__lte=last).order_by("pk")
         batch = list(ahead.values_list("pk", lock_order)[:BATCH_SIZE])
-        if batch:
-            # Each row is (pk, lock_order), or just (pk,) if that is the order.
-            yield [row[0] for row in sorted(batch, key=itemgetter(-1))]
-        if len(batch) < BATCH_SIZE:
-            return
-        start = batch[-1][0] + 1
+        # Each row is (pk, lock_order), or just (pk,) if that is the order.
+        if pks := [row[0] for row in sorted(batch, key=itemgetter(-1))]:
+            yield pks
+            start = batch[-1][0] + 1
+        size = len(batch)
 
 
-def _lock(rows: QuerySet[Any], pks: list[int], lock_order: str) -> list[int]:
-    """Lock these rows, and return those that are still selected."""
-    candidates = rows.model.objects.using(rows.db).filter(pk__in=pks)
-    # A write that changes nothing: on SQLite, a transaction that reads first may fail to write.
-    candidates.filter(pk=pks[0]).update(id=F("id"))
-    list(candidates.order_by(lock_order).select_for_update().values_list("pk"))
-    return list(rows.filter(pk__in=pks).values_list("pk", flat=True))
-
-
-# Deleting and redacting
-
-
-def _empty(model: type[Model], names: Iterable[str]) -> dict[str, Any]:
+def _empty(model: type[models.Model], names: Iterable[str]) -> dict[str, Any]:
     fields: list[Any] = [model._meta.get_field(name) for name in names]
     return {field.name: field.get_default() for field in fields}
 
@@ -312,18 +266,10 @@ def _empty(model: type[Model], names: Iterable[str]) -> dict[str, Any]:
 EMPTY_MESSAGE = _empty(Message, [*Message.REPORTED, "reference"])
 EMPTY_EVENT = _empty(WebhookEvent, WebhookEvent.PERSONAL)
 
-_KEY_WITHOUT_PERSON = Case(
-    When(
-        direction=Direction.INBOUND,
-        then=Concat(Value("redacted-"), Cast("pk", CharField(max_length=19))),
-    ),
-    default=F("key"),
-    output_field=CharField(),
-)
+_KEY_WITHOUT_PERSON = Concat(models.Value("redacted-"), Cast("pk", models.CharField(max_length=19)))
 
 
-def delete_messages(using: str, pks: list[int]) -> Pruned:
-    """Delete these messages, with their history and the events that are filed under them."""
+def _delete_messages(using: str, pks: list[int]) -> Pruned:
     events = delete(_events_of(using, pks))
     return Pruned(delete(Message.objects.using(using).filter(pk__in=pks)), events)
 
@@ -339,8 +285,7 @@ def delete_events(using: str, pks: list[int]) -> Pruned:
     return Pruned(0, delete(WebhookEvent.objects.using(using).filter(pk__in=pks)))
 
 
-def delete_opt_outs(using: str, pks: list[int]) -> Pruned:
-    """Delete these opt-outs with their history."""
+def _delete_opt_outs(using: str, pks: list[int]) -> Pruned:
     return Pruned(opt_outs=delete(OptOut.objects.using(using).filter(pk__in=pks)))
 
 
@@ -350,17 +295,16 @@ def delete(rows: QuerySet[Any]) -> int:
     return deleted.get(rows.model._meta.label, 0)
 
 
-def redact_messages(using: str, pks: list[int]) -> Pruned:
-    """Redact these messages, with their history and the events that are filed under them."""
+def _redact_messages(using: str, pks: list[int]) -> Pruned:
     events = _events_of(using, pks).exclude(**EMPTY_EVENT)
-    redacted = redact_events(using, list(events.values_list("pk", flat=True)))
+    redacted = _redact_events(using, list(events.values_list("pk", flat=True)))
     _redact_reasons(using, Q(message__in=pks))
     messages = Message.objects.using(using).filter(pk__in=pks)
-    return replace(redacted, messages=messages.update(**EMPTY_MESSAGE, key=_KEY_WITHOUT_PERSON))
+    messages.filter(direction=Direction.INBOUND).update(key=_KEY_WITHOUT_PERSON)
+    return replace(redacted, messages=messages.update(**EMPTY_MESSAGE))
 
 
-def redact_events(using: str, pks: list[int]) -> Pruned:
-    """Redact these events, and the reasons that they reported."""
+def _redact_events(using: str, pks: list[int]) -> Pruned:
     events = WebhookEvent.objects.using(using).filter(pk__in=pks)
     calls = HandlerCall.objects.using(using).filter(event__in=pks)
     for call in calls.exclude(error=""):

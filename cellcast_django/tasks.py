@@ -43,7 +43,7 @@ def run_handlers(event_id: int) -> None:
 def run_due_handlers() -> None:
     """Run everything that is due, as ``cellcast_run_handlers`` does: for a schedule.
 
-    Safe to run several times at once. Raises ``django.db.Error`` when the database refuses.
+    Records that it has run, and mails ``CELLCAST_MAIL_REPLIES_TO``. Safe to run several at once.
     """
     read_deferred()
     CommandRun.record(CommandRun.Command.RUN_HANDLERS, handlers.summary(handlers.run_due()))
@@ -54,8 +54,7 @@ def run_due_handlers() -> None:
 def recover() -> None:
     """Ask Cellcast's API for what never arrived, as ``cellcast_recover`` does: for a schedule.
 
-    Safe to run several times at once. Raises ``RecoveryError`` if a list could not be read, and
-    ``django.db.Error`` when the database refuses.
+    Safe to run several times at once. Raises ``RecoveryError`` if a list could not be read.
     """
     if errors := recovery.problems_of(recovery.recover()):
         raise recovery.RecoveryError("\n".join(errors))
@@ -65,8 +64,7 @@ def recover() -> None:
 def prune(older_than: str, redact: bool = False) -> None:
     """Delete or redact what is older, as ``cellcast_prune --older-than 90d`` does: for a schedule.
 
-    Safe to interrupt and to run again. Raises ``ValueError`` if ``older_than`` is no age, and
-    ``django.db.Error`` when the database refuses.
+    Safe to interrupt and to run again. Raises ``ValueError`` if ``older_than`` is no age.
     """
     age = duration_of(str(older_than), units="hdw")
     retention.prune(retention.Selection(before=timezone.now() - age, redact=redact))

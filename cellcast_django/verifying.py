@@ -1,7 +1,6 @@
 """Are the promises kept where the data is? Reads the rows that belong together, changes nothing.
 
-What belongs together is read by one statement, so that a webhook that is just being stored breaks
-no rule. Start with ``find_broken``.
+By one statement, so that a webhook that is just being stored breaks no rule.
 """
 
 from collections.abc import Callable, Iterator
@@ -77,32 +76,23 @@ def _statuses(messages: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
 
 def _keys(messages: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
     """A key is the digest of its parts, which redaction empties; code may store what it likes."""
-    names = "cellcast_id", "sender", "receiver", "contact", "body", "media", "created_at"
     events = WebhookEvent.objects.filter(message=OuterRef("pk"))
-    rows = messages.filter(Exists(events)).exclude(**EMPTY_MESSAGE)
-    for pk, key, direction, *parts in rows.values_list("pk", "key", "direction", *names):
-        if key not in _possible_keys(Direction(direction), *parts):
-            yield Message, pk
+    for message in messages.filter(Exists(events)).exclude(**EMPTY_MESSAGE):
+        if message.key not in _possible_keys(message):
+            yield Message, message.pk
 
 
-def _possible_keys(
-    direction: Direction,
-    cellcast_id: str,
-    sender: str,
-    receiver: str,
-    contact: str,
-    body: str,
-    media: list[str],
-    created_at: Any,
-) -> set[str]:
+def _possible_keys(message: Any) -> set[str]:
     """Return what the key of a message may be: that of a test, too."""
+    direction, media = Direction(message.direction), message.media
     if direction == Direction.OUTBOUND:
-        return {message_key(direction, cellcast_id)}
-    if not cellcast_id:
-        return {message_key(direction, "", contact, body, created_at.isoformat(), *media)}
+        return {message_key(direction, message.cellcast_id)}
+    if not message.cellcast_id:
+        at = message.created_at.isoformat()
+        return {message_key(direction, "", message.contact, message.body, at, *media)}
+    parts = message.cellcast_id, message.sender, message.receiver, message.body
     # A recovered reply keeps its pictures when its webhook has none.
-    all_parts = [(cellcast_id, sender, receiver, body, *some) for some in (media, [])]
-    keys = {message_key(direction, *parts) for parts in all_parts}
+    keys = {message_key(direction, *parts, *media), message_key(direction, *parts)}
     return keys | {message_key(direction, "", "test", key) for key in keys}
 
 
@@ -115,15 +105,11 @@ def _handled(messages: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
 def _opt_outs(opt_outs: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
     """An opt-out stands as its last change says."""
     last = OptOutChange.objects.filter(opt_out=OuterRef("pk")).order_by("-pk")
-    rows = opt_outs.annotate(
-        kind=Subquery(last.values("kind")[:1]), at=Subquery(last.values("at")[:1])
-    )
-    for pk, source, ended_at, kind, at in rows.values_list(
-        "pk", "source", "ended_at", "kind", "at"
-    ):
-        ended = at if kind == OptOutChange.Kind.ENDED else None
-        if (source != "", ended_at) != (kind is not None, ended):
-            yield OptOut, pk
+    kind, at = Subquery(last.values("kind")[:1]), Subquery(last.values("at")[:1])
+    for each in opt_outs.annotate(last_kind=kind, last_at=at):
+        ended_at = each.last_at if each.last_kind == OptOutChange.Kind.ENDED else None
+        if (each.source != "", each.ended_at) != (each.last_kind is not None, ended_at):
+            yield OptOut, each.pk
 
 
 def _calls(calls: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:

@@ -314,7 +314,9 @@ def docs(path: str) -> str:
     heading, text = name, getdoc(thing) or ""
     if isinstance(thing, property | cached_property):
         pass
-    elif inspect.isroutine(thing) or (inspect.isclass(thing) and "__init__" in vars(thing)):
+    elif inspect.isroutine(thing) or (
+        inspect.isclass(thing) and {"__init__", "_fields"} & vars(thing).keys()
+    ):
         heading += _signature(thing)
     elif not inspect.isclass(thing):
         text = _docstring_after(_imported(owner), name)

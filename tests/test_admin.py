@@ -1,8 +1,6 @@
 """The admin: what people see, what they may do, and what each page costs."""
 
 import re
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -10,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
+from urllib.parse import parse_qsl
 
 import pytest
 from django.apps import apps
@@ -20,12 +19,12 @@ from django.db import connection
 from django.http import HttpRequest
 from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
-from django.urls import include, path, reverse
+from django.urls import include, path
 from django.utils import timezone, translation
 
 import cellcast_django
 from cellcast_django.admin import MessageAdmin, WebhookEventAdmin
-from cellcast_django.admin.display.badges import Tone, handled_badge, state_badge, status_badge
+from cellcast_django.admin.display.badges import handled_badge, state_badge, status_badge
 from cellcast_django.admin.lists.filters import DirectionFilter, StatusFilter
 from cellcast_django.admin.lists.search import MAX_KEYS
 from cellcast_django.admin.own_numbers import MAX_VALUES
@@ -54,9 +53,7 @@ from tests.admin_pages import (
 )
 from tests.handlers import Calls, Connect
 from tests.html import addresses, every, only, section, tones, words
-from tests.logs import logged
-from tests.many import add_copies
-from tests.plans import gather_statistics, plan_of, queries_of, scans
+from tests.plans import gather_statistics, queries_of, scans
 
 pytest_plugins = ["tests.admin_lists"]
 pytestmark = pytest.mark.django_db
@@ -127,41 +124,13 @@ def test_message_list_loads_only_the_start_of_each_text(reader: Client) -> None:
     assert len(message.beginning) < 200
 
 
-@pytest.mark.parametrize(
-    ("status", "badge"),
-    [
-        ("", "• no status yet"),
-        ("received", "• received"),
-        ("delivered", "✓ delivered"),
-        ("failed", "✕ delivery failed"),
-        ("dead", "✕ deleted before sending"),
-        ("blocked", "✕ blocked"),
-        ("queued", "… queued"),
-        ("paused", "? paused"),
-    ],
-)
-def test_status_has_a_word_and_a_sign_beside_its_colour(
-    reader: Client, client: WebhookClient, status: str, badge: str
-) -> None:
-    message = Message.objects.record_sent(ID, receiver=CUSTOMER)
-    if status:
-        client.status(status=status)
-
-    assert badge in words(only(page_of(reader, "message"), "table[@id='result_list']"))
-    assert badge in text_of(page_of(reader, "message", "change", message.pk))
-
-
-def test_unknown_status_is_escaped(reader: Client, client: WebhookClient) -> None:
+def test_texts_statuses_and_raw_events_are_escaped(reader: Client, client: WebhookClient) -> None:
     client.status(status="<b>odd</b>")
-
     for page in (page_of(reader, "message"), page_of(reader, "statuschange")):
         assert "<b>odd</b>" not in page
         assert "&lt;b&gt;odd&lt;/b&gt;" in page
-
-
-def test_texts_and_raw_events_are_escaped(reader: Client, client: WebhookClient) -> None:
     client.reply(reply="<script>alert(1)</script>", message="<img src=x onerror=alert(2)>")
-    message = Message.objects.get()
+    message = Message.objects.inbound().get()
 
     pages = [
         page_of(reader, "message"),
@@ -174,29 +143,6 @@ def test_texts_and_raw_events_are_escaped(reader: Client, client: WebhookClient)
         assert "<img src=x" not in page
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "&lt;img src=x onerror=alert(2)&gt;" in pages[1]
-
-
-def test_opted_out_customers_reply_is_not_new(reader: Client, client: WebhookClient) -> None:
-    client.reply(message="STOP")
-    message = Message.objects.get()
-
-    assert "new" not in words(only(page_of(reader, "message"), "td[@class='field-state']"))
-    page = page_of(reader, "message", "change", message.pk)
-    assert "new" not in words(every(page, "section[@aria-label='Summary']/p")[0])
-
-
-@pytest.mark.parametrize(("language", "is_marked"), [("ar", True), ("en-au", False)])
-def test_untranslated_text_is_marked_left_to_right(
-    admin_client: Client, client: WebhookClient, settings: Any, language: str, is_marked: bool
-) -> None:
-    settings.LANGUAGE_CODE = language
-    client.reply()
-    client.opt_out()
-    rows: list[Any] = [each.objects.latest("pk") for each in (Message, OptOut, WebhookEvent)]
-
-    for row in rows:
-        page = page_of(admin_client, row._meta.model_name, "change", row.pk)
-        assert bool(every(page, "div[@lang='en'][@dir='ltr']")) is is_marked
 
 
 CORE = Path(cellcast_django.__file__).parent
@@ -227,14 +173,6 @@ def test_every_css_class_used_has_a_rule(folders: list[Path], stylesheets: list[
     assert {name for name in used if f".{name}" not in rules} == set()
 
 
-def test_every_tone_but_quiet_has_a_colour_without_the_desk() -> None:
-    rules = CORE_CSS.read_text()
-
-    plain = {tone for tone in Tone if f".cellcast-badge-{tone.name.lower()}" not in rules}
-
-    assert plain == {Tone.QUIET}
-
-
 def test_message_shows_timeline_and_marks_late_reports(
     reader: Client, client: WebhookClient
 ) -> None:
@@ -259,60 +197,29 @@ def test_message_shows_its_events_newest_first(reader: Client, client: WebhookCl
     page = page_of(reader, "message", "change", message.pk)
 
     assert page.index(f"#{duplicate.pk}</a>") < page.index(f"#{stored.pk}</a>")
-    assert str(WebhookEvent.Outcome.DUPLICATE.label) in text_of(page)
-    all_events = url_of("webhookevent", message__id__exact=message.pk)
-    assert all_events in page
-    assert listed(reader, "webhookevent", message__id__exact=message.pk) == [
-        duplicate.pk,
-        stored.pk,
-    ]
+    events = {"message__id__exact": message.pk}
+    assert url_of("webhookevent", **events) in page
+    assert listed(reader, "webhookevent", **events) == [duplicate.pk, stored.pk]
     assert listed(reader, "webhookevent", message__id__exact=message.pk + 1) == []
-
-
-def test_message_without_reports_has_empty_timeline(reader: Client) -> None:
-    message = Message.objects.record_sent(ID, receiver=CUSTOMER, body="See you on Monday")
-
-    page = page_of(reader, "message", "change", message.pk)
-
-    assert "See you on Monday" in text_of(page)
-    for part in ("timeline", "events"):
-        assert only(section(page, part), "p[@class='cellcast-empty']") is not None
-    assert "9 Aug 2024, 16:37:47 AEST" in text_of(page)  # submitted: the time inside the id
-    assert "cellcast-words" not in page
 
 
 QUOTE = "div[@class='cellcast-text cellcast-words']"
 
 
-def test_reply_shows_the_text_it_answers(reader: Client, client: WebhookClient) -> None:
-    client.reply(reply="YES", message="Are you coming?")
-
-    page = page_of(reader, "message", "change", Message.objects.get().pk)
-
-    assert words(only(page, "div[@class='cellcast-text cellcast-body']")) == "YES"
-    assert words(only(page, QUOTE)) == "Are you coming?"
-
-
-def test_reply_links_to_the_message_it_answers(reader: Client) -> None:
+def test_reply_shows_what_it_quotes_or_links_to_the_message_it_answers(reader: Client) -> None:
     sent = MessageFactory.create(receiver=CUSTOMER, body="Are you coming?")
-    reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
+    inbound = {"inbound": True, "sender": CUSTOMER, "body": "YES"}
+    answer = MessageFactory.create(**inbound)
+    quoting = MessageFactory.create(original_body="Is Tuesday fine?", **inbound)
 
-    page = page_of(reader, "message", "change", reply.pk)
-
+    page = page_of(reader, "message", "change", answer.pk)
     link = only(page, f"a[@data-answered='{sent.pk}']")
     assert link.get("href") == url_of("message", "change", sent.pk)
     assert words(link) == "Are you coming?"
-
-
-def test_reply_quoting_an_unrecorded_text_is_linked_to_no_message(reader: Client) -> None:
-    MessageFactory.create(receiver=CUSTOMER, body="Your invoice is overdue.")
-    quote = "Is Tuesday 3 pm fine?"
-    reply = MessageFactory.create(inbound=True, sender=CUSTOMER, original_body=quote)
-
-    page = page_of(reader, "message", "change", reply.pk)
-
+    page = page_of(reader, "message", "change", quoting.pk)
+    assert words(only(page, "div[@class='cellcast-text cellcast-body']")) == "YES"
+    assert words(only(page, QUOTE)) == "Is Tuesday fine?"
     assert "data-answered" not in page
-    assert words(only(page, QUOTE)) == quote
 
 
 def test_reference_is_shown_and_searchable(reader: Client) -> None:
@@ -359,21 +266,19 @@ def test_picture_links_send_no_referrer(reader: Client, client: WebhookClient) -
         assert "<img" not in page.replace('<img src="/static/', "")
 
 
-def test_list_links_to_only_the_first_three_pictures(reader: Client, client: WebhookClient) -> None:
+def test_list_links_to_three_pictures_and_no_odd_scheme(
+    reader: Client, client: WebhookClient
+) -> None:
     client.reply(media=[f"https://media.example.com/{number}.jpg" for number in range(20)])
 
     media = only(page_of(reader, "message"), MEDIA)
     assert [words(link) for link in every(media, "a")] == ["1", "2", "3"]
     assert re.match(r"20 .* …$", words(media))
-    page = page_of(reader, "message", "change", Message.objects.get().pk)
-    assert "https://media.example.com/19.jpg" in page
-
-
-def test_media_with_an_odd_scheme_is_not_linked(reader: Client) -> None:
-    message = MessageFactory.create(inbound=True, media=["javascript:alert(1)"])
-
+    message = Message.objects.get()
     page = page_of(reader, "message", "change", message.pk)
-
+    assert "https://media.example.com/19.jpg" in page
+    Message.objects.update(media=["javascript:alert(1)"])
+    page = page_of(reader, "message", "change", message.pk)
     assert "javascript:alert" not in page
     assert not every(page, MEDIA)
 
@@ -392,15 +297,8 @@ def test_failure_reason_is_shown_on_lists_and_message_page(
     assert "no such <number>" in words(only(timeline, "p[@class='cellcast-reason']"))
     assert "no such <number>" in words(only(page, "section[@class='module cellcast-summary']"))
     assert "no such <number>" in text_of(page_of(reader, "statuschange", "change", change.pk))
-
-
-def test_message_shows_the_reason_for_its_current_status(
-    reader: Client, client: WebhookClient
-) -> None:
-    client.status(status="failed", reason="no such number")
     client.status(status="delivered")
-
-    assert "no such number" not in text_of(page_of(reader, "message"))
+    assert "no such <number>" not in text_of(page_of(reader, "message"))
 
 
 def test_empty_text_and_contact_are_marked_as_empty(reader: Client, client: WebhookClient) -> None:
@@ -411,14 +309,6 @@ def test_empty_text_and_contact_are_marked_as_empty(reader: Client, client: Webh
         assert "(no number)" in words
         assert "(text not recorded)" in words
     assert f">{ID}</a>" in page_of(reader, "statuschange")
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_deleted_rows_page_redirects_to_the_index(reader: Client, model: str) -> None:
-    response = reader.get(url_of(model, "change", 4711))
-
-    assert response.status_code == 302
-    assert response["Location"] == reverse("admin:index")
 
 
 def test_history_and_events_require_their_view_permissions(client: WebhookClient) -> None:
@@ -524,16 +414,12 @@ def test_event_page_shows_body_and_each_handlers_result(
     assert re.search(r"Username: .*\bcellcast\b", text_of(page))
 
 
-def test_event_page_shows_the_id_used_in_logs(reader: Client) -> None:
-    event = make_invalid()
-    assert f"#{event.pk}" in page_of(reader, "webhookevent", "change", event.pk)
-
-
 def test_invalid_event_shows_its_error_and_no_handlers(reader: Client) -> None:
     event = make_invalid()
 
     page = page_of(reader, "webhookevent", "change", event.pk)
 
+    assert f"#{event.pk}" in page  # as in logs
     assert state_badge(event) in page
     assert event.error in words(only(page, "section[@class='module cellcast-summary']"))
     assert not every(page, "h2[@id='cellcast-handlers-heading']")
@@ -550,7 +436,11 @@ def test_invalid_event_shows_its_error_and_no_handlers(reader: Client) -> None:
         "61400000001",
         "400000001",
         " +61 400-000-001 ",
+        "tel:+61400000001",
+        '"0400 000 001"',
         ID,
+        ID.upper(),
+        f"“{ID}”",
     ],
 )
 @pytest.mark.parametrize("model", MODELS)
@@ -570,28 +460,13 @@ def test_search_finds_a_number_in_any_spelling_and_an_id(
     assert listed(reader, model, q="  ") != []
 
 
-@pytest.mark.parametrize("term", ["tel:+61400000001", '"0400 000 001"', ID.upper(), f"“{ID}”"])
-@pytest.mark.parametrize("model", MODELS)
-def test_search_ignores_prefixes_and_quotes_copied_along(
-    reader: Client, client: WebhookClient, model: str, term: str
-) -> None:
-    client.status()
-
-    assert len(listed(reader, model, q=term)) == 1
-
-
 @pytest.mark.parametrize("term", ["{}", "#{}", "event {}", "Event #{}"])
 def test_search_finds_an_event_by_its_hash_and_id(reader: Client, term: str) -> None:
     make_invalid()
     event = make_invalid()
 
     assert listed(reader, "webhookevent", q=term.format(event.pk)) == [event.pk]
-
-
-def test_search_finds_quoted_words(reader: Client, client: WebhookClient) -> None:
-    client.reply(message="Please call me")
-
-    assert len(listed(reader, "message", q='"call me"')) == 1
+    assert listed(reader, "webhookevent", q="9" * 30) == []
 
 
 def test_empty_search_lists_what_can_be_found(
@@ -621,35 +496,6 @@ def people_named(words: str) -> Iterator[str]:
     yield from {"lee": lees, "grace lee": lees}.get(words.lower(), [])
 
 
-def broken_search(words: str) -> list[str]:
-    raise ConnectionError
-
-
-@pytest.mark.parametrize("model", [*MODELS, "optout"])
-def test_search_finds_customers_by_their_names(
-    admin_client: Client, client: WebhookClient, know: Know, model: str
-) -> None:
-    know(search=people_named)
-    for number in (1, 2, 3):
-        client.status(_id=str(number), receiver=f"+6140000000{number}")
-        client.opt_out(contact=f"+6140000000{number}")
-
-    changelist = changelist_at(admin_client, url_of(model, q="Lee"))
-
-    assert len(changelist.result_list) == len(listed(admin_client, model)) * 2 // 3
-    assert listed(admin_client, model, q="Tran") == []
-    assert changelist.search_help_text != changelist.model_admin.search_help_text
-
-
-def test_search_finds_names_and_words(reader: Client, client: WebhookClient, know: Know) -> None:
-    know(search=people_named)
-    client.reply(_id="1", sender="+61400000001", message="Hello")
-    client.reply(_id="2", sender="+61400000002", message="Is Dr Lee in?")
-    client.reply(_id="3", sender="+61400000004", message="Hello")
-
-    assert len(listed(reader, "message", q="lee")) == 2
-
-
 def note(client: Client, model: str, **query: str) -> str:
     """Return the id of what a list says of its search."""
     found = every(page_of(client, model, **query), "p[@data-search-note]")
@@ -675,7 +521,9 @@ def test_search_by_name_asks_for_201_uses_200_and_says_that_there_are_more(
         client.opt_out(contact=f"+61400{number:06}")
     asked.clear()
 
-    assert len(listed(admin_client, model, q="Lee")) == len(listed(admin_client, model)) / 2
+    changelist = changelist_at(admin_client, url_of(model, q="Lee"))
+    assert len(changelist.result_list) == len(listed(admin_client, model)) / 2
+    assert changelist.search_help_text != changelist.model_admin.search_help_text
     assert asked == list(range(201))
     assert note(admin_client, model, q="Lee") == "more"
     for table in (OptOut, WebhookEvent, Message):
@@ -698,23 +546,8 @@ def test_search_tells_customers_of_a_name_from_texts_with_it(
     assert note(reader, "message", q="Lee") == "texts"
     client.reply(_id="2", sender="+61400000001", message="Hello")
     assert note(reader, "message", q="Lee") == ""
-
-
-def test_search_passes_words_without_surplus_blanks(reader: Client, know: Know) -> None:
-    know(search=people_named)
-    message = MessageFactory.create(inbound=True, sender="+61400000001")
-
-    assert listed(reader, "message", q='" Grace  Lee "') == [message.pk]
-
-
-def test_search_works_when_name_search_fails(
-    reader: Client, know: Know, caplog: pytest.LogCaptureFixture
-) -> None:
-    know(search=broken_search)
-    message = MessageFactory.create(inbound=True, body="Is Dr Lee in?")
-
-    assert listed(reader, "message", q="Lee") == [message.pk]
-    assert logged(caplog) == [("ERROR", ("search", "ConnectionError"))]
+    assert len(listed(reader, "message", q="Lee")) == 2
+    assert len(listed(reader, "message", q='" Grace  Lee "')) == 1
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -726,37 +559,31 @@ def test_search_finds_a_number_by_its_last_digits(
     client.status(_id="2", receiver="+61491570157")
 
     assert len(listed(reader, model, q=term)) == 1
+    for other in ("70156", "id 570156", "5701561234"):
+        assert listed(reader, model, q=other) == []
     settings.CELLCAST_DEFAULT_REGION = "NZ"
     assert listed(reader, model, q=term) == []
 
 
-@pytest.mark.parametrize("term", ["70156", "id 570156", "5701561234"])
-def test_search_ignores_other_terms_as_last_digits(reader: Client, term: str) -> None:
-    MessageFactory.create(inbound=True, sender="+61491570156", body="")
-
-    assert listed(reader, "message", q=term) == []
-
-
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("kept", [" cellcast", "12345 ", "cellcast\xa0", "\tcellcast"])
-def test_search_finds_a_contact_with_white_space(
-    reader: Client, client: WebhookClient, model: str, kept: str
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"receiver": " cellcast"},
+        {"receiver": "12345 "},
+        {"receiver": "cellcast\xa0"},
+        {"receiver": "#SharedNum#"},
+        {"_id": " id-1"},
+        {"_id": "id-1\xa0"},
+    ],
+)
+def test_search_finds_odd_contacts_and_ids_as_they_are_kept(
+    reader: Client, client: WebhookClient, model: str, odd: dict[str, str]
 ) -> None:
     client.status(_id="another", receiver="+61400000002")
-    client.status(receiver=kept)
+    client.status(**odd)
 
-    assert len(listed(reader, model, q=kept)) == 1
-
-
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("kept", [" id-1", "id-1 ", "id-1\xa0"])
-def test_search_finds_an_id_with_white_space(
-    reader: Client, client: WebhookClient, model: str, kept: str
-) -> None:
-    client.status(_id="another")
-    client.status(_id=kept)
-
-    assert len(listed(reader, model, q=kept)) == 1
+    assert len(listed(reader, model, q=next(iter(odd.values())))) == 1
 
 
 def test_search_uses_only_the_first_twenty_words(reader: Client, client: WebhookClient) -> None:
@@ -841,20 +668,6 @@ def test_search_for_nul_is_refused_with_a_message(reader: Client) -> None:
     assert [each.level_tag for each in response.context["messages"]] == ["error"]
 
 
-def test_search_finds_malformed_numbers(reader: Client, client: WebhookClient) -> None:
-    client.status(receiver="#SharedNum#")
-
-    assert listed(reader, "message", q="#SharedNum#") == [Message.objects.get().pk]
-
-
-def test_search_finds_an_event_by_its_id(reader: Client, client: WebhookClient) -> None:
-    client.opt_out()
-    event = make_invalid()
-
-    assert listed(reader, "webhookevent", q=event.pk) == [event.pk]
-    assert listed(reader, "webhookevent", q="9" * 30) == []
-
-
 def test_messages_can_be_filtered_by_direction_and_status(
     reader: Client, client: WebhookClient
 ) -> None:
@@ -923,14 +736,14 @@ def test_events_can_be_filtered_by_outcome_and_kind(
     assert found(outcome="no such outcome") == [*(invalid, failed, retrying, duplicate, reply)]
 
 
+def store_at(*times: datetime) -> None:
+    for time in times:
+        WebhookEventFactory.create(received_at=time, message__created_at=time)
+
+
 @pytest.mark.parametrize("model", ["message", "webhookevent"])
-def test_lists_can_be_filtered_by_period(reader: Client, client: WebhookClient, model: str) -> None:
-    now = timezone.now()
-    for days in (1, 3, 20, 60):
-        client.status(_id=f"{days} days ago")
-        time = now - timedelta(days=days)
-        Message.objects.filter(cellcast_id=f"{days} days ago").update(created_at=time)
-        WebhookEvent.objects.filter(cellcast_id=f"{days} days ago").update(received_at=time)
+def test_lists_can_be_filtered_by_period(reader: Client, model: str) -> None:
+    store_at(*(timezone.now() - timedelta(days=days) for days in (1, 3, 20, 60)))
 
     filters = only(reader.get(url_of(model)).text, "*[@id='changelist-filter']")
     links = [each for each in addresses(filters) if each.startswith("?from=")]
@@ -941,14 +754,9 @@ def test_lists_can_be_filtered_by_period(reader: Client, client: WebhookClient, 
 
 
 @pytest.mark.parametrize("model", ["message", "webhookevent"])
-def test_lists_can_be_filtered_by_a_range_of_days(
-    reader: Client, client: WebhookClient, model: str
-) -> None:
-    for day in range(21, 26):
-        client.status(_id=f"the {day}th")
-        time = datetime(2026, 11, day, 23, 59, tzinfo=timezone.get_current_timezone())
-        Message.objects.filter(cellcast_id=f"the {day}th").update(created_at=time)
-        WebhookEvent.objects.filter(cellcast_id=f"the {day}th").update(received_at=time)
+def test_lists_can_be_filtered_by_a_range_of_days(reader: Client, model: str) -> None:
+    zone = timezone.get_current_timezone()
+    store_at(*(datetime(2026, 11, day, 23, 59, tzinfo=zone) for day in range(21, 26)))
     ends = {"from": "2026-11-22", "to": "2026-11-24"}
 
     assert len(listed(reader, model, **ends)) == 3
@@ -1011,45 +819,6 @@ def test_search_finds_every_row_of_a_busy_contact(
     assert listed(reader, model, q="of somebody else") == rows[:1]
 
 
-def test_filter_applies_to_all_search_results(
-    reader: Client,
-) -> None:
-    fill_for(CUSTOMER, MAX_KEYS + 1)
-    failed = Message.objects.outbound().filter(status="failed").order_by("-created_at", "-pk")
-
-    found = listed(reader, "message", q=CUSTOMER, status="failed")
-
-    assert found == [row.pk for row in failed[:50]]
-
-
-@pytest.mark.parametrize(("trait", "state"), [("pending", "pending"), ("failed", "failed")])
-def test_outcome_filter_is_not_capped(
-    reader: Client, client: WebhookClient, trait: str, state: str
-) -> None:
-    event = WebhookEventFactory.create(**{trait: True})
-    pks = add_copies(event, MAX_KEYS)
-    add_copies(event.calls.get(), MAX_KEYS, lambda number: {"event_id": pks[number]})
-    client.status(_id="done")
-
-    response = reader.get(url_of("webhookevent", outcome=state))
-
-    assert response.context["cl"].result_count == MAX_KEYS + 1
-
-
-@only_on_sqlite
-def test_search_for_a_busy_contact_uses_an_index(reader: Client) -> None:
-    fill_for(CUSTOMER, MAX_KEYS + 1)
-    fill(2 * MAX_KEYS)
-    connection.cursor().execute("ANALYZE")
-
-    for model in MODELS:
-        with CaptureQueriesContext(connection) as captured:
-            assert len(listed(reader, model, q=CUSTOMER)) == 50
-
-        statements = [q["sql"] for q in captured if f'FROM "cellcast_django_{model}"' in q["sql"]]
-        assert not [step for each in statements for step in scans(each)]
-
-
 # What a page costs
 
 
@@ -1108,178 +877,43 @@ def test_permission_is_not_asked_for_each_row(
     assert asked.call_count == 2 * for_one
 
 
-@pytest.mark.exhaustive
-def test_query_count_does_not_grow_with_rows(
-    admin_user: User, admin_client: Client, cap_lists: Callable[..., None]
-) -> None:
-    cap_lists(1_000, per_page=10)
-    fill(70)  # one of which failed
-    rows: dict[str, Any] = {
-        "message": Message.objects.get(cellcast_id="id-7"),
-        "statuschange": StatusChange.objects.get(message__cellcast_id="id-7"),
-        "webhookevent": WebhookEvent.objects.get(cellcast_id="id-7"),
-    }
-    contact = rows["message"].contact
-    addresses = {
-        *(url_of(model, **query) for model in MODELS for query in ({}, {"q": contact})),
-        *(url_of(model, "change", row.pk) for model, row in rows.items()),
-    }
-    # On SQLite the test of their work counts those of the lists too.
-    lists = [] if connection.vendor == "sqlite" else WALKS + FINDS + FILTERED_FINDS
-    works: dict[str, Callable[[], Any]] = {
-        **{address: partial(opened, admin_client, address) for address in addresses},
-        **{
-            f"{model} {query}": partial(read_list, admin_user, model, query)
-            for model, query in lists
-        },
-    }
-
-    def queries() -> dict[str, int]:
-        return {name: queries_of(work) for name, work in works.items()}
-
-    for name in MODELS:
-        opened(admin_client, url_of(name))  # Django keeps the content types
-    few = queries()
-    fill(300)
-    for model in (Message, WebhookEvent):
-        model.objects.filter(pk__gt=200).update(contact=contact)
-
-    many = queries()
-    # An empty list asks for no customers and no tests.
-    assert {name: (few[name], many[name]) for name in works if many[name] > few[name] + 3} == {}
-    assert max(few.values()) < 30
+Query = dict[str, str]
+YESTERDAY = f"from={timezone.localdate() - timedelta(days=1)}"
 
 
-def opened(client: Client, address: str) -> str:
-    response = client.get(address)
-    assert response.status_code == 200
-    return response.content.decode()
+def queries(**by_model: str) -> list[tuple[str, Query]]:
+    """Return a list's queries one by one: what stands in its address, in one string a model."""
+    return [
+        (model, dict(parse_qsl(query)))
+        for model, each in by_model.items()
+        for query in each.split()
+    ]
 
 
-def test_detail_page_shows_the_newest_events_of_many(reader: Client, client: WebhookClient) -> None:
-    client.status()
-    message = Message.objects.get()
-    [event] = message.events.all()
-
-    def queries() -> int:
-        with CaptureQueriesContext(connection) as captured:
-            page = page_of(reader, "message", "change", message.pk)
-        assert len(every(page, "article[@class='cellcast-event']")) == min(
-            message.events.count(), 20
-        )
-        return len(captured)
-
-    queries()  # Django keeps the content type
-    few = queries()
-    for _ in range(30):
-        event.pk = None
-        event.save()
-
-    assert queries() == few
-
-
-Query = dict[str, Any]
-
-
-def since(days: int) -> Query:
-    return {"from": timezone.localdate() - timedelta(days=days - 1)}
-
-
-WALKS: list[tuple[str, Query]] = [  # in the order of an index, until the page is full
-    ("message", {}),
-    ("message", {"p": 2}),
-    ("message", {"direction": "inbound"}),
-    ("message", {"handled": "new"}),
-    ("message", {"own_number": "+61480000000"}),
-    ("message", {"direction": "outbound"}),
-    ("message", {"status": "delivered"}),
-    ("message", {"status": "queued"}),
-    ("message", {"status": "silent"}),
-    ("message", {"status": "rejected"}),
-    ("message", {"direction": "outbound", "status": "failed"}),
-    *(("message", since(days)) for days in (2, 7, 30)),
-    ("message", {"direction": "inbound", **since(7)}),
-    ("message", {"status": "failed", **since(30)}),
-    ("statuschange", {}),
-    ("statuschange", {"p": 2}),
-    ("handlercall", {}),
-    ("handlercall", {"state": "done"}),
-    ("handlercall", {"handler": "shop.confirm"}),
-    ("handlercall", {"test": "no"}),
-    ("webhookevent", {}),
-    ("webhookevent", {"outcome": "done"}),
-    ("webhookevent", {"outcome": "duplicate"}),
-    ("webhookevent", {"outcome": "invalid"}),
-    ("webhookevent", {"kind": "status"}),
-    ("webhookevent", {"kind": "unknown"}),
-    ("webhookevent", {"kind": "status", "outcome": "done"}),
-    ("webhookevent", {"kind": "status", "outcome": "duplicate"}),
-    ("webhookevent", {"kind": "reply", "outcome": "invalid"}),
-    *(("webhookevent", since(days)) for days in (2, 7, 30)),
-]
-USUAL: list[Query] = [
-    {"outcome": "done"},
-    {"state": "done"},
-    {"handler": "shop.confirm"},
-    {"test": "no"},
-]
-FINDS: list[tuple[str, Query]] = [  # the few rows that are meant, which are then sorted
-    ("message", {"q": "0400 000 007"}),
-    ("message", {"q": "id-7"}),
-    ("message", {"q": "000 007"}),
-    ("message", {"q": "two words"}),
-    ("statuschange", {"q": "0400 000 007"}),
-    ("statuschange", {"q": "id-7"}),
-    ("webhookevent", {"outcome": "pending"}),
-    ("webhookevent", {"outcome": "failed"}),
-    ("handlercall", {"state": "failing"}),
-    ("handlercall", {"state": "waiting"}),
-    ("handlercall", {"state": "failed"}),
-    ("handlercall", {"error": "KeyError"}),
-    ("handlercall", {"q": "7"}),
-    ("webhookevent", {"q": "0400 000 007"}),
-    ("webhookevent", {"q": "id-7"}),
-    ("webhookevent", {"q": "7"}),
-    ("webhookevent", {"message__id__exact": 7}),
-]
-NEWEST: list[tuple[str, Query]] = [  # read among the newest messages, up to a fixed number
-    ("message", {"status": "undelivered"}),
-    ("message", {"stop": "possibly"}),
-    ("message", {"handled": "done"}),
-]
-FILTERED_FINDS: list[tuple[str, Query]] = [  # which are few, a database tells by its statistics
-    ("message", {"q": "0400 000 007", "direction": "outbound"}),
-    ("message", {"q": "0400 000 007", "direction": "outbound", "status": "failed", **since(30)}),
-    ("webhookevent", {"kind": "reply", "outcome": "invalid", **since(7)}),
-    ("webhookevent", {"outcome": "pending", "kind": "status"}),
-    ("webhookevent", {"outcome": "failed", "kind": "status", **since(30)}),
-    ("webhookevent", {"q": "0400 000 007", "outcome": "duplicate", "kind": "status"}),
-]
-
-
-@pytest.mark.exhaustive
-@only_on_sqlite
-def test_no_list_filter_or_search_scans_a_table_on_sqlite(
-    reader: Client, cap_lists: Callable[..., None]
-) -> None:
-    cap_lists(120, per_page=10)  # fewer than there are
-    fill(300)
-
-    for model, query in WALKS + FINDS + NEWEST + FILTERED_FINDS:
-        with CaptureQueriesContext(connection) as captured:
-            listed(reader, model, **query)
-        statements = [q["sql"] for q in captured if f'FROM "cellcast_django_{model}"' in q["sql"]]
-        assert statements  # one, where there is nothing; else the count and the rows
-        for statement in statements:
-            plan = plan_of(statement)
-            # LIMIT ends a scan when the page is full: at once where there is no condition, and soon
-            # where it is the usual state.
-            conditions = statement.partition(f'FROM "cellcast_django_{model}"')[2]
-            usual = "WHERE" not in conditions or query in USUAL
-            ends = "LIMIT" in statement and usual
-            assert ends or not scans(statement), (model, query, plan)
-            sorts = "USE TEMP B-TREE FOR ORDER BY" in plan
-            assert not sorts or (model, query) not in WALKS, (model, query, plan)
+# In the order of an index, until the page is full.
+WALKS = queries(
+    message="p=1 p=2 direction=inbound direction=outbound handled=new own_number=%2B61480000000"
+    " status=delivered status=queued status=silent status=rejected direction=outbound&status=failed"
+    f" {YESTERDAY} direction=inbound&{YESTERDAY} status=failed&{YESTERDAY}",
+    statuschange="p=1 p=2",
+    handlercall="p=1 state=done handler=shop.confirm test=no",
+    webhookevent="p=1 outcome=done outcome=duplicate outcome=invalid kind=status kind=unknown"
+    f" kind=status&outcome=duplicate kind=reply&outcome=invalid {YESTERDAY}",
+)
+# The few rows that are meant, which are then sorted.
+FINDS = queries(
+    message="q=0400+000+007 q=id-7 q=000+007 q=two+words",
+    statuschange="q=0400+000+007 q=id-7",
+    handlercall="state=failing state=waiting state=failed error=KeyError q=7",
+    webhookevent="outcome=pending outcome=failed q=0400+000+007 q=id-7 q=7 message__id__exact=7",
+)
+# Which are few, a database tells by its statistics.
+FILTERED_FINDS = queries(
+    message="q=0400+000+007&direction=outbound"
+    f" q=0400+000+007&direction=outbound&status=failed&{YESTERDAY}",
+    webhookevent=f"kind=reply&outcome=invalid&{YESTERDAY} outcome=pending&kind=status"
+    f" outcome=failed&kind=status&{YESTERDAY} q=0400+000+007&outcome=duplicate&kind=status",
+)
 
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="the test above asks SQLite")
@@ -1315,22 +949,20 @@ def test_work_per_list_does_not_grow_with_the_tables(
     cap_lists(20, per_page=5)
 
     steps: dict[str, list[int]] = defaultdict(list)
-    queries: dict[str, list[int]] = defaultdict(list)
+    asked: dict[str, list[int]] = defaultdict(list)
     for count in (400, 2_000):
         fill(count)
         if analyse:
             connection.cursor().execute("ANALYZE")
         for model, query in lists:
             name = f"{model} {query}"
-            steps_now, queries_now = steps_and_queries_of(
-                partial(read_list, admin_user, model, query)
-            )
-            steps[name].append(steps_now)
-            queries[name].append(queries_now)
+            worked = steps_and_queries_of(partial(read_list, admin_user, model, query))
+            steps[name].append(worked[0])
+            asked[name].append(worked[1])
 
     assert {name: n for name, n in steps.items() if n[1] > 1.5 * n[0] + 75} == {}
-    assert {name: n for name, n in queries.items() if n[1] > n[0] + 3} == {}
-    assert max(n[0] for n in queries.values()) < 30
+    assert {name: n for name, n in asked.items() if n[1] > n[0] + 3} == {}
+    assert max(n[0] for n in asked.values()) < 30
 
 
 def read_list(user: User, model: str, query: Query) -> None:
@@ -1361,37 +993,16 @@ def steps_and_queries_of(work: Callable[[], Any]) -> tuple[int, int]:
 
 # Other sites, and none
 
-other_site = admin.AdminSite("other")
-other_site.register(Message, MessageAdmin)
-other_site.register(WebhookEvent, WebhookEventAdmin)
 partial_site = admin.AdminSite("partial")
 partial_site.register(WebhookEvent, WebhookEventAdmin)
 messages_site = admin.AdminSite("messages")
 messages_site.register(Message, MessageAdmin)
 urlpatterns = [
     path("admin/", admin.site.urls),
-    path("other/", other_site.urls),
     path("partial/", partial_site.urls),
     path("messages/", messages_site.urls),
     path("sms/", include("cellcast_django.urls")),
 ]
-
-
-@override_settings(ROOT_URLCONF=__name__)
-def test_second_sites_pages_link_within_that_site(
-    admin_client: Client, client: WebhookClient
-) -> None:
-    client.status()
-    message, event = Message.objects.get(), WebhookEvent.objects.get()
-
-    events_page = admin_client.get("/other/cellcast_django/webhookevent/").content.decode()
-    page = admin_client.get(f"/other/cellcast_django/message/{message.pk}/change/").content.decode()
-
-    assert f'href="/other/cellcast_django/message/{message.pk}/change/"' in events_page
-    assert f'href="/other/cellcast_django/webhookevent/{event.pk}/change/"' in page
-    assert f"/other/cellcast_django/webhookevent/?message__id__exact={message.pk}" in page
-    assert 'href="/admin/' not in events_page + page
-    assert "cellcast-timeline" not in page  # the history is not registered there
 
 
 @override_settings(ROOT_URLCONF=__name__)
@@ -1410,47 +1021,6 @@ def test_site_without_a_models_page_does_not_link_to_it(
     assert event_page.status_code == 200
     assert page.status_code == 200
     assert "cellcast-event" not in page.content.decode()
-
-
-BARE = """
-import sys
-sys.modules |= {"django.tasks": None, "django_tasks": None}
-import django
-from django.conf import settings
-from django.urls import include, path, reverse
-settings.configure(
-    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "cellcast_django"],
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-    ROOT_URLCONF="__main__",
-    ALLOWED_HOSTS=["*"],
-    USE_TZ=True,
-    CELLCAST_WEBHOOK_SECRETS=["cellcast:a-long-enough-password"],
-)
-django.setup()
-urlpatterns = [path("sms/", include("cellcast_django.urls"))]
-from django.core.management import call_command
-from django.test import Client
-from cellcast_django.models import Message
-from cellcast_django.testing import authorization, status_payload
-call_command("check")
-call_command("migrate", verbosity=0)
-response = Client(headers=authorization()).post(
-    "/sms/webhook-status", status_payload(), content_type="application/json"
-)
-assert response.status_code == 200, response.content
-assert Message.objects.delivered().count() == 1
-assert "cellcast_django.admin" not in sys.modules
-"""
-
-
-@pytest.mark.exhaustive
-def test_app_works_without_the_admin_and_django_tasks() -> None:
-    root = Path(__file__).resolve().parent.parent
-    command = [sys.executable, "-W", "error", "-c", BARE]
-
-    finished = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-
-    assert finished.returncode == 0, finished.stderr
 
 
 # Nothing inline

@@ -9,7 +9,7 @@ from django.urls import include, path
 
 from cellcast_django.admin import register
 from cellcast_django.factories import MessageFactory, OptOutFactory
-from cellcast_django.models import Message, OptOut, WebhookEvent
+from cellcast_django.models import Message, OptOut
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER
 from tests.html import addresses, only
@@ -66,12 +66,6 @@ def test_history_is_reached_from_a_message_and_not_from_the_menu(
     url = f"{BASE}/statuschange/?message__id__exact={message.pk}"
     assert url in addresses(admin_client.get(f"{BASE}/message/{message.pk}/change/").text)
     assert len(admin_client.get(url).context["cl"].result_list) == 1
-
-
-def test_site_with_one_model_has_its_pages(admin_client: Client, client: WebhookClient) -> None:
-    client.reply()
-    event = WebhookEvent.objects.get()
-    assert admin_client.get(f"{BASE}/webhookevent/{event.pk}/change/").status_code == 200
 
 
 def test_empty_list_offers_nothing_of_the_desk(admin_client: Client) -> None:

@@ -8,10 +8,9 @@ from django.db.models import Model
 from django.test import Client
 from django.utils.text import capfirst
 
-from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
+from cellcast_django.factories import OptOutFactory, WebhookEventFactory
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
-from tests.admin_pages import page_of, staff, text_of
-from tests.html import every
+from tests.admin_pages import page_of, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -39,18 +38,3 @@ def test_times_show_their_zone(admin_client: Client, model: type[Model], name: s
     label, help_text = capfirst(str(field.verbose_name)), str(field.help_text)
     for words in (label, help_text, "2 Jan 2026, 14:04:05 AEDT"):
         assert words in text
-
-
-def test_unknown_time_is_a_dash(reader: Client) -> None:
-    message = MessageFactory.create(inbound=True)
-
-    page = page_of(reader, "message", "change", message.pk)
-
-    assert "None" not in text_of(page)
-
-
-def test_opt_out_form_has_no_time_fields() -> None:
-    page = page_of(staff("view_optout", "add_optout"), "optout", "add")
-
-    assert every(page, "input[@name='number']")
-    assert not every(page, "div[@class='form-row field-since']")

@@ -11,7 +11,6 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django.admin import history
-from cellcast_django.admin.lists.filters import PeriodFilter
 from cellcast_django.factories import (
     HandlerCallFactory,
     MessageFactory,
@@ -21,7 +20,6 @@ from cellcast_django.factories import (
 from cellcast_django.models import (
     HandlerCall,
     Message,
-    WebhookEvent,
 )
 from cellcast_django.signals import (
     GiveUp,
@@ -58,13 +56,6 @@ def answer(seconds_ago: int, **parts: Any) -> Message:
     return MessageFactory.create(**parts)
 
 
-# Skins
-
-
-def test_filter_lacks_the_attribute_skins_use_for_fields() -> None:
-    assert not hasattr(PeriodFilter, "field")  # Grappelli asks it for its name
-
-
 # For whom
 
 
@@ -80,15 +71,11 @@ def test_reception_is_offered_no_filters_of_tests_and_consent(reader: Client) ->
     assert offered(reader) == ours
     assert offered(reception) == set()
     assert offered(reception, opted_out="sent") == {"opted_out"}
-
-
-@pytest.mark.parametrize(("query", "is_offered"), [({}, False), ({"status": "silent"}, True)])
-def test_what_the_overview_alone_leads_to_is_offered_where_it_is_in_use(
-    reader: Client, query: dict[str, str], is_offered: bool
-) -> None:
-    specs = changelist_at(reader, url_of("message", **query)).filter_specs
-    [statuses] = [each for each in specs if each.parameter_name == "status"]
-    assert ("silent" in dict(statuses.lookup_choices)) == is_offered
+    assert reception.get(url_of("handlercall")).status_code == 403
+    for query, is_offered in (({}, False), ({"status": "silent"}, True)):
+        specs = changelist_at(reader, url_of("message", **query)).filter_specs
+        [statuses] = [each for each in specs if each.parameter_name == "status"]
+        assert ("silent" in dict(statuses.lookup_choices)) == is_offered
 
 
 # Statuses
@@ -128,10 +115,12 @@ def test_replies_are_listed_without_asking_for_the_statuses_in_use(
 # Words
 
 
-@pytest.mark.parametrize("words", ["late", "LATE", "late running", "  running   late "])
+@pytest.mark.parametrize(
+    "words", ["late", "late running", "  running   LATE ", '"am running"', "100%"]
+)
 def test_search_finds_messages_by_words_of_their_text(reader: Client, words: str) -> None:
-    found = ask(2, body="Sorry, I am running LATE!")
-    ask(1, body="on time")
+    found = ask(2, body="Sorry, I am running 100% LATE!")
+    ask(1, body="on time, 100 times")
 
     assert listed(reader, "message", q=words) == [found.pk]
 
@@ -158,17 +147,11 @@ def test_search_for_words_covers_the_newest_filtered_messages(
     ]
 
 
-def test_search_treats_percent_sign_literally(reader: Client) -> None:
-    found = ask(2, body="100% sure")
-    ask(1, body="100 times")
-
-    assert listed(reader, "message", q="100%") == [found.pk]
-
-
 # Tests of our own
 
 
 def test_lists_can_be_filtered_by_test_or_real(reader: Client) -> None:
+    """A tested message is real once it is recorded: its id was sent later."""
     messages = {"no": ask(2), "only": ask(1)}
     events = {
         choice: WebhookEventFactory.create(
@@ -180,17 +163,9 @@ def test_lists_can_be_filtered_by_test_or_real(reader: Client) -> None:
     for choice in ("no", "only"):
         assert listed(reader, "message", test=choice) == [messages[choice].pk]
         assert listed(reader, "webhookevent", test=choice) == [events[choice].pk]
-
-
-def test_tested_message_is_real_once_it_is_recorded(reader: Client) -> None:
-    """Somebody tried the page with an id that was sent later."""
-    event = WebhookEventFactory.create(is_test=True, message__recorded_at=None)
-    assert event.message is not None
-    WebhookEvent.objects.update(received_at=event.message.created_at)
-    assert listed(reader, "message", test="only") == [event.message.pk]
-    Message.objects.record_sent(event.message.cellcast_id, receiver=CUSTOMER)
+    Message.objects.update(recorded_at=timezone.now())
     assert listed(reader, "message", test="only") == []
-    assert listed(reader, "message", test="no") == [event.message.pk]
+    assert len(listed(reader, "message", test="no")) == 2
 
 
 # Calls
@@ -267,11 +242,6 @@ def test_page_of_a_call_shows_its_error_and_what_can_be_done(
     assert not every(page_of(reader, "handlercall", "change", done.pk), "pre")
 
 
-def test_calls_are_for_those_who_may_view_events() -> None:
-    assert staff("view_message").get(url_of("handlercall")).status_code == 403
-    assert staff("view_webhookevent").get(url_of("handlercall")).status_code == 200
-
-
 # The history of a contact
 
 
@@ -309,3 +279,4 @@ def test_skins_find_what_names_each_filter(admin_client: Client, model: str) -> 
     assert specs
     for spec in specs:
         assert getattr(spec, "field_path", None) or getattr(spec, "parameter_name", None), spec
+        assert not hasattr(spec, "field"), "Grappelli asks it for its name"

@@ -88,11 +88,6 @@ def test_right_secret_is_accepted(scheme: str, space: str) -> None:
     assert username(f"{scheme}{space}{encoded(RIGHT)}") == "cellcast"
 
 
-@bad_headers
-def test_any_other_header_is_refused(header: str | None) -> None:
-    assert username(header) is None
-
-
 @pytest.mark.parametrize(
     ("secret", "expected"),
     [
@@ -116,11 +111,9 @@ def test_each_configured_secret_is_accepted(secret: str, expected: str | None) -
 def test_password_may_have_colons_spaces_and_any_letter(secret: str) -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=[secret]):
         assert username(f"Basic {encoded(secret)}") == secret.partition(":")[0]
-
-
-def test_password_is_compared_as_utf8() -> None:
-    with override_settings(CELLCAST_WEBHOOK_SECRETS=["cellcast:café-café"]):
-        assert username(f"Basic {encoded('cellcast:café-café', 'latin-1')}") is None
+        if secret.endswith("é"):
+            other_encoding = encoded(secret[:4] + ":é", "latin-1")
+            assert username(f"Basic {other_encoding}") is None
 
 
 @pytest.mark.parametrize(
@@ -139,11 +132,6 @@ def test_secret_outside_unicode_is_ignored() -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=[broken, RIGHT]):
         assert username(f"Basic {encoded('cellcast:?')}") is None
         assert username(f"Basic {encoded(RIGHT)}") == "cellcast"
-
-
-def test_refusal_carries_basic_challenge() -> None:
-    request = Request(RequestFactory().post(URLS[0]))
-    assert WebhookAuthentication().authenticate_header(request) == CHALLENGE
 
 
 # The response to everybody else
@@ -167,13 +155,20 @@ def post_unread(url: str, header: str | None) -> Any:
 
 
 @bad_headers
-def test_refusal_has_a_challenge_and_touches_neither_body_nor_database(header: str | None) -> None:
+def test_any_other_header_is_refused_without_a_look_at_body_or_database(
+    header: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    assert username(header) is None
     for url in URLS:
         response = post_unread(url, header)
         assert response.status_code == 401
         assert response["WWW-Authenticate"] == CHALLENGE
         assert response["Content-Type"] == "application/json"
         assert list(response.json()) == ["detail"]
+    assert "a-long-enough-password" not in caplog.text
+    assert "YS1sb25nLWVub3VnaC1wYXNzd29yZ" not in caplog.text
+    assert not header or len(header) < 10 or header not in caplog.text
 
 
 def test_refusal_is_the_same_for_every_cause() -> None:
@@ -181,23 +176,18 @@ def test_refusal_is_the_same_for_every_cause() -> None:
     for header in BAD_HEADERS.values():
         response = post_unread(URLS[0], header)
         responses.add((response.content, *sorted(response.headers.items())))
-    with override_settings(CELLCAST_WEBHOOK_SECRETS=[]):
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=[], CELLCAST_MAX_BODY_BYTES=1):
         response = post_unread(URLS[0], f"Basic {encoded(RIGHT)}")
         responses.add((response.content, *sorted(response.headers.items())))
     assert len(responses) == 1
-
-
-def test_oversized_body_is_refused_without_secrets_like_any_other() -> None:
-    with override_settings(CELLCAST_MAX_BODY_BYTES=1):
-        assert post_unread(URLS[0], "Basic rubbish").status_code == 401
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     "header", [f"Basic {encoded('cellcast:wrong')}", f"Basic {encoded(RIGHT)}"]
 )
-def test_no_user_is_looked_up_and_no_password_hashed(
-    header: str, client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+def test_no_user_or_session_is_looked_up_and_no_password_hashed(
+    header: str, client: WebhookClient, admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def must_not_be_called(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("A webhook is no business of django.contrib.auth.")
@@ -209,31 +199,13 @@ def test_no_user_is_looked_up_and_no_password_hashed(
         (hashers, "make_password"),
     ]:
         monkeypatch.setattr(module, name, must_not_be_called)
+    client.cookies = admin_client.cookies
     response = client.generic(
         "POST", URLS[1], b"{}", "application/json", headers={"Authorization": header}
     )
-    assert response.status_code in {400, 401}
-
-
-@pytest.mark.django_db
-def test_refusal_leaves_no_row(client: WebhookClient) -> None:
-    headers = {"Authorization": f"Basic {encoded(RIGHT)}"}
-    with override_settings(CELLCAST_WEBHOOK_SECRETS=[]):
-        response = client.post(URLS[0], b"{}", "application/json", headers=headers)
-        assert response.status_code == 401
-    assert client.post(URLS[0], b"{}", "application/json").status_code == 401
-    assert not WebhookEvent.objects.exists()
-
-
-@bad_headers
-def test_neither_header_nor_password_is_logged(
-    header: str | None, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    post_unread(URLS[0], header)
-    assert "a-long-enough-password" not in caplog.text
-    assert "YS1sb25nLWVub3VnaC1wYXNzd29yZ" not in caplog.text
-    assert not header or len(header) < 10 or header not in caplog.text
+    is_right = "wrong" not in base64.b64decode(header.partition(" ")[2]).decode()
+    assert response.status_code == (400 if is_right else 401)
+    assert WebhookEvent.objects.count() == is_right
 
 
 # Which secret it was
@@ -260,11 +232,6 @@ def test_very_long_username_is_truncated() -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=[secret]):
         WebhookClient().status()
     assert WebhookEvent.objects.get().username == "u" * 255
-
-
-def test_staff_session_is_refused(admin_client: Client) -> None:
-    response = admin_client.post(URLS[0], b"{}", "application/json")
-    assert response.status_code == 401
 
 
 # Another authentication class
@@ -327,23 +294,13 @@ def lines_about_refusals(caplog: pytest.LogCaptureFixture, *, times: int) -> int
     return len(lines)
 
 
-def test_refused_webhook_is_logged(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    assert Client().post(URLS[0]).status_code == 401
-    assert logged(caplog) == [("WARNING", ())]
-
-
 def test_flood_of_refusals_logs_one_line_in_five_seconds(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    assert username(f"Basic {encoded(RIGHT)}") is not None
+    assert not caplog.records
     assert lines_about_refusals(caplog, times=1_000) == 1
     clock.now += 4.9
     assert lines_about_refusals(caplog, times=1) == 0
     clock.now += 0.1
     assert lines_about_refusals(caplog, times=1_000) == 1
-
-
-def test_accepted_webhook_is_not_logged_as_refused(
-    clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert username(f"Basic {encoded(RIGHT)}") is not None
-    assert not caplog.records

@@ -68,13 +68,10 @@ def old() -> list[WebhookEvent]:
         (["--opt-outs", "--older-than", "1d"], "--opt-outs needs --contact"),
         (["--contact", ""], "empty"),
         (["--contact", " "], "empty"),
-        (["--older-than", "90"], '"90"'),
         (["--older-than", "3m"], r"h \(hours\), d \(days\), w \(weeks\)"),
-        (["--older-than", "0d"], '"0d"'),
         (["--older-than", "-1d"], "--older-than"),
-        (["--older-than", "1.5d"], '"1.5d"'),
-        (["--older-than", "10000000w"], '"10000000w"'),
-        (["--older-than", ""], '""'),
+        (["--older-than", "999999d"], "--older-than: "),  # before the first date
+        (["--older-than", "1d", "--end-opt-outs", "Forged."], "--end-opt-outs"),
     ],
 )
 def test_missing_selection_is_an_error(
@@ -85,21 +82,12 @@ def test_missing_selection_is_an_error(
     assert WebhookEvent.objects.count() == 3
 
 
-@pytest.mark.parametrize("age", ["99d", "14w", "2376h", " 90d "])
-def test_age_may_be_in_any_unit(old: list[WebhookEvent], age: str) -> None:
-    assert counts(run("--older-than", age)) == [1, 1]
-
-
-@pytest.mark.parametrize("age", ["101d", "15w", "2500h"])
-def test_younger_rows_are_kept(old: list[WebhookEvent], age: str) -> None:
-    assert counts(run("--older-than", age)) == [0, 0]
-    assert WebhookEvent.objects.count() == Message.objects.count() == 3
-
-
-def test_age_before_the_first_date_is_an_error(old: list[WebhookEvent]) -> None:
-    with pytest.raises(CommandError, match="--older-than: "):
-        run("--older-than", "999999d")
-    assert WebhookEvent.objects.count() == 3
+@pytest.mark.parametrize(
+    ("age", "count"), [("99d", 1), ("14w", 1), ("2376h", 1), ("101d", 0), ("2500h", 0)]
+)
+def test_age_may_be_in_any_unit(old: list[WebhookEvent], age: str, count: int) -> None:
+    assert counts(run("--older-than", age)) == [count, count]
+    assert WebhookEvent.objects.count() == Message.objects.count() == 3 - count
 
 
 def test_command_reports_what_was_deleted_and_kept(old: list[WebhookEvent]) -> None:
@@ -109,21 +97,9 @@ def test_command_reports_what_was_deleted_and_kept(old: list[WebhookEvent]) -> N
     assert failed.startswith("Kept: 1 event ") and "cellcast_run_handlers --failed" in failed
     assert "--include-failed" in failed
     assert set(WebhookEvent.objects.all()) == set(old[1:])
-
-
-def test_include_failed_removes_failed_events_too(old: list[WebhookEvent]) -> None:
     output = run("--older-than", "90d", "--include-failed")
-    assert counts(output) == [2, 2]
-    [_, kept] = output.splitlines()
-    assert kept.startswith("Kept: 1 event ")
+    assert counts(output) == [1, 1] and output.count("Kept: 1 event ") == 1
     assert WebhookEvent.objects.get() == old[1]
-
-
-def test_redact_keeps_the_rows(old: list[WebhookEvent]) -> None:
-    output = run("--older-than", "90d", "--redact")
-    assert output.startswith("Redacted: ") and counts(output) == [1, 1]
-    assert WebhookEvent.objects.count() == Message.objects.count() == 3
-    assert WebhookEvent.objects.get(body="") == old[0]
 
 
 @pytest.mark.parametrize(("options", "verb"), [([], "deleted"), (["--redact"], "redacted")])
@@ -133,33 +109,30 @@ def test_dry_run_changes_nothing(old: list[WebhookEvent], options: list[str], ve
     assert output.startswith(f"Would be {verb}: ") and counts(output) == [1, 1]
     assert "Kept: 1 event " in output
     assert (list(WebhookEvent.objects.values()), list(Message.objects.values())) == rows
+    output = run("--older-than", "90d", *options)
+    assert output.startswith(f"{verb.title()}: ") and counts(output) == [1, 1]
+    if options:
+        assert WebhookEvent.objects.count() == Message.objects.count() == 3
+        assert WebhookEvent.objects.get(body="") == old[0]
 
 
 def test_erasure_never_prints_the_contact() -> None:
     MessageFactory.create_batch(2, receiver=CONTACT)
     WebhookEventFactory.create(opt_out=True, contact=CONTACT)
     WebhookEventFactory.create()
+    at = timezone.now() - timedelta(days=10)
+    Message.objects.filter(receiver=CONTACT).update(created_at=at)
+    assert counts(run("--contact", CONTACT, "--older-than", "1w", "--dry-run")) == [2, 0]
     output = run("--contact", "0491 570 156")
     assert counts(output) == [2, 1]
     assert "1570156" not in output and "570 156" not in output
     assert Message.objects.count() == WebhookEvent.objects.count() == 1
+    assert counts(run("--contact", CONTACT)) == [0, 0]
 
 
 def test_odd_contact_is_erased_if_it_exists() -> None:
     WebhookEventFactory.create(opt_out=True, contact="hello")
     assert counts(run("--contact", "hello")) == [0, 1]
-
-
-def test_unknown_number_is_not_an_error() -> None:
-    assert counts(run("--contact", CONTACT)) == [0, 0]
-
-
-def test_contact_and_age_can_be_combined() -> None:
-    at = timezone.now() - timedelta(days=10)
-    MessageFactory.create(receiver=CONTACT, created_at=at)
-    MessageFactory.create(receiver=CONTACT)
-    output = run("--contact", CONTACT, "--older-than", "1w", "--redact")
-    assert output.startswith("Redacted: ") and counts(output) == [1, 0]
 
 
 def test_incomplete_erasure_fails() -> None:
@@ -276,12 +249,6 @@ def opted_out() -> OptOut:
 
 
 @pytest.mark.parametrize("options", [["--dry-run"], ["--redact"], []])
-def test_pruning_by_age_keeps_opt_outs(opted_out: OptOut, options: list[str]) -> None:
-    assert counts(run("--older-than", "90d", *options))[1:] == [1]
-    assert OptOut.objects.active().count() == 2
-
-
-@pytest.mark.parametrize("options", [["--dry-run"], ["--redact"], []])
 def test_erasing_a_contact_keeps_the_opt_out_and_says_so(
     opted_out: OptOut, options: list[str]
 ) -> None:
@@ -303,25 +270,10 @@ def test_opt_outs_option_deletes_the_contacts_opt_out(
     assert OptOut.objects.count() == OptOut.objects.exclude(pk=opted_out.pk).count() == 1
     again = run("--contact", "0491 570 156", "--opt-outs", *options)
     assert again.endswith("Deleted: 0 opt-outs.\n")
-
-
-def test_opt_out_with_pending_handlers_is_kept() -> None:
     WebhookEventFactory.create(opt_out=True, contact=CONTACT, pending=True)
-    with pytest.raises(CommandError):
-        run("--contact", CONTACT, "--opt-outs")
-    assert OptOut.objects.exists()
-
-
-def test_opt_out_is_deleted_while_others_handlers_are_pending(opted_out: OptOut) -> None:
-    WebhookEventFactory.create(pending=True)
-    assert run("--contact", CONTACT, "--opt-outs").endswith("Deleted: 1 opt-out.\n")
-    assert not OptOut.objects.filter(pk=opted_out.pk).exists()
-
-
-def test_opt_out_of_a_sender_name_is_found() -> None:
-    OptOutFactory.create(contact="Cellcast Pty")
-    assert "Kept: the opt-out" in run("--contact", "Cellcast Pty")
-    assert "Deleted: 1 opt-out." in run("--contact", "Cellcast Pty", "--opt-outs")
+    with pytest.raises(CommandError):  # what handlers have not been told of yet
+        run("--contact", CONTACT, "--opt-outs", *options)
+    assert OptOut.objects.filter(contact=CONTACT).exists()
 
 
 # Events that are taken back
@@ -332,14 +284,6 @@ def forged() -> list[WebhookEvent]:
     """Three reports, each of a message of its own."""
     events: list[WebhookEvent] = WebhookEventFactory.create_batch(3, message__recorded_at=None)
     return events
-
-
-def test_events_are_taken_back(forged: list[WebhookEvent]) -> None:
-    first, second, third = forged
-    output = run("--event", str(first.pk), str(second.pk), "--event", str(first.pk))
-    assert counts(output) == [2, 2]
-    assert WebhookEvent.objects.get() == third
-    assert Message.objects.get() == third.message
 
 
 @pytest.mark.parametrize(
@@ -354,8 +298,9 @@ def test_events_are_taken_back(forged: list[WebhookEvent]) -> None:
 def test_events_are_read_from_a_file(forged: list[WebhookEvent], tmp_path: Path, text: str) -> None:
     path = tmp_path / "events.csv"
     path.write_text("\ufeff" + text.format(*(event.pk for event in forged)))
-    assert counts(run("--events-from", str(path))) == [2, 2]
+    assert counts(run("--events-from", str(path), "--event", str(forged[0].pk))) == [2, 2]
     assert WebhookEvent.objects.get() == forged[2]
+    assert Message.objects.get() == forged[2].message
 
 
 @pytest.mark.parametrize("content", [b"1\nx\n", b"\xff\xfe1", None])
@@ -375,34 +320,27 @@ def test_event_that_has_gone_is_counted_and_passed_over(
     forged: list[WebhookEvent], key: str
 ) -> None:
     """An interrupted run is given the same list again."""
-    done, gone = run("--event", str(forged[0].pk), key).splitlines()
+    output = run("--event", str(forged[0].pk), key, stdout=Terminal(), no_color=True)
+    assert "\r1 of 1 events" in output
+    done, gone = output.rpartition("\r")[2].splitlines()
     assert (counts(done), counts(gone)) == ([1, 1], [1])
     with pytest.raises(CommandError, match="None of these"):
         run("--event", str(forged[0].pk), key)
-
-
-def test_pending_event_is_taken_back() -> None:
-    pending = WebhookEventFactory.create(pending=True)
-    run("--event", str(pending.pk))
-    assert not WebhookEvent.objects.exists()
 
 
 @pytest.mark.parametrize(
     "option",
     [
         ["--contact", CONTACT],
-        ["--older-than", "1d"],
+        ["--older-than=1d"],
         ["--redact"],
         ["--opt-outs"],
         ["--include-failed"],
     ],
 )
-@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
-def test_events_are_taken_back_alone(
-    forged: list[WebhookEvent], option: list[str], dry_run: list[str]
-) -> None:
-    with pytest.raises(CommandError, match=option[0]):
-        run("--event", str(forged[0].pk), *option, *dry_run)
+def test_events_are_taken_back_alone(forged: list[WebhookEvent], option: list[str]) -> None:
+    with pytest.raises(CommandError, match=option[0].partition("=")[0]):
+        run("--event", str(forged[0].pk), *option)
     assert WebhookEvent.objects.count() == 3
 
 
@@ -450,21 +388,11 @@ def test_command_says_how_many_opt_outs_ended_and_were_left(end: list[str]) -> N
         }
 
 
-def test_end_opt_outs_needs_events() -> None:
-    with pytest.raises(CommandError, match="--end-opt-outs"):
-        run("--older-than", "1d", "--end-opt-outs", "Forged.")
-
-
 @pytest.mark.usefixtures("_protected")
 def test_protected_message_keeps_its_event(forged: list[WebhookEvent]) -> None:
     with pytest.raises(CommandError):
         run("--event", str(forged[0].pk))
     assert WebhookEvent.objects.count() == 3
-
-
-def test_taking_back_shows_progress_on_a_terminal(forged: list[WebhookEvent]) -> None:
-    output = run("--event", str(forged[0].pk), stdout=Terminal(), no_color=True)
-    assert "\r1 of 1 events" in output
 
 
 def test_database_that_refuses_to_take_back_is_an_error(

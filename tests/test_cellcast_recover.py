@@ -91,17 +91,8 @@ def test_command_asks_whose_key_it_is(
 def test_since_option_limits_how_far_back_to_read(outage: FakeCellcast) -> None:
     assert run("--since", "30m").splitlines()[0] == line(Kind.REPLIES, 0, 0)
     assert run("--since", "2h").splitlines()[0] == line(Kind.REPLIES, 2, 2)
-
-
-@pytest.mark.parametrize(
-    ("since", "complaint"),
-    [("2", '"2"'), ("0d", '"0d"'), ("999999w", '"999999w"')],
-)
-def test_unreadable_since_is_an_error(
-    fake_cellcast: FakeCellcast, since: str, complaint: str
-) -> None:
-    with pytest.raises(CommandError, match=complaint):
-        run("--since", since)
+    with pytest.raises(CommandError, match='"999999w"'):
+        run("--since", "999999w")
 
 
 def test_unreadable_list_fails_after_the_others(outage: FakeCellcast) -> None:
@@ -110,18 +101,8 @@ def test_unreadable_list_fails_after_the_others(outage: FakeCellcast) -> None:
     with pytest.raises(CommandError) as raised:
         run(stdout=stdout)
     assert re.fullmatch(r"replies: .*\b404\.", str(raised.value))
-    assert stdout.getvalue().splitlines() == [
-        "replies: not read",
-        line(Kind.STATUSES, 1, 1),
-        NO_OPT_OUTS,
-    ]
-
-
-def test_same_error_of_several_lists_is_reported_once(outage: FakeCellcast) -> None:
-    outage.faults.extend([Fault(status=404)] * 3)
-    with pytest.raises(CommandError) as raised:
-        run()
-    assert re.fullmatch(r"replies, statuses, opt-outs: .*\b404\.", str(raised.value))
+    found = ["replies: not read", line(Kind.STATUSES, 1, 1), NO_OPT_OUTS]
+    assert stdout.getvalue().splitlines() == found
 
 
 def test_wrong_key_is_reported_once(fake_cellcast: FakeCellcast, settings: Any) -> None:
@@ -132,6 +113,11 @@ def test_wrong_key_is_reported_once(fake_cellcast: FakeCellcast, settings: Any) 
     assert "CELLCAST_API_KEY" in str(raised.value)
     assert "\n" not in str(raised.value)
     assert stdout.getvalue().splitlines() == [f"{kind}: not read" for kind in Kind]
+    fake_cellcast.requests.clear()
+    settings.CELLCAST_API_KEY = ""
+    with pytest.raises(CommandError, match="CELLCAST_API_KEY"):
+        run()
+    assert fake_cellcast.requests == []
 
 
 def test_refusing_database_is_a_command_error(
@@ -143,23 +129,12 @@ def test_refusing_database_is_a_command_error(
     assert run().splitlines()[0] == line(Kind.REPLIES, 2, 2)
 
 
-def test_command_needs_a_key(settings: Any) -> None:
-    settings.CELLCAST_API_KEY = ""
-    with pytest.raises(CommandError, match="CELLCAST_API_KEY"):
-        run()
-
-
-def test_key_and_numbers_are_never_printed(
+def test_progress_is_shown_on_a_terminal_and_wiped(
     outage: FakeCellcast, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    output = run(stdout=Terminal(), verbosity=3)
-    output += "".join(capfd.readouterr())
-    assert KEY not in output
-    assert "400000001" not in output
-
-
-def test_progress_is_shown_on_a_terminal_and_wiped(outage: FakeCellcast) -> None:
-    output = run(stdout=Terminal(), no_color=True)
+    output = run(stdout=Terminal(), no_color=True, verbosity=3)
+    printed = output + "".join(capfd.readouterr())
+    assert KEY not in printed and "400000001" not in printed
     assert "\rreplies: 2 seen, 0 missing" in output
     assert "\rreplies: 2 seen, 2 missing" in output
     assert f"\r{' ' * 60}\r{line(Kind.REPLIES, 2, 2)}" in output
@@ -206,13 +181,10 @@ def test_findings_are_described_in_words(counts: Any, expected: str) -> None:
 # The task
 
 
-def test_task_recovers(outage: FakeCellcast) -> None:
-    tasks.recover.call()
-    assert Message.objects.count() == 3
-
-
-def test_task_fails_when_a_list_cannot_be_read(outage: FakeCellcast) -> None:
+def test_task_recovers_and_fails_when_a_list_cannot_be_read(outage: FakeCellcast) -> None:
     outage.faults.append(Fault(status=404))
     with pytest.raises(RecoveryError, match=r"replies: .*\b404"):
         tasks.recover.call()
     assert Message.objects.count() == 1
+    tasks.recover.call()
+    assert Message.objects.count() == 3

@@ -30,10 +30,6 @@ def old_picture() -> WebhookEvent:
     )
 
 
-def test_command_reports_zero_without_invalid_events() -> None:
-    assert run() == ("0 understood, 0 still invalid.", "")
-
-
 def test_event_understood_now_is_stored_and_runs_handlers(listen: Any) -> None:
     calls = listen(message_received)
     event = old_picture()
@@ -70,14 +66,9 @@ def test_event_option_reads_only_that_event() -> None:
     assert run("--event", str(event.pk)) == ("1 understood, 0 still invalid.", "")
 
 
-@pytest.mark.parametrize("unknown", ["999999", "9" * 23])
-def test_unknown_event_is_an_error(unknown: str) -> None:
-    with pytest.raises(CommandError, match=rf": {unknown}\."):
-        run("--event", unknown)
-
-
-def test_naming_a_valid_event_is_an_error() -> None:
+def test_unknown_or_valid_event_is_an_error() -> None:
+    assert run() == ("0 understood, 0 still invalid.", "")
     WebhookClient().status()
-    pk = WebhookEvent.objects.get().pk
-    with pytest.raises(CommandError, match=rf"\b{pk}\b"):
-        run("--event", str(pk))
+    for pk in (999_999, int("9" * 23), WebhookEvent.objects.get().pk):
+        with pytest.raises(CommandError, match=rf": {pk}\."):
+            run("--event", str(pk))

@@ -56,45 +56,26 @@ def run(*arguments: str) -> tuple[list[Counts], str]:
     return [counts for counts in lines if counts], err.getvalue().strip()
 
 
-def test_command_says_when_nothing_is_due(handler: Calls) -> None:
-    failing_event()
-    assert run() == ([(0, 0, 0)], "")
-    assert len(handler) == 1
-
-
-def test_command_runs_due_events(handler: Calls) -> None:
-    failing_event()
-    make_all_due()
-    handler.error = None
-    assert run() == ([(1, 0, 0)], "")
-
-
-def test_command_names_the_failing_handler(handler: Calls) -> None:
-    event = failing_event()
-    make_all_due()
-    assert run() == ([(0, 1, 0)], f"event {event.pk}: calendar: ConnectionError")
-
-
-def test_event_option_ignores_the_pause(handler: Calls) -> None:
+def test_event_option_ignores_the_pause_and_records_no_run(handler: Calls) -> None:
     event, other = failing_event(message="one"), failing_event(message="two")
     handler.error = None
     assert run("--event", str(event.pk)) == ([(1, 0, 0)], "")
     assert other.state == "pending"
+    assert not CommandRun.objects.exists()
 
 
-def test_failed_option_makes_every_failed_call(handler: Calls) -> None:
+def test_failed_option_makes_every_failed_call_and_records_no_run(
+    handler: Calls, settings: Any
+) -> None:
     waiting = failing_event(message="one")
     for text in ("two", "three"):
         give_up(failing_event(message=text))
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
+    assert run("--failed")[0] == [(0, 0, 2)]
     handler.error = None
     assert run("--failed") == ([(2, 0, 0)], "")
     assert WebhookEvent.objects.pending().get() == waiting
-
-
-def test_failed_event_is_counted(handler: Calls, settings: Any) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
-    failing_event()
-    assert run("--failed")[0] == [(0, 0, 1)]
+    assert not CommandRun.objects.exists()
 
 
 @pytest.mark.parametrize("unknown", ["999999", "9" * 23, "-" + "9" * 23])
@@ -127,22 +108,19 @@ def test_neither_texts_nor_control_characters_are_printed(
 
 
 def test_run_is_recorded_with_its_counts(handler: Calls) -> None:
-    failing_event()
+    event = failing_event()
     make_all_due()
     before = timezone.now()
-    run()
+    assert run() == ([(0, 1, 0)], f"event {event.pk}: calendar: ConnectionError")
     record = CommandRun.objects.get()
     assert record.command == str(record) == "run_handlers"
     assert record.ran_at >= before
     assert record.summary == {"done": 0, "retrying": 1, "failed": 0}
-    run()
+    assert run() == ([(0, 0, 0)], ""), "nothing is due"
     assert CommandRun.objects.get().summary == {"done": 0, "retrying": 0, "failed": 0}
-
-
-def test_event_option_does_not_record_a_run(handler: Calls) -> None:
-    run("--event", str(failing_event().pk))
-    run("--failed")
-    assert not CommandRun.objects.exists()
+    make_all_due()
+    handler.error = None
+    assert run() == ([(1, 0, 0)], "")
 
 
 # --watch

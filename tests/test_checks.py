@@ -62,12 +62,9 @@ def ids(check: Check) -> list[str]:
     [
         None,
         b"cellcast:" + STRONG.encode(),
-        ("cellcast", STRONG),
-        "",
         STRONG,
         f":{STRONG}",
         "cellcast:",
-        f" cellcast:{STRONG}",
         f"cellcast :{STRONG}",
         f"cellcast: {STRONG}",
         f"cellcast:{STRONG}\n",
@@ -153,16 +150,10 @@ def test_deployment_reports_once_that_nobody_gets_in(
     assert [found for each in checks_of_secrets for found in ids(each)] == [expected]
 
 
-def test_deployment_with_usable_secret_passes(settings: Any) -> None:
-    settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}"]
-    assert ids(check_secrets_for_deployment) == []
-
-
 @pytest.mark.parametrize(
     "entry",
     [
         f'"cellcast:{STRONG}"',
-        f"'cellcast:{STRONG}'",
         f"[cellcast:{STRONG}]",
         f"CELLCAST_WEBHOOK_SECRETS=cellcast:{STRONG}",
         f'CELLCAST_WEBHOOK_SECRETS = ["cellcast:{STRONG}"]',
@@ -185,7 +176,6 @@ WRONG: dict[str, list[object]] = {
         "//sms.example.com",
         "ftp://sms.example.com",
         "https://",
-        "https:///sms",
         "https://sms.example.com/webhooks",
         "https://sms.example.com/?",
         "https://sms.example.com#top",
@@ -193,32 +183,21 @@ WRONG: dict[str, list[object]] = {
         "https://sms.example.com ",
         "https://sms.example.com:port",
         "https://sms.example.com:0",
+        "https://[::1",
         "https://sms℀example.com",  # "a/c", once it is normalised
         "https://münchen.example",
         None,
-        True,
         b"https://sms.example.com",
     ],
     "CELLCAST_API_KEY": [None, b"key", 5, ["key"], "two words", "line\n", " ", "schlüssel"],
-    "CELLCAST_API_URL": [
+    "CELLCAST_API_URL": [  # what makes a URL of no use is tried above
         "http://api.cellcast.com",
         "http://localhost.example.com",
         "http://10.0.0.1",
-        "api.cellcast.com",
-        "ftp://api.cellcast.com",
-        "https://",
         "https://me:secret@api.cellcast.com",
-        "https://api.cellcast.com?key=1",
         "https://api.cellcast.com/api/v1",
-        "https://api.cellcast.com#top",
-        "https://api.cellcast.com:port",
-        "https://[::1",
-        "https://api.cellcast.com\n",
-        "https://api .cellcast.com",
-        "https://äpi.cellcast.com",
         "",
         None,
-        b"https://api.cellcast.com",
     ],
     "CELLCAST_DIRECTORY": [None, 7, ["shop.names.Customers"]],
     "CELLCAST_MAIL_REPLIES_TO": [None, "me@example.com", ["me"], [None]],
@@ -234,22 +213,14 @@ RIGHT: dict[str, list[object]] = {
     "CELLCAST_RUN_HANDLERS": ["inline", "default", "sms"],
     "CELLCAST_PUBLIC_URL": [
         "",
-        "https://sms.example.com",
         "https://sms.example.com/",
-        "HTTPS://SMS.example.com",
+        "HTTPS://SMS.example.com:8443",
         "http://localhost:8000",
         "http://127.0.0.1:8000",
         "http://[::1]:8000",
     ],
     "CELLCAST_API_KEY": ["", "4f1c9a52", "eyJhbGciOi.J9-_~+/="],
-    "CELLCAST_API_URL": [
-        "https://api.cellcast.com",
-        "https://api.cellcast.com/",
-        "HTTPS://api.example.com:8443/",
-        "http://localhost:8000",
-        "http://127.0.0.1:8000",
-        "http://[::1]:8000",
-    ],
+    "CELLCAST_API_URL": ["https://api.cellcast.com/", "http://127.0.0.1:8000"],
     "CELLCAST_DIRECTORY": ["", "shop.names.Customers"],
     "CELLCAST_MAIL_REPLIES_TO": [[], ["me@example.com"]],
     "CELLCAST_SEND_WITH": ["", "shop.sms.send_sms"],
@@ -292,18 +263,13 @@ def test_missing_setting_passes(settings: Any) -> None:
 # The API
 
 
-def test_own_function_to_send_with_needs_a_key(settings: Any) -> None:
+def test_own_function_to_send_with_needs_a_key_and_urllib3(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings.CELLCAST_SEND_WITH = "cellcast_django.api.send_sms"
     assert ids(check_api) == ["E008"]
     settings.CELLCAST_API_KEY = "4f1c9a52"
     assert ids(check_api) == []
-
-
-def test_own_function_to_send_with_needs_urllib3(
-    settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings.CELLCAST_API_KEY = "4f1c9a52"
-    settings.CELLCAST_SEND_WITH = "cellcast_django.api.send_sms"
     monkeypatch.setattr(api, "urllib3", None)
     assert ids(check_api) == ["E008"]
     settings.CELLCAST_SEND_WITH = "tests.test_checks.ids"
@@ -347,12 +313,6 @@ def test_task_mode_needs_a_django_with_tasks(
     assert ids(check_task_backend) == ["E005"]
 
 
-def test_unknown_task_backend_is_an_error(task_mode: Any) -> None:
-    task_mode.TASKS = {"default": {"BACKEND": IMMEDIATE}}
-    task_mode.CELLCAST_RUN_HANDLERS = "sms"
-    assert ids(check_task_backend) == ["E005"]
-
-
 @pytest.mark.parametrize(
     "backend",
     [
@@ -360,10 +320,11 @@ def test_unknown_task_backend_is_an_error(task_mode: Any) -> None:
         {"BACKEND": f"{__name__}.ids"},
         {},
         {"BACKEND": IMMEDIATE, "QUEUES": ["mail"]},
+        None,
     ],
 )
-def test_unusable_task_backend_is_an_error(task_mode: Any, backend: dict[str, Any]) -> None:
-    task_mode.TASKS = {"default": backend}
+def test_unusable_task_backend_is_an_error(task_mode: Any, backend: dict[str, Any] | None) -> None:
+    task_mode.TASKS = {"default": backend} if backend is not None else {"sms": {}}
     assert ids(check_task_backend) == ["E005"]
 
 
@@ -387,11 +348,6 @@ class EmptyURLConf:
 def test_missing_urls_warn(settings: Any, urlconf: object) -> None:
     settings.ROOT_URLCONF = urlconf
     assert ids(check_urls) == ["W003"]
-
-
-def test_included_urls_pass(settings: Any) -> None:
-    settings.ROOT_URLCONF = "tests.urls"
-    assert ids(check_urls) == []
 
 
 class CatchAll:
@@ -434,56 +390,47 @@ def test_urls_that_only_a_request_can_resolve_pass(monkeypatch: pytest.MonkeyPat
     assert ids(check_urls) == []
 
 
-def test_public_url_without_https_warns(settings: Any) -> None:
-    settings.CELLCAST_PUBLIC_URL = "http://sms.example.com"
-    settings.SECURE_HSTS_SECONDS = 3600
-    assert ids(check_https) == ["W007"]
-
-
-@pytest.mark.parametrize("url", ["", "sms.example.com", None])
-def test_settings_without_https_warn(settings: Any, url: object) -> None:
-    settings.CELLCAST_PUBLIC_URL = url
-    assert ids(check_https) == ["W007"]
+WITHOUT_HTTPS = {"CELLCAST_PUBLIC_URL": "http://sms.example.com"}
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("changes", "expected"),
     [
-        ("CELLCAST_PUBLIC_URL", "https://sms.example.com"),
-        ("SECURE_SSL_REDIRECT", True),
-        ("SECURE_PROXY_SSL_HEADER", ("HTTP_X_FORWARDED_PROTO", "https")),
-        ("SECURE_HSTS_SECONDS", 3600),
+        (WITHOUT_HTTPS | {"SECURE_HSTS_SECONDS": 3600}, ["W007"]),
+        ({"CELLCAST_PUBLIC_URL": ""}, ["W007"]),
+        ({"CELLCAST_PUBLIC_URL": None}, ["W007"]),
+        ({"CELLCAST_PUBLIC_URL": "https://sms.example.com"}, []),
+        ({"SECURE_SSL_REDIRECT": True}, []),
+        ({"SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https")}, []),
+        ({"SECURE_HSTS_SECONDS": 3600}, []),
     ],
 )
-def test_any_setting_about_https_passes(settings: Any, name: str, value: object) -> None:
-    setattr(settings, name, value)
-    assert ids(check_https) == []
-
-
-def test_redirect_to_https_warns(settings: Any) -> None:
-    settings.SECURE_SSL_REDIRECT = True
-    settings.CELLCAST_PUBLIC_URL = "http://sms.example.com"
-    assert ids(check_https) == ["W007", "W008"]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"CELLCAST_PUBLIC_URL": "https://sms.example.com"},
-        {"CELLCAST_PUBLIC_URL": ""},
-        {"CELLCAST_PUBLIC_URL": "http:sms.example.com"},
-        {"SECURE_SSL_REDIRECT": False},
-        {"SECURE_REDIRECT_EXEMPT": ["^admin/", "^sms/"]},
-        {"MIDDLEWARE": []},
-    ],
-)
-def test_redirect_to_https_that_misses_webhooks_passes(
-    settings: Any, changes: dict[str, Any]
+def test_deployment_needs_a_setting_about_https(
+    settings: Any, changes: dict[str, Any], expected: list[str]
 ) -> None:
-    wrong = {"SECURE_SSL_REDIRECT": True, "CELLCAST_PUBLIC_URL": "http://sms.example.com"}
-    for name, value in (wrong | changes).items():
+    for name, value in changes.items():
         setattr(settings, name, value)
-    assert "W008" not in ids(check_https)
+    assert [found for found in ids(check_https) if found != "W008"] == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ["W008"]),
+        ({"CELLCAST_PUBLIC_URL": "https://sms.example.com"}, []),
+        ({"CELLCAST_PUBLIC_URL": ""}, []),
+        ({"CELLCAST_PUBLIC_URL": "http:sms.example.com"}, []),
+        ({"SECURE_SSL_REDIRECT": False}, []),
+        ({"SECURE_REDIRECT_EXEMPT": ["^admin/", "^sms/"]}, []),
+        ({"MIDDLEWARE": []}, []),
+    ],
+)
+def test_redirect_to_https_that_would_eat_webhooks_warns(
+    settings: Any, changes: dict[str, Any], expected: list[str]
+) -> None:
+    for name, value in (WITHOUT_HTTPS | {"SECURE_SSL_REDIRECT": True} | changes).items():
+        setattr(settings, name, value)
+    assert [found for found in ids(check_https) if found != "W007"] == expected
 
 
 @pytest.mark.parametrize("is_on", [False, True])
@@ -584,18 +531,13 @@ def _recommended_database(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(connection.settings_dict, name, value)
 
 
-def test_connection_check_needs_deploy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
-    assert "W009" not in registered_ids(deploy=False)
-    assert "W009" in registered_ids(deploy=True)
-
-
 @pytest.mark.usefixtures("_recommended_database")
-def test_django_runs_the_checks(settings: Any) -> None:
+def test_django_runs_the_checks(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = []
     settings.CELLCAST_DEFAULT_REGION = "ZZ"
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
     assert registered_ids(deploy=False) == ["E001"]
-    assert {*registered_ids(deploy=True)} == {"E001", "E004", "W007"}
+    assert {*registered_ids(deploy=True)} == {"E001", "E004", "W007", "W009"}
 
 
 @pytest.mark.usefixtures("_recommended_database")
@@ -708,10 +650,7 @@ def test_times_without_a_zone_are_an_error(settings: Any, value: bool, expected:
     [
         ("CELLCAST_WEBHOOK_SECRET", "CELLCAST_WEBHOOK_SECRETS"),
         ("CELLCAST_HANDLERS_MAX_ATTEMPTS", "CELLCAST_HANDLER_MAX_ATTEMPTS"),
-        ("CELLCAST_PUBLIC_URI", "CELLCAST_PUBLIC_URL"),
         ("CELLCAST_STOPWORDS", "CELLCAST_STOP_WORDS"),
-        ("CELLCAST_MAX_BODY_BYTE", "CELLCAST_MAX_BODY_BYTES"),
-        ("CELLCAST_RUN_HANDLER", "CELLCAST_RUN_HANDLERS"),
     ],
 )
 def test_misspelt_setting_warns(settings: Any, name: str, meant: str) -> None:
@@ -730,14 +669,11 @@ def test_setting_of_the_hosts_own_passes(settings: Any) -> None:
 @pytest.mark.parametrize(
     ("profiles", "defaults", "expected"),
     [
-        ({}, {}, []),
         ({"*.*": {"timeout": 60}}, {}, []),
         ({"*.*": {"ops": "all"}}, {}, ["W005"]),
         ({"*.*": {}}, {"ops": {"get"}}, ["W005"]),
         ({"*.*": {"ops": "all"}, "cellcast_django.*": None}, {}, []),
-        ({"cellcast_django.*": {"ops": {"fetch"}}}, {}, ["W005"]),
-        ({"cellcast_django.OptOut": {"ops": "get"}}, {}, ["W005"]),
-        ({"cellcast_django.optout": {"ops": "get"}, "cellcast_django.*": None}, {}, ["W005"]),
+        ({"cellcast_django.OptOut": {"ops": "get"}, "cellcast_django.*": None}, {}, ["W005"]),
         ({"shop.*": {"ops": "all"}}, {}, []),
     ],
 )

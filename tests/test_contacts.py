@@ -20,12 +20,9 @@ NUMBER = "+61491570156"
 @pytest.mark.parametrize(
     "number",
     [
-        "+61400000000",
         "61400000000",
         "0400000000",
         "400000000",
-        "+61 400 000 000",
-        "0400 000 000",
         "(04) 0000-0000",
         "0011 61 400 000 000",
         "0061 400 000 000",
@@ -67,10 +64,8 @@ def test_mobile_of_an_unknown_range_is_one_contact(prefix: str, region: str) -> 
 @pytest.mark.parametrize(
     ("number", "region", "expected"),
     [
-        ("2125550123", "US", "+12125550123"),
         ("(212) 555-0123", "US", "+12125550123"),
         ("12125550123", "US", "+12125550123"),
-        ("+61400000000", "US", "+61400000000"),
         ("+12125550123", "AU", "+12125550123"),
         ("021 345 678", "NZ", "+6421345678"),
         ("00 64 21 345 678", "AU", "+6421345678"),
@@ -88,16 +83,10 @@ def test_region_supplies_a_missing_country_code(number: str, region: str, expect
         " ",
         "cellcast",
         "#SharedNum#",
-        "1800FLOWERS",
-        "1800CELLCAS",
         "0400CALLME",  # on telephone keys it would be a number
         "19",
-        "0",
-        "+",
         "+61",
         "2125550123",  # a US number; no prefix makes it Australian
-        "4000000000000000",
-        "9" * 64,
         "9" * 1_000,
         "0400000000 or 0400000001",
     ],

@@ -32,7 +32,6 @@ from cellcast_django.factories import (
     HandlerCallFactory,
 )
 from cellcast_django.payloads import Endpoint
-from cellcast_django.retention import Selection
 from cellcast_django.testing import authorization, opt_out_payload, reply_payload, status_payload
 from tests.admin_pages import make_invalid
 from tests.database_faults import refusing
@@ -58,24 +57,6 @@ def assert_hides_everything(report: str) -> None:
     encoded = authorization()["Authorization"].partition(" ")[2]
     for secret in (PASSWORD, encoded, CUSTOMER, CUSTOMER[1:], urlencode({"": CUSTOMER})[1:], TEXT):
         assert secret not in report
-
-
-# The setting
-
-
-def test_error_mail_hides_the_password(site: Any, mailoutbox: list[EmailMultiAlternatives]) -> None:
-    assert Client().get("/", headers={"Host": "evil.example"}).status_code == 400
-    [mail] = mailoutbox
-    text = str(mail.message())
-    assert "CELLCAST_WEBHOOK_SECRETS" in text
-    assert PASSWORD not in text
-
-
-def test_debug_page_hides_the_password(site: Any) -> None:
-    site.DEBUG = True
-    response = Client().get("/", headers={"Host": "evil.example"})
-    assert "CELLCAST_WEBHOOK_SECRETS" in response.text
-    assert PASSWORD not in response.text
 
 
 # The variables on the path of a webhook
@@ -193,7 +174,8 @@ def test_error_mail_hides_password_number_and_text(
         assert post(Client(raise_request_exception=False), name).status_code == 500
     [mail] = mailoutbox
     assert "a mistake" in str(mail.body)
-    assert_hides_everything(str(mail.body))
+    assert "CELLCAST_WEBHOOK_SECRETS" in str(mail.body)
+    assert_hides_everything(str(mail.message()))
 
 
 @pytest.mark.django_db
@@ -202,7 +184,7 @@ def test_debug_page_hides_password_number_and_text(site: Any, place: Place) -> N
     site.DEBUG = True
     with place(RuntimeError("a mistake")):
         page = post(Client(raise_request_exception=False), "reply").text
-    assert "a mistake" in page
+    assert "a mistake" in page and "CELLCAST_WEBHOOK_SECRETS" in page
     assert_hides_everything(page)
 
 
@@ -233,14 +215,6 @@ def test_causes_and_contexts_of_an_exception_lose_their_variables() -> None:
     cause = raised.value.__cause__
     assert cause is not None
     assert traceback.extract_tb(cause.__traceback__)[-1].name == "go_on"
-
-
-def test_payloads_hide_number_and_text() -> None:
-    for payload, content_type in WEBHOOKS.values():
-        body = json.dumps(payload).encode()
-        for endpoint in payloads.Endpoint:
-            read = payloads.read(body, content_type, endpoint)
-            assert_hides_everything(serialised(read))
 
 
 @pytest.mark.django_db
@@ -287,10 +261,6 @@ def test_dataclasses_print_nothing_personal(found: type[Any]) -> None:
         holds_text = re.search("str|bytes|Any", str(field.type)) and PERSONAL.search(field.name)
         object.__setattr__(instance, field.name, TEXT if holds_text else None)
     assert TEXT not in repr(instance)
-
-
-def test_selection_repr_hides_the_number() -> None:
-    assert CUSTOMER not in repr(Selection(number=CUSTOMER))
 
 
 # Test Send

@@ -39,7 +39,14 @@ def test_outbound_message_has_no_status_by_default() -> None:
     assert message.contact == message.receiver != ""
     assert message.submitted_at is not None
     assert timezone.now() - message.submitted_at < timedelta(seconds=10)
+    MessageFactory.create(delivered=True, history=False)
     assert not StatusChange.objects.exists()
+    given = {"cellcast_id": "66b5b93b1e2c012dfe964000", "receiver": "0400 000 000"}
+    delivered = MessageFactory.create(delivered=True, **given)
+    again = Message.objects.record_sent(**given)
+    assert (again, again.submitted_at) == (delivered, delivered.submitted_at)
+    assert delivered.contact == "+61400000000"
+    assert delivered.submitted_at + delivered.delivery_time == delivered.status_changed_at
 
 
 def test_rows_have_the_time_of_the_clock_that_a_test_sets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,45 +57,17 @@ def test_rows_have_the_time_of_the_clock_that_a_test_sets(monkeypatch: pytest.Mo
     assert times == {then}
 
 
-def test_each_message_gets_its_own_id_and_number() -> None:
-    messages = MessageFactory.create_batch(20)
-    assert len({message.key for message in messages}) == 20
-    assert len({message.contact for message in messages}) == 20
-
-
 def test_factories_never_share_a_number() -> None:
     for factory in (MessageFactory, OptOutFactory, WebhookEventFactory):
         factory.reset_sequence(0, force=True)  # type: ignore[no-untyped-call]
     contacts = {
-        MessageFactory.create(inbound=True).contact,
+        *(MessageFactory.create(inbound=True).contact for _ in range(9)),
         MessageFactory.create().contact,
         OptOutFactory.create().contact,
         WebhookEventFactory.create(opt_out=True).contact,
     }
-    assert len(contacts) == 4
-
-
-def test_message_fields_agree_with_record_sent() -> None:
-    message = MessageFactory.create(
-        cellcast_id="66b5b93b1e2c012dfe964000", receiver="0400 000 000", status="queued"
-    )
-    again = Message.objects.record_sent("66b5b93b1e2c012dfe964000", receiver="0400000000")
-    assert again == message
-    assert message.contact == "+61400000000"
-    assert message.submitted_at == again.submitted_at
-
-
-def test_webhook_finds_the_reply_of_a_factory(client: WebhookClient) -> None:
-    message = MessageFactory.create(inbound=True, body="YES")
-    response = client.reply(
-        _id=message.cellcast_id,
-        sender=message.sender,
-        receiver=message.receiver,
-        message="YES",
-        status="received",
-    )
-    assert response.json()["events"][0]["outcome"] == "duplicate"
-    assert Message.objects.get() == message
+    assert len(contacts) == 12
+    assert len(set(Message.objects.values_list("key", flat=True))) == 10
 
 
 @pytest.mark.parametrize(
@@ -107,18 +86,6 @@ def test_history_has_a_row_for_the_status(changes: dict[str, Any], status: str) 
     change = message.status_history.get()
     assert (change.status, change.previous_status, change.applied) == (status, "", True)
     assert change.recorded_at == message.status_changed_at
-
-
-def test_delivered_message_has_a_delivery_time() -> None:
-    message = MessageFactory.create(cellcast_id="66b5b93b1e2c012dfe964000", delivered=True)
-    assert message.delivery_time is not None
-    assert message.submitted_at is not None
-    assert message.submitted_at + message.delivery_time == message.status_changed_at
-
-
-def test_history_can_be_left_out() -> None:
-    message = MessageFactory.create(delivered=True, history=False)
-    assert not message.status_history.exists()
 
 
 def test_built_rows_are_not_stored() -> None:
@@ -141,17 +108,9 @@ def test_status_change_moves_its_message() -> None:
     assert (change.previous_status, change.status, change.applied) == ("queued", "delivered", True)
     assert message.status == "delivered"
     assert message.status_changed_at == change.recorded_at
-
-
-def test_late_status_does_not_move_its_message() -> None:
-    message = MessageFactory.create(delivered=True)
-    change = StatusChangeFactory.create(message=message, status="expired")
+    late = StatusChangeFactory.create(message=message, status="expired")
     message.refresh_from_db()
-    assert (change.previous_status, change.applied) == ("delivered", False)
-    assert message.status == "delivered"
-
-
-def test_status_change_creates_its_message() -> None:
+    assert (late.previous_status, late.applied, message.status) == ("delivered", False, "delivered")
     assert StatusChangeFactory.create().message.status == "delivered"
 
 
@@ -166,18 +125,13 @@ def test_status_change_creates_its_message() -> None:
         ({"opt_out": True}, "opt_out", "opt_out"),
     ],
 )
-def test_event_is_stored_and_done_by_default(
-    changes: dict[str, Any], kind: str, endpoint: str
+def test_event_is_done_and_its_body_is_cellcasts_payload(
+    changes: dict[str, Any], kind: str, endpoint: str, client: WebhookClient
 ) -> None:
     event = WebhookEventFactory.create(**changes)
     assert (event.kind, event.endpoint, event.outcome) == (kind, endpoint, "stored")
     assert WebhookEvent.objects.done().get() == event
     assert event.contact.startswith("+61")
-
-
-@pytest.mark.parametrize("changes", [{}, {"reply": True}, {"opt_out": True}])
-def test_event_body_is_cellcasts_payload(changes: dict[str, Any], client: WebhookClient) -> None:
-    event = WebhookEventFactory.create(**changes)
     client.webhook(event.body.encode(), event.endpoint)
     again = WebhookEvent.objects.latest("pk")
     assert again != event
@@ -206,12 +160,8 @@ def test_failed_event_can_be_run_again(
     assert not heard
     assert run_again(event.calls.all()) == 1
     assert [arguments["event"] for arguments in heard] == [event]
-
-
-def test_pending_event_is_due() -> None:
-    event = WebhookEventFactory.create(pending=True, call__handler="shop.ring")
-    assert WebhookEvent.objects.pending().get() == event
-    assert HandlerCall.objects.due().get() == event.calls.get(handler="shop.ring")
+    pending = WebhookEventFactory.create(pending=True, call__handler="shop.ring", **changes)
+    assert HandlerCall.objects.due().get() == pending.calls.get(handler="shop.ring")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from django.db import (
     DatabaseError,
-    IntegrityError,
     OperationalError,
     connection,
     connections,
@@ -17,7 +16,7 @@ from django.db import (
 )
 from django.utils import timezone
 
-from cellcast_django.handlers import run_again, run_due, work
+from cellcast_django.handlers import run_due, work
 from cellcast_django.handlers.work import Fact
 from cellcast_django.models import HandlerCall, Message, StatusChange, WebhookEvent
 from cellcast_django.signals import GiveUp, RetryLater, exactly_once, message_received
@@ -41,44 +40,22 @@ from tests.logs import logged
 
 
 @pytest.mark.django_db
-def test_retry_later_calls_handler_again_after_its_time(first: Calls) -> None:
-    first.error = RetryLater(timedelta(hours=8))
-    event = reply()
-    assert event.state == "pending"
-    assert errors_of(event) == {"first": "RetryLater: after 8:00:00"}
-    assert timedelta(hours=7.9) < pause_of(event) <= timedelta(hours=8)
-
-    first.error = None
-    make_due(event)
-    ran(run_due)
-    assert (event.state, call_of(event).attempts, len(first)) == ("done", 2, 2)
-
-
-@pytest.mark.django_db
-def test_retry_later_counts_as_an_attempt(first: Calls, settings: Any) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
-    first.error = RetryLater(timedelta(minutes=5))
-    assert reply().state == "failed"
-
-
-@pytest.mark.django_db
-def test_retry_later_is_not_logged_as_an_error(
+def test_retry_later_is_recorded_and_not_logged_as_an_error(
     first: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "cellcast_django")
-    first.error = RetryLater(timedelta(minutes=5))
+    first.error = RetryLater(timedelta(hours=8))
     event = reply()
     asked, _webhook = logged(caplog)
     assert asked == ("INFO", ("first", event.pk))
+    assert errors_of(event) == {"first": "RetryLater: after 8:00:00"}
+    assert timedelta(hours=7.9) < pause_of(event) <= timedelta(hours=8)
 
 
 @pytest.mark.parametrize("after", [timedelta(seconds=-1), timedelta(days=366)])
-def test_retry_later_accepts_up_to_a_year(after: timedelta) -> None:
+def test_retry_later_takes_a_timedelta_up_to_a_year(after: timedelta) -> None:
     with pytest.raises(ValueError, match="0 to 365 days"):
         RetryLater(after)
-
-
-def test_retry_later_requires_a_timedelta() -> None:
     with pytest.raises(TypeError, match="timedelta, not int"):
         RetryLater(60)  # type: ignore[arg-type]
 
@@ -109,22 +86,11 @@ def test_retry_later_without_a_time_is_an_ordinary_failure(
 
 
 @pytest.mark.django_db
-def test_event_fails_when_one_handler_gives_up_and_the_rest_finish(
-    first: Calls, second: Calls
-) -> None:
-    first.error = GiveUp("No such customer.")
-    event = reply()
-    assert event.state == "failed"
-    assert errors_of(event) == {"first": "GiveUp: No such customer."}
-    assert len(second) == 1
-    assert ran(run_due) == []
-
-
-@pytest.mark.django_db
 def test_handler_that_gave_up_is_not_called_with_the_others(first: Calls, second: Calls) -> None:
     first.error, second.error = GiveUp("No such customer."), ValueError("not yet")
     event = reply()
     assert event.state == "pending"
+    assert errors_of(event)["first"] == "GiveUp: No such customer."
 
     second.error = None
     make_due(event)
@@ -195,9 +161,6 @@ def test_handler_may_change_and_save_its_event(first: Calls, second: Calls) -> N
 # Which functions exactly_once takes
 
 
-def plain(**kwargs: Any) -> None: ...
-
-
 async def asynchronous(**kwargs: Any) -> None: ...
 
 
@@ -241,19 +204,9 @@ def copy_of_plain() -> Callable[..., None]:
     ids=["function", "in partial", "partial", "object", "object in partial", "class", "method"],
 )
 def test_exactly_once_marks_every_kind_of_plain_handler(make: Callable[[], Any]) -> None:
-    handler = make()
-    message_received.connect(handler, weak=False, dispatch_uid="marked")
-    try:
-        [work] = Fact(message_received, Message, {}).work().values()
-        assert work.exactly_once
-    finally:
-        message_received.disconnect(dispatch_uid="marked")
-
-
-def test_handlers_are_unmarked_by_default() -> None:
-    with connected(message_received, plain=plain):
-        [work] = Fact(message_received, Message, {}).work().values()
-        assert not work.exactly_once
+    with connected(message_received, marked=make(), plain=copy_of_plain()):
+        works = Fact(message_received, Message, {}).work().values()
+        assert [work.exactly_once for work in works] == [True, False]
 
 
 # What exactly_once commits
@@ -295,69 +248,26 @@ def raise_(error: BaseException) -> Callable[[], object]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_skip_rolls_back_what_is_being_done_exactly_once(once: Once, second: Calls) -> None:
-    def skip_elsewhere() -> None:
+@pytest.mark.parametrize("state", ["skipped", "running"], ids=["skipped", "taken over"])
+def test_call_that_is_lost_meanwhile_is_rolled_back(
+    once: Once, second: Calls, state: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lose() -> None:
         other = connection.copy()
         with other.cursor() as cursor:
             cursor.execute(
-                "UPDATE cellcast_django_handlercall SET version = version + 1, state = 'skipped',"
-                " next_attempt_at = NULL WHERE handler = 'once'"
+                "UPDATE cellcast_django_handlercall SET version = version + 1, state = %s"
+                " WHERE handler = 'once' OR %s = 'running'",
+                [state, state],
             )
         other.close()
 
-    once.first = skip_elsewhere
+    once.first = lose
     event = reply()
     assert written() == []
-    assert (call_of(event, "once").state, len(second)) == ("skipped", 1)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_exactly_once_handler_runs_inside_a_transaction(once: Once, second: Calls) -> None:
-    inside = []
-    once.then = lambda: inside.append(connection.in_atomic_block)
-    event = reply()
-    assert inside == [True]
-    assert written() == ["written 1"]
-    assert event.state == "done"
-    assert len(second) == 1
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize(
-    "error",
-    [
-        ValueError("no"),
-        IntegrityError("no"),
-        RetryLater(timedelta(minutes=5)),
-        GiveUp("no"),
-        SystemExit(1),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_exactly_once_rolls_back_on_any_exception(
-    once: Once, second: Calls, error: BaseException
-) -> None:
-    once.then = raise_(error)
-    event = reply()
-    assert written() == []
-    assert list(errors_of(event)) == ["once"]
-    assert errors_of(event)["once"].startswith(type(error).__name__)
-    assert len(second) == 1
-
-    once.then = lambda: None
-    run_again(event.calls.filter(handler="once"))
-    assert written() == ["written 2"]
-    assert event.state == "done"
-
-
-@pytest.mark.django_db
-def test_exactly_once_rolls_back_in_a_test_case_too(once: Once, second: Calls) -> None:
-    once.then = raise_(ValueError("no"))
-    assert list(errors_of(reply())) == ["once"]
-    assert written() == []
-    once.then = lambda: None
-    assert reply(message="two").state == "done"
-    assert written() == ["written 2"]
+    assert call_of(event, "once").state == state
+    assert len(second) == (state == "skipped"), "somebody else has taken that one, too"
+    assert logged(caplog) == [("WARNING", ("once", event.pk))]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -453,39 +363,18 @@ def test_exactly_once_uses_the_apps_database(once: Once, monkeypatch: pytest.Mon
 
 
 @pytest.mark.django_db(transaction=True)
-def test_open_atomic_block_inside_exactly_once_is_an_error(once: Once, second: Calls) -> None:
-    once.then = lambda: transaction.atomic().__enter__()
-    event = reply()
-    assert written() == []
-    assert errors_of(event)["once"].startswith("TransactionLeftOpenError: ")
-    assert len(second) == 1
-    assert not connection.in_atomic_block
-
-
-@pytest.mark.django_db(transaction=True)
-def test_slow_exactly_once_handler_is_rolled_back_after_a_takeover(
-    once: Once, second: Calls, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("error", "refusals", "rows", "calls"),
+    [
+        (refused_for_another(), 2, 1, 3),
+        (refused_for_another(), 3, 0, 3),
+        (OperationalError("the server is gone"), 1, 0, 1),
+    ],
+)
+def test_exactly_once_is_retried_after_a_serialisation_failure_alone(
+    once: Once, clock: Clock, error: Exception, refusals: int, rows: int, calls: int
 ) -> None:
-    def take_over() -> None:
-        other = connection.copy()
-        with other.cursor() as cursor:
-            cursor.execute("UPDATE cellcast_django_handlercall SET version = version + 1")
-        other.close()
-
-    once.first = take_over
-    event = reply()
-    assert written() == []
-    assert call_of(event, "once").state == "running"
-    assert not second, "somebody else has taken that one, too"
-    assert logged(caplog) == [("WARNING", ("once", event.pk))]
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize(("refusals", "rows"), [(2, 1), (3, 0)])
-def test_exactly_once_is_retried_after_a_serialisation_failure(
-    once: Once, clock: Clock, refusals: int, rows: int
-) -> None:
-    errors = [refused_for_another() for _ in range(refusals)]
+    errors = [error] * refusals
 
     def refuse() -> None:
         if errors:
@@ -493,8 +382,7 @@ def test_exactly_once_is_retried_after_a_serialisation_failure(
 
     once.then = refuse
     reply()
-    assert len(written()) == rows
-    assert len(once) == 3
+    assert (len(written()), len(once)) == (rows, calls)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -517,21 +405,10 @@ def test_exactly_once_does_not_survive_a_deadlock_that_it_swallows(once: Once) -
 
 
 @pytest.mark.django_db(transaction=True)
-def test_other_database_errors_are_not_retried_at_once(once: Once) -> None:
-    def fail() -> None:
-        raise OperationalError("the server is gone")
-
-    once.then = fail
-    reply()
-    assert written() == []
-    assert len(once) == 1
-
-
-@pytest.mark.django_db(transaction=True)
 @pytest.mark.exhaustive
 def test_kill_at_any_statement_leaves_row_and_result_or_neither() -> None:
     """A child is killed before each statement in turn, until one comes to its end."""
-    ends = lines_of("tests.killed_exactly_once")
+    ends = lines_of("tests.killed_processes", "exactly_once")
     assert ends.count("neither") >= 4
     assert ends[-1] == "both"
     assert set(ends) == {"neither", "both"}

@@ -19,7 +19,7 @@ from cellcast_django.connected import calls_asked_for
 from cellcast_django.handlers import run_again, run_due, skip, steps
 from cellcast_django.handlers.attempts import MAX_SECONDS
 from cellcast_django.handlers.work import MAX_ERROR_LENGTH
-from cellcast_django.models import HandlerCall, Message, WebhookEvent
+from cellcast_django.models import HandlerCall, Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, read
 from cellcast_django.signals import (
     GiveUp,
@@ -63,39 +63,30 @@ def change_elsewhere(event: WebhookEvent, **values: Any) -> None:
 # What handlers get
 
 
-def test_reply_handler_gets_message_and_event(first: Calls) -> None:
-    event = reply(message="YES, I'll come")
-    [heard] = first.arguments
-    assert set(heard) == {"signal", "sender", "message", "event"}
-    assert (heard["sender"], heard["signal"]) == (Message, message_received)
-    assert heard["message"].body == "YES, I'll come"
-    assert heard["event"] == event
-
-
-def test_status_handler_gets_message_status_change_and_event() -> None:
+@pytest.mark.parametrize(
+    ("signal", "send", "sender", "names"),
+    [
+        (message_received, WebhookClient().reply, Message, {"message"}),
+        (status_changed, WebhookClient().status, Message, {"message", "status_change"}),
+        (opt_out_received, WebhookClient().opt_out, WebhookEvent, {"contact", "opt_out"}),
+    ],
+)
+def test_handler_gets_its_fact_and_the_event(
+    signal: Any, send: Callable[[], Any], sender: type, names: set[str]
+) -> None:
     calls = Calls()
-    with connected(status_changed, calls=calls):
-        WebhookClient().status(status="expired")
+    with connected(signal, calls=calls):
+        send()
     [heard] = calls.arguments
-    assert set(heard) == {"signal", "sender", "message", "status_change", "event"}
-    assert heard["message"].status == heard["status_change"].status == "expired"
-    assert heard["sender"] is Message
-
-
-def test_opt_out_handler_gets_contact_and_event() -> None:
-    calls = Calls()
-    with connected(opt_out_received, calls=calls):
-        WebhookClient().opt_out(contact="404000000")
-    [heard] = calls.arguments
-    assert set(heard) == {"signal", "sender", "contact", "opt_out", "event"}
-    assert (heard["contact"], heard["sender"]) == ("+61404000000", WebhookEvent)
-
-
-def test_new_reply_does_not_send_status_changed() -> None:
-    calls = Calls()
-    with connected(status_changed, calls=calls):
-        reply()
-    assert not calls
+    assert set(heard) == {"signal", "sender", "event", *names}
+    assert (heard["sender"], heard["signal"]) == (sender, signal)
+    assert heard["event"] == WebhookEvent.objects.get()
+    assert heard.get("message") == Message.objects.first()
+    assert heard.get("contact") in {None, "+61404000000"}
+    assert (
+        heard.get("status_change")
+        == StatusChange.objects.filter(message__direction="outbound").first()
+    )
 
 
 def test_second_attempt_gets_the_same_arguments() -> None:
@@ -159,19 +150,9 @@ def test_duplicate_has_no_calls(first: Calls) -> None:
     assert len(first) == 1
     assert not duplicate.calls.exists()
     assert duplicate.state is None
-
-
-def test_event_without_handlers_is_done() -> None:
-    event = reply()
-    assert (event.state, event.calls.count()) == ("done", 0)
-    assert WebhookEvent.objects.done().get() == event
-
-
-def test_stop_has_calls_for_two_facts_in_their_order() -> None:
-    with connected(opt_out_received, both=Calls()), connected(message_received, both=Calls()):
-        event = reply(message="STOP")
-    calls = event.calls.order_by("pk").values_list("signal", "handler")
-    assert list(calls) == [("message_received", "both"), ("opt_out_received", "both")]
+    first.during = lambda event, **kwargs: event.calls.all().delete()
+    event = reply(message="another")
+    assert event.state == "done", "nothing is to be done"
 
 
 def test_name_too_long_for_its_column_ends_in_a_digest() -> None:
@@ -196,7 +177,8 @@ def test_second_handler_of_a_name_is_numbered() -> None:
 
 
 def test_calls_inline_belong_to_their_process(first: Calls, second: Calls) -> None:
-    seen: list[tuple[str, int, str]] = []
+    seen: list[Any] = []
+    second.during = lambda event, **kwargs: seen.append(call_of(event).state)
 
     def look(event: WebhookEvent, **kwargs: Any) -> None:
         seen.extend(event.calls.order_by("pk").values_list("handler", "attempts", "state"))
@@ -205,14 +187,9 @@ def test_calls_inline_belong_to_their_process(first: Calls, second: Calls) -> No
 
     first.during = look
     reply()
-    assert seen == [("first", 1, "running"), ("second", 0, "waiting")]
-
-
-def test_end_is_saved_before_the_next_call_begins(first: Calls, second: Calls) -> None:
-    seen = []
-    second.during = lambda event, **kwargs: seen.append(call_of(event).state)
-    reply()
-    assert seen == ["done"]
+    calls, end = seen[:2], seen[2]
+    assert calls == [("first", 1, "running"), ("second", 0, "waiting")]
+    assert end == "done", "it is saved before the next call begins"
 
 
 def test_lease_begins_anew_with_each_call(
@@ -337,40 +314,32 @@ def test_pauses_double_from_a_minute_to_six_hours() -> None:
     assert steps.pause_after(30_000) == timedelta(hours=6)
 
 
-def test_failing_call_waits_for_its_own_pause(first: Calls, second: Calls) -> None:
+def test_call_fails_after_the_last_attempt_until_it_is_made_anew(
+    first: Calls, second: Calls, settings: Any
+) -> None:
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 3
     first.error = ValueError("no")
     event = reply()
     since = call_of(event).failing_since
-    assert ran(run_due) == []
-    assert timedelta(seconds=50) < pause_of(event) <= timedelta(minutes=1)
-    make_due(event)
-    run_due()
+    for minutes in (1, 2):
+        assert ran(run_due) == [], "not before its pause is over"
+        assert timedelta(minutes=minutes - 0.2) < pause_of(event) <= timedelta(minutes=minutes)
+        make_due(event)
+        assert ran(run_due) == [event.pk]
     call = call_of(event)
-    assert timedelta(seconds=110) < pause_of(event) <= timedelta(minutes=2)
-    assert (call.attempts, call.failing_since, len(second)) == (2, since, 1)
-
-
-def test_call_fails_after_the_last_attempt(first: Calls, settings: Any) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
-    first.error = ValueError("no")
-    event = reply()
-    make_due(event)
-    run_due()
-    call = call_of(event)
-    assert (call.state, call.attempts, call.next_attempt_at) == ("failed", 2, None)
+    assert (call.state, call.attempts, call.next_attempt_at) == ("failed", 3, None)
+    assert (call.failing_since, len(first), len(second)) == (since, 3, 1)
     assert call.ended_at is not None
     assert WebhookEvent.objects.failed().get() == event
     assert ran(run_due) == []
-
-
-def test_success_clears_what_failed(first: Calls) -> None:
-    first.error = ValueError("not yet")
-    event = reply()
-    make_due(event)
+    assert run_again(HandlerCall.objects.failed()) == 1
+    call = call_of(event)
+    assert (call.state, call.attempts, call.failing_since) == ("retrying", 1, since)
     first.error = None
-    assert ran(run_due) == [event.pk]
+    assert ran(run_again, HandlerCall.objects.failing()) == [event.pk]
     call = call_of(event)
     assert (call.state, call.error, call.location, call.failing_since) == ("done", "", "", None)
+    assert (state_of(event), len(second)) == ("done", 1)
 
 
 def test_event_without_its_message_fails_with_the_reason(
@@ -401,6 +370,7 @@ def test_handler_that_kills_its_process_is_called_as_often_as_the_limit_says(
         with dying(killing):
             reply()
         event = WebhookEvent.objects.get()
+        assert ran(run_due) == [], "the lease has not ended"
         for _ in range(limit + 2):
             make_due(event)
             with dying(killing):
@@ -417,13 +387,11 @@ def test_call_that_has_not_returned_says_so_while_it_is_made_again(
     with dying(first):
         reply()
     event = WebhookEvent.objects.get()
-    assert ran(run_due) == [], "the lease has not ended"
     make_due(event)
     seen = []
     first.during = lambda event, **kwargs: seen.append(call_of(event))
     run_due()
-    [while_running] = seen
-    assert (while_running.error, while_running.attempts) == (steps.NOT_RETURNED, 2)
+    assert [(each.error, each.attempts) for each in seen] == [(steps.NOT_RETURNED, 2)]
     assert ("ERROR", ("first", event.pk, "NotReturned")) in logged(caplog)
     assert call_of(event).state == "done"
 
@@ -435,16 +403,11 @@ def stored_reply() -> tuple[WebhookEvent, list[HandlerCall]]:
     return stored[0], list(stored.calls)
 
 
-def test_only_attempt_is_not_used_up_before_the_call(first: Calls, settings: Any) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
-    event, _calls = stored_reply()
-    make_due(event)
-    assert ran(run_due) == [event.pk]
-    assert len(first) == 1
-
-
-def test_calls_that_others_have_taken_meanwhile_are_not_made(first: Calls, second: Calls) -> None:
+def test_calls_that_others_have_taken_meanwhile_are_not_made(
+    first: Calls, second: Calls, settings: Any
+) -> None:
     """The process was stopped between the commit and the calls, and others have made them."""
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1  # which is not used up before the call
     event, calls = stored_reply()
     make_due(event)
     assert ran(run_due) == [event.pk, event.pk]
@@ -456,17 +419,7 @@ def test_calls_that_others_have_taken_meanwhile_are_not_made(first: Calls, secon
 # What is due
 
 
-def test_call_that_nobody_has_had_is_due_whatever_the_clock_says(
-    first: Calls, settings: Any
-) -> None:
-    settings.CELLCAST_RUN_HANDLERS = "default"
-    event, _calls = stored_reply()
-    HandlerCall.objects.update(next_attempt_at=timezone.now() + timedelta(hours=1))
-    assert call_of(event).version == 0
-    assert ran(run_due, [event.pk]) == [event.pk]
-
-
-def test_longest_waiting_call_is_made_first(first: Calls) -> None:
+def test_longest_waiting_call_is_made_first(first: Calls, settings: Any) -> None:
     first.error = ValueError("no")
     events = [reply(message=text) for text in "abc"]
     now = timezone.now()
@@ -474,6 +427,10 @@ def test_longest_waiting_call_is_made_first(first: Calls) -> None:
         call = HandlerCall.objects.filter(event=event)
         call.update(next_attempt_at=now - timedelta(minutes=age))
     assert ran(run_due) == [event.pk for event in reversed(events)]
+    settings.CELLCAST_RUN_HANDLERS = "default"
+    event, _calls = stored_reply()  # of nobody as yet
+    HandlerCall.objects.update(next_attempt_at=now + timedelta(hours=1))
+    assert ran(run_due, [event.pk]) == [event.pk], "whatever the clock says"
 
 
 def test_run_makes_each_call_once(first: Calls) -> None:
@@ -591,20 +548,6 @@ def test_process_without_the_handler_ends_nothing_for_it(mark: Callable[[Calls],
 # run_again
 
 
-def test_failed_call_is_made_anew(first: Calls, second: Calls, settings: Any) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
-    first.error = ValueError("no")
-    event = reply()
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 12
-    since = call_of(event).failing_since
-    assert run_again(HandlerCall.objects.failed()) == 1
-    call = call_of(event)
-    assert (call.state, call.attempts, call.failing_since) == ("retrying", 1, since)
-    first.error = None
-    assert ran(run_again, HandlerCall.objects.failing()) == [event.pk]
-    assert (state_of(event), call_of(event).error, len(second)) == ("done", "", 1)
-
-
 @pytest.mark.parametrize("skipped", [True, False])
 def test_done_and_skipped_calls_are_made_again(first: Calls, skipped: bool) -> None:
     first.error = GiveUp("no") if skipped else None
@@ -653,18 +596,13 @@ def test_call_that_somebody_skips_just_then_is_left_alone(first: Calls) -> None:
     assert (len(first), call_of(event).state) == (1, "skipped")
 
 
-def test_run_again_killed_midway_leaves_the_rest_as_it_is(first: Calls) -> None:
-    events = [reply(message=text) for text in "ab"]
-    with dying(first):
-        run_again(HandlerCall.objects.all())
-    assert [call_of(event).state for event in events] == ["running", "done"]
-
-
 # skip
 
 
 def test_skipping_the_last_unfinished_call_finishes_the_event(first: Calls, second: Calls) -> None:
-    first.error = ValueError("no")
+    first.during = lambda event, **kwargs: skip(event.calls.filter(handler="first"))
+    assert call_of(reply(message="during the call")).state == "skipped"
+    first.during, first.error = lambda **kwargs: None, ValueError("no")
     event = reply()
     assert skip(HandlerCall.objects.all(), username="ann") == 1
     call = call_of(event)
@@ -674,29 +612,7 @@ def test_skipping_the_last_unfinished_call_finishes_the_event(first: Calls, seco
     assert skip(HandlerCall.objects.all()) == 0
     make_due(event)
     run_due()
-    assert len(first) == 1
-
-
-def test_username_of_a_skip_need_not_be_text(first: Calls) -> None:
-    first.error = ValueError("no")
-    event = reply()
-    skip(HandlerCall.objects.all(), username=7)  # type: ignore[arg-type]
-    assert call_of(event).skipped_by == "7"
-
-
-@pytest.mark.parametrize("mark", [lambda handler: handler, exactly_once], ids=["plain", "once"])
-@pytest.mark.parametrize("error", [None, ValueError("no")])
-def test_skip_wins_over_an_attempt_that_is_being_made(
-    mark: Callable[[Calls], Calls], error: Exception | None, second: Calls
-) -> None:
-    """In a transaction the test's own connection would undo the skip: it is done elsewhere."""
-    slow = mark(Calls(error=error))
-    slow.during = lambda event, **kwargs: skip(event.calls.filter(handler="slow"), username="ann")
-    with connected(message_received, slow=slow):
-        event = reply()
-    if not hasattr(slow, "_cellcast_exactly_once") and error is None:
-        assert call_of(event, "slow").state == "skipped"
-    assert len(second) == 1, "the event's others go on"
+    assert (len(first), len(second)) == (2, 2)
 
 
 # handlers_failed
@@ -729,6 +645,12 @@ def test_failure_is_told_when_no_call_is_unfinished(
     assert arguments["event"].state == "failed"
     run_due()
     assert len(told) == 1
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
+    run_again(HandlerCall.objects.failing())
+    assert len(told) == 2, "it has failed again"
+    first.error = None
+    run_again(HandlerCall.objects.failing())
+    assert len(told) == 2
 
 
 @pytest.mark.parametrize("retried", [0, 1], ids=["the first", "the second"])
@@ -743,16 +665,6 @@ def test_failure_is_told_by_the_last_call_that_ends(
     make_due(event)
     run_due()
     assert list(told.arguments[0]["errors"].values()) == ["GiveUp: never"]
-
-
-def test_failure_is_told_again_when_an_event_fails_again(first: Calls, told: Calls) -> None:
-    first.error = GiveUp("No such customer.")
-    reply()
-    run_again(HandlerCall.objects.all())
-    assert len(told) == 2
-    first.error = None
-    run_again(HandlerCall.objects.all())
-    assert len(told) == 2
 
 
 def test_skip_of_the_last_unfinished_call_tells_that_others_failed(

@@ -4,8 +4,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django import health
@@ -43,14 +41,6 @@ def ago(**duration: int) -> datetime:
     return timezone.now() - timedelta(**duration)
 
 
-def test_health_of_a_new_site_is_empty() -> None:
-    measured = measure_health()
-    assert {each.light for each in measured.webhooks.urls.values()} == {Light.NEVER}
-    assert measured.webhooks.last_at is None
-    assert measured.deliveries.rate is None
-    assert measured.handlers.overdue == measured.replies.longest_wait == timedelta()
-
-
 # The last webhook
 
 
@@ -78,6 +68,8 @@ def test_event_of_any_kind_counts_for_its_url(kind: WebhookEvent.Kind) -> None:
 def test_health_has_the_last_use_of_each_username() -> None:
     for username, hours in (("old", 50), ("new", 2), ("old", 9)):
         WebhookEventFactory.create(username=username, received_at=ago(hours=hours))
+    WebhookEventFactory.create(username="test", is_test=True)
+    WebhookEventFactory.create(username="api", endpoint=Endpoint.API.value)
     uses = measure_webhooks().last_use_of
     since = {name: round((timezone.now() - used) / HOUR) for name, used in uses.items()}
     assert since == {"old": 9, "new": 2}
@@ -93,14 +85,6 @@ def test_last_webhook_is_looked_for_among_the_newest_of_each_kind(
     assert measure_webhooks().urls[Endpoint.RECEIVE].last_at == reply.received_at
 
 
-@pytest.mark.parametrize("changes", [{"is_test": True}, {"endpoint": Endpoint.API.value}])
-def test_recovery_and_test_sends_do_not_count_as_webhooks(changes: dict[str, Any]) -> None:
-    WebhookEventFactory.create(**changes)
-    webhooks = measure_webhooks()
-    assert webhooks.last_at is None
-    assert webhooks.last_use_of == {}
-
-
 # Lights
 
 
@@ -113,13 +97,15 @@ def unreported(count: int, **age: int) -> None:
     add_copies(MessageFactory.create(status="", created_at=ago(**age)), count - 1)
 
 
-def test_light_says_if_a_webhook_ever_came() -> None:
-    assert light() == Light.NEVER
-    WebhookEventFactory.create(received_at=ago(days=300))
-    assert light() == Light.RECEIVED
-
-
 def test_twenty_unreported_messages_without_a_report_since_alarm() -> None:
+    assert light() == Light.NEVER
+    WebhookEventFactory.create(is_test=True)
+    WebhookEventFactory.create(endpoint=Endpoint.API.value, message=None)
+    Message.objects.all().delete()
+    empty = measure_health()
+    assert {each.light for each in empty.webhooks.urls.values()} == {Light.NEVER}
+    assert (empty.webhooks.last_at, empty.deliveries.rate) == (None, None)
+    assert empty.handlers.overdue == empty.replies.longest_wait == timedelta()
     WebhookEventFactory.create(received_at=ago(hours=3), message=None)
     unreported(19, hours=2)
     assert light() == Light.RECEIVED
@@ -133,14 +119,11 @@ def test_twenty_unreported_messages_without_a_report_since_alarm() -> None:
     assert light() == Light.RECEIVED
 
 
-@pytest.mark.parametrize("age", [{"minutes": 30}, {"hours": 25}])
-def test_messages_sent_just_now_or_long_ago_do_not_alarm(age: dict[str, int]) -> None:
+@pytest.mark.parametrize("age", [{"minutes": 30}, {"hours": 25}, {"hours": 2}])
+def test_messages_just_sent_long_ago_or_by_others_do_not_alarm(age: dict[str, int]) -> None:
     unreported(30, **age)
-    assert light() == Light.NEVER
-
-
-def test_messages_that_nobody_recorded_do_not_alarm() -> None:
-    add_copies(MessageFactory.create(status="", recorded_at=None, created_at=ago(hours=2)), 30)
+    if age == {"hours": 2}:
+        Message.objects.update(recorded_at=None)
     assert light() == Light.NEVER
 
 
@@ -154,6 +137,9 @@ def test_calls_are_counted_by_their_state() -> None:
     HandlerCallFactory.create_batch(3, failed=True)
     HandlerCallFactory.create(state="gave_up")
     HandlerCallFactory.create()
+    WebhookEventFactory.create_batch(2, invalid=True, received_at=ago(days=30))
+    WebhookEventFactory.create(invalid=True, dismissed_at=timezone.now())
+    assert measure_health().invalid == 2
     handlers = measure_handlers()
     counts = (handlers.pending, handlers.waiting, handlers.retrying, handlers.failed)
     assert counts == (4, 1, 2, 4)
@@ -161,25 +147,11 @@ def test_calls_are_counted_by_their_state() -> None:
     assert timedelta(minutes=12) <= handlers.overdue < timedelta(minutes=13)
 
 
-def test_call_due_later_is_not_overdue() -> None:
-    HandlerCallFactory.create(retrying=True, next_attempt_at=ago(minutes=-5))
-    assert measure_handlers().overdue == timedelta()
-
-
 def test_call_that_waits_for_an_earlier_one_is_not_overdue() -> None:
     HandlerCallFactory.create(retrying=True, contact="+61491570006", next_attempt_at=ago(days=-1))
     HandlerCallFactory.create(waiting=True, contact="+61491570006", next_attempt_at=ago(days=1))
     handlers = measure_handlers()
     assert (handlers.pending, handlers.overdue) == (2, timedelta())
-
-
-def test_invalid_events_of_any_age_are_counted_until_dismissed() -> None:
-    WebhookEventFactory.create_batch(2, invalid=True, received_at=ago(days=30))
-    WebhookEventFactory.create(invalid=True, dismissed_at=timezone.now())
-    WebhookEventFactory.create(invalid=True, is_test=True)
-    WebhookEventFactory.create(duplicate=True)
-    WebhookEventFactory.create(failed=True)
-    assert measure_health().invalid == 2
 
 
 @pytest.mark.parametrize("trait", ["invalid", "pending", "failed", "duplicate"])
@@ -216,12 +188,9 @@ def test_slowest_handlers_are_named_with_their_longest_call(
     last = HandlerCallFactory.create(handler="e", seconds=7).pk
     monkeypatch.setattr(health, "MAX_CALLS", last - old.pk)
     assert [each.handler for each in slowest_handlers()] == ["e", "a", "b", "d"]
-
-
-def test_only_five_slowest_handlers_are_named() -> None:
-    for number in range(9):
-        HandlerCallFactory.create(handler=f"h{number}", seconds=number / 2)
-    assert [each.handler for each in slowest_handlers()] == ["h8", "h7", "h6", "h5", "h4"]
+    for number in range(20, 30):
+        HandlerCallFactory.create(handler=f"h{number}", seconds=number)
+    assert [each.handler for each in slowest_handlers()] == ["h29", "h28", "h27", "h26", "h25"]
 
 
 @pytest.mark.parametrize(("seconds", "is_slow"), [(150.0, False), (150.5, True)])
@@ -248,10 +217,8 @@ def test_health_counts_wishes_to_stop_and_finds_the_oldest() -> None:
     def ask(body: str, **values: Any) -> Message:
         return MessageFactory.create(inbound=True, body=body, **values)
 
-    assert (measure_replies().stop_wishes.count, measure_replies().stop_wishes.oldest_at) == (
-        0,
-        None,
-    )
+    none = measure_replies().stop_wishes
+    assert (none.count, none.oldest_at) == (0, None)
     oldest = ask("please stop texting me", created_at=ago(days=4))
     ask("no more texts", created_at=ago(days=1))
     ask("See you", created_at=ago(days=5))
@@ -300,17 +267,6 @@ def test_age_is_never_negative() -> None:
     """The clocks of two hosts may differ."""
     assert health.age(timezone.now() + timedelta(seconds=5)) == timedelta()
     assert health.age(ago(seconds=5)) >= timedelta(seconds=5)
-
-
-def test_health_is_frozen() -> None:
-    with pytest.raises(AttributeError):
-        measure_health().invalid = 1  # type: ignore[misc]
-
-
-def test_measuring_writes_nothing() -> None:
-    with CaptureQueriesContext(connection) as queries:
-        measure_health()
-    assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)
 
 
 def test_test_sends_appear_only_in_their_own_figure(client: WebhookClient) -> None:

@@ -16,7 +16,6 @@ from itertools import count
 from typing import Any
 
 import pytest
-from django.apps import apps
 from django.contrib.auth.models import Group
 from django.db import connection
 from django.test import override_settings
@@ -33,7 +32,6 @@ from hypothesis.stateful import (
 )
 
 from cellcast_django import handlers, opt_outs, receiving
-from cellcast_django.admin.actions import Dismiss, UndoDismissal
 from cellcast_django.handlers.past import give
 from cellcast_django.models import (
     HandlerCall,
@@ -56,9 +54,13 @@ from cellcast_django.signals import (
 )
 from cellcast_django.taken_back import take_back
 from cellcast_django.tasks import run_handlers
-from cellcast_django.testing import WebhookClient, authorization
+from cellcast_django.testing import (
+    WebhookClient,
+    authorization,
+    reply_payload,
+    status_payload,
+)
 from cellcast_django.verifying import find_broken
-from tests.admin_pages import staff, url_of
 from tests.fake_cellcast import KEY, serving
 from tests.handlers import Died, connected
 
@@ -70,8 +72,6 @@ USUAL_TIME = timedelta(minutes=1 + 2)
 LATER = timedelta(minutes=20)
 LONG = timedelta(hours=7)
 """Longer than any pause and any lease."""
-
-DESK = "cellcast_django.desk"
 
 CONTACTS = ["+61491570006", "+61491570156", "+61491570157"]
 OWN_NUMBER = "+61491570110"
@@ -150,7 +150,6 @@ class Expected:
     """Of the messages that were recorded."""
     handled: set[tuple[str, ...]] = field(default_factory=set)
     """The replies that were answered or marked, some of them gone since."""
-    dismissed: set[int] = field(default_factory=set)
     opted_out: set[str] = field(default_factory=set)
     decisions: Counter[str] = field(default_factory=Counter)
     """How often an opt-out of each contact has begun or ended."""
@@ -192,9 +191,6 @@ class Expected:
         self.replies[now] = self.replies.pop(reply)
         if reply in self.handled:
             self.handled.add(now)
-
-    def handled_replies(self) -> list[tuple[str, ...]]:
-        return sorted(self.handled & self.replies.keys())
 
     def sources(self) -> Iterator[Sources]:
         yield from self.replies.values()
@@ -276,6 +272,12 @@ class Lost:
 
 # What is explored
 
+
+def report_of(number: int, status: str) -> dict[str, Any]:
+    receiver = CONTACTS[number % len(CONTACTS)]
+    return status_payload(_id=f"{number:024x}", status=status, receiver=receiver)
+
+
 outcomes = st.lists(
     st.sampled_from(["raise", "raise", "later", "give up", "die"]), max_size=MAX_ATTEMPTS + 1
 )
@@ -285,29 +287,14 @@ deaths = st.one_of(st.none(), st.none(), st.integers(1, 30))
 """Before which statement of the step its process dies, if it does."""
 
 replies = st.builds(
-    lambda number, contact, text: {
-        "_id": f"{number:024x}",
-        "type": "receive",
-        "status": "delivered",
-        "message": text,
-        "sender": contact,
-        "receiver": OWN_NUMBER,
-    },
+    lambda number, contact, text: reply_payload(
+        _id=f"{number:024x}", message=text, sender=contact, receiver=OWN_NUMBER
+    ),
     st.integers(0, 1),
     st.sampled_from(CONTACTS),
     st.sampled_from(TEXTS),
 )
-reports = st.builds(
-    lambda number, status: {
-        "_id": f"{number:024x}",
-        "type": "send",
-        "status": status,
-        "sender": "cellcast",
-        "receiver": CONTACTS[number % len(CONTACTS)],
-    },
-    st.integers(0, 2),
-    st.sampled_from(RANKS),
-)
+reports = st.builds(report_of, st.integers(0, 2), st.sampled_from(RANKS))
 opt_out_webhooks = st.builds(
     lambda contact: {"type": "optout", "contact": contact}, st.sampled_from(CONTACTS)
 )
@@ -544,8 +531,7 @@ class Histories(RuleBasedStateMachine):
     def begin_with_reports_and_a_recovered_reply(self, statuses: list[str]) -> None:
         """Otherwise few histories get as far as taking back, or to a late webhook."""
         for number, status in enumerate(statuses):
-            report = {"_id": f"{number % 2:024x}", "type": "send", "status": status}
-            report |= {"sender": "cellcast", "receiver": CONTACTS[number % 2]}
+            report = report_of(number % 2, status)
             self.send("webhook-status", json.dumps(report), [report], {}, "web", None)
         self.reply_is_lost(CONTACTS[0])
         self.recover(11, {}, "web")
@@ -651,33 +637,6 @@ class Histories(RuleBasedStateMachine):
         self.expected.references[cellcast_id] = reference
         _ = self.expected.histories[cellcast_id]
 
-    @precondition(lambda self: apps.is_installed(DESK) and self.expected.handled_replies())
-    @rule(data=st.data())
-    def reopen(self, data: Any) -> None:
-        """Done is taken back on the page: what was handled at that moment is new again."""
-        reply = data.draw(st.sampled_from(self.expected.handled_replies()))
-        message = Message.objects.inbound().get(**dict(zip(IDENTITY, reply, strict=True)))
-        same = Message.objects.inbound().filter(
-            contact=message.contact, handled_at=message.handled_at
-        )
-        reopened = set(same.values_list(*IDENTITY))
-        receptionist = staff("view_message", "handle_message")
-        response = receptionist.post(url_of("message", "reopen"), {"one": message.pk})
-        assert response.status_code == 302
-        self.expected.handled -= reopened
-
-    @precondition(lambda self: any(each.is_invalid for each in self.expected.events.values()))
-    @rule(data=st.data(), undo=st.booleans())
-    def dismiss(self, data: Any, undo: bool) -> None:
-        events = self.expected.events
-        pk = data.draw(st.sampled_from(sorted(pk for pk in events if events[pk].is_invalid)))
-        if undo:
-            UndoDismissal().run(pk, "ruth")
-            self.expected.dismissed.discard(pk)
-        else:
-            Dismiss().run(pk, "ruth")
-            self.expected.dismissed.add(pk)
-
     @rule(days=st.sampled_from([0, 0, 1, 3]), redact=st.booleans())
     def prune(self, days: int, redact: bool) -> None:
         """Old rows go, and the oracle forgets them: what comes again is new."""
@@ -768,8 +727,7 @@ class Histories(RuleBasedStateMachine):
         """A reply's webhook comes after all: as news, or about what recovery has stored."""
         lost = self.lost[data.draw(st.sampled_from(self.may_be_late()))]
         names = ("_id", "sender", "receiver", "message")
-        payload = dict(zip(names, lost.as_sent, strict=True))
-        payload |= {"type": "receive", "status": "delivered"}
+        payload = reply_payload(**dict(zip(names, lost.as_sent, strict=True)))
         if was_recovered := lost.as_listed in self.expected.replies:
             self.expected.rename(lost.as_listed, lost.as_sent)  # it fills in what no list says
         before = len(self.expected.events)
@@ -886,12 +844,7 @@ class Histories(RuleBasedStateMachine):
         stored = dict(WebhookEvent.objects.values_list("pk", "body"))
         assert stored.keys() == self.expected.events.keys()
         invalid = {pk for pk, event in self.expected.events.items() if event.is_invalid}
-        dismissed = self.expected.dismissed & invalid
-        assert set(WebhookEvent.objects.invalid().values_list("pk", flat=True)) == (
-            invalid - dismissed
-        )
-        set_aside = WebhookEvent.objects.filter(dismissed_at__isnull=False)
-        assert set(set_aside.values_list("pk", flat=True)) == dismissed
+        assert set(WebhookEvent.objects.invalid().values_list("pk", flat=True)) == invalid
         for pk, event in self.expected.events.items():
             if event.body:
                 assert stored[pk] == event.body.replace("\x00", "\\x00")

@@ -10,9 +10,8 @@ from django.utils import timezone
 
 from cellcast_django.database import rows, transactions
 from cellcast_django.database.vendors import vendor_of
-from cellcast_django.factories import MessageFactory
-from cellcast_django.inbox.calls import insert_calls
-from cellcast_django.models import Claim, Message
+from cellcast_django.models import Claim, Message, OptOut, WebhookEvent
+from cellcast_django.testing import WebhookClient, status_payload
 
 pytestmark = pytest.mark.django_db
 
@@ -27,21 +26,23 @@ def test_rows_inserted_together_have_their_ids(is_embedded: bool) -> None:
     if is_embedded and connection.vendor != "sqlite":
         pytest.skip("others return the ids")
     with patch.object(rows, "vendor_of", return_value=vendor), connection.cursor() as cursor:
-        ids = rows.insert_all(cursor, Claim, claims("a", "b", "c"))
-    assert [Claim.objects.get(pk=pk).key for pk in ids] == ["a", "b", "c"]
+        inserted = rows.insert(cursor, Claim, *claims("a", "b", "c"))
+    assert [Claim.objects.get(pk=each.pk).key for each in inserted] == ["a", "b", "c"]
 
 
 def test_row_that_is_deleted_before_it_is_locked_is_inserted() -> None:
-    values = MessageFactory.build(key="k").__dict__
-    values = {name: values[name] for name in ("key", "direction", "created_at")}
+    [claim] = claims("k")
+    lock = rows._lock
+
+    def delete_and_lock(*arguments: Any) -> Any:
+        Claim.objects.all().delete()
+        return lock(*arguments)
+
     with connection.cursor() as cursor:
-        assert rows._lock(cursor, Message, "key", "k") is None
-        with patch.object(rows, "_insert", side_effect=[None, 7]):
-            assert rows.insert_or_lock(cursor, Message, values, unique="key") == (7, None)
-
-
-def test_default_that_is_a_number_stands_in_a_statement() -> None:
-    assert rows._literal(5) == "5"
+        assert rows.insert_or_lock(cursor, Claim, claim, unique="key")[1]
+        with patch.object(rows, "_lock", delete_and_lock):
+            second, is_new = rows.insert_or_lock(cursor, Claim, claim, unique="key")
+    assert (is_new, second) == (True, Claim.objects.get())
 
 
 def test_error_of_another_kind_is_no_lost_connection() -> None:
@@ -50,6 +51,16 @@ def test_error_of_another_kind_is_no_lost_connection() -> None:
         assert not transactions.is_lost(connection, ValueError("ours"))
 
 
-def test_events_without_a_handler_ask_for_no_call() -> None:
-    with connection.cursor() as cursor:
-        assert insert_calls(cursor, [], timezone.now()) == []
+@pytest.mark.skipif(connection.vendor == "mysql", reason="which this one is not")
+def test_unknown_database_vendor_stores_webhooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "vendor", "another")
+    client = WebhookClient()
+    client.status()
+    client.status()
+    client.reply(message="STOP")
+    client.opt_out()
+    client.webhook([status_payload(_id=str(number)) for number in range(3)], "status")
+    assert Message.objects.count() == 5
+    assert OptOut.objects.active().count() == 2
+    outcomes = WebhookEvent.objects.order_by("pk").values_list("outcome", flat=True)
+    assert list(outcomes) == ["stored", "duplicate", *["stored"] * 5]

@@ -17,25 +17,17 @@ if TYPE_CHECKING:
     DateTimeField = models.DateTimeField[Time, datetime]
     NullableDateTimeField = models.DateTimeField[Time | None, datetime | None]
     PositiveIntegerField = models.PositiveIntegerField[int | Combinable, int]
-    NullablePositiveBigIntegerField = models.PositiveBigIntegerField[
-        int | Combinable | None, int | None
-    ]
     TextField = models.TextField[str | Combinable, str]
 else:  # which cannot be subscripted
     BooleanField = models.BooleanField
     CharField = models.CharField
     DateTimeField = NullableDateTimeField = models.DateTimeField
     PositiveIntegerField = models.PositiveIntegerField
-    NullablePositiveBigIntegerField = models.PositiveBigIntegerField
     TextField = models.TextField
 
 
 class ExactCharField(CharField):
-    """Compares exactly, by case, accent and trailing space, on MariaDB too.
-
-    Its default collations find ``ABC`` for ``abc``, and refuse the second of two statuses that
-    differ only in an accent.
-    """
+    """Compares exactly, by case, accent and trailing space, on MariaDB too."""
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
         """Return the column's type, with a binary collation where the default is not exact."""
@@ -43,10 +35,7 @@ class ExactCharField(CharField):
 
 
 class UnicodeTextField(TextField):
-    """Stores every character on MariaDB too, whatever the database's character set.
-
-    With ``latin1`` or ``utf8mb3``, an emoji would become a question mark or an error.
-    """
+    """Stores every character, emoji too, on MariaDB too, whatever its character set."""
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
         """Return the column's type, with a collation where the default may lack characters."""

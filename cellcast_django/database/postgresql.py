@@ -15,7 +15,6 @@ def limit(connection: BaseDatabaseWrapper, lock_seconds: float, _budget_seconds:
     PostgreSQL locks tables when it plans it.
     """
     connection.ensure_connection()
-    session = connection.connection
     longest_wait, is_read_committed = 0, False
     if not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
         # Behind a pooler the next statement may run in another session.
@@ -26,10 +25,10 @@ def limit(connection: BaseDatabaseWrapper, lock_seconds: float, _budget_seconds:
         )
     is_limited = 0 < longest_wait <= lock_seconds  # 0 is for ever
     first = "" if is_limited else f"SET LOCAL lock_timeout = '{lock_seconds}s'"
-    needs_transaction = not (is_limited and is_read_committed and connection.autocommit)
+    session = connection.connection
     level = session.isolation_level
     if level is None and is_read_committed:
-        return Limits(first=first, needs_transaction=needs_transaction)
+        return Limits(first=first, needs_transaction=not is_limited)
     levels = import_module("django.db.backends.postgresql.psycopg_any").IsolationLevel
     session.isolation_level = levels.READ_COMMITTED
-    return Limits(partial(setattr, session, "isolation_level", level), first, needs_transaction)
+    return Limits(partial(setattr, session, "isolation_level", level), first, True)

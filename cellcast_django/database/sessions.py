@@ -13,12 +13,11 @@ def ask_once(connection: BaseDatabaseWrapper, question: str) -> tuple[Any, ...]:
     """Return the row that answers a query; each session is asked its vendor's one question once."""
     connection.ensure_connection()
     session = connection.connection
-    answer = _answers.get(session)
-    if answer is None:
+    if session not in _answers:
         with connection.cursor() as cursor:
             cursor.execute(question)
-            answer = _answers[session] = tuple(cursor.fetchone())
-    return answer
+            _answers[session] = tuple(cursor.fetchone())
+    return _answers[session]
 
 
 class Limits(NamedTuple):

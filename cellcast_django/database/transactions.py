@@ -1,14 +1,13 @@
 """Our own transactions: separate from the host project's, and never waiting long for a lock.
 
-They begin by writing, which takes the locks. Reading first ends in "database is locked" on SQLite,
-and in deadlocks elsewhere.
+They begin by writing: reading first ends in "database is locked" on SQLite, in deadlocks elsewhere.
 """
 
 import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, TypeVar
@@ -29,24 +28,18 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from cellcast_django.database.sessions import Limits
 from cellcast_django.database.vendors import vendor_of
 
-PSYCOPG_IDLE = 0
-PSYCOPG_ACTIVE = 1
-PSYCOPG_CLOSED = 4
+IDLE, ACTIVE, CLOSED = 0, 1, 4  # as psycopg numbers the states of a transaction
 
 BUDGET_SECONDS = 5
 """All tries to store one webhook end within this time, before a web server kills its worker."""
-
 LOCK_SECONDS = 2
 """One try waits this long for a lock; the last try begins that long before the budget ends."""
-
 HURRIED_LOCK_SECONDS = 0.1
 HURRIED_FOR_SECONDS = 10
 """After a wait in vain a webhook waits only so long for a lock (MariaDB: not at all), for so long:
 what it cannot store it defers, and other requests need this process."""
-
 HOST_SECONDS = 0.3
 """Retries of what people and the host's code write begin for so long: two, as a rule."""
-
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds before each retry, and then the last of them again; each at random up to half longer, so
 that those who collided do not collide again."""
@@ -54,56 +47,43 @@ that those who collided do not collide again."""
 RETRIED_ERRORS = (
     OperationalError,  # a deadlock, a server that is down
     InterfaceError,  # a closed connection
-    # A session that cannot be used: read-only after a failover (PostgreSQL's 25006), aborted by
-    # somebody else (25P02), or ended (25P03).
-    InternalError,
-    # A statement prepared before a migration (0A000).
-    NotSupportedError,
-    # The host project may have left a session that looks into another schema.
-    ProgrammingError,
+    InternalError,  # a session that is read-only, aborted or ended (PostgreSQL's 25…)
+    NotSupportedError,  # a statement prepared before a migration (0A000)
+    ProgrammingError,  # the host project may have left a session that looks into another schema
 )
 
+# Codes of PostgreSQL, and numbers of MariaDB.
 LOCKED_CODES = frozenset({"55P03", 1205})
-"""PostgreSQL's and MariaDB's codes of a lock that was not had in time."""
-
 REFUSED_CODES = frozenset({"40001", "40P01", 1213, 1020})
-"""PostgreSQL's serialization failures and deadlocks, MariaDB's deadlocks and changed records."""
-
+"""Serialization failures, deadlocks, changed records."""
 GONE_CODES = frozenset({"25006", "53300", "57P01", "57P02", "57P03", 1040, 1053, 1290, 1836, 1927})
 """Read-only after a failover, too many connections, shutting down, starting, killed."""
-
 MARIADB_CLIENT_ERRORS = 2000
 """From here on they are about the connection."""
 
 T = TypeVar("T")
 V = TypeVar("V", bound=Any)
-M = TypeVar("M", bound=models.Model)
 
 
 def is_idle(connection: BaseDatabaseWrapper) -> bool:
-    """Whether no transaction is open, according to Django and to the session itself.
-
-    A closed connection is idle. MariaDB is not asked: our own ``BEGIN`` commits whatever
-    was left open there.
-    """
-    return _transaction_status(connection) == PSYCOPG_IDLE
+    """Whether no transaction is open: our own ``BEGIN`` commits what MariaDB does not tell."""
+    return _transaction_status(connection) == IDLE
 
 
 def has_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Whether a transaction is open. A session closed by the driver has none."""
-    return _transaction_status(connection) not in {PSYCOPG_IDLE, PSYCOPG_CLOSED}
+    return _transaction_status(connection) not in {IDLE, CLOSED}
 
 
 def _transaction_status(connection: BaseDatabaseWrapper) -> int:
-    """Return the state of the connection's transaction, as psycopg numbers it."""
     session = connection.connection
     if connection.in_atomic_block or (session is not None and not connection.autocommit):
-        return PSYCOPG_ACTIVE
-    status = getattr(getattr(session, "info", None), "transaction_status", PSYCOPG_IDLE)
+        return ACTIVE
+    status = getattr(getattr(session, "info", None), "transaction_status", IDLE)
     try:
-        return PSYCOPG_ACTIVE if getattr(session, "in_transaction", False) else int(status)
+        return ACTIVE if getattr(session, "in_transaction", False) else int(status)
     except sqlite3.ProgrammingError:
-        return PSYCOPG_CLOSED
+        return CLOSED
 
 
 def is_in_test(connection: BaseDatabaseWrapper) -> bool:
@@ -114,11 +94,7 @@ def is_in_test(connection: BaseDatabaseWrapper) -> bool:
 
 
 def ensure_autocommit(connection: BaseDatabaseWrapper) -> None:
-    """Make sure that the next write commits by itself, whatever was left open.
-
-    A transaction that the host project did not end is rolled back, and its session discarded.
-    Raises ``django.db.Error`` if no session is available.
-    """
+    """Make sure that the next write commits by itself; roll back whatever was left open."""
     if not is_idle(connection):
         if is_in_test(connection):
             return
@@ -128,11 +104,7 @@ def ensure_autocommit(connection: BaseDatabaseWrapper) -> None:
 
 
 def discard(connection: BaseDatabaseWrapper) -> None:
-    """End the session, and with it any transaction; the next statement opens a new one.
-
-    It does not go back to a pool either. On SQLite, where an in-memory database would be lost with
-    its session, the transaction is rolled back instead.
-    """
+    """End the session, and with it any transaction; an embedded one is only rolled back."""
     # As Django's connect() does, for code that inspects the connection before the next statement.
     connection.in_atomic_block = connection.closed_in_transaction = False
     connection.needs_rollback = False
@@ -156,83 +128,79 @@ def forget_waits() -> None:
     _Hurry.until = 0
 
 
-def with_retries(
-    write: Callable[[str], T],
-    *,
-    using: str,
-    for_seconds: float | None = None,
-    is_ours: bool = True,
-) -> T:
+def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | None = None) -> T:
     """Call ``write`` with the alias of the database, and again when the database aborts it.
 
-    ``write`` must be one transaction or one statement. What is ours commits also where the settings
-    turn autocommit off, or somebody has left a plain ``BEGIN``, and each retry has a new session;
-    what is not is tried again only if it was refused for another transaction, and not inside one.
-
-    A lock is waited for once. Anything else is tried a second time; and a lost connection, or a
-    server that starts, as long as the try ends within ``BUDGET_SECONDS``. With ``for_seconds``
-    nobody waits, and retries begin until then. Raises the database's last error; an ``OSError`` of
-    the driver becomes one.
+    ``write`` must be one transaction or one statement. It commits also where the settings turn
+    autocommit off, or somebody has left a plain ``BEGIN``, and each retry has a new session. A lock
+    is waited for once. Anything else is tried a second time; and a lost connection, or a server
+    that starts, as long as the try ends within ``BUDGET_SECONDS``. With ``for_seconds`` nobody
+    waits, and retries begin until then.
     """
     connection = connections[using]
-    is_outside = not connection.in_atomic_block and (is_ours or connection.autocommit)
-    if is_ours:
-        # Django's health check would be a round trip for each webhook; a lost session fails a try.
-        connection.health_check_done = True  # type: ignore[attr-defined]
-    longest = for_seconds or (BUDGET_SECONDS - LOCK_SECONDS if is_ours else HOST_SECONDS)
-    last_begin = time.monotonic() + longest
-    pauses, is_first = chain(PAUSES, repeat(PAUSES[-1])), True
+    is_outside = not connection.in_atomic_block
+    # Django's health check would be a round trip for each webhook; a lost session fails a try.
+    connection.health_check_done = True  # type: ignore[attr-defined]
+    pauses = _pauses(for_seconds or BUDGET_SECONDS - LOCK_SECONDS)
+    is_first = True
     while True:
         try:
-            return _try_ours(write, connection) if is_ours else write(using)
+            try:
+                if not connection.in_atomic_block:
+                    ensure_autocommit(connection)
+                return write(using)
+            except OSError as error:  # psycopg's, where file handles are out, often as it connects
+                raise OperationalError(*error.args) from error
         except RETRIED_ERRORS as error:
-            if not is_outside or (not is_ours and not is_refused(error)):
+            if not is_outside:
                 raise
-            if is_ours:
-                discard(connection)
-            pause = next(pauses) * random.uniform(1, 1.5)  # noqa: S311
-            is_hopeless = (
-                for_seconds is None and is_ours and not _helps(connection, error, is_first=is_first)
-            )
-            if is_hopeless or time.monotonic() + pause > last_begin:
+            discard(connection)
+            if not for_seconds and not _helps(connection, error, is_first=is_first):
                 raise
-        time.sleep(pause)
+            if not next(pauses):
+                raise
         is_first = False
 
 
-def _try_ours(write: Callable[[str], T], connection: BaseDatabaseWrapper) -> T:
-    try:
-        if not connection.in_atomic_block:
-            ensure_autocommit(connection)
-        return write(connection.alias)
-    except OSError as error:  # psycopg's, where file handles are out: most often as it connects
-        raise OperationalError(*error.args) from error
+def again_if_refused(write: Callable[[], T], *, using: str) -> T:
+    """Call what people or the host's code write, and again if it was refused for another one."""
+    connection, pauses = connections[using], _pauses(HOST_SECONDS)
+    is_outside = not connection.in_atomic_block and connection.autocommit
+    while True:
+        try:
+            return write()
+        except OperationalError as error:
+            if not is_outside or not is_refused(error) or not next(pauses):
+                raise
+
+
+def _pauses(seconds: float) -> Iterator[bool]:
+    """Pause before each retry, and tell whether it begins within so many seconds from now."""
+    return map(partial(_pause, time.monotonic() + seconds), chain(PAUSES, repeat(PAUSES[-1])))
+
+
+def _pause(last_begin: float, pause: float) -> bool:
+    pause *= random.uniform(1, 1.5)  # noqa: S311
+    is_in_time = time.monotonic() + pause <= last_begin
+    if is_in_time:
+        time.sleep(pause)
+    return is_in_time
 
 
 def _helps(connection: BaseDatabaseWrapper, error: Exception, *, is_first: bool) -> bool:
     """Whether another try may help."""
-    if is_locked(error):
+    if _code_of(error) in LOCKED_CODES:
         _Hurry.until = time.monotonic() + HURRIED_FOR_SECONDS
         return False
     return is_first or is_lost(connection, error)
 
 
-def again_if_refused(write: Callable[[], T], *, using: str) -> T:
-    """Call what people or the host's code write, and again if it was refused for another one."""
-    return with_retries(lambda _using: write(), using=using, is_ours=False)
-
-
 def _code_of(error: Exception) -> str | int | None:
-    """Return the code that the database gave its error; ``None`` if the driver made it."""
+    """Return the database's code of its error; ``None`` if the driver made it."""
     cause = error.__cause__
     code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     number = next(iter(getattr(cause, "args", ())), None)
     return code or (number if isinstance(number, int) else None)
-
-
-def is_locked(error: Exception) -> bool:
-    """Whether a lock was not had in time."""
-    return _code_of(error) in LOCKED_CODES
 
 
 def is_refused(error: Exception) -> bool:
@@ -241,10 +209,7 @@ def is_refused(error: Exception) -> bool:
 
 
 def is_lost(connection: BaseDatabaseWrapper, error: Exception) -> bool:
-    """Whether the connection was lost, or the server is not there to say anything.
-
-    On SQLite, where no server is, whether its one lock is taken: nothing else can be written then.
-    """
+    """Whether the connection or the server is lost; on SQLite, whether its one lock is taken."""
     if vendor_of(connection).is_embedded:
         return "locked" in str(error)
     if not isinstance(error, OperationalError | InterfaceError | InternalError):
@@ -262,41 +227,25 @@ def outside_atomic_requests(view: V) -> V:
     return view
 
 
+@contextmanager
 def own_transaction(
-    using: str,
-    *,
-    durable: bool = True,
-    is_one_statement: bool = False,
-    may_hurry: bool = False,
-) -> AbstractContextManager[Any]:
-    """Run the block in a transaction; a ``durable`` one is not inside another.
+    using: str, *, is_one_statement: bool = False, may_hurry: bool = False
+) -> Iterator[None]:
+    """Run the block in a durable transaction, or one statement as its own where the limits hold.
 
     It waits at most ``LOCK_SECONDS`` for a row or a table, or not even that if it ``may_hurry`` and
     somebody has just waited in vain; and ``BUDGET_SECONDS`` for SQLite's one lock. It reads what is
     committed, whatever the host project's isolation level is: so it sees what it has waited for.
-    The session's limits and level are as before afterwards. Inside another transaction those of
-    that hold. A block of one statement is its own transaction where the limits hold without.
+    The session's limits and level are as before afterwards.
     """
-    connection = connections[using]
-    limits = Limits()
+    connection, limits = connections[using], Limits()
     if not connection.in_atomic_block:
         is_hurried = may_hurry and time.monotonic() < _Hurry.until
         seconds = HURRIED_LOCK_SECONDS if is_hurried else LOCK_SECONDS
         limits = vendor_of(connection).limit(connection, seconds, BUDGET_SECONDS)
     is_alone = is_one_statement and not limits.needs_transaction
-    block = nullcontext() if is_alone else transaction.atomic(using=using, durable=durable)
-    return block if limits == Limits() else _limited(connection, limits, block)
-
-
-own_statement = partial(own_transaction, is_one_statement=True)
-
-
-@contextmanager
-def _limited(
-    connection: BaseDatabaseWrapper, limits: Limits, block: AbstractContextManager[Any]
-) -> Iterator[None]:
     try:
-        with block:
+        with nullcontext() if is_alone else transaction.atomic(using=using, durable=True):
             if limits.first:
                 connection.cursor().execute(limits.first)
             yield
@@ -306,17 +255,16 @@ def _limited(
                 limits.restore()
 
 
-# How they begin
+own_statement = partial(own_transaction, is_one_statement=True)
 
 
-def lock_for_insert(rows: models.QuerySet[M]) -> None:
+def lock_for_insert(rows: models.QuerySet[Any]) -> None:
     """Lock these rows, and any that others are about to insert, until the transaction ends.
 
     For rows that no unique key would make collide. Must come first in the transaction: when it
-    returns, all who had begun to insert such a row have committed, and nobody else can begin. An
-    index must lead to the rows. On some databases it locks the whole table, and webhooks wait: keep
-    the transaction short, with a limit on its own lock waits. A database of which nothing is known
-    locks existing rows only. Inside a test's transaction, which nobody races, nothing is locked.
+    returns, all who had begun to insert such a row have committed, and nobody else can begin. Some
+    databases lock the whole table, and webhooks wait; an unknown one locks existing rows only.
+    Nothing is locked inside a test's transaction, which nobody races.
     """
     connection = connections[rows.db]
     if connection.savepoint_ids:

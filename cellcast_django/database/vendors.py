@@ -1,7 +1,4 @@
-"""What differs between databases: one row for each, by Django's ``vendor``.
-
-A fourth database is one more row. The host project may have others beside the app's own.
-"""
+"""What differs between databases: one row for each, by Django's ``vendor``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,38 +10,32 @@ from cellcast_django.database import mariadb, postgresql
 from cellcast_django.database.sessions import Limits
 
 
-def _limit_sqlite(
-    connection: BaseDatabaseWrapper, _lock_seconds: float, budget_seconds: float
-) -> Limits:
+def _limit_sqlite(connection: BaseDatabaseWrapper, _lock: float, budget: float) -> Limits:
     """Wait for the one lock no longer than a webhook may take; nothing to do if it never does."""
 
     def set_timeout(seconds: float) -> None:
         connection.cursor().execute(f"PRAGMA busy_timeout = {seconds * 1_000:.0f}")
 
-    timeout = connection.settings_dict["OPTIONS"].get("timeout", budget_seconds)
-    if timeout <= budget_seconds:
+    timeout = connection.settings_dict["OPTIONS"].get("timeout", budget)
+    if timeout <= budget:
         return Limits()
-    set_timeout(budget_seconds)
+    set_timeout(budget)
     return Limits(partial(set_timeout, timeout))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Vendor:
     """A database, by default one that inserts as PostgreSQL does."""
 
     quote: str = '"{}"'
-    unless_there: str = " ON CONFLICT ({}) DO NOTHING"
+    unless_there: str = " ON CONFLICT ({}) DO NOTHING RETURNING id"
     """The end of an insert that leaves the row alone whose unique column ``{}`` has the value."""
-    has_returning: bool = True
-    """Whether an insert returns the id; otherwise the driver tells it."""
     exact_collation: str | None = None
     """Compares by case, accent and trailing space, where the default does not."""
     unicode_collation: str | None = None
     """Has every character, where the default may not."""
-
     limit: Callable[[BaseDatabaseWrapper, float, float], Limits] = lambda *_: Limits()
-    """Limits lock waits, by so many seconds for a lock and in all, and lets transactions read what
-    is committed."""
+    """Limits lock waits, by so many seconds for a lock and in all."""
     lock_for_insert: tuple[str, ...] = ()
     """Keep others from inserting into a ``{table}``; see ``lock_for_insert``."""
     is_embedded: bool = False
@@ -60,7 +51,6 @@ VENDORS = {
     "mysql": Vendor(  # MariaDB, that is: MySQL lacks its collations
         quote="`{}`",
         unless_there=" ON DUPLICATE KEY UPDATE {0} = VALUES({0})",
-        has_returning=False,
         exact_collation="utf8mb4_nopad_bin",
         unicode_collation="utf8mb4_unicode_ci",
         limit=mariadb.limit,
@@ -68,7 +58,7 @@ VENDORS = {
         lock_for_insert=("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
     ),
     "sqlite": Vendor(
-        has_returning=False,  # which it has from 3.35
+        unless_there=" ON CONFLICT ({}) DO NOTHING",  # it has RETURNING from 3.35
         limit=_limit_sqlite,
         # Any write takes the one lock, even if it changes nothing.
         lock_for_insert=("DELETE FROM {table} WHERE 1 = 0",),
@@ -76,14 +66,9 @@ VENDORS = {
     ),
 }
 
-ANY_OTHER = Vendor()
+ANY_OTHER = Vendor()  # the host project may have one beside the app's own
 
 
 def vendor_of(connection: BaseDatabaseWrapper) -> Vendor:
     """Return what is known of the connection's database."""
-    return vendor_named(connection.vendor)
-
-
-def vendor_named(name: str) -> Vendor:
-    """Return what is known of the databases of a vendor."""
-    return VENDORS.get(name, ANY_OTHER)
+    return VENDORS.get(connection.vendor, ANY_OTHER)

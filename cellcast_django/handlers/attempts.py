@@ -35,12 +35,9 @@ Progress = Callable[[HandlerCall], object]
 """Called with each call after an attempt."""
 Tally = Counter[HandlerCall.State]
 """How many calls are in each state after their attempt."""
-
 MAX_SECONDS = 60
 """A run of what is due begins nothing after this time: the next one goes on."""
-
-MAX_NEXT = 10
-NEXT_SECONDS = 5
+MAX_NEXT, NEXT_SECONDS = 10, 5
 """How many calls that waited for one are made after it, and for how long new ones are begun."""
 
 
@@ -67,8 +64,7 @@ def run_due(
     """Make the calls that are due, longest waiting first, each once; return how they ended.
 
     With ``event_ids``, only theirs. Begins nothing after a minute, or once it ``is_over``. Safe in
-    several processes at once: the one that begins a call makes it. Raises ``django.db.Error`` when
-    the database refuses.
+    several processes at once: the one that begins a call makes it.
     """
     calls, began_at = HandlerCall.objects.fresh(), timezone.now()
     if event_ids is not None:
@@ -89,8 +85,7 @@ def run_again(calls: HandlerCallQuerySet, *, progress: Progress = lambda call: N
     """Make these calls in this process, each anew, and return how many they were.
 
     Waits for no pause and no earlier event, calls again what is done or was skipped, and takes over
-    what is running, which may call that handler twice. Leaves redacted events alone, and whatever
-    somebody else changes at the same moment. Raises ``django.db.Error`` when the database refuses.
+    what is running, which may call that handler twice. Leaves redacted events alone.
     """
     turn, count = Turn(progress), 0
     for event, some in groupby(sorted(calls.values_list("event_id", "pk")), itemgetter(0)):
@@ -110,7 +105,6 @@ def skip(calls: HandlerCallQuerySet, *, username: str = "") -> int:
 
     Those that are done stay so. A handler that is being called right now is not stopped, but the
     call stays skipped. Then makes, for at most five seconds, what waited for them in order.
-    ``username`` says whose decision it was, and stays with the call.
     """
     chosen = [call for call in calls.all() if call.state not in HandlerCall.ENDED_WELL]
     count = steps.skip([call.pk for call in chosen], username)
@@ -161,8 +155,7 @@ class Turn:
     ) -> None:
         """Make the chosen ones of an event's calls, and then what waited for them in order.
 
-        Lets none of their exceptions out but ``KeyboardInterrupt``. Raises ``django.db.Error`` when
-        the database refuses.
+        Lets none of their exceptions out but ``KeyboardInterrupt``.
         """
         self._go_on(self._make(calls, chosen, in_order=in_order))
 
@@ -191,6 +184,7 @@ class Turn:
     def _make_due(self, event_id: int, pks: set[int]) -> list[HandlerCall]:
         self.tried |= pks
         calls, now = load(event_id), timezone.now()
+        calls.sort(key=lambda call: call.attempts)  # one that ends the process holds up no other
         return self._make(calls, {call.pk for call in calls if call.pk in pks and call.is_due(now)})
 
     def _make(
@@ -228,7 +222,6 @@ class Turn:
         *,
         in_order: bool,
     ) -> "Result":
-        """Make one attempt."""
         is_running = call.state == HandlerCall.State.RUNNING
         is_begun, self._is_begun = self._is_begun and is_running, False
         if call.signal not in work:
@@ -318,10 +311,7 @@ def _tell_if_failed(event: WebhookEvent, calls: Sequence[HandlerCall]) -> None:
 
 
 def _tell_failed(event: WebhookEvent, calls: Iterable[HandlerCall]) -> None:
-    """Send ``handlers_failed``, if a call has failed.
-
-    Raises nothing except ``KeyboardInterrupt``: the errors of that signal's handlers are logged.
-    """
+    """Send ``handlers_failed``, if a call has failed; only log what its handlers raise."""
     errors = {call.handler: call.error for call in calls if call.state in HandlerCall.FAILED}
     if not errors:
         return

@@ -9,20 +9,18 @@ from django.utils import timezone
 from cellcast_django.connected import calls_asked_for
 from cellcast_django.handlers import steps
 from cellcast_django.handlers.attempts import Progress, Tally, Turn, load
-from cellcast_django.handlers.work import facts_of, with_facts
+from cellcast_django.handlers.work import FACTS, facts_of
 from cellcast_django.models import HandlerCall, WebhookEvent, WebhookEventQuerySet
 
 State = HandlerCall.State
-
 PAGE_SIZE = 500  # how many events are in memory at a time
 
 
 def past_events(handler: str, since: datetime, *, done: bool = False) -> list[int]:
     """Return the keys of the events to give, in their order: those received since then.
 
-    Those that have a fact for the handler and that it has not done, or these too with ``done``.
-    Not tests, which are nothing that a customer did, nor redacted events: without its number an
-    opt-out would be another contact's.
+    Those that have a fact for the handler and that it has not done, or these too with ``done``; no
+    tests, and no redacted events.
     """
     found = []
     for page in _pages(since):
@@ -78,10 +76,7 @@ def _is_given(call: HandlerCall | None, *, done: bool) -> bool:
 
 
 def _in_order_of(event: WebhookEvent, handler: str) -> dict[str, bool]:
-    """Return the signals of the event's facts that the handler is connected to.
-
-    Each with whether it wants its events in order.
-    """
+    """Return the signals that are told the handler, each with whether it wants them in order."""
     signals = [fact.signal for fact in facts_of(event).values()]
     asked_for = {signal.name: dict(calls_asked_for(signal)) for signal in signals}
     return {name: calls[handler] for name, calls in asked_for.items() if handler in calls}
@@ -100,6 +95,5 @@ def _pages(since: datetime) -> Iterator[list[WebhookEvent]]:
 
 
 def _with_facts() -> WebhookEventQuerySet:
-    """Return the events that may be given, in their order, with their facts."""
-    events = with_facts(WebhookEvent.objects.fresh()).order_by("pk")
+    events = WebhookEvent.objects.fresh().select_related(*FACTS).order_by("pk")
     return events.filter(outcome=WebhookEvent.Outcome.STORED, is_test=False).exclude(body="")

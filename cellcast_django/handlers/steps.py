@@ -1,8 +1,7 @@
 """The steps of a call's life. Each is one UPDATE, which leaves alone what others have changed.
 
 ``version`` is the one guard: it rises with each change, so nobody writes to a call that is not as
-they know it. Nothing else is compared, and no step is tried again when it changes no row. Whoever
-begins a call knows its new version; after that every step ends their part in it.
+they know it. No step is tried again when it changes no row.
 """
 
 from collections.abc import Collection, Iterable
@@ -45,8 +44,8 @@ def usual_time() -> timedelta:
 def begin(call: HandlerCall, *, in_order: bool) -> bool:
     """Count an attempt, and keep others from making one until the lease ends.
 
-    Only if no earlier call of the handler and contact is unfinished, and no earlier event of the
-    contact has just been deferred, if ``in_order``. One that was running has not returned.
+    If ``in_order``, only once no earlier call of the handler and contact is unfinished, nor an
+    earlier event of the contact deferred. One that was running has not returned.
     """
     now = timezone.now()
     values: dict[str, Any] = {
@@ -132,17 +131,16 @@ def skip(pks: Collection[int], username: str) -> int:
 
 
 def insert(event: WebhookEvent, handler: str, in_order_of: dict[str, bool]) -> None:
-    """Insert calls of a past event for a handler, by signal, unless they are there.
+    """Insert calls of a past event for a handler, unless they are there.
 
     ``in_order_of`` says for each signal whether the handler wants its events in order.
     """
+    same = {"event": event, "handler": handler, "state": State.WAITING}
     calls = [
         HandlerCall(
-            event=event,
+            **same,
             signal=signal,
-            handler=handler,
             contact=event.contact if is_in_order else "",
-            state=State.WAITING,
             next_attempt_at=timezone.now(),
         )
         for signal, is_in_order in in_order_of.items()
@@ -162,11 +160,7 @@ def is_saved_as_done(call: HandlerCall) -> bool:
 
 
 def _failure(call: HandlerCall, error: str, now: datetime, location: str = "") -> dict[str, Any]:
-    return {
-        "error": error,
-        "location": location,
-        "failing_since": call.failing_since or now,
-    }
+    return {"error": error, "location": location, "failing_since": call.failing_since or now}
 
 
 def _after_failure(
@@ -174,8 +168,7 @@ def _after_failure(
 ) -> dict[str, Any]:
     """Return when a call is made again that has failed this often, or that it has ended.
 
-    What the handler asked for by ``RetryLater`` is granted for as long as the attempts or the time
-    that they usually take are not used up.
+    ``RetryLater`` is granted until both the attempts and their usual time are used up.
     """
     if failure is not None and issubclass(failure.kind, GiveUp):
         return _ended(State.GAVE_UP, now)
@@ -192,10 +185,7 @@ def _ended(state: str, now: datetime) -> dict[str, Any]:
 
 
 def _write(call: HandlerCall, values: dict[str, Any], *, in_order: bool = False) -> bool:
-    """Save these fields if nobody has changed the call since; then it has them too.
-
-    At a third of the cost of ``update()``. Raises ``django.db.Error``.
-    """
+    """Save these fields if nobody has changed the call since: at a third of an ``update()``."""
     field: Any = HandlerCall._meta.get_field
 
     def save(using: str) -> bool:

@@ -14,19 +14,11 @@ from django.db import OperationalError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.connected import handlers_by_name, has_mark
-from cellcast_django.database.transactions import (
-    again_if_refused,
-    discard,
-    has_transaction,
-    is_idle,
-    is_in_test,
-    is_refused,
-)
+from cellcast_django.database import transactions
 from cellcast_django.models import (
     Direction,
     Message,
     WebhookEvent,
-    WebhookEventQuerySet,
     database_alias,
 )
 from cellcast_django.payloads import clean
@@ -77,22 +69,14 @@ class Fact:
         return {name: Work(function, arguments) for name, function in handlers.items()}
 
 
-# The facts of an event
-
-
-def with_facts(events: WebhookEventQuerySet) -> WebhookEventQuerySet:
-    """Read the rows that the facts of the events consist of in the same query."""
-    return events.select_related(*FACTS)
-
-
 FACTS = ("message", "status_change", "opt_out_change__opt_out")
+"""The rows that the facts of an event consist of."""
 
 
 def facts_of(event: WebhookEvent) -> dict[str, Fact]:
     """Return the facts of an event by their signals' names, in the order in which they are told.
 
-    A reply that is a stop word has two. A duplicate or invalid event has none, nor has one whose
-    message or opt-out has been deleted since.
+    None of a duplicate or invalid event, or one whose message or opt-out has been deleted since.
     """
     facts = [fact for fact in (_message_fact(event), _opt_out_fact(event)) if fact is not None]
     return {fact.signal.name: fact for fact in facts}
@@ -163,12 +147,11 @@ def do_safely(work: Work, save: Callable[[], bool] | None = None) -> Failure | N
     """Do the work, and return what it raised or left open; ``None`` if all is well.
 
     With ``save``, that is called after it in the same transaction; returning false, it rolls back
-    with ``TakenOverError``. Lets no exception out, not even ``SystemExit``. A connection on which
-    the handler left a transaction open is closed.
+    with ``TakenOverError``. Lets no exception out, not even ``SystemExit``.
     """
     failure = None
     connected = connections.all(initialized_only=True)
-    open_before = [each for each in connected if not is_idle(each)]
+    open_before = [each for each in connected if not transactions.is_idle(each)]
     try:
         with ExitStack() as stack:
             # Inside a test's transaction, a handler's database error must not abort the test.
@@ -187,13 +170,13 @@ def _close_left_open(open_before: list[BaseDatabaseWrapper]) -> TransactionLeftO
     """Close the connections that are no longer idle; return the error that this is."""
     error = None
     for connection in connections.all(initialized_only=True):  # the handler may have opened one
-        if connection not in open_before and not is_idle(connection):
-            if has_transaction(connection):
+        if connection not in open_before and not transactions.is_idle(connection):
+            if transactions.has_transaction(connection):
                 error = TransactionLeftOpenError(
                     f"It left a transaction open on the database {connection.alias}, which was "
                     "rolled back."
                 )
-            discard(connection)
+            transactions.discard(connection)
     return error
 
 
@@ -206,9 +189,8 @@ def _failure(error: BaseException) -> Failure:
 def in_transaction(work: Work, save: Callable[[], bool]) -> None:
     """Do the work, then ``save``, in one transaction on the database of this app's models.
 
-    It has the host project's isolation level, and is tried again when the database refuses it
-    because of another one. Raises what they raise, with nothing committed; or what one of the host
-    project's ``on_commit`` functions raises, with everything committed.
+    It has the host project's isolation level. Raises what they raise, with nothing committed; or
+    what one of the host project's ``on_commit`` functions raises, with everything committed.
     """
     using = database_alias()
 
@@ -219,26 +201,26 @@ def in_transaction(work: Work, save: Callable[[], bool]) -> None:
             if not save():
                 raise TakenOverError
 
-    again_if_refused(do_and_save, using=using)
+    transactions.again_if_refused(do_and_save, using=using)
 
 
 def _notice_refusal(execute: Callable[..., Any], *arguments: Any) -> Any:
     """Let nothing be saved after a deadlock, even if the handler goes on.
 
-    MariaDB has rolled back all that came before. Django knows that after the ORM's writes alone.
+    MariaDB has rolled back all that came before, which Django knows of the ORM's writes alone.
     """
     try:
         return execute(*arguments)
     except OperationalError as error:
         connection = arguments[-1]["connection"]
-        connection.needs_rollback = connection.needs_rollback or is_refused(error)
+        connection.needs_rollback = connection.needs_rollback or transactions.is_refused(error)
         raise
 
 
 def _savepoint(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
     block = transaction.atomic(using=connection.alias)
     # Lets the handler use durable=True, as it may outside a test.
-    block._from_testcase = is_in_test(connection)  # type: ignore[attr-defined]
+    block._from_testcase = transactions.is_in_test(connection)  # type: ignore[attr-defined]
     return block
 
 

@@ -1,9 +1,8 @@
 """From payloads to rows: one transaction stores messages, their history, the events and calls.
 
-The transaction's first statement writes, which locks the messages' rows and then those of the
-opt-outs; every decision is made under these locks. So racing copies of one webhook end as one
-message, one status change, one opt-out and one call of each handler, on every database. Start with
-``writing``; ``deferring`` keeps what the database refuses for now, and reads it later.
+Racing copies of one webhook end as one message, one status change, one opt-out and one call of each
+handler, on every database. Start with ``writing``; ``deferring`` keeps what the database refuses
+for now, and reads it later.
 """
 
 from cellcast_django.inbox.deferring import defer, read_deferred, reprocess

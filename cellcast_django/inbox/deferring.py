@@ -1,10 +1,8 @@
-"""What is read again: what the database would not store for now, and what was not understood.
-
-The events of the former are kept by themselves until then.
-"""
+"""What is read again: what the database would not store for now, and what was not understood."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from django.db import Error, connections
@@ -15,60 +13,33 @@ from cellcast_django.database.transactions import is_lost, own_transaction, with
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox import writing
 from cellcast_django.inbox.drafts import Arrival, draft
-from cellcast_django.inbox.writing import AlreadyReadError, Stored, arrival_at
+from cellcast_django.inbox.writing import AlreadyReadError, Stored
 from cellcast_django.models import WebhookEvent, database_alias
 from cellcast_django.payloads import Endpoint, Invalid, Payload, clean, read
 
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=6)
-"""Before a deferred event is read again. In between, as long as it has been deferred so far: so the
-pauses double."""
-
+"""In between, a pause is as long as the event has been deferred so far: so the pauses double."""
 MAX_ERROR_LENGTH = 1_000
 
 
 @hides_variables
-def defer(
-    payloads: Sequence[Payload],
-    error: Exception,
-    *,
-    endpoint: Endpoint,
-    content_type: str = "",
-    username: str = "",
-    is_test: bool = False,
-) -> list[WebhookEvent]:
+def defer(payloads: Sequence[Payload], error: Exception, **arrived: Any) -> list[WebhookEvent]:
     """Keep the events of a webhook that ``store`` could not store, because of this error.
 
-    Raises it if that is of no use: no database is there, SQLite's one lock is taken, or a test's
-    transaction cannot continue. Raises ``django.db.Error`` if not even this can be stored.
+    Those that could not be understood are ``invalid``, as ever. Raises the error if that is of no
+    use: no database is there, SQLite's one lock is taken, or a test's transaction cannot continue.
+    Raises ``django.db.Error`` if not even this can be stored.
     """
     connection = connections[database_alias()]
     if connection.in_atomic_block or (isinstance(error, Error) and is_lost(connection, error)):
         raise error
-    arrival = arrival_at(endpoint, content_type, username, is_test=is_test)
-    return _insert_alone(payloads, arrival, error)
-
-
-def _insert_alone(
-    payloads: Sequence[Payload], arrival: Arrival, error: Exception
-) -> list[WebhookEvent]:
-    """Insert the events of a webhook without what they say, for which there was this error.
-
-    Those that could not be understood are ``invalid``, as ever. Raises ``django.db.Error`` if the
-    database does not take even that.
-    """
-    drafts = [_columns(payload, arrival, error) for payload in payloads]
+    arrival = Arrival.now(**arrived)
+    events = [_columns(payload, arrival, error) for payload in payloads]
 
     def write(using: str) -> list[WebhookEvent]:
         with connections[using].cursor() as cursor, own_transaction(using):
-            return [
-                rows.stored(
-                    cursor.db,
-                    WebhookEvent,
-                    {**each, "id": rows.insert(cursor, WebhookEvent, each)},
-                )
-                for each in drafts
-            ]
+            return rows.insert(cursor, WebhookEvent, *events)
 
     return with_retries(write, using=database_alias())
 
@@ -81,15 +52,11 @@ def _columns(payload: Payload, arrival: Arrival, error: Exception) -> dict[str, 
         known = arrival.columns() | {"kind": kinds.UNKNOWN.value, "body": payload.raw}
     if isinstance(payload, Invalid):
         return known | {"outcome": outcomes.INVALID.value}
-    return known | {
-        "outcome": outcomes.DEFERRED.value,
-        "error": _text_of(error),
-        "next_read_at": timezone.now(),
-    }
+    deferred = {"outcome": outcomes.DEFERRED.value, "next_read_at": timezone.now()}
+    return known | deferred | {"error": _text_of(error)}
 
 
 def _postpone(event: WebhookEvent, error: Exception) -> None:
-    """Let a deferred event, which could not be read this time either, be read again later."""
     now = timezone.now()
     pause = min(max(now - event.received_at, FIRST_PAUSE), LONGEST_PAUSE)
     deferred = WebhookEvent.objects.fresh().deferred().filter(pk=event.pk)
@@ -104,53 +71,41 @@ def reprocess(event: WebhookEvent) -> Stored:
     """Read an invalid event again; return the events it has become, and their calls.
 
     The event keeps its id. If it still cannot be understood, it stays invalid with the new reason.
-    For an event that is not invalid (any more), nothing is written or returned. Raises
-    ``django.db.Error`` as ``store`` does.
+    For an event that is not invalid (any more), nothing is written or returned.
     """
     if event.outcome != WebhookEvent.Outcome.INVALID:
         return Stored()
-    return _read_again(event, now=timezone.now(), has_just_arrived=False)
+    arrival = Arrival.of(event)
+    return _read_again(event, replace(arrival, time=timezone.now(), has_just_arrived=False))
 
 
 @hides_variables
 def read_deferred(event: WebhookEvent) -> Stored:
     """Read a deferred event as if it had just arrived, at the time of its arrival.
 
-    Its calls are due at once. If it cannot be stored now either, it is postponed, and the error
-    raised. For an event that is not deferred (any more), nothing is written or returned.
+    If it cannot be stored now either, it is postponed, and the error raised. For an event that is
+    not deferred (any more), nothing is written or returned.
     """
     if event.outcome != WebhookEvent.Outcome.DEFERRED:
         return Stored()
     try:
-        return _read_again(event, now=event.received_at, has_just_arrived=True)
+        return _read_again(event, Arrival.of(event))
     except Exception as error:
         if not connections[database_alias()].in_atomic_block:
             _postpone(event, error)
         raise
 
 
-def _read_again(event: WebhookEvent, *, now: datetime, has_just_arrived: bool) -> Stored:
-    arrival = Arrival(
-        endpoint=event.endpoint,
-        content_type=event.content_type,
-        username=event.username,
-        is_test=event.is_test,
-        received_at=event.received_at,
-        now=now,
-        has_just_arrived=has_just_arrived,
-    )
+def _read_again(event: WebhookEvent, arrival: Arrival) -> Stored:
     payloads = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))
     drafts = [draft(payload, arrival) for payload in payloads]
-
-    def replace(using: str) -> Stored:
-        return writing.write(using, drafts, replaced=event)
-
     try:
-        return with_retries(replace, using=database_alias())
+        return with_retries(
+            lambda using: writing.write(using, drafts, replaced=event), using=database_alias()
+        )
     except AlreadyReadError:
         return Stored()
 
 
 def _text_of(error: Exception) -> str:
-    """Return the type and the text of an error, as it is stored."""
     return clean(f"{type(error).__qualname__}: {error}".strip())[:MAX_ERROR_LENGTH]

@@ -5,14 +5,17 @@ A field that a payload has in common with ``Message`` or ``StatusChange`` is sto
 
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from django.db import models
+from django.utils import timezone
 
 from cellcast_django.contacts import to_contact
 from cellcast_django.fold import Direction, Said, Values, message_key, values_of
 from cellcast_django.models import (
+    MAX_CONTENT_TYPE_LENGTH,
+    MAX_USERNAME_LENGTH,
     Message,
     OptOut,
     OptOutChange,
@@ -23,10 +26,14 @@ from cellcast_django.opt_outs import opts_out
 from cellcast_django.payloads import (
     Endpoint,
     Invalid,
+    OptOut as OptOutPayload,
     Payload,
     Reply,
     StatusReport,
+    clean,
 )
+
+cleaned = lru_cache(maxsize=64)(clean)  # the same few headers come with every webhook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -38,18 +45,33 @@ class Arrival:
     username: str
     is_test: bool
     received_at: datetime
-    now: datetime
+    time: datetime
+    """When what they say is said."""
     has_just_arrived: bool
     """What comes from elsewhere has a time of its own, which says what it is older than."""
 
     @classmethod
+    def now(
+        cls, endpoint: Endpoint, content_type: str = "", username: str = "", is_test: bool = False
+    ) -> "Arrival":
+        now = timezone.now()
+        return cls(
+            endpoint=endpoint.value,
+            content_type=cleaned(content_type)[:MAX_CONTENT_TYPE_LENGTH],
+            # Some user models have numbers for usernames.
+            username=cleaned(str(username or ""))[:MAX_USERNAME_LENGTH],
+            is_test=is_test,
+            received_at=now,
+            time=now,
+            has_just_arrived=endpoint != Endpoint.API,
+        )
+
+    @classmethod
     def of(cls, event: WebhookEvent) -> "Arrival":
-        """Return how a stored event has arrived."""
         columns = {name: getattr(event, name) for name in cls.__slots__[:-2]}
-        return cls(**columns, now=event.received_at, has_just_arrived=True)
+        return cls(**columns, time=event.received_at, has_just_arrived=True)
 
     def columns(self) -> dict[str, Any]:
-        """Return the columns of each event."""
         return {name: getattr(self, name) for name in self.__slots__[:-2]}
 
 
@@ -63,8 +85,8 @@ class Draft:
     """The columns of its event that are known before anything is stored."""
     opts_out: str = ""
     """The contact whom it opts out, if any: our own test opts nobody out."""
-    said: Said | None = None
-    """What it says of a message, if it is about one."""
+    said: Any = None
+    """What it says of a message, if it is about one: a ``Said``."""
     if_new: Values = field(default_factory=dict)
     """The columns of its message that nothing which comes later changes."""
     may_be_stored: bool = False
@@ -73,71 +95,52 @@ class Draft:
 
 def draft(payload: Payload, arrival: Arrival) -> Draft:
     """Return what one payload wants to write."""
-    if isinstance(payload, Reply | StatusReport):
-        return _about_message(payload, arrival)
-    kind, error, contact = WebhookEvent.Kind.UNKNOWN, "", ""
+    kind, error, contact, said = WebhookEvent.Kind.UNKNOWN, "", "", None
+    if_new: dict[str, Any] = {"created_at": arrival.time}
+    is_reply, is_opting_out = isinstance(payload, Reply), opts_out(payload)
     if isinstance(payload, Invalid):
         error = payload.reason
-    else:
+    elif isinstance(payload, OptOutPayload):
         kind, contact = WebhookEvent.Kind.OPT_OUT, to_contact(payload.number)
-    known = {"kind": kind.value, "error": error, "contact": contact, "body": payload.raw}
+    else:
+        kind = WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS
+        said = _said_by(payload, arrival)
+        contact = said.values["contact"]
+        if isinstance(payload, Reply) and payload.listed is not None:
+            if_new["created_at"] = payload.listed.received_at
+        if is_reply and (arrival.is_test or is_opting_out):
+            if_new["handled_at"] = if_new["created_at"]  # nobody needs to answer it
+    event = {"kind": kind.value, "error": error, "contact": contact, "body": payload.raw}
+    if said is not None:
+        event["cellcast_id"] = said.values["cellcast_id"]
     return Draft(
         payload=payload,
         arrival=arrival,
-        event=arrival.columns() | known,
-        opts_out=_to_opt_out(payload, contact, arrival),
-    )
-
-
-def _to_opt_out(payload: Payload, contact: str, arrival: Arrival) -> str:
-    return contact if opts_out(payload) and not arrival.is_test else ""
-
-
-def _about_message(payload: Reply | StatusReport, arrival: Arrival) -> Draft:
-    said = said_by(payload, arrival.now, is_test=arrival.is_test)
-    is_reply = isinstance(payload, Reply)
-    contact, created_at = said.values["contact"], arrival.now
-    if isinstance(payload, Reply) and payload.listed is not None:
-        created_at = payload.listed.received_at
-    if_new: dict[str, Any] = {"created_at": created_at}
-    if is_reply and (arrival.is_test or opts_out(payload)):
-        if_new["handled_at"] = created_at  # nobody needs to answer it
-    known = {
-        "kind": (WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS).value,
-        "error": "",
-        "body": payload.raw,
-        "cellcast_id": said.values["cellcast_id"],
-        "contact": contact,
-    }
-    return Draft(
-        payload=payload,
-        arrival=arrival,
-        event=arrival.columns() | known,
-        opts_out=_to_opt_out(payload, contact, arrival) if is_reply else "",
+        event=arrival.columns() | event,
+        opts_out=contact if is_opting_out and not arrival.is_test else "",
         said=said,
         if_new=if_new,
         may_be_stored=is_reply and contact != "" and not arrival.is_test,
     )
 
 
-def said_by(payload: Reply | StatusReport, now: datetime, *, is_test: bool = False) -> Said:
-    """Return what a payload says of its message; ``now`` is when it came."""
-    is_reply = isinstance(payload, Reply)
+def _said_by(payload: Reply | StatusReport, arrival: Arrival) -> Said:
+    is_reply, time = isinstance(payload, Reply), arrival.time
     direction = Direction.INBOUND if is_reply else Direction.OUTBOUND
     values = values_of(direction, **_common_values(payload, Message))
     if isinstance(payload, Reply) and payload.listed is not None:
         # Its time identifies it. No webhook's reply has an empty id.
-        time = payload.listed.received_at.isoformat()
-        identity = "", values["contact"], payload.body, time, *payload.media
+        listed_at = payload.listed.received_at.isoformat()
+        identity = "", values["contact"], payload.body, listed_at, *payload.media
         values["key"] = message_key(direction, *identity)
-    if is_reply and is_test:
+    if is_reply and arrival.is_test:
         # Otherwise a customer's reply that says the same would be its duplicate.
         values["key"] = message_key(direction, "", "test", values["key"])
     if isinstance(payload, StatusReport) and payload.happened_at is not None:
-        now = min(payload.happened_at, now)
+        time = min(payload.happened_at, time)
     details = _common_values(payload, StatusChange)
     del details["status"]
-    return Said(values=values, status=values.pop("status"), details=details, at=now)
+    return Said(values=values, status=values.pop("status"), details=details, at=time)
 
 
 def key_of(report: StatusReport) -> str:
@@ -146,10 +149,7 @@ def key_of(report: StatusReport) -> str:
 
 
 def begin_opt_out(draft: Draft, opt_out: OptOut) -> OptOutChange | None:
-    """Begin the locked opt-out that the draft asks for; ``None`` if that is no change.
-
-    Neither is saved, nor has its event yet.
-    """
+    """Begin the locked opt-out that the draft asks for, unsaved; ``None`` if that is no change."""
     payload, arrival = draft.payload, draft.arrival
     source, at, text = OptOut.Source.WEBHOOK, arrival.received_at, payload.raw
     if isinstance(payload, Reply):

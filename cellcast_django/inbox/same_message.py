@@ -2,7 +2,7 @@
 
 Cellcast's API lists replies without an id. So a reply may have been recovered before its webhook
 comes, or come by webhook while the recovery looks: contact, text and time tell that the two are one
-message. The storing of a webhook knows of recovery only what it asks here.
+message.
 """
 
 from collections import defaultdict
@@ -14,6 +14,7 @@ from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database import rows
 from cellcast_django.database.transactions import lock_for_insert
+from cellcast_django.fold import Said
 from cellcast_django.inbox.drafts import Draft
 from cellcast_django.models import Direction, Message, MessageQuerySet, StatusChange
 from cellcast_django.payloads import Listed, Reply
@@ -21,10 +22,8 @@ from cellcast_django.payloads import Listed, Reply
 EARLIEST = timedelta(minutes=-5)
 LATEST = timedelta(hours=24)
 """How long before or after the API's ``received_at`` the webhook may have been stored."""
-
 LATE_WEBHOOK = timedelta(hours=48)
 """How long after ``received_at`` a webhook may still belong to a recovered reply."""
-
 NEAR = timedelta(minutes=1)
 """Within this of each other, a reply and a message are paired first: a webhook is seldom late."""
 
@@ -52,11 +51,8 @@ def replies_since(
     return replies.filter(contact__in=contacts, created_at__gte=since)
 
 
-# Replies that the API lists
-
-
 class Stored(NamedTuple):
-    """What is needed of a stored reply to match it with one that the API lists."""
+    """A stored reply, to be matched with those that the API lists."""
 
     created_at: datetime
     pk: int
@@ -78,13 +74,15 @@ def stored_replies(messages: MessageQuerySet) -> dict[Alike, list[Stored]]:
     return found
 
 
-def match(listed: Iterable[Listed], stored: Sequence[Stored]) -> dict[Listed, Stored]:
+Pairs = dict[Listed, Stored]
+
+
+def match(listed: Iterable[Listed], stored: Sequence[Stored]) -> Pairs:
     """Return the message of each listed reply that has one; all are of one contact and text.
 
-    A recovered message has exactly the time of its item. Of the others as many as possible are
-    matched, so that nothing is stored twice, and those that are near each other first where that
-    makes no fewer, so that the right item is left over as missing. ``stored`` is in the order of
-    time.
+    A recovered message has exactly the time of its item. Of the others, which are in the order of
+    time, as many as possible are matched, so that nothing is stored twice; where that makes no
+    fewer, first those near each other, so that the right item is left over as missing.
     """
     found: Pairs = {}
     items = sorted(set(listed))
@@ -98,9 +96,6 @@ def match(listed: Iterable[Listed], stored: Sequence[Stored]) -> dict[Listed, St
         if len(found) < len(most):
             found = most
     return found
-
-
-Pairs = dict[Listed, Stored]
 
 
 def _by_media(
@@ -123,8 +118,7 @@ def _pair(
 ) -> Pairs:
     """Return the pairs found, and one more for each message that is in none, the oldest first.
 
-    It gets the oldest item that is left and not too far away. No other way pairs more, as both are
-    in the order of time and the limits are the same for all.
+    It gets the oldest item that is left and not too far away: no other way pairs more.
     """
     pairs, taken = dict(found), set(found.values())
     left = [each for each in reversed(items) if each not in found]
@@ -136,136 +130,103 @@ def _pair(
     return pairs
 
 
-# The hook
-
-
 def lock_out_others(using: str, drafts: Iterable[Draft]) -> None:
-    """Keep others from storing replies of the contacts of whom the API has listed one.
+    """Keep others from storing replies of the contacts of whom the API has listed one."""
+    items = _items_of(drafts)
+    first = min(item.received_at for some in items.values() for item in some)
+    lock_for_insert(_stored_since(using, {contact for contact, _ in items}, first))
 
-    Must come first in the transaction, and lasts until it ends.
+
+def unite(cursor: CursorWrapper, new: Mapping[int, Draft]) -> dict[int, Message]:
+    """Return the messages as which new replies were stored before.
+
+    ``new`` are the replies, all of a webhook or all of the API, by the rows just inserted for them.
+    Those that turn out to be another message are deleted; that takes over what the webhook knows.
     """
-    listed = [each for each in drafts if _listed_with(each)]
-    contacts = {_contact(each) for each in listed}
-    first = min(item for each in listed for item in _listed_with(each))
-    lock_for_insert(_stored_since(using, contacts, first.received_at))
-
-
-def unite(
-    cursor: CursorWrapper, new: Iterable[Draft], inserted: Mapping[str, int]
-) -> dict[str, Message]:
-    """Return, by the key of the reply, the messages as which new replies were stored before.
-
-    ``inserted`` are the rows just inserted for them, by their keys. Those that turn out to be
-    another message are deleted; the other one takes over what only the webhook knows.
-    """
-    using, replies = cursor.db.alias, list(new)
-    listed = [each for each in replies if _listed_with(each)]
-    brought = _brought_by_webhooks(using, listed, inserted)
-    others = [each for each in replies if each not in listed]
-    recovered = _recovered_before(using, others) if _is_any_without_id(cursor, others) else {}
-    gone = [inserted[key] for key in (*brought, *recovered)]
-    if gone:
-        Message.objects.using(using).filter(pk__in=gone).delete()
-    for key, message in recovered.items():
-        [draft] = (each for each in others if _key(each) == key)
-        _take_over(using, message, draft)
-    return brought | recovered
+    using, listed = cursor.db.alias, _items_of(new.values())
+    if not listed and not _is_any_without_id(cursor, new.values()):
+        return {}
+    found = _brought_by_webhooks(using, new, listed) if listed else _recovered_before(using, new)
+    if found:
+        Message.objects.using(using).filter(pk__in=found).delete()
+    for pk, message in found.items() if not listed else ():
+        _take_over(using, message, new[pk].said)
+    return found
 
 
 def _is_any_without_id(cursor: CursorWrapper, drafts: Iterable[Draft]) -> bool:
     """Whether a contact has a message without an id: asked for every new reply, by the index."""
-    contacts = {_contact(each) for each in drafts}
+    contacts = {_alike(each)[0] for each in drafts}
     return any(
         rows.column(cursor, Message, "id", cellcast_id="", contact=each) for each in contacts
     )
 
 
-def _contact(draft: Draft) -> str:
-    return str(_values(draft)["contact"])
+def _alike(draft: Draft) -> Alike:
+    return alike(draft.said.values["contact"], draft.said.values["body"])
 
 
-def _key(draft: Draft) -> str:
-    return str(_values(draft)["key"])
-
-
-def _values(draft: Draft) -> Any:
-    """Return what it says of its message: all drafts here are replies."""
-    said: Any = draft.said
-    return said.values
-
-
-def _listed_with(draft: Draft) -> tuple[Listed, ...]:
-    """Return the place of a reply in the API's list, and those of others alike."""
-    payload = draft.payload
-    if not isinstance(payload, Reply) or payload.listed is None:
-        return ()
-    return payload.listed, *payload.alike
+def _items_of(drafts: Iterable[Draft]) -> dict[Alike, set[Listed]]:
+    """Return the places of replies in the API's list, and those of others alike."""
+    items: dict[Alike, set[Listed]] = defaultdict(set)
+    for each in drafts:
+        if isinstance(each.payload, Reply) and each.payload.listed is not None:
+            items[_alike(each)].update([each.payload.listed, *each.payload.alike])
+    return items
 
 
 def _brought_by_webhooks(
-    using: str, drafts: Sequence[Draft], inserted: Mapping[str, int]
-) -> dict[str, Message]:
+    using: str, new: Mapping[int, Draft], items: Mapping[Alike, set[Listed]]
+) -> dict[int, Message]:
     """Return the messages that webhooks have stored since the recovery looked."""
-    items: dict[Alike, set[Listed]] = defaultdict(set)
-    for each in drafts:
-        items[_alike(each)].update(_listed_with(each))
-    if not items:
-        return {}
     times = [item.received_at for some in items.values() for item in some]
     replies = _stored_since(using, {contact for contact, _ in items}, min(times))
-    new = [inserted[_key(each)] for each in drafts]
-    stored = stored_replies(replies.filter(created_at__lte=max(times) + LATEST).exclude(pk__in=new))
-    matched = {group: match(items[group], stored.get(group, [])) for group in items}
+    replies = replies.filter(created_at__lte=max(times) + LATEST).exclude(pk__in=new)
+    stored = stored_replies(replies)
+    pairs = {group: match(items[group], stored.get(group, [])) for group in items}
     found = {}
-    for each in drafts:
-        message = matched[_alike(each)].get(_listed_with(each)[0])
-        if message is not None:
-            found[_key(each)] = message.pk
-    messages = Message.objects.using(using).in_bulk(set(found.values()))
-    return {key: messages[pk] for key, pk in found.items()}
+    for pk, each in new.items():
+        payload: Any = each.payload
+        if (message := pairs[_alike(each)].get(payload.listed)) is not None:
+            found[pk] = Message.objects.using(using).get(pk=message.pk)
+    return found
 
 
 def _stored_since(using: str, contacts: Collection[str], time: datetime) -> MessageQuerySet:
-    """Return the replies of these contacts that may have been received at this time or later."""
     return replies_since(Message.objects.using(using), contacts, time + EARLIEST)
 
 
-def _recovered_before(using: str, drafts: Sequence[Draft]) -> dict[str, Message]:
+def _recovered_before(using: str, new: Mapping[int, Draft]) -> dict[int, Message]:
     """Return the recovered replies whose webhooks these are, the oldest first."""
-    now = drafts[0].arrival.now
-    contacts = {_contact(each) for each in drafts}
-    replies = replies_since(Message.objects.using(using), contacts, now - LATE_WEBHOOK)
+    contacts = {_alike(each)[0] for each in new.values()}
+    since = min(each.arrival.time for each in new.values()) - LATE_WEBHOOK
+    replies = replies_since(Message.objects.using(using), contacts, since)
     replies = replies.filter(cellcast_id="").order_by("created_at", "pk")
     waiting: dict[Alike, list[Message]] = defaultdict(list)
     for reply in replies.select_for_update():
         waiting[alike(reply.contact, reply.body)].append(reply)
     found = {}
-    for each in drafts:
+    for pk, each in new.items():
         candidates = waiting[_alike(each)]
         same = next((reply for reply in candidates if _has_same_media(reply, each)), None)
         if same is not None:
             candidates.remove(same)
-            found[_key(each)] = same
+            found[pk] = same
     return found
-
-
-def _alike(draft: Draft) -> Alike:
-    return alike(_contact(draft), _values(draft)["body"])
 
 
 def _has_same_media(recovered: Message, draft: Draft) -> bool:
     """Whether replies of the same text may be the same, though one may not tell its media."""
     media = distinguishing_media(recovered.body, recovered.media)
-    others = distinguishing_media(_values(draft)["body"], _values(draft)["media"])
+    others = distinguishing_media(draft.said.values["body"], draft.said.values["media"])
     return media == others or not media or not others
 
 
-def _take_over(using: str, recovered: Message, webhook: Draft) -> None:
+def _take_over(using: str, recovered: Message, said: Said) -> None:
     """Take over what only the webhook knows, as if it had come first.
 
     Its status too: the recovered reply's was a guess, so replacing it runs no handler.
     """
-    said: Any = webhook.said
     known = {"status": said.status, "media": recovered.media or said.values["media"]}
     changes = recovered.take({**said.values, **known})
     recovered.save(using=using, update_fields=changes)

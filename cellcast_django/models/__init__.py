@@ -4,52 +4,38 @@ The inbox writes these rows, running handlers updates their calls, and the admin
 file per model; start with ``message``.
 """
 
-from cellcast_django.fold import Direction, message_key, submission_time
-from cellcast_django.models.base import MAX_USERNAME_LENGTH, username_of
-from cellcast_django.models.claim import Claim
-from cellcast_django.models.command_run import CommandRun
+from cellcast_django.fold import (
+    Direction as Direction,
+    message_key as message_key,
+    submission_time as submission_time,
+)
+from cellcast_django.models.base import (
+    MAX_USERNAME_LENGTH as MAX_USERNAME_LENGTH,
+    username_of as username_of,
+)
+from cellcast_django.models.claim import Claim as Claim
+from cellcast_django.models.command_run import CommandRun as CommandRun
 from cellcast_django.models.handler_call import (
-    MAX_HANDLER_LENGTH,
-    HandlerCall,
-    HandlerCallQuerySet,
+    MAX_HANDLER_LENGTH as MAX_HANDLER_LENGTH,
+    HandlerCall as HandlerCall,
+    HandlerCallQuerySet as HandlerCallQuerySet,
 )
 from cellcast_django.models.message import (
-    Message,
-    MessageQuerySet,
-    StatusChange,
-    database_alias,
-    is_own_number,
-    outgoing_parts,
+    Message as Message,
+    MessageQuerySet as MessageQuerySet,
+    StatusChange as StatusChange,
+    database_alias as database_alias,
+    is_own_number as is_own_number,
+    outgoing_parts as outgoing_parts,
 )
-from cellcast_django.models.opt_out import FOLLOWING_FIELDS, OptOut, OptOutChange, OptOutQuerySet
+from cellcast_django.models.opt_out import (
+    FOLLOWING_FIELDS as FOLLOWING_FIELDS,
+    OptOut as OptOut,
+    OptOutChange as OptOutChange,
+    OptOutQuerySet as OptOutQuerySet,
+)
 from cellcast_django.models.webhook_event import (
-    MAX_CONTENT_TYPE_LENGTH,
-    WebhookEvent,
-    WebhookEventQuerySet,
+    MAX_CONTENT_TYPE_LENGTH as MAX_CONTENT_TYPE_LENGTH,
+    WebhookEvent as WebhookEvent,
+    WebhookEventQuerySet as WebhookEventQuerySet,
 )
-
-__all__ = [
-    "FOLLOWING_FIELDS",
-    "MAX_CONTENT_TYPE_LENGTH",
-    "MAX_HANDLER_LENGTH",
-    "MAX_USERNAME_LENGTH",
-    "Claim",
-    "CommandRun",
-    "Direction",
-    "HandlerCall",
-    "HandlerCallQuerySet",
-    "Message",
-    "MessageQuerySet",
-    "OptOut",
-    "OptOutChange",
-    "OptOutQuerySet",
-    "StatusChange",
-    "WebhookEvent",
-    "WebhookEventQuerySet",
-    "database_alias",
-    "is_own_number",
-    "message_key",
-    "outgoing_parts",
-    "submission_time",
-    "username_of",
-]

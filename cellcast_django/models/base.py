@@ -1,10 +1,16 @@
 """What all models share: a QuerySet with ``fresh()``, and how columns hold numbers and names."""
 
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from django.db import models, router
 
-from cellcast_django.database.fields import ExactCharField, NullableDateTimeField
+from cellcast_django.database.fields import (
+    CharField,
+    ExactCharField,
+    NullableDateTimeField,
+    UnicodeTextField,
+)
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
 MAX_USERNAME_LENGTH = 255
@@ -16,12 +22,9 @@ class FreshQuerySet(models.QuerySet[M, M]):
     """Rows that can be read where they are written."""
 
     def fresh(self) -> Self:
-        """The same rows as they are now: from the database that is written to, past any cache.
-
-        A replica may lag, and a cache of the ORM's reads does not see what SQL has written.
-        """
+        """The same rows as they are now: from the database that is written to, past any cache."""
         rows = self.using(router.db_for_write(self.model))
-        # Such caches leave alone what is read in order to write.
+        # Caches of the ORM leave alone what is read in order to write.
         rows._for_write = True  # type: ignore[attr-defined]
         return rows
 
@@ -31,18 +34,26 @@ def optional_time(verbose_name: Any, help_text: Any) -> NullableDateTimeField:
     return NullableDateTimeField(verbose_name, null=True, blank=True, help_text=help_text)
 
 
-def optional_number(verbose_name: Any, help_text: Any) -> ExactCharField:
-    """Return a column of phone numbers or names, as written or in E.164; any may be empty."""
-    return ExactCharField(
-        verbose_name, max_length=MAX_NUMBER_LENGTH, blank=True, help_text=help_text
-    )
+def optional_text(verbose_name: Any, help_text: Any) -> UnicodeTextField:
+    """Return a column of texts of any length; any may be empty."""
+    return UnicodeTextField(verbose_name, blank=True, help_text=help_text)
 
 
-def optional_username(verbose_name: Any, help_text: Any) -> ExactCharField:
-    """Return a column of usernames, as ``username_of`` returns them."""
-    return ExactCharField(
-        verbose_name, max_length=MAX_USERNAME_LENGTH, blank=True, help_text=help_text
-    )
+def optional_word(verbose_name: Any, help_text: Any, max_length: int) -> ExactCharField:
+    """Return a column of texts that are compared exactly; any may be empty."""
+    return ExactCharField(verbose_name, max_length=max_length, blank=True, help_text=help_text)
+
+
+optional_number = partial(optional_word, max_length=MAX_NUMBER_LENGTH)
+"""Phone numbers or names, as written or in E.164."""
+optional_username = partial(optional_word, max_length=MAX_USERNAME_LENGTH)
+"""Usernames, as ``username_of`` returns them."""
+
+
+def one_of(choices: type[models.TextChoices], verbose_name: Any, help_text: Any) -> CharField:
+    """Return a column of these words."""
+    longest = max(map(len, choices.values))
+    return CharField(verbose_name, max_length=longest, choices=choices, help_text=help_text)
 
 
 def username_of(username: object) -> str:

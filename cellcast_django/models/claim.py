@@ -56,8 +56,7 @@ class Claim(models.Model):
     def take(cls, name: str, lasts: timedelta) -> "Claim | None":
         """Claim something; ``None`` if somebody else has. Commits by itself.
 
-        The row holds no number: its key is a digest that needs ``SECRET_KEY``. Claims that have
-        ended are deleted on the way.
+        The row holds no number: its key is a digest that needs ``SECRET_KEY``.
         """
         claims, now = cls.objects.using(database_alias()), timezone.now()
         key = _digest(name)

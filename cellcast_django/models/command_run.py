@@ -17,8 +17,6 @@ class CommandRun(models.Model):
     """The last run of a scheduled command: one row per command."""
 
     class Command(models.TextChoices):
-        """What records when it ran."""
-
         RUN_HANDLERS = row("run_handlers", "cellcast_run_handlers")
         RECOVER = row("recover", "cellcast_recover")
         REPLY_MAIL = row("reply_mail", _("mail about waiting replies"))

@@ -4,20 +4,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, UniqueConstraint
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.database.fields import (
-    CharField,
-    ExactCharField,
-    PartialIndex,
-    PositiveIntegerField,
-    UnicodeTextField,
-)
+from cellcast_django.database.fields import ExactCharField, PartialIndex, PositiveIntegerField
 from cellcast_django.models.base import (
     FreshQuerySet,
+    one_of,
     optional_number,
+    optional_text,
     optional_time,
     optional_username,
 )
@@ -26,13 +22,16 @@ from cellcast_django.statuses import row
 
 MAX_HANDLER_LENGTH = 255
 
+IS_UNFINISHED = Q(next_attempt_at__isnull=False)
+IS_FAILING = Q(failing_since__isnull=False)
+
 
 class HandlerCallQuerySet(FreshQuerySet["HandlerCall"]):
     """Calls by how far they are, found by an index of the time that only they have."""
 
     def unfinished(self) -> Self:
         """Calls that wait, run, or are made again."""
-        return self.filter(next_attempt_at__isnull=False)
+        return self.filter(IS_UNFINISHED)
 
     def due(self, now: datetime | None = None) -> Self:
         """Calls to be made: those whose time has come, or that nobody has had yet."""
@@ -44,26 +43,21 @@ class HandlerCallQuerySet(FreshQuerySet["HandlerCall"]):
 
         An earlier event of the contact that has been deferred holds them back for a day.
         """
-        earlier = HandlerCall.objects.unfinished().filter(
-            contact=OuterRef("contact"), handler=OuterRef("handler"), event__lt=OuterRef("event")
-        )
-        deferred = WebhookEvent.objects.filter(
-            contact=OuterRef("contact"),
-            pk__lt=OuterRef("event"),
-            next_read_at__isnull=False,
-            received_at__gt=timezone.now() - HELD_BACK_FOR,
-        )
-        is_first = ~Exists(earlier) & ~Exists(deferred)
-        return self.unfinished().filter(Q(contact="") | is_first)
+        contact, event = OuterRef("contact"), OuterRef("event")
+        calls = HandlerCall.objects.filter(contact=contact, handler=OuterRef("handler"))
+        earlier = calls.unfinished().filter(event__lt=event)
+        since = timezone.now() - HELD_BACK_FOR
+        deferred = WebhookEvent.objects.filter(contact=contact, next_read_at__isnull=False)
+        deferred = deferred.filter(pk__lt=event, received_at__gt=since)
+        return self.unfinished().filter(Q(contact="") | (~Exists(earlier) & ~Exists(deferred)))
 
     def failing(self) -> Self:
         """Calls that have failed, gave up, or are made again after a failure."""
-        states = [HandlerCall.State.RETRYING, *HandlerCall.FAILED]
-        return self.filter(failing_since__isnull=False, state__in=states)
+        return self.filter(IS_FAILING, state__in=[HandlerCall.State.RETRYING, *HandlerCall.FAILED])
 
     def failed(self) -> Self:
         """Calls that a person must look at: their attempts are used up, or the handler gave up."""
-        return self.filter(failing_since__isnull=False, state__in=HandlerCall.FAILED)
+        return self.filter(IS_FAILING, state__in=HandlerCall.FAILED)
 
     def done(self) -> Self:
         """Calls that the handler has finished."""
@@ -74,8 +68,6 @@ class HandlerCall(models.Model):
     """One handler's work on one fact of an event, inserted with the event."""
 
     class State(models.TextChoices):
-        """How far a call is. The first three are unfinished."""
-
         WAITING = row("waiting", _("waiting"))
         RUNNING = row("running", _("running"))
         RETRYING = row("retrying", _("retrying"))
@@ -100,34 +92,23 @@ class HandlerCall(models.Model):
         db_index=False,  # the unique key begins with it
         help_text=_("The event that has the fact."),
     )
-    signal = ExactCharField(
-        _("signal"), max_length=32, help_text=_("The signal that tells the fact.")
-    )
+    signal = ExactCharField(_("signal"), max_length=32, help_text=_("The signal that tells it."))
     handler = ExactCharField(
         _("handler"), max_length=MAX_HANDLER_LENGTH, help_text=_("The handler’s name.")
     )
     contact = optional_number(
         _("contact"), _("The event’s contact, if the handler wants a contact’s events in order.")
     )
-    state = CharField(_("state"), max_length=8, choices=State, help_text=_("How far the call is."))
-    version = PositiveIntegerField(
-        _("version"), default=0, help_text=_("Rises with each change, by whomever.")
-    )
-    attempts = PositiveIntegerField(
-        _("attempts"), default=0, help_text=_("How often the handler was called.")
-    )
+    state = one_of(State, _("state"), _("How far the call is."))
+    version = PositiveIntegerField(_("version"), default=0, help_text=_("Rises with each change."))
+    attempts = PositiveIntegerField(_("attempts"), default=0, help_text=_("How often it was made."))
     next_attempt_at = optional_time(
-        _("next attempt at"),
-        _("When it is made; of a running one, when another process may make it; else empty."),
+        _("next attempt at"), _("When it is made; of a running one, when others may make it.")
     )
     started_at = optional_time(_("started at"), _("When the last attempt began."))
     ended_at = optional_time(_("ended at"), _("When it was done, failed or skipped."))
-    error = UnicodeTextField(
-        _("error"), blank=True, help_text=_("Type and text of the last failed attempt’s exception.")
-    )
-    location = UnicodeTextField(
-        _("location"), blank=True, help_text=_("Where in the code the exception was raised.")
-    )
+    error = optional_text(_("error"), _("Type and text of the last failed attempt’s exception."))
+    location = optional_text(_("location"), _("Where in the code the exception was raised."))
     seconds: "models.FloatField[float | None, float | None]" = models.FloatField(
         _("seconds"), null=True, blank=True, help_text=_("How long the last attempt took.")
     )
@@ -141,24 +122,22 @@ class HandlerCall(models.Model):
         verbose_name_plural = _("handler calls")
         default_permissions = ()
         constraints = [
-            models.UniqueConstraint(fields=["event", "signal", "handler"], name="cellcast_call")
+            UniqueConstraint(fields=["event", "signal", "handler"], name="cellcast_call")
         ]
         indexes = [
             PartialIndex(
-                fields=["next_attempt_at", "id"],
-                name="cellcast_call_due",
-                where=Q(next_attempt_at__isnull=False),
+                fields=["next_attempt_at", "id"], name="cellcast_call_due", where=IS_UNFINISHED
             ),
             # The time is for MariaDB, which has no partial indexes: it reads no row there.
             PartialIndex(
                 fields=["contact", "handler", "event", "next_attempt_at"],
                 name="cellcast_call_order",
-                where=Q(next_attempt_at__isnull=False),
+                where=IS_UNFINISHED,
             ),
             PartialIndex(
                 fields=["failing_since", "handler", "state"],
                 name="cellcast_call_failing",
-                where=Q(failing_since__isnull=False),
+                where=IS_FAILING,
             ),
         ]
 

@@ -18,20 +18,21 @@ from cellcast_django.conf import conf
 from cellcast_django.contacts import text_of, to_contact
 from cellcast_django.database.fields import (
     BooleanField,
-    CharField,
     DateTimeField,
     ExactCharField,
     PartialIndex,
-    UnicodeTextField,
 )
-from cellcast_django.database.rows import insert_or_lock, stored, update
+from cellcast_django.database.rows import insert_or_lock, update
 from cellcast_django.database.transactions import again_if_refused
 from cellcast_django.fold import Direction, Said, State, fold, values_of
 from cellcast_django.models.base import (
     FreshQuerySet,
+    one_of,
     optional_number,
+    optional_text,
     optional_time,
     optional_username,
+    optional_word,
     username_of,
 )
 from cellcast_django.models.opt_out import OptOut
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
 
 MAX_REFERENCE_LENGTH = 128
-
 ANSWERED_WITHIN = timedelta(days=30)
 """How long after a message a reply that does not quote it may still be an answer to it."""
 
@@ -107,8 +107,7 @@ class MessageQuerySet(FreshQuerySet["Message"]):
     def silent(self, older_than: timedelta) -> Self:
         """Messages you recorded longer ago than this, with no report so far."""
         if not isinstance(older_than, timedelta):
-            kind = type(older_than).__name__
-            raise TypeError(f"older_than must be a timedelta, not {kind}.")
+            raise TypeError(f"older_than must be a timedelta, not {type(older_than).__name__}.")
         unreported = self.outbound().filter(status="", recorded_at__isnull=False)
         return unreported.filter(created_at__lte=timezone.now() - older_than)
 
@@ -118,10 +117,8 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         return self.filter(contact=contact) if contact else self.none()
 
     def with_reference(self, reference: str) -> Self:
-        """Messages that you recorded with this reference, exactly as written, the newest first.
-
-        Unlike a plain filter, this uses the index on SQLite too.
-        """
+        """Messages that you recorded with this reference, exactly as written, the newest first."""
+        # By the condition, SQLite uses the index too.
         return self.filter(HAS_REFERENCE, reference=reference).order_by("-recorded_at", "-pk")
 
     def record_sent(
@@ -142,21 +139,19 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         own text, for finding your own object again. ``answers`` is the reply that this message
         answers; it is marked as handled. ``username`` is the person who sent it. If the contact
         has opted out, ``opted_out_at`` says since when. After a deadlock it is tried again, unless
-        inside a transaction of yours.
-
-        Raises ``TypeError`` for an id that is neither a string nor an integer, such as the whole
-        response of the API, for a text that is none, and if ``answers`` is no message;
-        ``ValueError`` for an empty id or receiver, for anything too long, and if ``answers`` is not
-        a reply.
+        inside a transaction of yours. Raises ``TypeError`` for values of another type, and
+        ``ValueError`` for what is empty or too long, or if ``answers`` is not a reply.
         """
         parts = outgoing_parts(
             receiver=receiver, sender=sender, body=body, reference=reference, answers=answers
         )
-        parts |= {"cellcast_id": _checked_id(cellcast_id)}
+        if isinstance(cellcast_id, bool) or not isinstance(cellcast_id, str | int):
+            kind = type(cellcast_id).__name__
+            raise TypeError(f"cellcast_id must be a string or an integer, not {kind}.")
+        cellcast_id = _checked("cellcast_id", str(cellcast_id), MAX_ID_LENGTH, required=True)
         using = self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]
-
-        values = values_of(Direction.OUTBOUND, **parts)
-        values["sent_by"] = username_of(username)
+        sent_by = username_of(username)
+        values = values_of(Direction.OUTBOUND, cellcast_id=cellcast_id, sent_by=sent_by, **parts)
         said = Said(values=values, at=timezone.now(), is_recorded=True)
 
         def record() -> Message:
@@ -174,21 +169,19 @@ def _record(connection: BaseDatabaseWrapper, said: Said) -> "Message":
     state, _ = fold(None, said)
     new = {**state.columns, "created_at": said.at}
     with connection.cursor() as cursor:
-        pk, message = insert_or_lock(cursor, Message, new, unique="key")
-        if message is None:
-            message = stored(connection, Message, new | {"id": pk})
-            changes = message.opted_out_when_sent(is_new=True)
-        else:
+        message, is_new = insert_or_lock(cursor, Message, new, unique="key")
+        changes = {}
+        if not is_new:
             if message.recorded_at and message.contact not in ("", said.values["contact"]):
                 logger.warning(
                     "Message %s was recorded again, for another receiver: it is filed under that "
                     "one now. Does each receiver have an id of its own?",
-                    pk,
+                    message.pk,
                 )
             changes = message.take(fold(message.state(), said)[0].columns)
-            changes |= message.opted_out_when_sent(is_new=False)
+        changes |= message.opted_out_when_sent(is_new=is_new)
         if changes:
-            update(cursor, Message, pk, changes)
+            update(cursor, Message, message.pk, changes)
     return message
 
 
@@ -200,10 +193,7 @@ def outgoing_parts(
     reference: str,
     answers: "Message | None",
 ) -> dict[str, str]:
-    """Return the parts of a message to be sent, as ``record_sent`` stores them.
-
-    Raises what it raises for them, so that ``send`` can refuse before anything is sent.
-    """
+    """Return the parts of a message as ``record_sent`` stores them; raises what it raises."""
     if answers is not None:
         if not isinstance(answers, Message):
             raise TypeError(f"answers must be a Message or None, not {type(answers).__name__}.")
@@ -215,13 +205,6 @@ def outgoing_parts(
         "body": _checked("body", body),
         "reference": _checked("reference", reference, MAX_REFERENCE_LENGTH),
     }
-
-
-def _checked_id(cellcast_id: str | int) -> str:
-    if isinstance(cellcast_id, bool) or not isinstance(cellcast_id, str | int):
-        kind = type(cellcast_id).__name__
-        raise TypeError(f"cellcast_id must be a string or an integer, not {kind}.")
-    return _checked("cellcast_id", str(cellcast_id), MAX_ID_LENGTH, required=True)
 
 
 def _checked(name: str, value: object, limit: int | None = None, *, required: bool = False) -> str:
@@ -252,20 +235,12 @@ class Message(models.Model):
         status_history: RelatedManager["StatusChange"]
         events: RelatedManager[WebhookEvent]
 
-    NOT_SAID = frozenset(
-        {
-            *("id", "status", "status_changed_at", "recorded_at", "created_at"),
-            *("handled_at", "handled_by", "opted_out_at"),
-        }
-    )
+    NOT_SAID = {
+        *("id", "status", "status_changed_at", "recorded_at", "created_at"),
+        *("handled_at", "handled_by", "opted_out_at"),
+    }
     """Columns that follow from what else is known. All others are what events and your code say."""
-
-    # fmt: off
-    REPORTED = (
-        "sender", "receiver", "own_number", "contact",
-        "body", "original_body", "media",
-    )
-    # fmt: on
+    REPORTED = ("sender", "receiver", "own_number", "contact", "body", "original_body", "media")
     """What an event says of a message, beside its identity and status."""
 
     key = ExactCharField(
@@ -274,11 +249,10 @@ class Message(models.Model):
         editable=False,
         help_text=_("Identifies the message: events with the same key are about the same message."),
     )
-    direction = CharField(
+    direction = one_of(
+        Direction,
         _("direction"),
-        max_length=8,
-        choices=Direction,
-        help_text=_("Inbound: a reply from a customer. Outbound: a message you sent."),
+        _("Inbound: a reply from a customer. Outbound: a message you sent."),
     )
     cellcast_id = ExactCharField(
         _("Cellcast id"),
@@ -295,11 +269,9 @@ class Message(models.Model):
     contact = optional_number(
         _("contact"), _("The customer’s number, in international format if it is a phone number.")
     )
-    body = UnicodeTextField(_("text"), blank=True, help_text=_("The text of the message."))
-    original_body = UnicodeTextField(
-        _("original text"),
-        blank=True,
-        help_text=_("For a reply: the text it answers, if Cellcast included it."),
+    body = optional_text(_("text"), _("The text of the message."))
+    original_body = optional_text(
+        _("original text"), _("For a reply: the text it answers, if Cellcast included it.")
     )
     media: "models.JSONField[Sequence[str], list[str]]" = models.JSONField(
         _("media"),
@@ -307,17 +279,15 @@ class Message(models.Model):
         blank=True,
         help_text=_("For an MMS: the URLs of its pictures and other media."),
     )
-    reference = ExactCharField(
+    reference = optional_word(
         _("reference"),
-        max_length=MAX_REFERENCE_LENGTH,
-        blank=True,
-        help_text=_("For a message you sent: your own text for finding what it was about."),
+        _("For a message you sent: your own text for finding what it was about."),
+        MAX_REFERENCE_LENGTH,
     )
-    status = ExactCharField(
+    status = optional_word(
         _("status"),
-        max_length=MAX_STATUS_LENGTH,
-        blank=True,
-        help_text=_("The highest status in the history; empty until the first report."),
+        _("The highest status in the history; empty until the first report."),
+        MAX_STATUS_LENGTH,
     )
     submitted_at = optional_time(
         _("submitted at"),
@@ -357,7 +327,6 @@ class Message(models.Model):
             # By both, replies without an id are found: each new reply asks for its contact's.
             models.Index(fields=["cellcast_id", "contact"], name="cellcast_message_id"),
             models.Index(fields=["contact", "created_at"], name="cellcast_message_contact"),
-            models.Index(fields=["direction", "created_at"], name="cellcast_message_direction"),
             models.Index(
                 fields=["direction", "status", "created_at"], name="cellcast_message_status"
             ),
@@ -405,10 +374,7 @@ class Message(models.Model):
 
     @property
     def delivery_time(self) -> timedelta | None:
-        """From ``submitted_at`` to the record of ``delivered``; ``None`` if either is missing.
-
-        Never negative, though two clocks are compared: Cellcast's and this host's.
-        """
+        """From ``submitted_at`` to the record of ``delivered``; ``None`` if either is missing."""
         if self.submitted_at is None:
             return None
         # From the message's own database: a replica may not have the row yet.
@@ -420,8 +386,8 @@ class Message(models.Model):
     def mark_handled(self, *, username: str = "") -> None:
         """Mark this reply, and the earlier ones of its contact, as needing nobody's attention.
 
-        One UPDATE; replies already handled keep their time and their person. ``username`` is the
-        person who says so. Raises ``ValueError`` for a message you sent.
+        Replies already handled keep their time and their person. ``username`` is the person who
+        says so. Raises ``ValueError`` for a message you sent.
         """
         if self.direction != Direction.INBOUND:
             raise ValueError("Only a reply can be handled, and this is a message you sent.")
@@ -438,8 +404,8 @@ class Message(models.Model):
     def conversation(self, own_number: str | PhoneNumber | None = None) -> MessageQuerySet:
         """Return all messages with the same contact, this one included, oldest first.
 
-        With one of your numbers, in any spelling, only those with it, and those whose own number is
-        no phone number: a name such as ``cellcast`` may stand for any of yours.
+        With one of your numbers, in any spelling, only those with it or with a name, such as
+        ``cellcast``, which may stand for any of yours.
         """
         messages = Message.objects.using(self._state.db)
         if not self.contact:
@@ -451,12 +417,10 @@ class Message(models.Model):
     def in_reply_to(self) -> "Message | None":
         """For a reply, the message that it most probably answers, if there is one.
 
-        The one you sent with the same id: Cellcast may give a reply the id of what it answers. Not
-        if both name a contact and the contacts differ: then the id means something else, or is made
-        up. Otherwise, of what you had sent to the contact before the reply: the newest whose text
-        the reply quotes (``original_body``), else the newest of the last 30 days. If the reply came
-        to one of your numbers, what you sent from another of them does not count. Two queries at
-        most; the result is kept on the instance.
+        The one you sent with the same id, unless both name a contact and these differ: Cellcast may
+        give a reply the id of what it answers. Otherwise, of what you had sent to the contact
+        before: the newest whose text the reply quotes (``original_body``), else the newest of the
+        last 30 days; not from another of your numbers than it came to. Two queries at most.
         """
         if self.direction != Direction.INBOUND:
             return None
@@ -507,8 +471,7 @@ class Message(models.Model):
     def opted_out_when_sent(self, *, is_new: bool) -> dict[str, Any]:
         """Take over since when the contact had opted out when it was sent, if at all.
 
-        An opt-out that began after a message had been stored says nothing about it, should the same
-        message be recorded twice.
+        Of a message that is recorded again, an opt-out that began after it says nothing.
         """
         active = OptOut.objects.using(self._state.db).active().filter(contact=self.contact)
         if not is_new:
@@ -540,20 +503,15 @@ class StatusChange(models.Model):
     status = ExactCharField(
         _("status"), max_length=MAX_STATUS_LENGTH, help_text=_("The reported status.")
     )
-    previous_status = ExactCharField(
-        _("previous status"),
-        max_length=MAX_STATUS_LENGTH,
-        blank=True,
-        help_text=_("The message’s status before this report."),
+    previous_status = optional_word(
+        _("previous status"), _("The message’s status before this report."), MAX_STATUS_LENGTH
     )
     applied = BooleanField(
         _("applied"),
         help_text=_("Whether it changed the message’s status; no if a higher one had come before."),
     )
-    reason = UnicodeTextField(
-        _("reason"),
-        blank=True,
-        help_text=_("Cellcast’s explanation, from the first report of this status."),
+    reason = optional_text(
+        _("reason"), _("Cellcast’s explanation, from the first report of this status.")
     )
     recorded_at = DateTimeField(
         _("recorded at"), default=timezone.now, help_text=_("When this site recorded it.")

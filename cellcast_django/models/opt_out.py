@@ -14,11 +14,12 @@ from cellcast_django.database.fields import (
     CharField,
     DateTimeField,
     ExactCharField,
-    UnicodeTextField,
 )
-from cellcast_django.database.rows import insert_or_lock, stored
+from cellcast_django.database.rows import insert_or_lock
 from cellcast_django.models.base import (
     FreshQuerySet,
+    one_of,
+    optional_text,
     optional_time,
     optional_username,
 )
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 FOLLOWING_FIELDS = ("since", "source", "event", "note", "ended_at")
 """The fields of an opt-out that follow from its history."""
-
 MAX_OPT_OUT_TEXT_LENGTH = 1_000
 """Characters of what was received that the history keeps."""
 
@@ -49,24 +49,19 @@ class OptOutQuerySet(FreshQuerySet["OptOut"]):
         return self.filter(contact=contact) if contact else self.none()
 
     def insert_and_lock(self, contacts: Iterable[str]) -> dict[str, "OptOut"]:
-        """Lock the opt-outs of these contacts, and return them by contact.
+        """Lock the opt-outs of these contacts, after any messages, and return them by contact.
 
-        A contact without one gets a row that has not begun. Lock the messages' rows first, if there
-        are any.
+        A contact without one gets a row that has not begun.
         """
-        connection, found = connections[self.db], {}
-        with connection.cursor() as cursor:
+        found = {}
+        with connections[self.db].cursor() as cursor:
             for contact in sorted(set(contacts)):
                 new = {"contact": contact, "since": timezone.now()}
-                pk, opt_out = insert_or_lock(cursor, OptOut, new, unique="contact")
-                found[contact] = opt_out or stored(connection, OptOut, new | {"id": pk})
+                found[contact], _ = insert_or_lock(cursor, OptOut, new, unique="contact")
         return found
 
     def save_changes(self, changes: Sequence["OptOutChange"]) -> None:
-        """Write what ``begin`` or ``end`` returned, and the opt-outs that follow from it.
-
-        The opt-outs must be locked, and the events saved.
-        """
+        """Write what ``begin`` or ``end`` returned, and the locked opt-outs that follow from it."""
         for change in changes:
             change.save(using=self.db, force_insert=True)
             change.opt_out.save(using=self.db, update_fields=FOLLOWING_FIELDS)
@@ -100,9 +95,7 @@ class OptOut(models.Model):
     since = DateTimeField(
         _("since"), default=timezone.now, help_text=_("When the contact opted out.")
     )
-    source: CharField = CharField(
-        _("source"), max_length=7, choices=Source, help_text=_("How the contact opted out.")
-    )
+    source: CharField = one_of(Source, _("source"), _("How the contact opted out."))
     event: "models.OneToOneField[WebhookEvent | None, WebhookEvent | None]" = models.OneToOneField(
         WebhookEvent,
         verbose_name=_("event"),
@@ -112,9 +105,7 @@ class OptOut(models.Model):
         related_name="+",
         help_text=_("The event that reported it; empty if a person made it or it has been pruned."),
     )
-    note = UnicodeTextField(
-        _("note"), blank=True, help_text=_("Why, in the words of a member of staff.")
-    )
+    note = optional_text(_("note"), _("Why, in the words of a member of staff."))
     ended_at = optional_time(_("ended at"), _("When it was ended; empty while it is active."))
 
     objects: ClassVar[OptOutQuerySet] = OptOutQuerySet.as_manager()  # type: ignore[assignment]
@@ -139,15 +130,7 @@ class OptOut(models.Model):
         return bool(self.source) and self.ended_at is None
 
     def begin(
-        self,
-        source: Source,
-        *,
-        at: datetime,
-        has_just_arrived: bool,
-        text: str = "",
-        note: str = "",
-        username: str = "",
-        received_as: str = "",
+        self, source: Source, *, at: datetime, has_just_arrived: bool, note: str = "", **said: str
     ) -> "OptOutChange | None":
         """Begin it, without saving it; return the change to save, ``None`` if it was active.
 
@@ -165,45 +148,25 @@ class OptOut(models.Model):
             return None
         self.source, self.since, self.event = source, at, None
         self.ended_at, self.note = None, note
-        return self._begun(source, at, text, note, username, received_as)
+        return self._change(OptOutChange.Kind.BEGUN, source, at, note=note, **said)
 
-    def add_reason(self, *, at: datetime, text: str, note: str, username: str) -> "OptOutChange":
+    def add_reason(self, *, at: datetime, note: str, **said: str) -> "OptOutChange":
         """Add why it stands, too, according to a person; return the change to save."""
         if f"\n{note}\n" not in f"\n{self.note}\n":
             self.note = "\n".join(filter(None, [self.note, note]))
-        return self._begun(self.Source.PERSON, at, text, note, username)
-
-    def _begun(
-        self,
-        source: Source,
-        at: datetime,
-        text: str,
-        note: str,
-        username: str,
-        received_as: str = "",
-    ) -> "OptOutChange":
-        return OptOutChange(
-            opt_out=self,
-            kind=OptOutChange.Kind.BEGUN,
-            at=at,
-            source=source,
-            text=text[:MAX_OPT_OUT_TEXT_LENGTH],
-            note=note,
-            username=username,
-            received_as=received_as,
-        )
+        return self._change(OptOutChange.Kind.BEGUN, self.Source.PERSON, at, note=note, **said)
 
     def end(self, *, at: datetime, note: str = "", username: str = "") -> "OptOutChange":
         """End it while it stands, without saving it; return the change to save."""
         self.ended_at, self.note = at, note
-        return OptOutChange(
-            opt_out=self,
-            kind=OptOutChange.Kind.ENDED,
-            at=at,
-            source=self.Source.PERSON,
-            note=note,
-            username=username,
-        )
+        said = {"note": note, "username": username}
+        return self._change(OptOutChange.Kind.ENDED, self.Source.PERSON, at, **said)
+
+    def _change(
+        self, kind: str, source: Source, at: datetime, *, text: str = "", **said: str
+    ) -> "OptOutChange":
+        text = text[:MAX_OPT_OUT_TEXT_LENGTH]
+        return OptOutChange(opt_out=self, kind=kind, source=source, at=at, text=text, **said)
 
 
 class OptOutChangeQuerySet(FreshQuerySet["OptOutChange"]):
@@ -218,8 +181,6 @@ class OptOutChange(models.Model):
     """
 
     class Kind(models.TextChoices):
-        """What happened."""
-
         BEGUN = row("begun", _("opted out"))
         ENDED = row("ended", _("opted back in"))
 
@@ -235,18 +196,11 @@ class OptOutChange(models.Model):
         related_name="history",
         help_text=_("The opt-out whose history this is."),
     )
-    kind = CharField(
-        _("kind"), max_length=5, choices=Kind, help_text=_("Whether it began or ended.")
-    )
+    kind = one_of(Kind, _("kind"), _("Whether it began or ended."))
     at = DateTimeField(
         _("at"), help_text=_("When, according to the clock of this site or to Cellcast.")
     )
-    source = CharField(
-        _("source"),
-        max_length=7,
-        choices=OptOut.Source,
-        help_text=_("How it began or ended; only a person ends one."),
-    )
+    source = one_of(OptOut.Source, _("source"), _("How it began or ended; only a person ends one."))
     event: "models.OneToOneField[WebhookEvent | None, WebhookEvent | None]" = models.OneToOneField(
         WebhookEvent,
         verbose_name=_("event"),
@@ -256,14 +210,10 @@ class OptOutChange(models.Model):
         related_name="opt_out_change",
         help_text=_("The event that reported it; empty if a person made it or it has been pruned."),
     )
-    text = UnicodeTextField(
-        _("text"),
-        blank=True,
-        help_text=_("What was received, at most 1,000 characters; empty from a person."),
+    text = optional_text(
+        _("text"), _("What was received, at most 1,000 characters; empty from a person.")
     )
-    note = UnicodeTextField(
-        _("note"), blank=True, help_text=_("Why, in the words of a member of staff.")
-    )
+    note = optional_text(_("note"), _("Why, in the words of a member of staff."))
     username = optional_username(_("username"), _("The member of staff who did it."))
     received_as = optional_username(
         _("received as"), _("The username of the secret that its webhook came with.")

@@ -10,17 +10,18 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.database.fields import (
     BooleanField,
-    CharField,
     DateTimeField,
-    ExactCharField,
     PartialIndex,
     UnicodeTextField,
 )
 from cellcast_django.models.base import (
     FreshQuerySet,
+    one_of,
     optional_number,
+    optional_text,
     optional_time,
     optional_username,
+    optional_word,
 )
 from cellcast_django.payloads import MAX_ID_LENGTH, Endpoint, read_fields
 from cellcast_django.statuses import row
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from cellcast_django.models.message import Message
 
 MAX_CONTENT_TYPE_LENGTH = 255
-
 HELD_BACK_FOR = timedelta(days=1)
 """How long handlers ``in_order`` wait for a deferred event."""
 
@@ -71,16 +71,12 @@ class WebhookEvent(models.Model):
     """One thing Cellcast reported. No run of a handler ever writes to it."""
 
     class Kind(models.TextChoices):
-        """What an event reports."""
-
         REPLY = row("reply", _("reply"))
         STATUS = row("status", _("status"))
         OPT_OUT = row("opt_out", _("opt-out"))
         UNKNOWN = row("unknown", _("unknown"))
 
     class Outcome(models.TextChoices):
-        """How the inbox classified an event."""
-
         STORED = row("stored", _("stored"))
         DUPLICATE = row("duplicate", _("duplicate"))
         DEFERRED = row("deferred", _("deferred"))
@@ -101,43 +97,25 @@ class WebhookEvent(models.Model):
     PERSONAL = ("contact", "body", "error")
     """What says who the customer is; redaction empties it, and what calls know of it."""
 
-    endpoint = CharField(
-        _("endpoint"),
-        max_length=8,
-        choices=Endpoint,
-        help_text=_("The URL that received it, or Cellcast’s API."),
-    )
-    kind = CharField(_("kind"), max_length=8, choices=Kind, help_text=_("What the event reports."))
-    outcome = CharField(
+    endpoint = one_of(Endpoint, _("endpoint"), _("The URL that received it, or Cellcast’s API."))
+    kind = one_of(Kind, _("kind"), _("What the event reports."))
+    outcome = one_of(
+        Outcome,
         _("outcome"),
-        max_length=9,
-        choices=Outcome,
-        help_text=_(
+        _(
             "Stored: it reported something new. Duplicate: it had been reported before. "
             "Deferred: kept without its message, to be read as soon as the database lets us. "
             "Invalid: it could not be understood; it can be processed again after an upgrade."
         ),
     )
-    error = UnicodeTextField(
-        _("error"),
-        blank=True,
-        help_text=_("Why the event could not be understood, or was deferred."),
-    )
+    error = optional_text(_("error"), _("Why the event could not be understood, or was deferred."))
     body = UnicodeTextField(
         _("body"), help_text=_("The body as received; bytes that are not text appear as \\xNN.")
     )
-    content_type = ExactCharField(
-        _("content type"),
-        max_length=MAX_CONTENT_TYPE_LENGTH,
-        blank=True,
-        help_text=_("The Content-Type header, as received."),
+    content_type = optional_word(
+        _("content type"), _("The Content-Type header, as received."), MAX_CONTENT_TYPE_LENGTH
     )
-    cellcast_id = ExactCharField(
-        _("Cellcast id"),
-        max_length=MAX_ID_LENGTH,
-        blank=True,
-        help_text=_("The message id in the event."),
-    )
+    cellcast_id = optional_word(_("Cellcast id"), _("The message id in the event."), MAX_ID_LENGTH)
     contact = optional_number(
         _("contact"), _("The customer’s number, in international format if it is a phone number.")
     )
@@ -203,10 +181,7 @@ class WebhookEvent(models.Model):
 
     @property
     def state(self) -> State | None:
-        """How far its calls are; ``None`` for a duplicate or invalid event.
-
-        No query where ``calls`` are prefetched.
-        """
+        """How far its calls are; ``None`` for a duplicate or invalid event."""
         if self.outcome == self.Outcome.DEFERRED:
             return self.State.PENDING
         if not self.is_stored:

@@ -65,22 +65,11 @@ def test_marking_twenty_replies_done_keeps_the_place(receptionist: Person) -> No
     following = Message.objects.get(cellcast_id="id-30")
     page.locator(f"#cellcast-waiting-{following.pk}:focus").wait_for()
     assert page.evaluate(IS_FOCUS_IN_VIEW)
+    receptionist.clicks = 0
     receptionist.click("button", "Undo")
     page.locator(".messagelist .success").wait_for()
     assert waiting() == WAITING
-
-
-def test_done_in_a_row_moves_focus_to_the_next(receptionist: Person) -> None:
-    page = receptionist.page
-    open_list(receptionist)
-    for number in range(20, 23):
-        reply = Message.objects.get(cellcast_id=f"id-{number}")
-        page.locator(f"button[name=one][value='{reply.pk}']").click()
-        following = Message.objects.get(cellcast_id=f"id-{number + 1}")
-        page.wait_for_url(f"**#cellcast-waiting-{following.pk}")
-        page.locator(f"#cellcast-waiting-{following.pk}:focus").wait_for()
-        assert page.evaluate(IS_FOCUS_IN_VIEW)
-    assert waiting() == WAITING - 3
+    assert receptionist.clicks == 1
 
 
 def test_done_and_send_lead_from_customer_to_customer(receptionist: Person) -> None:
@@ -113,17 +102,6 @@ IS_FOCUS_IN_VIEW = """() => {
 }"""
 
 
-def test_send_button_is_visible_without_scrolling(receptionist: Person) -> None:
-    page = receptionist.page
-    page.set_viewport_size({"width": 1366, "height": 768})
-    open_list(receptionist)
-    receptionist.click("link", "Mr Ng 0")
-
-    button = page.locator(".cellcast-answer button").first.bounding_box()
-
-    assert button["y"] + button["height"] <= 768
-
-
 IS_WHOLE_BUTTON_HIT = """button => {
     const { left, top, right, bottom } = button.getBoundingClientRect();
     for (let x = left + 4; x < right - 4; x += 4)
@@ -133,30 +111,20 @@ IS_WHOLE_BUTTON_HIT = """button => {
 }"""
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "has_to_scroll"),
-    [
-        pytest.param(1280, 720, False, id="laptop"),
-        pytest.param(1366, 650, False, id="low laptop"),
-        pytest.param(375, 667, True, id="phone"),
-        pytest.param(640, 360, True, id="laptop at 200 %"),
-    ],
-)
-def test_nothing_covers_send_after_done_and_next(
-    receptionist: Person, width: int, height: int, *, has_to_scroll: bool
-) -> None:
+def test_nothing_covers_send_after_done_and_next(receptionist: Person) -> None:
     page = receptionist.page
-    page.set_viewport_size({"width": width, "height": height})
     receptionist.goes_to(address(0))
     receptionist.click("button", "Done and next")
     page.locator(".cellcast-undo").wait_for()
     button = page.locator(".cellcast-answer button").first
 
-    if has_to_scroll:
-        box(page).focus()
-        button.scroll_into_view_if_needed()
-
-    assert button.evaluate(IS_WHOLE_BUTTON_HIT)
+    for width, height in ((1280, 720), (1366, 650), (375, 667), (640, 360)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.evaluate("scrollTo(0, 0)")
+        if width < 1280:  # a phone, or a laptop at 200 %, has to scroll
+            box(page).focus()
+            button.scroll_into_view_if_needed()
+        assert button.evaluate(IS_WHOLE_BUTTON_HIT), width
 
 
 # What has been typed

@@ -15,6 +15,7 @@ from cellcast_django.webhooks import WEBHOOKS
 from tests.admin_pages import url_of
 from tests.browser.conftest import tab_stops
 from tests.browser.inspection import LOOKS, dress, invalid_html, problems_of
+from tests.browser.person import Person
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -63,21 +64,26 @@ def test_user_sets_up_an_empty_site_until_the_light_is_green(
     link.and_(page.locator("[aria-current=page]")).wait_for()
 
 
-def test_user_copies_each_url(
-    browse: Callable[[str], None],
-    page: Any,
-    server: str,
-    settings: Any,
+def test_setting_up_and_testing_three_urls_takes_nine_clicks(
+    browse: Callable[[str], None], page: Any, server: str, settings: Any
 ) -> None:
     settings.CELLCAST_PUBLIC_URL = server
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    browse(reverse("admin:cellcast_django_setup"))
-    page.get_by_role("button", name="Copy the Status URL").click()
-    page.get_by_text(f"Copied: {server}/sms/webhook-status").wait_for()
-    page.get_by_text("Copied ✓").wait_for()
-    page.get_by_role("button", name="Copy the Status URL").wait_for()  # has its name again
-    copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied == f"{server}/sms/webhook-status"
+    browse(reverse("admin:index"))
+    person = Person(page)
+
+    person.click("link", "Cellcast", exact=True)
+    person.click("link", "Setup", exact=True)
+    for webhook in WEBHOOKS:
+        person.click("button", f"Copy the {webhook.label}")
+        page.get_by_text(f"Copied: {webhook.url(server)}").wait_for()
+    person.click("button", "Copy the username")
+    page.get_by_text("Copied ✓").first.wait_for()
+    for webhook in WEBHOOKS:
+        person.click("button", f"Send test to the {webhook.label}")
+        page.get_by_role("region", name=f"Response from the {webhook.label}").wait_for()
+
+    assert person.clicks == 9
 
 
 def test_url_is_selected_if_the_browser_cannot_copy(

@@ -35,31 +35,6 @@ def calls(settings: Any) -> Iterator[list[str]]:
         message_received.disconnect(dispatch_uid=handler.__name__)
 
 
-def test_user_retries_a_failed_event_from_the_list(
-    browse: Callable[[str], None], page: Any, calls: list[str]
-) -> None:
-    WebhookClient(raise_handler_errors=False).reply()
-    browse(url_of("webhookevent"))
-    page.get_by_role("link", name="failed").click()
-    page.wait_for_url("**/?outcome=failed")
-    page.locator("tr", has_text="moody").get_by_role("checkbox").check()
-    page.locator("select[name=action]").select_option("run_again")
-    page.locator("button[name=index]").click()
-
-    page.get_by_text("1 event.").wait_for()
-    question = page.get_by_role("main").inner_text()
-    assert "moody: 1" in question
-    assert "lucky" not in question
-    assert calls == ["lucky", "moody"]
-    page.get_by_role("button", name="Run again").click()
-
-    page.locator(".messagelist .success").wait_for()
-    assert calls == ["lucky", "moody", "moody"]
-    assert page.locator("#result_list tbody tr").count() == 0
-    page.get_by_role("link", name="done", exact=True).click()
-    page.locator("#result_list tbody tr").wait_for()
-
-
 def test_user_runs_a_done_call_again_from_its_event(
     browse: Callable[[str], None], page: Any, calls: list[str]
 ) -> None:

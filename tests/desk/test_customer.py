@@ -15,6 +15,7 @@ from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEven
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_in
 from tests.admin_pages import CUSTOMER, page_of, staff, url_of
+from tests.desk.conftest import Show
 
 pytestmark = pytest.mark.django_db
 
@@ -63,12 +64,9 @@ def test_opt_out_badge_is_linked_only_for_permitted_users(message: Message) -> N
     assert "cellcast-opt-out-page" not in html and "cellcast-opt-in" not in html
 
 
-def test_conversation_does_not_link_to_a_hidden_opt_out(
-    message: Message, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_conversation_does_not_link_to_a_hidden_opt_out(message: Message, show: Show) -> None:
     OptOutFactory.create(contact=CUSTOMER)
-    opt_outs = site.get_model_admin(OptOut)
-    monkeypatch.setattr(opt_outs, "get_queryset", lambda request: OptOut.objects.none())
+    show(OptOut, lambda rows: rows.none())
     html = page_of(staff("view_message", "view_optout"), "message", "conversation", message.pk)
     assert "cellcast-opt-out-page" not in html
 
@@ -161,13 +159,12 @@ def test_file_without_a_contact_or_message_is_not_found(officer: Client) -> None
     [(WebhookEvent, "events"), (OptOut, "opt_outs"), (StatusChange, "status_changes")],
 )
 def test_file_omits_rows_hidden_by_the_site(
-    officer: Client, message: Message, monkeypatch: pytest.MonkeyPatch, model: Any, key: str
+    officer: Client, message: Message, show: Show, model: Any, key: str
 ) -> None:
     WebhookEventFactory.create(reply=True, message=message)
     OptOutFactory.create(contact=CUSTOMER)
     assert data_of(officer, message)[key]
-    model_admin = site.get_model_admin(model)
-    monkeypatch.setattr(model_admin, "get_queryset", lambda request: model.objects.none())
+    show(model, lambda rows: rows.none())
     assert data_of(officer, message)[key] == []
 
 

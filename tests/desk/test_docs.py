@@ -1,8 +1,7 @@
-"""docs/admin.md: its code runs, and it names every part of the overview and of the figures."""
+"""docs/admin.md and docs/reference/permissions.md: their code runs, and names what there is."""
 
 import re
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -12,11 +11,8 @@ from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
 
-import cellcast_django
 from cellcast_django.desk.models import ToAnswer
 from tests.pages import blocks, table
-
-PACKAGE = Path(cellcast_django.__file__).parent
 
 
 @pytest.mark.django_db
@@ -52,20 +48,3 @@ def test_documented_groups_and_tables_have_every_permission_of_the_app() -> None
     assert set(re.findall(r"`(\w+_\w+)`", " ".join(cells))) == set(
         every.values_list("codename", flat=True)
     )
-
-
-def test_documented_overview_parts_equal_template_headings() -> None:
-    folder = PACKAGE / "desk" / "templates" / "admin" / "cellcast_desk"
-    headings = [
-        heading
-        for name in (
-            "overview_events.html",
-            "overview_slowest.html",
-            "overview_recovery.html",
-            "figures.html",
-        )
-        for heading in re.findall(
-            r'<h2[^>]*>{% translate "(.*?)" %}</h2>', (folder / name).read_text()
-        )
-    ]
-    assert [row[0] for row in table("docs/admin.md", "part")] == headings

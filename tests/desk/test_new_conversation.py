@@ -1,22 +1,18 @@
 """New conversation: a number and a text, for a customer who has never written."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.db.models import QuerySet
 from django.test import Client
 from django.urls import reverse
 
-from cellcast_django.admin import MessageAdmin
-from cellcast_django.desk.answering import SENDING_LASTS
 from cellcast_django.directory import Directory
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Claim, Message
 from cellcast_django.opt_outs import opt_out
-from cellcast_django.sending import NotSentError
 from tests.admin_pages import CUSTOMER, page_of, staff, url_of
+from tests.desk.conftest import Show
 from tests.html import addresses, every, hidden_fields, only, words
 
 pytestmark = pytest.mark.django_db
@@ -33,10 +29,6 @@ def send(receiver: str, body: str, sender: str, *, reference: str) -> str:
 
 def broken(*arguments: str, reference: str) -> str:
     raise ConnectionError
-
-
-def not_sent(*arguments: str, reference: str) -> str:
-    raise NotSentError("Your balance is too low.")
 
 
 @pytest.fixture(autouse=True)
@@ -77,17 +69,6 @@ def values_of(response: Any) -> tuple[str, str]:
     return number, words(only(form, "textarea"))
 
 
-def hide(monkeypatch: pytest.MonkeyPatch, hidden: Callable[[Any], Any]) -> None:
-    """Let the host's own class leave out some messages."""
-    rows = MessageAdmin.get_queryset
-
-    def get_queryset(self: MessageAdmin, request: Any) -> QuerySet[Message]:
-        shown: QuerySet[Message] = hidden(rows(self, request))
-        return shown
-
-    monkeypatch.setattr(MessageAdmin, "get_queryset", get_queryset)
-
-
 def test_first_message_is_sent_and_leads_to_the_conversation(receptionist: Client) -> None:
     response = write(receptionist)
 
@@ -112,10 +93,8 @@ def test_who_may_not_view_messages_stays_on_the_page(writer: Client) -> None:
     assert writer.get(index).status_code == 200
 
 
-def test_who_does_not_see_the_message_stays_on_the_page(
-    receptionist: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hide(monkeypatch, lambda rows: rows.none())
+def test_who_does_not_see_the_message_stays_on_the_page(receptionist: Client, show: Show) -> None:
+    show(Message, lambda rows: rows.none())
 
     assert is_at(write(receptionist), "message", "new")
 
@@ -129,55 +108,30 @@ def test_what_is_no_phone_number_is_not_written_to(receptionist: Client, number:
     assert values_of(response) == (number[:64], "Hello")
 
 
-@pytest.mark.parametrize("text", [" ", "x" * 1_601])
-def test_blank_or_long_text_is_not_sent(writer: Client, text: str) -> None:
-    assert levels(write(writer, text=text)) == ["error"]
-    assert sent == []
-
-
-def test_customer_who_has_opted_out_is_not_written_to(writer: Client) -> None:
-    opt_out(CUSTOMER)
-
-    response = write(writer)
-
-    assert sent == []
-    assert levels(response) == ["error"]
-    assert not Claim.objects.exists()
-
-
-def test_existing_conversation_is_led_to_with_the_text(receptionist: Client) -> None:
+@pytest.mark.parametrize("number", ["0400 000 001", "Lee"])
+def test_existing_conversation_is_led_to_with_the_text(
+    receptionist: Client, settings: Any, number: str
+) -> None:
+    search_by_name(settings)
     MessageFactory.create(inbound=True, sender=CUSTOMER)
     newest = MessageFactory.create(inbound=True, sender=CUSTOMER)
+    other = MessageFactory.create(inbound=True, sender=OTHER)
 
-    response = write(receptionist)
+    response = write(receptionist, number)
 
-    assert sent == []
-    assert levels(response) == ["warning"]
+    assert (sent, levels(response)) == ([], ["warning"])
     assert is_at(response, "message", "conversation", newest.pk)
     assert response.redirect_chain[-1][0].partition("#")[2].startswith("cellcast-moved-")
-    page = page_of(receptionist, "message", "conversation", newest.pk)
-    assert words(only(page, "textarea")) == "", "only once"
-
-
-def test_kept_text_is_for_that_conversation_alone(receptionist: Client) -> None:
-    MessageFactory.create(inbound=True, sender=CUSTOMER)
-    other = MessageFactory.create(inbound=True, sender="+61400000002")
-    form = hidden_fields(only(page_of(receptionist, "message", "new"), FORM))
-    form |= {"number": CUSTOMER, "text": "Hello"}
-    receptionist.post(url_of("message", "new"), form)
-
-    page = page_of(receptionist, "message", "conversation", other.pk)
-
-    assert words(only(page, "textarea")) == ""
+    for message in (newest, other):  # only once, and for that conversation alone
+        page = page_of(receptionist, "message", "conversation", message.pk)
+        assert words(only(page, "textarea")) == ""
 
 
 @pytest.mark.parametrize("may_view", [True, False])
-def test_hidden_conversation_is_refused_without_saying_why(
-    monkeypatch: pytest.MonkeyPatch, *, may_view: bool
-) -> None:
+def test_hidden_conversation_is_refused_without_saying_why(show: Show, *, may_view: bool) -> None:
     person = staff("write_message", *(["view_message"] if may_view else []))
     MessageFactory.create(inbound=True, sender=CUSTOMER)
-    hide(monkeypatch, lambda rows: rows.exclude(contact=CUSTOMER))
+    show(Message, lambda rows: rows.exclude(contact=CUSTOMER))
 
     response = write(person)
 
@@ -225,23 +179,6 @@ def test_failure_keeps_the_form_and_is_logged(writer: Client, settings: Any) -> 
     entry = LogEntry.objects.get()
     assert "ConnectionError" in entry.change_message
     assert "Hello" not in f"{entry.change_message} {entry.object_repr}"
-
-
-def test_refused_message_may_be_sent_again(writer: Client, settings: Any) -> None:
-    form = hidden_fields(only(page_of(writer, "message", "new"), FORM))
-    settings.CELLCAST_SEND_WITH = f"{__name__}.not_sent"
-    assert levels(write(writer, **form)) == ["error"]
-    assert not LogEntry.objects.exists()
-    settings.CELLCAST_SEND_WITH = f"{__name__}.send"
-
-    assert levels(write(writer, **form)) == ["success"]
-
-
-def test_two_people_do_not_begin_the_same_conversation(receptionist: Client) -> None:
-    assert Claim.take(f"customer {CUSTOMER}", SENDING_LASTS)
-
-    assert levels(write(receptionist)) == ["warning"]
-    assert sent == []
 
 
 # Who may, and where it is
@@ -316,16 +253,6 @@ def test_name_of_several_customers_asks_which(receptionist: Client, settings: An
     assert sent == [(OTHER, "Hello", "")]
 
 
-def test_name_of_somebody_known_leads_to_the_conversation(
-    receptionist: Client, settings: Any
-) -> None:
-    search_by_name(settings)
-    known = MessageFactory.create(inbound=True, sender=CUSTOMER)
-
-    assert is_at(write(receptionist, number="Lee"), "message", "conversation", known.pk)
-    assert sent == []
-
-
 def test_names_are_not_searched_for_who_may_not_view_messages(
     writer: Client, settings: Any
 ) -> None:
@@ -349,6 +276,7 @@ def test_customer_who_has_opted_out_is_refused_as_that(
     assert levels(response) == ["error"]
     assert "opted out" in str(next(iter(response.context["messages"])))
     assert sent == []
+    assert not Claim.objects.exists()
     assert is_at(response, "message", "conversation", known.pk) == is_known
 
 

@@ -140,8 +140,7 @@ def test_no_page_changes_anything_by_being_opened(urls: list[str]) -> None:
 @pytest.fixture
 def posted(urls: list[str], admin_client: Client) -> list[Form]:
     """What every button of every page sends."""
-    with changes():  # some actions of a list do not ask
-        return forms(admin_client, urls)
+    return forms(admin_client, urls)
 
 
 @on_one_database

@@ -1,7 +1,6 @@
 """The setup page: who may open it, what it says, and what Test Send does."""
 
 import json
-import re
 import tomllib
 from operator import attrgetter
 from typing import Any
@@ -60,8 +59,8 @@ def page_of(client: Client, **headers: Any) -> str:
     return response.content.decode()
 
 
-def post(client: Client, endpoint: str = "receive", body: str = "{}") -> str:
-    response = client.post(reverse(SETUP), {"endpoint": endpoint, "body": body})
+def post(client: Client, endpoint: str = "receive", body: str = "{}", **values: Any) -> str:
+    response = client.post(reverse(SETUP), {"endpoint": endpoint, "body": body}, **values)
     assert response.status_code == 200
     return response.content.decode()
 
@@ -77,22 +76,12 @@ def test_page_requires_its_own_permission(send: MagicMock, method: str) -> None:
     assert not send.called
 
 
-def test_sending_requires_a_csrf_token(send: MagicMock, operator: Client) -> None:
+def test_sending_requires_a_form_of_the_page(send: MagicMock, operator: Client) -> None:
+    page_of(operator)
     operator.handler.enforce_csrf_checks = True
     response = operator.post(reverse(SETUP), {"endpoint": "receive", "body": "{}"})
     assert response.status_code == 403
     assert not send.called
-
-
-def test_opening_the_page_sends_nothing(send: MagicMock, operator: Client) -> None:
-    page_of(operator)
-    assert not send.called
-
-
-def test_lists_link_to_setup_page_for_permitted_users() -> None:
-    client = staff("view_message", "set_up_webhookevent")
-    page = client.get(reverse("admin:cellcast_django_message_changelist")).content.decode()
-    assert f'href="{reverse(SETUP)}"' in page
 
 
 def obstacle_of(page: str) -> bool:
@@ -182,9 +171,6 @@ def test_page_marks_passed_and_failed_checks(
     assert "ATOMIC_REQUESTS" in said["Database"]
     [region] = [each for each in said.values() if "(cellcast_django.E001)" in each]
     assert region.startswith("✕")
-
-
-def test_silenced_check_is_left_out(operator: Client, settings: Any) -> None:
     settings.SILENCED_SYSTEM_CHECKS = ["cellcast_django.W007"]
     assert "Encryption ✓ OK" in text_of(page_of(operator))
 
@@ -246,11 +232,6 @@ def test_page_shows_outcome_and_response(operator: Client, send: MagicMock) -> N
     assert said == ["https://sms.example.com/", "cellcast", "200 OK"]
 
 
-def test_duplicate_is_explained(operator: Client, send: MagicMock) -> None:
-    send.return_value = response_of(STORED.replace(b"stored", b"duplicate"))
-    assert "✓ duplicate Event 1" in words(section(post(operator), "response"))
-
-
 @pytest.mark.parametrize(
     ("host", "codenames", "is_linked"),
     [
@@ -263,8 +244,7 @@ def test_event_is_linked_only_if_this_site_has_it_and_user_may_view_it(
     send: MagicMock, host: str, codenames: list[str], is_linked: bool
 ) -> None:
     client = staff("set_up_webhookevent", *codenames)
-    data = {"endpoint": "receive", "body": "{}"}
-    page = client.post(reverse(SETUP), data, headers={"Host": host}, secure=True).content.decode()
+    page = post(client, headers={"Host": host}, secure=True)
     url = reverse("admin:cellcast_django_webhookevent_change", args=[1])
     assert (f'href="{url}"' in page) == is_linked
 
@@ -353,7 +333,7 @@ def test_refused_test_shows_diagnosis_and_escaped_response(
     )
 
 
-@pytest.mark.parametrize("pk", [None, "", "1", "x", True, 1.5, [1], -1, 0, 10**30])
+@pytest.mark.parametrize("pk", [None, "1", True, 1.5, [1], -1, 0, 10**30])
 def test_odd_event_id_is_diagnosed_as_another_apps_response(
     admin_client: Client, send: MagicMock, settings: Any, pk: object
 ) -> None:
@@ -366,7 +346,7 @@ def test_odd_event_id_is_diagnosed_as_another_apps_response(
     assert only(page, "p[@data-diagnosis]").get("data-diagnosis") == "another-app"
 
 
-def test_invalid_event_is_not_a_success(operator: Client, send: MagicMock) -> None:
+def test_invalid_or_missing_response_is_not_a_success(operator: Client, send: MagicMock) -> None:
     body = b'{"events": [{"id": 1, "outcome": "invalid"}], "detail": "There is no message id."}'
     send.return_value = response_of(body, status=400)
     part = section(post(operator), "response")
@@ -374,10 +354,7 @@ def test_invalid_event_is_not_a_success(operator: Client, send: MagicMock) -> No
     assert diagnosis.get("data-diagnosis") == "invalid"
     assert "There is no message id." in words(diagnosis)
     assert "Event 1" not in words(part)
-
-
-def test_missing_response_has_a_diagnosis_and_no_status(operator: Client, send: MagicMock) -> None:
-    send.return_value = Response(url="https://sms.example.com/", error=TimeoutError("timed out"))
+    send.return_value = response_of(status=0, error=TimeoutError("timed out"))
     part = section(post(operator), "response")
     assert only(part, "p[@data-diagnosis]").get("data-diagnosis") == "timed-out"
     assert len(every(part, "dd")) == 2
@@ -398,7 +375,6 @@ def test_form_sends_only_to_the_webhook_urls(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"CELLCAST_PUBLIC_URL": ""},
         {"CELLCAST_PUBLIC_URL": "sms.example.com"},
         {"ROOT_URLCONF": ADMIN_ALONE},
         {"CELLCAST_WEBHOOK_SECRETS": []},
@@ -419,9 +395,7 @@ def test_password_is_never_sent_to_a_host_from_the_request(
 ) -> None:
     settings.CELLCAST_PUBLIC_URL = ""
     settings.ALLOWED_HOSTS = [".localhost", "127.0.0.1", "testserver"]
-    data = {"endpoint": "receive", "body": "{}"}
-    response = operator.post(reverse(SETUP), data, headers={"Host": host})
-    assert obstacle_of(response.content.decode())
+    assert obstacle_of(post(operator, headers={"Host": host}))
     assert not send.called
 
 
@@ -447,8 +421,3 @@ def test_test_send_stores_a_real_webhook(
     assert diagnosis.get("data-diagnosis") == "invalid"
     outcomes = WebhookEvent.objects.order_by("pk").values_list("outcome", flat=True)
     assert list(outcomes) == ["stored", "duplicate", "invalid"]
-
-
-def test_page_carries_no_inline_script_or_style(operator: Client, send: MagicMock) -> None:
-    for page in (page_of(operator), post(operator)):
-        assert not re.search(r"<style|\sstyle=|<script(?![^>]*\ssrc=)|\son\w+=|javascript:", page)

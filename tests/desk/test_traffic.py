@@ -41,16 +41,6 @@ def of_day(day: int, own: str = "") -> Traffic:
 
 
 @pytest.mark.django_db
-def test_messages_count_on_the_day_they_were_created(noon: datetime) -> None:
-    midnight = noon.replace(hour=0)
-    for created_at in (midnight, noon, midnight - timedelta(seconds=1), noon - timedelta(days=3)):
-        sent("delivered", created_at)
-        MessageFactory.create(inbound=True, created_at=created_at)
-    found = [of_day(day) for day in range(11, 15)]
-    assert [each.delivered for each in found] == [each.replies for each in found] == [1, 0, 1, 2]
-
-
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     "zone", ["Australia/Sydney", "Australia/Lord_Howe", "Asia/Kolkata", "America/St_Johns"]
 )
@@ -85,24 +75,6 @@ def test_sent_messages_are_counted_by_status(noon: datetime) -> None:
     assert counted.delivery_rate == 2 / (2 + len(UNDELIVERED))
 
 
-@pytest.mark.django_db
-def test_one_own_number_is_counted_alone(noon: datetime) -> None:
-    own, yesterday = "+61480000001", noon - timedelta(days=1)
-    for status in ("delivered", "failed", ""):
-        sent(status, yesterday, sender=own, own_number=own)
-    sent("delivered", yesterday)
-    MessageFactory.create(inbound=True, receiver=own, own_number=own, created_at=noon)
-    WebhookClient(headers={"Cellcast-Test-Send": "1"}).reply(receiver=own)
-    assert (of_day(13, own).sent, of_day(14, own).replies) == (3, 1)
-    assert of_day(13).sent == 4
-
-
-@pytest.mark.django_db
-def test_delivery_rate_is_unknown_without_a_final_status(noon: datetime) -> None:
-    sent("queued", noon)
-    assert of_day(14).delivery_rate is None
-
-
 # What it costs
 
 
@@ -111,14 +83,6 @@ def test_a_month_is_counted_in_one_query(noon: datetime) -> None:
     with CaptureQueriesContext(connection) as queries:
         count_messages(Month.of())
     assert len(queries) == 2  # the other: which messages are tests
-
-
-@pytest.mark.django_db
-def test_late_status_is_counted_at_once(noon: datetime) -> None:
-    message = sent("", noon - timedelta(days=40))
-    assert sum(day.delivered for day in count_messages(Month.of("2026-07"))) == 0
-    Message.objects.filter(pk=message.pk).update(status="delivered")
-    assert sum(day.delivered for day in count_messages(Month.of("2026-07"))) == 1
 
 
 # Test Sends

@@ -24,7 +24,6 @@ PACKAGES = [
 ]
 # The apps that each skin's own documentation puts before Django's admin.
 SKINS = {
-    "none": [],
     "baton": ["baton"],
     "grappelli": ["grappelli"],
     "interface": ["admin_interface", "colorfield"],
@@ -32,7 +31,7 @@ SKINS = {
     "unfold": ["unfold"],
 }
 WITH_URLS = {"baton", "grappelli"}
-VISITS_OF_A_PAGE = 3
+VISITS_OF_A_PAGE = 2
 
 SETTINGS = """\
 from shop.settings import *
@@ -77,11 +76,14 @@ from cellcast_django.signals import message_received
 from django.dispatch import receiver
 
 
+calls = []
+
+
 @receiver(message_received)
-def fail_twice(event, **kwargs):
-    attempt = event.calls.get().attempts
-    if attempt < 3:
-        raise ValueError(f"attempt {attempt}")
+def fail_twice(**kwargs):
+    calls.append(kwargs)
+    if len(calls) == 1:  # where the webhook comes, and in the server's process
+        raise ValueError("not yet")
 """
 
 FILL = """\
@@ -106,9 +108,8 @@ print(client.cookies["sessionid"].value)
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> FreshProject:
     """A project whose environment has all skins."""
-    project = FreshProject(
-        tmp_path_factory.mktemp("host"), "django>=6.1,<6.2", str(ROOT), *PACKAGES
-    )
+    folder = tmp_path_factory.mktemp("host")
+    project = FreshProject(folder, "django>=6.1,<6.2", str(ROOT), *PACKAGES)
     project.write("shop/apps.py", APP)
     project.write("shop/handlers.py", HANDLERS)
     [recipe] = [

@@ -120,12 +120,6 @@ def test_truncated_body_is_kept_as_invalid(host: Host, server: Server) -> None:
     assert not host.calls()
 
 
-def test_body_at_the_limit_is_kept_whole(host: Host, server: Server) -> None:
-    assert send(server.port, post(STATUS, of_size(LIMIT))).status == 200
-    kept = host.database.value("SELECT body FROM cellcast_django_webhookevent")
-    assert kept.encode() == of_size(LIMIT)
-
-
 def test_half_sent_connections_hold_a_worker_only_until_they_end(
     host: Host, server: Server
 ) -> None:

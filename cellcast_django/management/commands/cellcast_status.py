@@ -216,6 +216,6 @@ def as_dict(health: Health) -> dict[str, Any]:
         },
         "messages": asdict(deliveries) | {"delivery_rate": deliveries.rate},
         "credit": asdict(health.credit) if health.credit else None,
-        "failing_handlers": [asdict(each) for each in health.failing_handlers],
-        "slowest_handlers": [asdict(each) for each in health.slowest_handlers],
+        "failing_handlers": [each._asdict() for each in health.failing_handlers],
+        "slowest_handlers": [each._asdict() for each in health.slowest_handlers],
     }
