@@ -1,7 +1,7 @@
 """What the tests of the admin share: people of the staff, addresses, and what a page says."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlencode
@@ -81,18 +81,13 @@ def make_invalid(body: str = "{broken", **values: Any) -> WebhookEvent:
 
 def fill(count: int) -> None:
     """Add a busy time to the tables: something of everything, all of it older than before."""
-    now = timezone.now()
-    first = Message.objects.count()
+    now, first = timezone.now(), Message.objects.count()
+    numbers = [first + number for number in range(count)]
+    times = [now - timedelta(seconds=number) for number in numbers]
+    contacts = [f"+6140000{number:04d}" for number in numbers]
 
-    def time_of(number: int) -> datetime:
-        return now - timedelta(seconds=number)
-
-    def contact_of(number: int) -> str:
-        return f"+6140000{number:04d}"
-
-    def message_of(number: int) -> dict[str, Any]:
-        number += first
-        contact = contact_of(number)
+    def message_of(place: int) -> dict[str, Any]:
+        number, contact = numbers[place], contacts[place]
         inbound = number % 5 == 0
         return {
             "cellcast_id": f"id-{number}",
@@ -102,49 +97,40 @@ def fill(count: int) -> None:
             "contact": contact,
             "own_number": OWN_NUMBERS[number % 2],
             "status": STATUSES[number % 6],
-            "created_at": time_of(number),
+            "created_at": times[place],
+        }
+
+    def event_of(place: int) -> dict[str, Any]:
+        number = numbers[place]
+        return {
+            "kind": ["status", "status", "reply", "opt_out"][number % 4],
+            "outcome": ["stored", "duplicate", "invalid"][number % 3],
+            "contact": contacts[place],
+            "cellcast_id": f"id-{number}",
+            "message_id": messages[place],
+            "received_at": times[place],
+        }
+
+    def call_of(place: int) -> dict[str, Any]:
+        state = {30: "waiting", 33: "retrying", 60: "failed"}.get(numbers[place], "done")
+        is_failing = state in {"retrying", "failed"}
+        return {
+            "event_id": events[place],
+            "state": state,
+            "next_attempt_at": times[place] if state in HandlerCall.UNFINISHED else None,
+            "failing_since": times[place] if is_failing else None,
+            "error": "KeyError: 1" if is_failing else "",
+        }
+
+    def change_of(place: int) -> dict[str, Any]:
+        return {
+            "message_id": messages[place],
+            "event_id": events[place],
+            "status": STATUSES[numbers[place] % 6] or "received",
+            "recorded_at": times[place],
         }
 
     messages = add_copies(Message(), count, message_of)
-
-    def event_of(number: int) -> dict[str, Any]:
-        message = messages[number]
-        number += first
-        outcome = ["stored", "duplicate", "invalid"][number % 3]
-        return {
-            "kind": ["status", "status", "reply", "opt_out"][number % 4],
-            "outcome": outcome,
-            "contact": contact_of(number),
-            "cellcast_id": f"id-{number}",
-            "message_id": message,
-            "received_at": time_of(number),
-        }
-
     events = add_copies(WebhookEvent(endpoint="status", body="{}"), count, event_of)
-
-    def call_of(number: int) -> dict[str, Any]:
-        event = events[number]
-        number += first
-        state = {30: "waiting", 33: "retrying", 60: "failed"}.get(number, "done")
-        is_open = state in HandlerCall.UNFINISHED
-        return {
-            "event_id": event,
-            "state": state,
-            "next_attempt_at": time_of(number) if is_open else None,
-            "failing_since": time_of(number) if state in {"retrying", "failed"} else None,
-            "error": "KeyError: 1" if state in {"retrying", "failed"} else "",
-        }
-
     add_copies(HandlerCall(signal="status_changed", handler="shop.confirm"), count, call_of)
-
-    def change_of(number: int) -> dict[str, Any]:
-        message, event = messages[number], events[number]
-        number += first
-        return {
-            "message_id": message,
-            "event_id": event,
-            "status": STATUSES[number % 6] or "received",
-            "recorded_at": time_of(number),
-        }
-
     add_copies(StatusChange(applied=True), count, change_of)

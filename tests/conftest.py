@@ -3,13 +3,10 @@
 import gc
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.apps import apps
 from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.management import create_contenttypes
 from django.contrib.contenttypes.models import ContentType
@@ -54,21 +51,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Import nothing from a folder whose marker, which has its name, is not selected."""
     is_excluded = re.search(rf"\bnot {collection_path.name}\b", config.option.markexpr)
     return True if is_excluded and collection_path.is_dir() else None
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection(session: pytest.Session) -> None:
-    """Compile a share of the modules first: workers that begin at once would each compile all."""
-    worker = getattr(session.config, "workerinput", None)
-    if worker is None or session.config.args != session.config.getini("testpaths"):
-        return
-    tests = Path(__file__).parent
-    has_desk = apps.is_installed("cellcast_django.desk")
-    paths = [*tests.glob("test_*.py"), *(tests.glob("desk/test_*.py") if has_desk else ())]
-    modules = sorted(".".join(path.relative_to(tests).with_suffix("").parts) for path in paths)
-    for module in modules[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
-        with suppress(Exception, pytest.skip.Exception):  # collecting it will say so
-            import_module(f"tests.{module}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

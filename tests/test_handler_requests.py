@@ -408,7 +408,7 @@ def test_exactly_once_does_not_survive_a_deadlock_that_it_swallows(once: Once) -
 @pytest.mark.exhaustive
 def test_kill_at_any_statement_leaves_row_and_result_or_neither() -> None:
     """A child is killed before each statement in turn, until one comes to its end."""
-    ends = lines_of("tests.killed_exactly_once")
+    ends = lines_of("tests.killed_processes", "exactly_once")
     assert ends.count("neither") >= 4
     assert ends[-1] == "both"
     assert set(ends) == {"neither", "both"}

@@ -54,7 +54,12 @@ from cellcast_django.signals import (
 )
 from cellcast_django.taken_back import take_back
 from cellcast_django.tasks import run_handlers
-from cellcast_django.testing import WebhookClient, authorization
+from cellcast_django.testing import (
+    WebhookClient,
+    authorization,
+    reply_payload,
+    status_payload,
+)
 from cellcast_django.verifying import find_broken
 from tests.fake_cellcast import KEY, serving
 from tests.handlers import Died, connected
@@ -267,6 +272,12 @@ class Lost:
 
 # What is explored
 
+
+def report_of(number: int, status: str) -> dict[str, Any]:
+    receiver = CONTACTS[number % len(CONTACTS)]
+    return status_payload(_id=f"{number:024x}", status=status, receiver=receiver)
+
+
 outcomes = st.lists(
     st.sampled_from(["raise", "raise", "later", "give up", "die"]), max_size=MAX_ATTEMPTS + 1
 )
@@ -276,29 +287,14 @@ deaths = st.one_of(st.none(), st.none(), st.integers(1, 30))
 """Before which statement of the step its process dies, if it does."""
 
 replies = st.builds(
-    lambda number, contact, text: {
-        "_id": f"{number:024x}",
-        "type": "receive",
-        "status": "delivered",
-        "message": text,
-        "sender": contact,
-        "receiver": OWN_NUMBER,
-    },
+    lambda number, contact, text: reply_payload(
+        _id=f"{number:024x}", message=text, sender=contact, receiver=OWN_NUMBER
+    ),
     st.integers(0, 1),
     st.sampled_from(CONTACTS),
     st.sampled_from(TEXTS),
 )
-reports = st.builds(
-    lambda number, status: {
-        "_id": f"{number:024x}",
-        "type": "send",
-        "status": status,
-        "sender": "cellcast",
-        "receiver": CONTACTS[number % len(CONTACTS)],
-    },
-    st.integers(0, 2),
-    st.sampled_from(RANKS),
-)
+reports = st.builds(report_of, st.integers(0, 2), st.sampled_from(RANKS))
 opt_out_webhooks = st.builds(
     lambda contact: {"type": "optout", "contact": contact}, st.sampled_from(CONTACTS)
 )
@@ -535,8 +531,7 @@ class Histories(RuleBasedStateMachine):
     def begin_with_reports_and_a_recovered_reply(self, statuses: list[str]) -> None:
         """Otherwise few histories get as far as taking back, or to a late webhook."""
         for number, status in enumerate(statuses):
-            report = {"_id": f"{number % 2:024x}", "type": "send", "status": status}
-            report |= {"sender": "cellcast", "receiver": CONTACTS[number % 2]}
+            report = report_of(number % 2, status)
             self.send("webhook-status", json.dumps(report), [report], {}, "web", None)
         self.reply_is_lost(CONTACTS[0])
         self.recover(11, {}, "web")
@@ -732,8 +727,7 @@ class Histories(RuleBasedStateMachine):
         """A reply's webhook comes after all: as news, or about what recovery has stored."""
         lost = self.lost[data.draw(st.sampled_from(self.may_be_late()))]
         names = ("_id", "sender", "receiver", "message")
-        payload = dict(zip(names, lost.as_sent, strict=True))
-        payload |= {"type": "receive", "status": "delivered"}
+        payload = reply_payload(**dict(zip(names, lost.as_sent, strict=True)))
         if was_recovered := lost.as_listed in self.expected.replies:
             self.expected.rename(lost.as_listed, lost.as_sent)  # it fills in what no list says
         before = len(self.expected.events)

@@ -57,6 +57,7 @@ def test_later_event_waits_for_a_failed_one(booking: Calls) -> None:
     yes, cancel = text("YES"), text("CANCEL")
     call = call_of(cancel, "booking")
     assert (len(booking), call.contact, call.state, call.attempts) == (1, CUSTOMER, "waiting", 0)
+    assert call.is_due(timezone.now()) and not HandlerCall.objects.due().exists()
     assert HandlerCall.objects.waiting_for_none().get().event == yes
     assert ran(run_due) == []
 
@@ -66,14 +67,6 @@ def test_later_event_waits_for_a_failed_one(booking: Calls) -> None:
     assert booking.finished == ["YES", "CANCEL"]
     assert [state_of(each) for each in (yes, cancel)] == ["done", "done"]
     assert call_of(cancel, "booking").attempts == 1
-
-
-def test_waiting_call_is_due_but_not_listed(booking: Calls) -> None:
-    booking.errors["YES"] = RetryLater(timedelta(hours=2))
-    text("YES")
-    cancel = text("CANCEL")
-    assert call_of(cancel, "booking").is_due(timezone.now())
-    assert not HandlerCall.objects.due().exists()
 
 
 def test_unordered_handlers_are_called_at_once(booking: Calls, first: Calls) -> None:
@@ -97,32 +90,22 @@ def test_event_waits_for_a_last_call_in_progress(booking: Calls, settings: Any) 
     assert state(cancel) == "done"
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param({"sender": "+61491570157"}, id="another contact"),
-        pytest.param({"sender": ""}, id="no contact"),
-    ],
-)
-def test_events_of_other_contacts_do_not_wait(booking: Calls, changes: dict[str, str]) -> None:
+@pytest.mark.parametrize("sender", ["+61491570157", ""])
+def test_events_of_other_contacts_do_not_wait(booking: Calls, sender: str) -> None:
     booking.errors["YES"] = ConnectionError("no")
     text("YES")
     text("YES", sender="")
-    assert state(text("CANCEL", **changes)) == "done"
+    assert state(text("CANCEL", sender=sender)) == "done"
 
 
-def test_event_waits_only_for_calls_of_its_handler(booking: Calls) -> None:
-    statuses = Calls(error=ConnectionError("no"))
-    with connected(status_changed, statuses=statuses):
-        WebhookClient().status(receiver=CUSTOMER)
-        assert state(text("CANCEL")) == "done"
-
-
-def test_handler_of_two_signals_keeps_one_order(booking: Calls) -> None:
+@pytest.mark.parametrize(("name", "expected"), [("booking", "waiting"), ("statuses", "done")])
+def test_handler_of_two_signals_keeps_one_order_and_waits_for_no_other(
+    booking: Calls, name: str, expected: str
+) -> None:
     failing = in_order(Calls(error=ConnectionError("no")))
-    with connected(status_changed, booking=failing):
+    with connected(status_changed, **{name: failing}):
         WebhookClient().status(receiver=CUSTOMER)
-        assert state(text("CANCEL")) == "waiting"
+        assert state(text("CANCEL")) == expected
 
 
 def test_two_facts_of_an_event_do_not_wait_for_each_other() -> None:
@@ -132,17 +115,6 @@ def test_two_facts_of_an_event_do_not_wait_for_each_other() -> None:
         states = stop.calls.order_by("pk").values_list("state", flat=True)
         assert list(states) == ["done", "retrying"]
         assert state(text("CANCEL")) == "waiting"
-
-
-def test_events_of_one_body_are_in_order(booking: Calls) -> None:
-    booking.errors["YES"] = ConnectionError("no")
-    bodies = [
-        {"_id": each, "type": "receive", "message": each, "sender": CUSTOMER, "receiver": "1"}
-        for each in ("YES", "CANCEL")
-    ]
-    WebhookClient().webhook(bodies, "receive")
-    assert len(booking) == 1
-    assert state(WebhookEvent.objects.latest("pk")) == "waiting"
 
 
 def test_handler_whose_mark_was_taken_away_keeps_the_order_of_what_is_stored(
@@ -174,13 +146,14 @@ def test_next_is_called_when_the_earlier_one_fails_for_good(
     assert [state_of(each) for each in (yes, cancel)] == ["failed", "done"]
 
 
-def test_next_is_called_when_the_earlier_one_is_skipped(booking: Calls) -> None:
-    booking.errors["YES"] = ConnectionError("no")
-    text("YES")
-    cancel = text("CANCEL")
-    assert skip(HandlerCall.objects.failing()) == 1
+def test_next_is_called_when_the_earlier_one_is_skipped(booking: Calls, first: Calls) -> None:
+    """Also while another handler of the same event is still retried."""
+    booking.errors["YES"] = first.errors["YES"] = ConnectionError("no")
+    yes, cancel = text("YES"), text("CANCEL")
+    assert skip(HandlerCall.objects.filter(event=yes, handler="booking")) == 1
     assert booking.finished == ["CANCEL"]
     assert state(cancel) == "done"
+    assert call_of(yes).state == "retrying"
 
 
 def test_next_is_called_when_the_earlier_message_is_gone(booking: Calls) -> None:
@@ -190,15 +163,6 @@ def test_next_is_called_when_the_earlier_message_is_gone(booking: Calls) -> None
     make_due(yes)
     run_due()
     assert [state_of(each) for each in (yes, cancel)] == ["failed", "done"]
-
-
-def test_next_is_called_when_a_person_runs_the_earlier_one(booking: Calls) -> None:
-    booking.errors["YES"] = ConnectionError("no")
-    yes, cancel = text("YES"), text("CANCEL")
-    booking.errors.clear()
-    assert ran(run_again, HandlerCall.objects.filter(event=yes)) == [yes.pk, cancel.pk]
-    assert booking.finished == ["YES", "CANCEL"]
-    assert state(cancel) == "done"
 
 
 def test_next_is_called_by_the_next_run_when_the_earlier_one_was_deleted(booking: Calls) -> None:
@@ -216,33 +180,27 @@ def test_event_that_a_person_runs_waits_for_none(booking: Calls) -> None:
     assert [state_of(each) for each in (yes, cancel)] == ["pending", "done"]
 
 
-def test_order_is_kept_when_everything_is_due_at_once(booking: Calls) -> None:
-    booking.errors = {each: ConnectionError("no") for each in "abc"}
-    events = [text(each) for each in "abc"]
-    booking.errors.clear()
-    for event in reversed(events):
-        make_due(event)
-    assert ran(run_due) == [event.pk for event in events]
-    assert booking.finished == ["a", "b", "c"]
-
-
 def test_at_most_ten_are_called_after_one(booking: Calls) -> None:
-    booking.errors["0"] = ConnectionError("no")
+    booking.errors = {str(number): ConnectionError("no") for number in range(13)}
     events = [text(str(number)) for number in range(13)]
     booking.errors.clear()
     assert run_again(HandlerCall.objects.filter(event=events[0])) == 1
     assert len(booking.finished) == 1 + MAX_NEXT
+    for event in reversed(events):
+        make_due(event)
     assert ran(run_due) == [events[11].pk, events[12].pk]
     assert booking.finished == [str(number) for number in range(13)]
 
 
 def test_nothing_that_waits_is_begun_after_five_seconds(booking: Calls, clock: Clock) -> None:
     booking.errors["0"] = ConnectionError("no")
-    events = [text(str(number)) for number in range(5)]
+    events = [text(str(number)) for number in range(7)]
     booking.errors.clear()
     booking.during = lambda **kwargs: clock.sleep(3)
     run_again(HandlerCall.objects.filter(event=events[0]))
     assert booking.finished == ["0", "1", "2"]
+    ran(run_due, is_over=lambda: len(booking.finished) == 4)
+    assert booking.finished == ["0", "1", "2", "3"], "nor by a run that is over"
 
 
 def test_one_run_makes_all_that_wait_and_others_in_between(booking: Calls, clock: Clock) -> None:
@@ -255,15 +213,6 @@ def test_one_run_makes_all_that_wait_and_others_in_between(booking: Calls, clock
     made = ran(run_due)
     assert [each for each in made if each != other.pk] == [event.pk for event in waiting]
     assert made.index(other.pk) == 1 + MAX_NEXT, "after a few, not after all"
-
-
-def test_run_that_is_over_begins_nothing_that_waits(booking: Calls) -> None:
-    booking.errors["YES"] = ConnectionError("no")
-    yes, cancel = text("YES"), text("CANCEL")
-    booking.errors.clear()
-    make_due(yes)
-    assert ran(run_due, is_over=lambda: bool(booking.finished)) == [yes.pk]
-    assert state(cancel) == "waiting"
 
 
 # Crashes and races
@@ -295,7 +244,7 @@ def test_end_between_the_look_and_standing_back_is_found_by_the_next_run(booking
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.exhaustive
 def test_booking_ends_as_cancelled_whenever_the_process_is_killed() -> None:
-    ends = lines_of("tests.killed_in_order")
+    ends = lines_of("tests.killed_processes", "in_order")
     for end in ("inline CANCEL", "default CANCEL"):
         assert ends.count(end) > 5, "killed before each of so many statements"
     assert set(ends) == {"inline CANCEL", "default CANCEL"}
@@ -349,13 +298,3 @@ def test_cost_does_not_grow_with_what_waits(booking: Calls, act: Any) -> None:
         counts.append(len(statements_of(lambda yes=yes: act(yes))))
         assert not WebhookEvent.objects.done().exists()
     assert counts[0] == counts[1]
-
-
-def test_order_is_asked_for_by_the_statement_that_begins() -> None:
-    plain, ordered = Calls(), in_order(Calls())
-    with connected(message_received, handler=plain):
-        text("warm")
-        without = statements_of(lambda: text("one"))
-    with connected(message_received, handler=ordered):
-        once = statements_of(lambda: text("two"))
-    assert len(once) == len(without) + 2, "to begin it, and to look for the next"

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from datetime import datetime, timedelta
 from io import StringIO
@@ -117,106 +117,69 @@ class Leak:
         opt_out(contact(0), note="Rang us.")
         for kind, (name, forge) in enumerate(FORGERIES.items(), start=1):
             forged = self.forged[name] = []
+            status = "rejected" if "fails" in name else "delivered"
             for place in range(EACH):
                 number = 10 * kind + place
-                is_recorded = place != 1
-                if is_recorded:
-                    Message.objects.record_sent(
-                        f"m{number}", receiver=contact(number), body="At 9?"
-                    )
-                forged += forge(self, number)
-                report(f"m{number}", "rejected" if "fails" in name else "delivered", number)
+                receiver = contact(number)
+                if place != 1:
+                    Message.objects.record_sent(f"m{number}", receiver=receiver, body="At 9?")
+                forged += [each(self, number) for each in forge]
+                report(f"m{number}", status, number)
                 reply(number, "Yes")
-                self.api.add_report(
-                    f"m{number}",
-                    now,
-                    status="rejected" if "fails" in name else "delivered",
-                    receiver=contact(number),
-                    message="At 9?",
-                )
+                listed = {"status": status, "receiver": receiver, "message": "At 9?"}
+                self.api.add_report(f"m{number}", now, **listed)
                 self.api.add_reply(timezone.now(), contact(number), "Yes")
         optout(1)
         self.api.add_opt_out(contact(1))
 
-    def listed_opt_out(self, number: int) -> None:
-        """The customer has used Cellcast's own link, of which there is no webhook."""
-        self.api.add_opt_out(contact(number))
+
+Forge = Callable[[Leak, int], int]
 
 
-Forge = Callable[[Leak, int], Iterator[int]]
-
-
-def stranger_replies(leak: Leak, number: int) -> Iterator[int]:
-    yield reply(number, "Cancel it", _id=f"s{number}", sender=f"+614999{number:05}")
-
-
-def customer_replies(leak: Leak, number: int) -> Iterator[int]:
-    yield reply(number, "Cancel it", _id=f"c{number}")
-
-
-def stops_and_opt_outs(leak: Leak, number: int) -> Iterator[int]:
-    yield reply(number, "STOP", _id=f"stop{number}")
-    yield optout(number + 5_000)
-
-
-def invented_reports(leak: Leak, number: int) -> Iterator[int]:
-    yield report(f"never sent {number}", "delivered", number)
-
-
-def delivered_what_fails(leak: Leak, number: int) -> Iterator[int]:
-    yield report(f"m{number}", "delivered", number)
-
-
-def hidden_by_nul(leak: Leak, number: int) -> Iterator[int]:
+def hidden_by_nul(leak: Leak, number: int) -> int:
     claim = {"_id": f"m{number}", "status": "blocked", "receiver": contact(number), "x": "?"}
-    yield post(json.dumps(claim).encode().replace(b"?", b"\0"), Endpoint.STATUS)
+    return post(json.dumps(claim).encode().replace(b"?", b"\0"), Endpoint.STATUS)
 
 
-def array_as_a_form(leak: Leak, number: int) -> Iterator[int]:
+def array_as_a_form(leak: Leak, number: int) -> int:
     array = [status_payload(_id=f"array {number}", receiver=contact(number))]
-    yield post(array, Endpoint.STATUS, "application/x-www-form-urlencoded")
+    return post(array, Endpoint.STATUS, "application/x-www-form-urlencoded")
 
 
-def failed_before_delivered(leak: Leak, number: int) -> Iterator[int]:
-    yield report(f"m{number}", "failed", number, reason="call +61 1900 for a refund")
+def stop_of_listed(leak: Leak, number: int) -> int:
+    """The customer has used Cellcast's own link, of which there is no webhook."""
+    leak.api.add_opt_out(contact(number))
+    return reply(number, "STOP", _id=f"stop{number}")
 
 
-def another_receiver(leak: Leak, number: int) -> Iterator[int]:
-    yield report(f"m{number}", "queued", number, receiver=EVIL)
+QUOTED = "We owe you $900, pay at evil.example"
+REFUND = "call +61 1900 for a refund"
 
-
-def another_sender(leak: Leak, number: int) -> Iterator[int]:
-    yield report(f"m{number}", "queued", number, sender=EVIL)
-
-
-def alike_to_another_number(leak: Leak, number: int) -> Iterator[int]:
-    yield reply(number, "Yes", receiver=EVIL)
-
-
-def quoting_another_text(leak: Leak, number: int) -> Iterator[int]:
-    yield reply(number, "Yes", original_body="We owe you $900, pay at evil.example")
-
-
-def stop_of_listed(leak: Leak, number: int) -> Iterator[int]:
-    leak.listed_opt_out(number)
-    yield reply(number, "STOP", _id=f"stop{number}")
-
-
-def copies(leak: Leak, number: int) -> Iterator[int]:
-    yield report(f"m{number}", "delivered", number)
-    yield reply(number, "Yes")
-
-
-FORGERIES: dict[str, Forge] = {
-    each.__name__: each
-    for each in (
-        *(stranger_replies, customer_replies, stops_and_opt_outs, invented_reports),
-        *(delivered_what_fails, hidden_by_nul, array_as_a_form, failed_before_delivered),
-        *(another_receiver, another_sender, alike_to_another_number, quoting_another_text),
-        *(stop_of_listed, copies),
-    )
+FORGERIES: dict[str, list[Forge]] = {
+    "strangers' replies": [
+        lambda _, n: reply(n, "Cancel it", _id=f"s{n}", sender=f"+614999{n:05}"),
+    ],
+    "customers' replies": [lambda _, n: reply(n, "Cancel it", _id=f"c{n}")],
+    "STOPs and opt-outs": [
+        lambda _, n: reply(n, "STOP", _id=f"stop{n}"),
+        lambda _, n: optout(n + 5_000),
+    ],
+    "invented reports": [lambda _, n: report(f"never sent {n}", "delivered", n)],
+    "delivered what fails": [lambda _, n: report(f"m{n}", "delivered", n)],
+    "hidden by NUL": [hidden_by_nul],
+    "array as a form": [array_as_a_form],
+    "failed before delivered": [lambda _, n: report(f"m{n}", "failed", n, reason=REFUND)],
+    "another receiver": [lambda _, n: report(f"m{n}", "queued", n, receiver=EVIL)],
+    "another sender": [lambda _, n: report(f"m{n}", "queued", n, sender=EVIL)],
+    "alike to another number": [lambda _, n: reply(n, "Yes", receiver=EVIL)],
+    "quoting another text": [lambda _, n: reply(n, "Yes", original_body=QUOTED)],
+    "STOP of listed": [stop_of_listed],
+    "copies": [
+        lambda _, n: report(f"m{n}", "delivered", n),
+        lambda _, n: reply(n, "Yes"),
+    ],
 }
-HIDDEN = {"another_sender", "quoting_another_text", "stop_of_listed", "copies"}
+HIDDEN = {"another sender", "quoting another text", "STOP of listed", "copies"}
 """What Cellcast's lists do not show, as the page says."""
 
 
@@ -244,51 +207,17 @@ def test_what_the_lists_can_tell_is_found_and_taken_back(
     for trace in ("refund", "never sent", "Cancel it", "array "):
         assert trace not in texts
     evil = Message.objects.filter(Q(sender=EVIL) | Q(receiver=EVIL))
-    assert evil.count() == len(leak.forged["another_sender"])
+    assert evil.count() == len(leak.forged["another sender"])
     assert list(find_broken()) == []
     statuses = Counter(Message.objects.outbound().values_list("status", flat=True))
     assert statuses == {"delivered": EACH * (len(FORGERIES) - 1), "rejected": EACH}
     # Whoever asked is still opted out, and nobody else.
     active = set(OptOut.objects.active().values_list("contact", flat=True))
-    listed = {contact(10 * (1 + list(FORGERIES).index("stop_of_listed")) + n) for n in range(EACH)}
+    listed = {contact(10 * (1 + list(FORGERIES).index("STOP of listed")) + n) for n in range(EACH)}
     assert active == {contact(0), contact(1)} | listed
     ended = OptOutChange.objects.filter(kind="ended")
     assert ended.count() == 2 * EACH
     assert set(ended.values_list("note", flat=True)) == {"Forged with a leaked password."}
-
-
-@pytest.mark.usefixtures("folder")
-def test_rows_are_as_if_no_forger_had_come(fake_cellcast: FakeCellcast, settings: Any) -> None:
-    """But for what the lists do not show, and the times at which something else came first."""
-    settings.CELLCAST_OWN_NUMBERS = [OURS]
-    Leak(fake_cellcast).happen()
-    follow()
-    after = without_times_and_keys()
-    for model in reversed(MODELS):
-        model._default_manager.all().delete()
-    for items in (fake_cellcast.replies, fake_cellcast.reports, fake_cellcast.opt_outs):
-        items.clear()
-    with pytest.MonkeyPatch.context() as patch:
-        kinds = {name: forge if name in HIDDEN else no_forgery for name, forge in FORGERIES.items()}
-        patch.setattr(f"{__name__}.FORGERIES", kinds)
-        Leak(fake_cellcast).happen()
-    call_command("cellcast_recover", "--since", "1d", stdout=StringIO())
-    assert after == without_times_and_keys()
-
-
-def no_forgery(leak: Leak, number: int) -> Iterator[int]:
-    return iter(())
-
-
-def without_times_and_keys() -> list[str]:
-    """Return what is stored of messages and their histories, in an order of its own."""
-    names = "cellcast_id", "sender", "receiver", "own_number", "contact", "body", "original_body"
-    rows = []
-    for message in Message.objects.all():
-        changes = message.status_history.order_by("pk")
-        history = list(changes.values_list("status", "previous_status", "applied", "reason"))
-        rows.append(repr([*(getattr(message, name) for name in names), message.status, history]))
-    return sorted(rows)
 
 
 @pytest.mark.usefixtures("folder")

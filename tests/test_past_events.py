@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from io import StringIO
 from typing import Any
@@ -51,24 +52,19 @@ def numbers(line: str) -> list[int]:
 
 
 def test_done_event_is_given_to_the_handler_alone(new: Calls, first: Calls) -> None:
-    event = reply(message="YES")
-    version = call_of(event).version
+    first.errors["LATER"] = RetryLater(timedelta(hours=3))
+    event, later = reply(message="YES"), reply(message="LATER")
+    version, due_at = call_of(event).version, call_of(later).next_attempt_at
     connect(new)
-    assert [numbers(line) for line in run().splitlines()] == [[1, 0], [1, 0, 0]]
-    assert (new.heard(), len(first), call_of(event).version) == (["YES"], 1, version)
+    assert [numbers(line) for line in run().splitlines()] == [[2, 0], [2, 0, 0]]
+    assert (new.heard(), len(first)) == (["YES", "LATER"], 2)
+    assert (call_of(event).version, call_of(later).next_attempt_at) == (version, due_at)
     assert (state_of(event), call_of(event, "new").attempts) == ("done", 1)
+    assert state_of(later) == "pending"
     assert not CommandRun.objects.exists()
-    assert numbers(run().splitlines()[0]) == [0, 1], "what is done is done"
-
-
-def test_other_calls_keep_their_pauses(new: Calls, first: Calls) -> None:
-    first.error = RetryLater(timedelta(hours=3))
-    event = reply(message="YES")
-    due_at = call_of(event).next_attempt_at
-    connect(new)
-    run()
-    assert (call_of(event).next_attempt_at, state_of(event)) == (due_at, "pending")
-    assert new.heard() == ["YES"]
+    assert numbers(run().splitlines()[0]) == [0, 2], "what is done is done"
+    assert numbers(run("--since", "1h", "--done").splitlines()[0]) == [2, 0]
+    assert new.heard() == ["YES", "LATER"] * 2
 
 
 def test_call_that_fails_is_made_again_as_usual(new: Calls, first: Calls) -> None:
@@ -98,13 +94,6 @@ def test_call_that_has_not_ended_well_begins_anew(new: Calls, state: str, settin
     run()
     call = call_of(event, "new")
     assert (call.state, call.attempts, call.skipped_by) == ("done", 1, "")
-
-
-def test_what_is_done_is_given_again_on_request(new: Calls) -> None:
-    connect(new)
-    reply(message="YES")
-    assert numbers(run("--since", "1h", "--done").splitlines()[0]) == [1, 0]
-    assert new.heard() == ["YES", "YES"]
 
 
 def test_call_that_is_being_made_is_left_to_its_process(new: Calls) -> None:
@@ -208,11 +197,6 @@ def test_what_arrives_meanwhile_is_not_given(first: Calls) -> None:
     assert numbers(out.splitlines()[-1]) == [1, 0, 0]
 
 
-def test_command_without_events_gives_none(new: Calls) -> None:
-    connect(new)
-    assert [numbers(line) for line in run().splitlines()] == [[0, 0], [0, 0, 0]]
-
-
 @pytest.mark.parametrize(
     ("since", "given"),
     [
@@ -258,19 +242,14 @@ def test_options_that_make_no_sense_are_an_error(
         call_command("cellcast_run_handlers", *arguments)
 
 
-def test_unknown_name_is_an_error_where_none_is_connected() -> None:
-    with pytest.raises(CommandError, match="none"):
-        run()
-
-
-def test_names_of_all_signals_are_listed() -> None:
-    with (
-        connected(message_received, replies=Calls()),
-        connected(status_changed, reports=Calls()),
-        connected(opt_out_received, stops=Calls()),
-        pytest.raises(CommandError, match="replies, reports, stops"),
-    ):
-        run()
+@pytest.mark.parametrize("handlers", [[], ["replies", "reports", "stops"]])
+def test_unknown_name_is_an_error_that_lists_all(handlers: list[str]) -> None:
+    signals = (message_received, status_changed, opt_out_received)
+    with ExitStack() as stack:
+        for signal, name in zip(signals, handlers, strict=False):
+            stack.enter_context(connected(signal, **{name: Calls()}))
+        with pytest.raises(CommandError, match=", ".join(handlers) or "none"):
+            run()
 
 
 def test_progress_is_shown_on_a_terminal(new: Calls, first: Calls) -> None:
@@ -290,7 +269,7 @@ def test_progress_is_shown_on_a_terminal(new: Calls, first: Calls) -> None:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.exhaustive
 def test_command_killed_at_any_statement_and_given_again_goes_on() -> None:
-    ends = lines_of("tests.killed_again")
+    ends = lines_of("tests.killed_processes", "again")
     assert ends.count("once") + ends.count("twice") >= 10
     assert set(ends) <= {"once", "twice"}
     assert ends[-1] == "once"

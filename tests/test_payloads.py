@@ -4,7 +4,6 @@ import json
 import threading
 from dataclasses import FrozenInstanceError, fields
 from functools import partial
-from time import monotonic
 from typing import Any
 from urllib.parse import urlencode
 
@@ -31,21 +30,11 @@ DOCUMENTED_STATUS = (
     b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "send", '
     b'"sender": "cellcast", "receiver": "+61400000001"}'
 )
-SEEN_REPLY = {
-    "_id": "66b5b93b1e2c012dfe964000",
+REPORT = json.loads(DOCUMENTED_STATUS)
+SEEN_REPLY = json.loads(DOCUMENTED_RECEIVE) | {
     "status": "received",
-    "type": "receive",
     "message": "Your appointment is at 9. Reply STOP to opt-out",
     "reply": "YES",
-    "sender": "+61400000000",
-    "receiver": "+61400000001",
-}
-REPORT = {
-    "_id": "66b5b93b1e2c012dfe964000",
-    "status": "delivered",
-    "type": "send",
-    "sender": "cellcast",
-    "receiver": "+61400000001",
 }
 V3_INBOUND = {
     "from": "61400000000",
@@ -98,45 +87,33 @@ def reason(payload: Payload) -> str:
 # The documented examples
 
 
-def test_reader_understands_the_documented_reply() -> None:
-    assert read(DOCUMENTED_RECEIVE, JSON, Endpoint.RECEIVE) == [
-        Reply(
-            raw=DOCUMENTED_RECEIVE.decode(),
-            cellcast_id="66b5b93b1e2c012dfe964000",
-            sender="+61400000000",
-            receiver="+61400000001",
-            status="delivered",
-            body="This is reply message",
-            original_body="",
-        )
-    ]
-
-
-def test_reader_understands_the_documented_delivery_report() -> None:
-    assert read(DOCUMENTED_STATUS, JSON, Endpoint.STATUS) == [
-        StatusReport(
-            raw=DOCUMENTED_STATUS.decode(),
-            cellcast_id="66b5b93b1e2c012dfe964000",
-            sender="cellcast",
-            receiver="+61400000001",
-            status="delivered",
-        )
-    ]
-
-
 @pytest.mark.parametrize("endpoint", Endpoint, ids=str)
-def test_reader_understands_documented_examples_at_every_url(endpoint: Endpoint) -> None:
-    assert isinstance(read_one(DOCUMENTED_RECEIVE, endpoint), Reply)
-    assert isinstance(read_one(DOCUMENTED_STATUS, endpoint), StatusReport)
+def test_reader_understands_the_documented_examples(endpoint: Endpoint) -> None:
+    reply = Reply(
+        raw=DOCUMENTED_RECEIVE.decode(),
+        cellcast_id="66b5b93b1e2c012dfe964000",
+        sender="+61400000000",
+        receiver="+61400000001",
+        status="delivered",
+        body="This is reply message",
+        original_body="",
+    )
+    report = StatusReport(
+        raw=DOCUMENTED_STATUS.decode(),
+        cellcast_id="66b5b93b1e2c012dfe964000",
+        sender="cellcast",
+        receiver="+61400000001",
+        status="delivered",
+    )
+    opt_out = OptOut(raw='{"type": "optout", "contact": "404000000"}', number="404000000")
+    for payload in (reply, report, opt_out):
+        assert read(payload.raw.encode(), JSON, endpoint) == [payload]
 
 
-@pytest.mark.parametrize(
-    "body", [DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, b"[]", b'{"type":"optout"}']
-)
-def test_payloads_are_frozen(body: bytes) -> None:
-    payload = read_one(body)
-    with pytest.raises(FrozenInstanceError):
-        payload.raw = ""  # type: ignore[misc]
+def test_payloads_are_frozen() -> None:
+    for body in (DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, b"[]", b'{"type":"optout","number":"1"}'):
+        with pytest.raises(FrozenInstanceError):
+            read_one(body).raw = ""  # type: ignore[misc]
 
 
 # From bytes to elements
@@ -144,23 +121,7 @@ def test_payloads_are_frozen(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "content_type",
-    [
-        "application/json",
-        "application/json; charset=utf-8",
-        "application/json; charset=utf-16",
-        "application/json; charset=zlib",
-        "application/json; charset=no-such-charset",
-        "text/plain",
-        "text/html",
-        "application/xml",
-        "multipart/form-data; boundary=x",
-        "application/x-www-form-urlencoded",  # what `curl -d` claims about any body
-        "APPLICATION/X-WWW-FORM-URLENCODED; charset=utf-8",
-        "application/octet-stream",
-        "rubbish",
-        ";",
-        "",
-    ],
+    [JSON, f"{JSON}; charset=utf-16", f"{JSON}; charset=zlib", "multipart/form-data", FORM, ";"],
 )
 def test_reader_accepts_json_with_any_content_type(content_type: str) -> None:
     payload = read_one(SEEN_REPLY, content_type=content_type)
@@ -198,12 +159,6 @@ def test_reader_accepts_a_form_with_its_content_type(content_type: str) -> None:
     )
 
 
-def test_form_keeps_an_empty_text() -> None:
-    payload = read_one(b"_id=1&type=receive&message=&sender=1", content_type=FORM)
-    assert isinstance(payload, Reply)
-    assert payload.body == ""
-
-
 def test_form_with_undecodable_escapes_is_kept() -> None:
     body = b"_id=1&type=receive&sender=1&message=a%00b%ED%A0%BD%FFc"
     payload = read_one(body, content_type=FORM)
@@ -218,7 +173,7 @@ def test_form_without_its_content_type_is_invalid(content_type: str) -> None:
     assert "not JSON" in reason(read_one(b"_id=1&status=delivered", content_type=content_type))
 
 
-@pytest.mark.parametrize("body", [b"hello", b"&&&", b"=", b'"text"', b"%"])
+@pytest.mark.parametrize("body", [b"hello", b"&&&", b'"text"'])
 def test_empty_form_is_invalid(body: bytes) -> None:
     payload = read_one(body, content_type=FORM)
     assert isinstance(payload, Invalid)
@@ -232,15 +187,10 @@ def test_empty_form_is_invalid(body: bytes) -> None:
         (b" \n", " \n", "empty"),
         (b"\xef\xbb\xbf", "\ufeff", "empty"),
         (b"[]", "[]", "empty"),
-        (b"{", "{", "not JSON"),
-        (b"<html></html>", "<html></html>", "not JSON"),
         (b'{"_id": "1"} x', '{"_id": "1"} x', "not JSON"),
-        (b"{'_id': '1'}", "{'_id': '1'}", "not JSON"),
-        (b'{"_id": "1",}', '{"_id": "1",}', "not JSON"),
         (b"\xff\xfe{\x00}\x00", r"\xff\xfe{\x00}\x00", "UTF-8"),  # UTF-16 with a mark
         (b"{\x00}\x00", r"{\x00}\x00", "not JSON"),  # and without
         (b'{"message": "caf\xe9"}', r'{"message": "caf\xe9"}', "UTF-8"),  # Latin-1
-        (b"\x00", r"\x00", "not JSON"),
         (b"\xed\xa0\xbd", r"\xed\xa0\xbd", "UTF-8"),
         ("{\u00a0}".encode(), "{\u00a0}", "not JSON"),
     ],
@@ -251,10 +201,9 @@ def test_malformed_json_is_invalid_and_kept_verbatim(body: bytes, raw: str, why:
     assert payload.raw == raw
 
 
-@pytest.mark.parametrize("document", [None, True, 5, 1.5, "text", [None], [5], ["text"], [[]]])
+@pytest.mark.parametrize("document", [None, True, 5, "text", [None], [5], ["text"], [[]]])
 def test_json_other_than_an_object_is_invalid(document: Any) -> None:
-    for endpoint in Endpoint:
-        assert "object" in reason(read_one(document, endpoint))
+    assert "object" in reason(read_one(document))
 
 
 @pytest.mark.parametrize("content_type", [JSON, FORM])
@@ -288,13 +237,6 @@ def test_reader_accepts_at_most_a_hundred_levels(
 def test_brackets_in_strings_are_not_counted(text: str) -> None:
     body = json.dumps({"_id": "1", "status": "sent", "x": text, "y": [[]] * 500})
     assert isinstance(read_one(body.encode(), Endpoint.STATUS), StatusReport)
-
-
-@pytest.mark.parametrize("text", ['"[' * 50_000, '"' + '\\"[' * 80_000, "[" * 101 + "\\" * 100_000])
-def test_counting_levels_is_fast_for_any_text(text: str) -> None:
-    started = monotonic()
-    assert isinstance(read_one(text.encode()), Invalid)
-    assert monotonic() - started < 5
 
 
 def test_deep_json_does_not_overflow_a_small_thread_stack() -> None:
@@ -332,41 +274,22 @@ def test_number_is_kept_as_written(number: str) -> None:
 
 
 def test_array_is_read_in_order_with_each_elements_raw_text() -> None:
-    first = '{"_id":"1",  "status": "sent", "price": 1.50, "price": 1e2}'
+    first = '{"_id":"1",  "status": "sent", "price": 1.50, "price": 1e2, "x": "a\x00b"}'
     second = '{ "message": "[}, \\" \\ud83d\\udc4d ü",\n"type":"receive","_id":2}'
     third = '{"type": "optout", "contact": 404000000}'
-    body = f"[{first} ,\r\n\t{second},{third}\n]"
+    body = f'[{first} ,\r\n\t{second},"rubbish",{third}\n, [], null,{{"_id": ""}}, {first} ]'
 
     payloads = read(body.encode(), JSON, Endpoint.STATUS)
 
-    assert [type(payload) for payload in payloads] == [StatusReport, Reply, OptOut]
-    assert [payload.raw for payload in payloads] == [first, second, third]
-
-
-def test_bad_element_does_not_lose_the_others() -> None:
-    body = json.dumps([REPORT, "rubbish", without(REPORT, "_id"), None, [], REPORT]).encode()
-    payloads = read(body, JSON, Endpoint.STATUS)
-    assert [isinstance(payload, Invalid) for payload in payloads] == [
-        *(False, True, True, True, True, False)
-    ]
-    assert payloads[1].raw == '"rubbish"'
-    assert payloads[4].raw == "[]"
-
-
-def test_raw_text_of_an_element_has_no_nul() -> None:
-    [payload] = read(b'[{"_id": "1", "status": "sent", "x": "a\x00b"}]', JSON, Endpoint.STATUS)
-    assert payload.raw == r'{"_id": "1", "status": "sent", "x": "a\u0000b"}'
-
-
-def test_array_of_a_thousand_elements_is_read() -> None:
-    body = json.dumps([REPORT | {"_id": str(number)} for number in range(1_000)]).encode()
-    payloads = read(body, JSON, Endpoint.STATUS)
-    assert [p.cellcast_id for p in payloads if isinstance(p, StatusReport)] == [
-        str(number) for number in range(1_000)
-    ]
+    kinds = [StatusReport, Reply, Invalid, OptOut, Invalid, Invalid, Invalid, StatusReport]
+    assert [type(payload) for payload in payloads] == kinds
+    kept = first.replace("\x00", r"\u0000")
+    rest = ["[]", "null", '{"_id": ""}', kept]
+    assert [payload.raw for payload in payloads] == [kept, second, '"rubbish"', third, *rest]
 
 
 def test_array_over_a_thousand_elements_is_one_invalid_event() -> None:
+    assert len(read(json.dumps([REPORT] * 1_000).encode(), JSON, Endpoint.STATUS)) == 1_000
     body = json.dumps([REPORT] * 1_001).encode()
     payload = read_one(body, Endpoint.STATUS)
     assert "1000" in reason(payload).replace(",", "")
@@ -410,7 +333,7 @@ BARE = {"_id": "1", "status": "Delivered", "sender": "+61400000000"}
 
 @pytest.mark.parametrize("text", NO_TEXTS)
 def test_receive_type_without_a_text_is_a_reply(text: dict[str, None]) -> None:
-    for type_ in ("receive", "Receive", "SMS", "MMS"):
+    for type_ in ("receive", "SMS", "MMS"):
         for endpoint in (Endpoint.RECEIVE, Endpoint.OPT_OUT):
             payload = read_one(BARE | {"type": type_} | text, endpoint)
             assert isinstance(payload, Reply)
@@ -432,6 +355,8 @@ def test_receive_type_at_the_status_url_needs_text_or_media(
 def test_payload_without_type_text_and_media_is_a_report(text: dict[str, None]) -> None:
     assert isinstance(read_one(BARE | text), StatusReport)
     assert isinstance(read_one(BARE | text | {"media": [PICTURE]}), Reply)
+    assert isinstance(read_one(BARE | text | {"message": "Hallo"}, Endpoint.API), StatusReport)
+    assert isinstance(read_one(without(BARE, "status") | {"body": "Yes"}, Endpoint.API), Reply)
 
 
 @pytest.mark.parametrize("type_", [{}, {"type": "SMS"}])
@@ -441,24 +366,6 @@ def test_receive_url_reads_a_v3_delivery_report(type_: dict[str, str]) -> None:
     assert payload.receiver == "61400000001"
 
 
-def test_send_type_is_a_status_report_with_any_content() -> None:
-    for endpoint in Endpoint:
-        payload = read_one(REPORT | {"message": "Hello", "media": [PICTURE]}, endpoint)
-        assert isinstance(payload, StatusReport)
-
-
-def test_api_items_without_a_status_are_replies() -> None:
-    assert isinstance(read_one(BARE | {"message": "Hallo"}, Endpoint.API), StatusReport)
-    assert isinstance(read_one(without(BARE, "status") | {"body": "Yes"}, Endpoint.API), Reply)
-
-
-@pytest.mark.parametrize("text", [{"message": ""}, {"reply": ""}, {"body": ""}])
-def test_empty_text_makes_a_reply(text: dict[str, str]) -> None:
-    payload = read_one(without(SEEN_REPLY, "message", "reply") | text)
-    assert isinstance(payload, Reply)
-    assert payload.body == ""
-
-
 # Replies
 
 
@@ -466,12 +373,10 @@ def test_empty_text_makes_a_reply(text: dict[str, str]) -> None:
     ("texts", "body", "original_body"),
     [
         ({"message": "YES"}, "YES", ""),
-        ({"reply": "YES"}, "YES", ""),
-        ({"reply": "YES", "message": "Coming?"}, "YES", "Coming?"),
+        ({"reply": " YES\r\n", "message": "\ufeffComing?\t"}, " YES\r\n", "\ufeffComing?\t"),
         ({"reply": "", "message": "Coming?"}, "", "Coming?"),
         ({"reply": None, "message": "YES"}, "YES", ""),
         ({"reply": "YES", "message": None}, "YES", ""),
-        ({"body": "YES"}, "YES", ""),
         ({"body": "YES", "original_body": "Coming?"}, "YES", "Coming?"),
         ({"body": "YES", "original_body": None}, "YES", ""),
         ({"message": "YES", "body": "rubbish"}, "YES", ""),
@@ -484,9 +389,10 @@ def test_empty_text_makes_a_reply(text: dict[str, str]) -> None:
 def test_reply_has_its_text_and_original_text(
     texts: dict[str, Any], body: str, original_body: str
 ) -> None:
-    payload = read_one(without(SEEN_REPLY, "message", "reply") | texts)
+    payload = read_one(without(SEEN_REPLY, "message", "reply", "sender", "receiver") | texts)
     assert isinstance(payload, Reply)
     assert (payload.body, payload.original_body) == (body, original_body)
+    assert (payload.sender, payload.receiver) == ("", "")
 
 
 @pytest.mark.parametrize("status", [{}, {"status": None}, {"status": ""}, {"status": " "}])
@@ -496,32 +402,13 @@ def test_reply_without_a_status_is_received(status: dict[str, Any]) -> None:
     assert payload.status == "received"
 
 
-def test_reply_may_lack_sender_and_receiver() -> None:
-    payload = read_one(without(SEEN_REPLY, "sender", "receiver"))
-    assert isinstance(payload, Reply)
-    assert (payload.sender, payload.receiver) == ("", "")
-
-
-@pytest.mark.parametrize(
-    "text", ["  spaces\t", "\n\nlines\r\n", "\ufeffmark", "👍🏽", "ü" * 10_000]
-)
-def test_text_is_kept_unchanged(text: str) -> None:
-    payload = read_one(SEEN_REPLY | {"reply": text, "message": text})
-    assert isinstance(payload, Reply)
-    assert payload.body == payload.original_body == text
-
-
 @pytest.mark.parametrize(
     ("escaped", "text"),
     [
         (r"a\u0000b", "ab"),
-        (r"\u0000", ""),
         (r"half \ud83d of it", "half \ufffd of it"),
-        (r"half \udc4d of it", "half \ufffd of it"),
-        (r"\ud83d", "\ufffd"),
         (r"\udc4d\ud83d", "\ufffd\ufffd"),
         (r"\ud83d\ud83d\udc4d", "\ufffd👍"),
-        (r"\ud83d\udc4d", "👍"),
     ],
 )
 def test_reply_with_half_an_emoji_or_nul_is_kept(escaped: str, text: str) -> None:
@@ -530,13 +417,6 @@ def test_reply_with_half_an_emoji_or_nul_is_kept(escaped: str, text: str) -> Non
     assert isinstance(payload, Reply)
     assert payload.body == text
     assert payload.raw == body
-
-
-def test_raw_control_characters_are_accepted() -> None:
-    body = b'{"_id": "1", "type": "receive", "message": "a\nb\tc\x00d", "sender": "1"}'
-    payload = read_one(body)
-    assert isinstance(payload, Reply)
-    assert payload.body == "a\nb\tcd"
 
 
 # MMS
@@ -574,21 +454,20 @@ def test_reader_understands_the_documented_mms() -> None:
         ({"message": inner(message=None)}, "", ()),
         ({"message": inner(message=5)}, "5", ()),
         ({"message": inner(message="hi\0"), "mms": False, "media": []}, "hi", ()),
-        ({"message": inner(message="hi"), "mms": "true"}, "hi", ()),
-        ({"message": inner(message="hi"), "mms": 1}, "hi", ()),
+        *(({"message": inner(message="hi"), "mms": mms}, "hi", ()) for mms in ("true", 1)),
         ({"reply": inner(message="hi"), "message": "Coming?"}, "hi", ()),
         ({"body": inner(message="hi")}, "hi", ()),
-        ({"message": inner(message="hi", media=[PICTURE])}, "hi", (PICTURE,)),
-        (
-            {"message": inner(message="hi", media=["http://i"]), "media": [PICTURE]},
-            "hi",
-            (PICTURE,),
+        *(
+            ({"message": inner(message="hi", media=[url]), **outer}, "hi", (PICTURE,))
+            for url, outer in (
+                (PICTURE, {}),
+                ("http://i", {"media": [PICTURE]}),
+                (PICTURE, {"media": []}),
+            )
         ),
-        ({"message": inner(message="hi", media=[PICTURE]), "media": []}, "hi", (PICTURE,)),
         ({"message": "hi", "media": [PICTURE, {"url": PICTURE}]}, "hi", (PICTURE, PICTURE)),
         ({"media": [PICTURE]}, "", (PICTURE,)),
-        ({"media": PICTURE}, "", ()),
-        ({"media": {"url": PICTURE}}, "", ()),
+        *(({"media": odd}, "", ()) for odd in (PICTURE, {"url": PICTURE})),
     ],
 )
 def test_mms_is_split_into_text_and_media(
@@ -601,16 +480,12 @@ def test_mms_is_split_into_text_and_media(
 @pytest.mark.parametrize(
     "text",
     [
-        "{}",
-        '{"text": "yes"}',
-        '["message"]',
-        '"message"',
-        '{"message": ["yes"]}',
-        '{"message": true}',
-        '{"message": "yes"',
-        '{"message": ' + "[" * 200 + "]" * 200 + "}",
-        "yes {",
-        " ",
+        *("{}", '{"text": "yes"}', '["message"]', '"message"', '{"message": "yes"', "yes {", " "),
+        *(
+            '{"message": ["yes"]}',
+            '{"message": true}',
+            '{"message": ' + "[" * 200 + "]" * 200 + "}",
+        ),
     ],
 )
 def test_text_resembling_an_mms_is_left_unchanged(text: str) -> None:
@@ -618,35 +493,21 @@ def test_text_resembling_an_mms_is_left_unchanged(text: str) -> None:
     assert (payload.body, payload.media) == (text, (PICTURE,))
 
 
-@pytest.mark.parametrize("mms", [{}, {"mms": False}, {"mms": "no"}, {"mms": None}, {"media": "x"}])
+@pytest.mark.parametrize("mms", [{"mms": False}, {"mms": "no"}, {"mms": None}, {"media": "x"}])
 def test_json_in_an_sms_is_left_unchanged(mms: dict[str, Any]) -> None:
     text = inner(message="yes", media=[PICTURE])
-    payload = read_one(without(SEEN_REPLY, "reply") | {"message": text} | mms)
-    assert isinstance(payload, Reply)
+    payload = read_mms(**{"message": text, "mms": None} | mms)
     assert (payload.body, payload.media) == (text, ())
 
 
 @pytest.mark.parametrize(
     "item",
     [
-        "javascript:alert(1)",
-        "data:image/png;base64,AAAA",
-        "ftp://media.example.com/1.jpg",
-        "//media.example.com/1.jpg",
-        "media.example.com/1.jpg",
-        "https://",
-        "https:///1.jpg",
-        " https://media.example.com/1.jpg",
-        "https://media.example.com/a b",
-        "https://media.example.com/\n",
-        "https://media.example.com/\u202egpj.exe",
+        *("javascript:alert(1)", "ftp://media.example.com/1.jpg", "media.example.com/1.jpg"),
+        *("https://", "https:///1.jpg", " https://media.example.com/1.jpg"),
+        *(f"https://media.example.com/{rest}" for rest in ("a b", "\n", "\u202egpj.exe")),
         "https://media.example.com/" + "x" * 1_975,
-        {"url": None},
-        {"href": PICTURE},
-        [PICTURE],
-        5,
-        None,
-        True,
+        *({"url": None}, {"href": PICTURE}, [PICTURE], 5, None, True),
     ],
 )
 def test_reader_drops_odd_or_overlong_media_urls(item: Any) -> None:
@@ -663,54 +524,38 @@ def test_reader_keeps_the_first_twenty_media_urls() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "reason_"),
+    ("written", "kept"),
     [
-        ("no such number", "no such number"),
         (" two\nlines ", " two\nlines "),
         ("a\0b \ud83d", "ab \ufffd"),
         (404, "404"),
         ("x" * 1_001, "x" * 1_000),
-        ("", ""),
-        (None, ""),
-        (True, ""),
-        (["x"], ""),
-        ({"x": "y"}, ""),
+        *((odd, "") for odd in ("", None, True, ["x"], {"x": "y"})),
     ],
 )
-def test_report_keeps_its_reason(written: Any, reason_: str) -> None:
+def test_report_keeps_its_reason(written: Any, kept: str) -> None:
     payload = read_one(REPORT | {"reason": written}, Endpoint.STATUS)
     assert isinstance(payload, StatusReport)
-    assert payload.reason == reason_
-
-
-@pytest.mark.parametrize(
-    ("written", "status"),
-    [("Cancelled", "canceled"), (" delievered", "delivered"), ("unknown", "unknown")],
-)
-@pytest.mark.parametrize("document", [REPORT, SEEN_REPLY], ids=["report", "reply"])
-def test_misspelt_status_is_corrected(document: dict[str, Any], written: str, status: str) -> None:
-    payload = read_one(document | {"status": written})
-    assert isinstance(payload, Reply | StatusReport)
-    assert payload.status == status
+    assert payload.reason == kept
 
 
 @pytest.mark.parametrize(
     ("written", "status"),
     [
-        ("delivered", "delivered"),
-        ("Delivered", "delivered"),
+        ("Cancelled", "canceled"),
+        (" delievered", "delivered"),
         (" EXPIRED\n", "expired"),
-        ("queued", "queued"),
-        ("Dispatched", "dispatched"),
-        ("canceled", "canceled"),
         ("Sent To Carrier", "sent to carrier"),
         (5, "5"),
         ("s" * 64, "s" * 64),
     ],
 )
-def test_status_is_trimmed_and_lower_cased(written: Any, status: str) -> None:
-    payload = read_one(REPORT | {"status": written}, Endpoint.STATUS)
-    assert isinstance(payload, StatusReport)
+@pytest.mark.parametrize("document", [REPORT, SEEN_REPLY], ids=["report", "reply"])
+def test_status_is_trimmed_lower_cased_and_corrected(
+    document: dict[str, Any], written: Any, status: str
+) -> None:
+    payload = read_one(document | {"status": written})
+    assert isinstance(payload, Reply | StatusReport)
     assert payload.status == status
 
 
@@ -719,19 +564,7 @@ def test_status_report_without_a_status_is_invalid(status: dict[str, Any]) -> No
     assert "status" in reason(read_one(without(REPORT, "status") | status, Endpoint.STATUS))
 
 
-@pytest.mark.parametrize("sender", ["cellcast", "#SharedNum#", "1234567890123456", "+61400000009"])
-def test_sender_of_an_outbound_message_is_kept_as_written(sender: str) -> None:
-    payload = read_one(REPORT | {"sender": sender}, Endpoint.STATUS)
-    assert isinstance(payload, StatusReport)
-    assert payload.sender == sender
-
-
 # Opt-outs
-
-
-def test_reader_understands_an_opt_out() -> None:
-    body = b'{"type": "optout", "contact": "404000000", "list": "All contacts"}'
-    assert read(body, JSON, Endpoint.RECEIVE) == [OptOut(raw=body.decode(), number="404000000")]
 
 
 @pytest.mark.parametrize(
@@ -755,9 +588,8 @@ def test_opt_out_without_a_number_is_invalid(number: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("endpoint", [Endpoint.RECEIVE, Endpoint.STATUS])
-@pytest.mark.parametrize("key", ["text", "content", "sms_text", "messages"])
-def test_body_without_text_or_status_is_told_what_it_lacks(key: str, endpoint: Endpoint) -> None:
-    missing = reason(read_one({"_id": "1", "sender": "+61400000001", key: "Yes"}, endpoint))
+def test_body_without_text_or_status_is_told_what_it_lacks(endpoint: Endpoint) -> None:
+    missing = reason(read_one({"_id": "1", "sender": "+61400000001", "text": "Yes"}, endpoint))
     assert '"status"' in missing and '"message"' in missing
 
 
@@ -800,10 +632,7 @@ def test_missing_id_is_invalid(document: dict[str, Any], id_: dict[str, Any]) ->
     assert "id" in reason(read_one(without(document, "_id") | id_))
 
 
-@pytest.mark.parametrize(
-    "cellcast_id",
-    ["66b5b93b1e2c012dfe964000", "66b5b93b1e2c012dfe9640001", "UPPER", "a b", "é👍", "1" * 128],
-)
+@pytest.mark.parametrize("cellcast_id", ["66b5b93b1e2c012dfe9640001", "UPPER", "é👍", "1" * 128])
 def test_id_is_kept_as_written(cellcast_id: str) -> None:
     payload = read_one(REPORT | {"_id": cellcast_id}, Endpoint.STATUS)
     assert isinstance(payload, StatusReport)
@@ -813,16 +642,8 @@ def test_id_is_kept_as_written(cellcast_id: str) -> None:
 @pytest.mark.parametrize(
     ("document", "key"),
     [
-        (SEEN_REPLY, "_id"),
-        (SEEN_REPLY, "reply"),
-        (SEEN_REPLY, "message"),
-        (SEEN_REPLY, "status"),
-        (SEEN_REPLY, "sender"),
-        (SEEN_REPLY, "receiver"),
-        (REPORT, "_id"),
-        (REPORT, "status"),
-        (REPORT, "sender"),
-        (REPORT, "receiver"),
+        *((SEEN_REPLY, key) for key in ("_id", "reply", "message", "status", "sender", "receiver")),
+        *((REPORT, key) for key in ("_id", "status", "sender", "receiver")),
         (V3_INBOUND, "original_body"),
         ({"type": "optout", "contact": "404000000"}, "contact"),
     ],
@@ -835,14 +656,9 @@ def test_field_of_the_wrong_type_is_invalid(document: dict[str, Any], key: str) 
 @pytest.mark.parametrize(
     ("document", "key", "limit"),
     [
-        (SEEN_REPLY, "_id", 128),
-        (SEEN_REPLY, "sender", 64),
-        (SEEN_REPLY, "receiver", 64),
-        (SEEN_REPLY, "status", 64),
-        (REPORT, "_id", 128),
-        (REPORT, "sender", 64),
-        (REPORT, "receiver", 64),
-        (REPORT, "status", 64),
+        *((each, "_id", 128) for each in (SEEN_REPLY, REPORT)),
+        *((each, key, 64) for each in (SEEN_REPLY, REPORT) for key in ("sender", "receiver")),
+        *((each, "status", 64) for each in (SEEN_REPLY, REPORT)),
         (V3_INBOUND, "message_id", 128),
         (V3_INBOUND, "from", 64),
         (V3_REPORT, "recipient", 64),
@@ -855,11 +671,6 @@ def test_field_over_its_length_is_invalid(document: dict[str, Any], key: str, li
     payload = read_one(document | {key: "x" * (limit + 1)}, endpoint)
     assert key in reason(payload)
     assert payload.raw == json.dumps(document | {key: "x" * (limit + 1)})
-
-
-def test_id_of_five_thousand_digits_is_too_long() -> None:
-    body = f'{{"_id": {"1" * 5_000}, "status": "delivered"}}'.encode()
-    assert "_id" in reason(read_one(body, Endpoint.STATUS))
 
 
 def test_status_that_grows_in_lower_case_stays_within_the_limit() -> None:

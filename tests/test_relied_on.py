@@ -23,7 +23,6 @@ from cellcast_django.database import rows
 from cellcast_django.models import Message, WebhookEvent
 
 on = connection.vendor
-only_on_postgresql = pytest.mark.skipif(on != "postgresql", reason="psycopg's")
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from cellcast_django import retention
 from cellcast_django.factories import (
     HandlerCallFactory,
     MessageFactory,
-    StatusChangeFactory,
     WebhookEventFactory,
 )
 from cellcast_django.models import (
@@ -28,10 +27,8 @@ from cellcast_django.models import (
 )
 from cellcast_django.opt_outs import is_opted_out, opt_in
 from cellcast_django.retention import Kept, Pruned, Selection, prune
-from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, reply_payload
 from tests.database_faults import just_before
-from tests.handlers import Listen
 from tests.many import add_copies
 from tests.test_races import at_once
 
@@ -77,21 +74,18 @@ def old_report(days: int = 100, **changes: Any) -> WebhookEvent:
 def test_empty_selection_is_an_error(number: str | None) -> None:
     with pytest.raises(ValueError, match="contact"):
         Selection(number=number)
+    with pytest.raises(ValueError, match="--contact"):
+        older_than(90, opt_outs=True)
 
 
 def test_old_messages_are_deleted_with_history_and_events() -> None:
     old_report()
+    MessageFactory.create(created_at=days_ago(100))
     young = old_report(days=1)
-    assert run(older_than(90)) == (1, 1)
+    assert run(older_than(90)) == (2, 1)
     assert Message.objects.get() == young.message
     assert WebhookEvent.objects.get() == young
     assert StatusChange.objects.get().event == young
-
-
-def test_message_without_an_event_is_deleted_by_its_own_age() -> None:
-    MessageFactory.create(created_at=days_ago(100))
-    MessageFactory.create(created_at=days_ago(80))
-    assert run(older_than(90)) == (1, 0)
 
 
 def test_message_is_as_old_as_its_last_event() -> None:
@@ -118,13 +112,16 @@ def test_events_without_a_message_are_deleted_by_age(kind: str) -> None:
 
 @pytest.mark.parametrize("redact", [False, True])
 @pytest.mark.parametrize(("trait", "kept"), [("pending", Kept(1, 0)), ("failed", Kept(0, 1))])
-def test_pending_event_is_kept_with_its_message(trait: str, kept: Kept, redact: bool) -> None:
-    waiting = old_report(**{trait: True})
+@pytest.mark.parametrize("by", [{"before": days_ago(90)}, {"number": CONTACT}])
+def test_pending_event_is_kept_with_its_message(
+    by: dict[str, Any], trait: str, kept: Kept, redact: bool
+) -> None:
+    waiting = old_report(**{trait: True}, message__receiver=CONTACT)
     WebhookEventFactory.create(duplicate=True, message=waiting.message, received_at=days_ago(95))
     before = WebhookEvent.objects.filter(pk=waiting.pk).values().get()
     text = waiting.message.body if waiting.message else ""
 
-    selection = older_than(90, redact=redact)
+    selection = Selection(**by, redact=redact)
     assert run(selection) == (0, 1)
     assert selection.kept() == kept
     assert WebhookEvent.objects.filter(pk=waiting.pk).values().get() == before
@@ -223,83 +220,42 @@ def stop(contact: str) -> int:
 MODELS: list[type[Any]] = [Message, WebhookEvent, StatusChange, HandlerCall]
 
 
-def test_redacted_rows_are_not_redacted_again() -> None:
-    old_report()
-    assert run(older_than(90, redact=True)) == (1, 1)
-    assert run(older_than(90, redact=True)) == (0, 0)
-    assert run(older_than(90)) == (1, 1)
-
-
+@pytest.mark.parametrize("receiver", [CONTACT, ""])
 def test_late_report_of_a_redacted_message_is_redacted_by_age(
-    client: WebhookClient,
+    client: WebhookClient, receiver: str
 ) -> None:
     MessageFactory.create(cellcast_id="1", receiver=CONTACT, created_at=days_ago(100))
     assert run(older_than(90, redact=True)) == (1, 0)
 
-    client.status(_id="1", receiver=CONTACT, status="failed", reason=f"{CONTACT} is off")
+    parts = {"receiver": receiver, "sender": ""}
+    client.status(_id="1", **parts, status="failed", reason=f"{CONTACT} is off")
     message = Message.objects.get()
-    assert (message.status, message.contact, message.body) == ("failed", CONTACT, "")
+    assert (message.status, message.contact, message.body) == ("failed", receiver, "")
     assert run(older_than(90, redact=True)) == (0, 0)
     WebhookEvent.objects.update(received_at=days_ago(91))
-    assert run(older_than(90, redact=True)) == (1, 1)
+    assert run(older_than(90, redact=True)) == (bool(receiver), 1)
     assert Message.objects.get().contact == StatusChange.objects.get().reason == ""
-
-
-def test_late_report_without_a_number_loses_its_reason(client: WebhookClient) -> None:
-    MessageFactory.create(cellcast_id="1", receiver=CONTACT, created_at=days_ago(100))
-    assert run(older_than(90, redact=True)) == (1, 0)
-    client.status(_id="1", sender="", receiver="", status="failed", reason=f"{CONTACT} is off")
-    WebhookEvent.objects.update(received_at=days_ago(91))
-    assert run(older_than(90, redact=True)) == (0, 1)
-    assert StatusChange.objects.get().reason == ""
-
-
-def test_redacting_removes_pictures_without_text() -> None:
-    MessageFactory.create(
-        inbound=True, sender="", receiver="", body="", media=["https://media.example.com/1.jpg"]
-    )
-    Message.objects.update(created_at=days_ago(100))
-    assert run(older_than(90, redact=True)) == (1, 0)
-    assert Message.objects.get().media == []
-
-
-def test_repeated_reply_is_new_after_redaction(client: WebhookClient, listen: Listen) -> None:
-    client.reply(message="YES")
-    key = Message.objects.get().key
-    assert run(Selection(number="0400000000", redact=True)) == (1, 1)
-    assert Message.objects.get().key != key
-
-    heard = listen(message_received)
-    client.reply(message="YES")
-    assert Message.objects.count() == 2
-    assert len(heard) == 1
 
 
 # One contact
 
 
-@pytest.mark.parametrize(
-    "spelling", [CONTACT, "61491570156", "0491570156", "0491 570 156", "491570156", f" {CONTACT}\n"]
-)
+@pytest.mark.parametrize("spelling", [CONTACT, "0491 570 156", "491570156", f" {CONTACT}\n"])
 @pytest.mark.parametrize("redact", [False, True])
 def test_contact_is_erased_in_any_spelling(spelling: str, redact: bool) -> None:
-    old_report(days=0, message__receiver=CONTACT)
+    old_report(days=0, message__receiver=CONTACT, contact="")
     old_report(days=0, reply=True, message__sender=CONTACT)
     WebhookEventFactory.create(opt_out=True, contact=CONTACT)
     others = [
         old_report(message__receiver=OTHER),
-        WebhookEventFactory.create(opt_out=True, contact=OTHER),
+        WebhookEventFactory.create(opt_out=True, contact="Cellcast Pty"),
         WebhookEventFactory.create(invalid=True, body=f'{{"from": "{OTHER}"}}'),
     ]
     assert run(Selection(number=spelling, redact=redact)) == (2, 3)
     assert set(others) == set(WebhookEvent.objects.exclude(body=""))
     assert Message.objects.exclude(contact="").get().contact == OTHER
     assert "491570156" not in str([list(model._default_manager.values()) for model in MODELS])
-
-
-def test_odd_contact_is_erased_as_written() -> None:
-    WebhookEventFactory.create(opt_out=True, contact="Cellcast Pty")
-    WebhookEventFactory.create(opt_out=True, contact="cellcast pty")
+    assert run(Selection(number="cellcast pty")) == (0, 0)
     assert run(Selection(number="Cellcast Pty")) == (0, 1)
 
 
@@ -323,12 +279,6 @@ def test_number_in_a_body_alone_is_filed_under_nobody(client: WebhookClient) -> 
     assert WebhookEvent.objects.filter(body__contains=CONTACT).count() == 3
 
 
-def test_event_without_a_number_is_erased_with_its_message() -> None:
-    event = old_report(message__receiver=CONTACT, contact="")
-    assert event.contact == ""
-    assert run(Selection(number=CONTACT)) == (1, 1)
-
-
 @pytest.mark.parametrize("redact", [False, True])
 def test_event_is_filed_under_its_own_contact(redact: bool) -> None:
     """One id was reported for two receivers."""
@@ -343,22 +293,18 @@ def test_event_is_filed_under_its_own_contact(redact: bool) -> None:
 
 
 @pytest.mark.parametrize("redact", [False, True])
-def test_erasing_a_message_leaves_what_is_filed_under_others(redact: bool) -> None:
+@pytest.mark.parametrize("is_pending", [False, True])
+def test_erasing_a_message_leaves_what_is_filed_under_others(
+    redact: bool, is_pending: bool
+) -> None:
     report = old_report(message__receiver=CONTACT)
-    others = WebhookEventFactory.create(duplicate=True, message=report.message, contact=OTHER)
-    assert run(Selection(number=CONTACT, redact=redact)) == (1, 1)
+    traits = {"pending": True, "history__status": "expired"} if is_pending else {"duplicate": True}
+    others = WebhookEventFactory.create(message=report.message, contact=OTHER, **traits)
+    selection = Selection(number=CONTACT, redact=redact)
+    assert run(selection) == (not is_pending, 1)
+    assert selection.kept() == Kept(pending=is_pending, failed=0)
     assert WebhookEvent.objects.exclude(body="").get() == others
-    assert not Message.objects.exclude(contact="").exists()
-
-
-def test_others_pending_event_keeps_the_message_that_it_needs() -> None:
-    report = old_report(message__receiver=CONTACT)
-    WebhookEventFactory.create(
-        pending=True, message=report.message, contact=OTHER, history__status="expired"
-    )
-    selection = Selection(number=CONTACT)
-    assert run(selection) == (0, 1)
-    assert selection.kept() == Kept(pending=1, failed=0)
+    assert Message.objects.exclude(contact="").exists() == is_pending
 
 
 def test_contact_and_age_can_be_combined() -> None:
@@ -367,15 +313,6 @@ def test_contact_and_age_can_be_combined() -> None:
     old_report(message__receiver=OTHER)
     assert run(older_than(90, number=CONTACT)) == (1, 1)
     assert Message.objects.count() == 2
-
-
-def test_pending_events_of_the_contact_are_counted() -> None:
-    old_report(message__receiver=CONTACT, pending=True)
-    old_report(message__receiver=OTHER, pending=True)
-    WebhookEventFactory.create(opt_out=True, contact=CONTACT, failed=True)
-    selection = Selection(number=CONTACT)
-    assert run(selection) == (0, 0)
-    assert selection.kept() == Kept(pending=1, failed=1)
 
 
 # Batches
@@ -412,13 +349,6 @@ def test_interrupted_pruning_resumes_where_it_stopped() -> None:
         prune(older_than(90), progress=interrupt)
     assert older_than(90).count() == Pruned(501)
     assert run(older_than(90)) == (501, 0)
-
-
-def test_queries_do_not_grow_with_the_rows(django_assert_max_num_queries: Any) -> None:
-    for _ in range(20):
-        StatusChangeFactory.create(message=old_report().message, status="expired")
-    with django_assert_max_num_queries(25):
-        prune(older_than(90))
 
 
 @pytest.mark.parametrize("error", [ProtectedError, RestrictedError])
@@ -479,8 +409,3 @@ def test_webhooks_during_pruning_lose_nothing(
     for message in Message.objects.prefetch_related("status_history"):
         assert "rejected" in {change.status for change in message.status_history.all()}
         assert re.fullmatch("[0-9a-f]{32}", message.key)
-
-
-def test_all_opt_outs_cannot_be_deleted_at_once() -> None:
-    with pytest.raises(ValueError, match="--contact"):
-        older_than(90, opt_outs=True)

@@ -10,7 +10,8 @@ from django.utils import timezone
 
 from cellcast_django.database import rows, transactions
 from cellcast_django.database.vendors import vendor_of
-from cellcast_django.models import Claim
+from cellcast_django.models import Claim, Message, OptOut, WebhookEvent
+from cellcast_django.testing import WebhookClient, status_payload
 
 pytestmark = pytest.mark.django_db
 
@@ -48,3 +49,18 @@ def test_error_of_another_kind_is_no_lost_connection() -> None:
     server = replace(vendor_of(connection), is_embedded=False)
     with patch.object(transactions, "vendor_of", return_value=server):
         assert not transactions.is_lost(connection, ValueError("ours"))
+
+
+@pytest.mark.skipif(connection.vendor == "mysql", reason="which this one is not")
+def test_unknown_database_vendor_stores_webhooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "vendor", "another")
+    client = WebhookClient()
+    client.status()
+    client.status()
+    client.reply(message="STOP")
+    client.opt_out()
+    client.webhook([status_payload(_id=str(number)) for number in range(3)], "status")
+    assert Message.objects.count() == 5
+    assert OptOut.objects.active().count() == 2
+    outcomes = WebhookEvent.objects.order_by("pk").values_list("outcome", flat=True)
+    assert list(outcomes) == ["stored", "duplicate", *["stored"] * 5]

@@ -6,7 +6,6 @@ from functools import partial, wraps
 from typing import Any
 
 import pytest
-from django.dispatch import receiver
 
 from cellcast_django.connected import handlers_by_name
 from cellcast_django.handlers.work import Fact, Work
@@ -20,6 +19,8 @@ from cellcast_django.signals import (
 )
 from cellcast_django.testing import WebhookClient
 from tests.handlers import SIGNALS, Listen
+
+pytestmark = pytest.mark.django_db
 
 HERE = "tests.test_signals"
 heard: list[str] = []
@@ -70,14 +71,6 @@ class Object:
     def class_method(cls, **kwargs: Any) -> None:
         heard.append("class_method")
 
-    @staticmethod
-    def static_method(**kwargs: Any) -> None:
-        heard.append("static_method")
-
-    class Inner:
-        def __call__(self, **kwargs: Any) -> None:
-            heard.append("inner")
-
 
 class AsyncObject:
     async def __call__(self, **kwargs: Any) -> None:
@@ -93,11 +86,9 @@ HANDLERS = [
     (a_lambda, "<lambda>", "lambda"),
     (decorated, "function", "decorated"),
     (an_object, "Object", "object"),
-    (Object.Inner(), "Object.Inner", "inner"),
     (an_object.method, "Object.method", "method"),
     (an_object.async_method, "Object.async_method", "async_method"),
     (Object.class_method, "Object.class_method", "class_method"),
-    (Object.static_method, "Object.static_method", "static_method"),
     (partial(function_with_arguments, "partial"), "function_with_arguments", "partial"),
     (
         partial(async_function_with_arguments, "async partial"),
@@ -106,15 +97,9 @@ HANDLERS = [
     ),
     (partial(partial(function)), "function", "function"),
     (partial(an_object.method), "Object.method", "method"),
-    (partial(an_object), "Object", "object"),
     (AsyncObject(), "AsyncObject", "async_object"),
     (partial(AsyncObject()), "AsyncObject", "async_object"),
 ]
-every_handler = pytest.mark.parametrize(
-    ("handler", "name", "says"),
-    HANDLERS,
-    ids=[f"{number} {says}" for number, (_, _, says) in enumerate(HANDLERS)],
-)
 
 
 def names(signal: FactSignal, sender: type = Message) -> list[str]:
@@ -124,19 +109,12 @@ def names(signal: FactSignal, sender: type = Message) -> list[str]:
 # The name
 
 
-@every_handler
-def test_handler_name_is_module_and_qualified_name(
+@pytest.mark.parametrize(("handler", "name", "says"), HANDLERS)
+def test_every_kind_of_handler_has_a_name_and_is_called_to_its_end(
     handler: Callable[..., Any], name: str, says: str, signal: FactSignal
 ) -> None:
     signal.connect(handler, weak=False)
     assert names(signal) == [f"{HERE}.{name}"]
-
-
-@every_handler
-def test_every_kind_of_handler_is_called_to_its_end(
-    handler: Callable[..., Any], name: str, says: str, signal: FactSignal
-) -> None:
-    signal.connect(handler, weak=False)
     [work] = Fact(signal, Message, {}).work().values()
     work.do()
     assert heard == [says]
@@ -208,19 +186,6 @@ def test_garbage_collected_handler_is_skipped(signal: FactSignal) -> None:
     assert names(signal) == [f"{HERE}.function"]
 
 
-def test_disconnected_handler_is_gone(signal: FactSignal) -> None:
-    signal.connect(function)
-    assert signal.disconnect(function)
-    assert names(signal) == []
-
-
-def test_receiver_decorator_connects(signal: FactSignal) -> None:
-    @receiver(signal, sender=Message)
-    def on_message(**kwargs: Any) -> None: ...
-
-    assert names(signal) == [f"{HERE}.test_receiver_decorator_connects.<locals>.on_message"]
-
-
 def test_call_raises_what_the_handler_raises() -> None:
     def fails(**kwargs: Any) -> None:
         raise LookupError("no such appointment")
@@ -228,10 +193,9 @@ def test_call_raises_what_the_handler_raises() -> None:
     async def fails_later(**kwargs: Any) -> None:
         raise LookupError("no such appointment")
 
-    with pytest.raises(LookupError, match="no such appointment"):
-        Work(fails, {}).do()
-    with pytest.raises(LookupError, match="no such appointment"):
-        Work(fails_later, {}).do()
+    for handler in (fails, fails_later):
+        with pytest.raises(LookupError, match="no such appointment"):
+            Work(handler, {}).do()
 
 
 # What the three signals carry
@@ -242,24 +206,17 @@ def on_any(listen: Listen) -> dict[FactSignal, list[dict[str, Any]]]:
     return {each: listen(each) for each in SIGNALS}
 
 
-@pytest.mark.django_db
 def test_message_received_is_sent_with_message_and_event(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
 ) -> None:
     client.reply()
 
     message, event = Message.objects.get(), WebhookEvent.objects.get()
-    assert on_any == {
-        message_received: [
-            {"signal": message_received, "sender": Message, "message": message, "event": event}
-        ],
-        status_changed: [],
-        opt_out_received: [],
-    }
+    call = {"signal": message_received, "sender": Message, "message": message, "event": event}
+    assert on_any == {message_received: [call], status_changed: [], opt_out_received: []}
 
 
-@pytest.mark.django_db
-@pytest.mark.parametrize("statuses", [["delivered"], ["received", "delivered"], ["queued", "dead"]])
+@pytest.mark.parametrize("statuses", [["received", "delivered"], ["delivered", "expired"]])
 def test_status_changed_is_sent_with_message_status_change_and_event(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]], statuses: list[str]
 ) -> None:
@@ -269,33 +226,12 @@ def test_status_changed_is_sent_with_message_status_change_and_event(
     message = Message.objects.get()
     changes = list(message.status_history.all())
     assert [change.status for change in changes] == statuses
-    assert on_any == {
-        message_received: [],
-        status_changed: [
-            {
-                "signal": status_changed,
-                "sender": Message,
-                "message": message,
-                "status_change": change,
-                "event": change.event,
-            }
-            for change in changes
-        ],
-        opt_out_received: [],
-    }
+    told = {"signal": status_changed, "sender": Message, "message": message}
+    calls = [told | {"status_change": change, "event": change.event} for change in changes]
+    assert on_any == {message_received: [], status_changed: calls, opt_out_received: []}
+    assert on_any[status_changed][1]["message"].status == "delivered"
 
 
-@pytest.mark.django_db
-def test_status_changed_is_sent_for_late_reports(
-    client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
-) -> None:
-    client.status(status="delivered")
-    client.status(status="expired")
-    assert [call["status_change"].applied for call in on_any[status_changed]] == [True, False]
-    assert [call["message"].status for call in on_any[status_changed]] == ["delivered"] * 2
-
-
-@pytest.mark.django_db
 def test_status_changed_is_sent_from_the_second_status_of_a_reply(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
 ) -> None:
@@ -309,7 +245,6 @@ def test_status_changed_is_sent_from_the_second_status_of_a_reply(
     )
 
 
-@pytest.mark.django_db
 def test_opt_out_received_is_sent_once_while_the_opt_out_stands(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
 ) -> None:
@@ -330,13 +265,3 @@ def test_opt_out_received_is_sent_once_while_the_opt_out_stands(
         for event in WebhookEvent.objects.exclude(outcome="duplicate").order_by("pk")
     ]
     assert len(on_any[opt_out_received]) == 2
-
-
-@pytest.mark.django_db
-def test_duplicate_sends_no_signal(
-    client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
-) -> None:
-    for _ in range(3):
-        client.reply()
-        client.status()
-    assert len(on_any[message_received]) == len(on_any[status_changed]) == 1

@@ -99,11 +99,9 @@ WITHOUT_HANDLER = [
     Budget("late status", [report()], report("failed"), "BISSIIC"),
     Budget("duplicate report", [report()], report(), "BISSIC"),
     Budget("duplicate reply", [reply()], reply(), "BISSIC"),
-    Budget("unknown status", [], report("seen"), "BIIIC"),
     Budget("unknown status, later", [report()], report("seen"), "BISSIIC"),
     Budget("status of a reply", [reply(status="received")], reply(), "BISSIIUC"),
     Budget("picture", [], reply(media=["https://media.example.com/1.jpg"]), "BISIIC"),
-    Budget("reason", [], report("failed", reason="no such number"), "BIIIC"),
     Budget("opt-out", [], opt_out, "BIIIUC"),
     Budget("opt-out again", [opt_out], opt_out, "BISIC"),
     Budget("stop word", [], stop, "BISIIIIUC"),
@@ -119,15 +117,10 @@ WITHOUT_HANDLER = [
 WITH_ONE_HANDLER = [
     Budget("new report", [], report(), "BIIIIC", "U"),
     Budget("new reply", [], reply(), "BISIIIC", "U"),
-    Budget("report on a recorded message", [record_sent], report(), "BISIIUIC", "U"),
     Budget("later status", [report("failed")], report(), "BISSIIUIC", "U"),
-    Budget("late status", [report()], report("failed"), "BISSIIIC", "U"),
     Budget("duplicate report", [report()], report(), "BISSIC"),
-    Budget("duplicate reply", [reply()], reply(), "BISSIC"),
     Budget("opt-out", [], opt_out, "BIIIUIC", "U"),
     Budget("stop word", [], stop, "BISIIIIUIC", "UUU"),
-    Budget("stop word again", [stop], stop, "BISSISIC"),
-    Budget("invalid", [], invalid, "BIC"),
     # Only the first call is stored as begun.
     Budget("40 reports", [], forty_reports, "B" + "I" * 40 + "II" * 40 + "IC", "U" + "UU" * 39),
 ]

@@ -26,29 +26,22 @@ IN_ORDER = (
     "dead failed aborted canceled expired rejected blocked delivered"
 )
 
-each_status = pytest.mark.parametrize("status", Status, ids=str)
-
 
 def test_statuses_are_the_documented_words_in_order() -> None:
     documented = IN_ORDER.split()
     assert [word for word in Status.values if word in documented] == documented
 
 
-@each_status
-def test_status_has_name_label_and_description(status: Status) -> None:
-    assert status.name == status.value.upper()
-    assert str(status.label)
-    assert str(status.description).endswith(".")
-
-
-@each_status
-def test_label_and_description_are_translated_lazily(
+@pytest.mark.parametrize("status", Status, ids=str)
+def test_status_has_name_label_and_descriptions_that_are_translated_lazily(
     status: Status, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     label, sentence = str(status.label), str(status.description)
+    assert status.name == status.value.upper() and label and sentence.endswith(".")
+    assert description_of(status.value) == status.description
+    assert description_of(status.value, is_reply=True) != status.description
     monkeypatch.setattr("django.utils.translation._trans.gettext", str.upper)
-    assert str(status.label) == label.upper()
-    assert str(status.description) == sentence.upper()
+    assert (str(status.label), str(status.description)) == (label.upper(), sentence.upper())
 
 
 def test_each_status_has_its_own_rank() -> None:
@@ -72,12 +65,6 @@ def test_highest_status_of_a_history_wins() -> None:
 
 
 # For people
-
-
-@each_status
-def test_replies_have_their_own_descriptions(status: Status) -> None:
-    assert description_of(status.value) == status.description
-    assert description_of(status.value, is_reply=True) != status.description
 
 
 @pytest.mark.parametrize("status", ["", "zombie"])

@@ -1,5 +1,6 @@
-"""The URLs: their names, with and without a slash, and that none ever redirects."""
+"""The URLs and their table: names, with and without a slash, and that none ever redirects."""
 
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -8,13 +9,10 @@ from django.test import Client, override_settings
 from django.urls import Resolver404, resolve, reverse
 
 from cellcast_django.models import WebhookEvent
-from cellcast_django.testing import (
-    WebhookClient,
-    authorization,
-    opt_out_payload,
-    reply_payload,
-    status_payload,
-)
+from cellcast_django.payloads import Endpoint, Invalid, read
+from cellcast_django.testing import WebhookClient, authorization, reply_payload, status_payload
+from cellcast_django.views import WebhookView
+from cellcast_django.webhooks import WEBHOOKS, Webhook
 from tests.pages import blocks
 
 _page: dict[str, Any] = {}
@@ -22,65 +20,75 @@ next(block for block in blocks("docs/reference/urls.md", "python")).run(_page)
 urlpatterns = _page["urlpatterns"]
 """Those of *Another prefix*."""
 
-PATHS = [
-    ("webhook-receiver", "/sms/webhook-receiver"),
-    ("webhook-status", "/sms/webhook-status"),
-    ("webhook-opt-out", "/sms/webhook-opt-out"),
-]
+PATHS = ["/sms/webhook-receiver", "/sms/webhook-status", "/sms/webhook-opt-out"]
+
+each_webhook = pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("slug"))
 
 
-@pytest.mark.parametrize(("name", "path"), PATHS)
-def test_url_names_resolve_to_documented_paths(name: str, path: str) -> None:
-    assert reverse(f"cellcast_django:{name}") == path
-    assert resolve(path).view_name == resolve(path + "/").view_name == f"cellcast_django:{name}"
+def test_every_endpoint_but_the_api_has_its_documented_path() -> None:
+    assert [each.endpoint for each in WEBHOOKS] == [e for e in Endpoint if e != Endpoint.API]
+    assert [each.path() for each in WEBHOOKS] == PATHS
+
+
+@each_webhook
+def test_url_resolves_to_the_view_of_its_endpoint(webhook: Webhook) -> None:
+    assert webhook.path() == reverse(f"cellcast_django:{webhook.url_name}")
+    for slash in ("", "/"):
+        assert webhook.url(f"https://x.example{slash}") == f"https://x.example{webhook.path()}"
+        match: Any = resolve(webhook.path() + slash)
+        assert match.func.view_class is WebhookView
+        assert match.func.view_initkwargs == {"endpoint": webhook.endpoint}
+
+
+def test_view_needs_an_endpoint() -> None:
+    with pytest.raises(TypeError, match="endpoint"):
+        WebhookView.as_view()  # type: ignore[call-arg]
+
+
+@each_webhook
+def test_example_is_read_by_its_urls_reader(webhook: Webhook) -> None:
+    [payload] = read(webhook.body, "application/json", webhook.endpoint)
+    assert not isinstance(payload, Invalid)
 
 
 @pytest.mark.urls("tests.test_urls")
-@pytest.mark.parametrize(("name", "path"), PATHS)
-def test_documented_second_prefix_works_and_is_shown(
-    name: str, path: str, client: WebhookClient
-) -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_documented_second_prefix_works_and_is_shown(path: str, client: WebhookClient) -> None:
     new = path.replace("/sms/", "/webhooks/")
-    assert reverse(f"cellcast_django:{name}") == new
+    assert reverse(f"cellcast_django:{path.removeprefix('/sms/')}") == new
     assert client.get(path).status_code == client.get(new).status_code == 200
     assert not [message for message in run_checks() if message.id == "urls.W005"]
 
 
-@pytest.mark.parametrize(("name", "path"), PATHS)
-@pytest.mark.parametrize("rest", ["//", "/x", "x", ".json", "/?/"])
-def test_other_paths_are_not_found(name: str, path: str, rest: str) -> None:
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("rest", ["//", "/x", "x", ".json"])
+def test_other_paths_are_not_found(path: str, rest: str) -> None:
     with pytest.raises(Resolver404):
         resolve(path + rest)
 
 
-@pytest.mark.parametrize(("name", "path"), PATHS)
-@pytest.mark.parametrize("method", ["get", "head", "post"])
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("method", "status"), [("get", 200), ("head", 200), ("post", 401)])
 def test_urls_never_redirect_with_or_without_slash(
-    method: str, name: str, path: str, client: WebhookClient
+    method: str, status: int, path: str, client: WebhookClient
 ) -> None:
     for append_slash in (True, False):
         with override_settings(APPEND_SLASH=append_slash):
-            responses = [getattr(client, method)(path + slash) for slash in ("", "/")]
-        for response in responses:
-            assert response.status_code == (401 if method == "post" else 200)
+            for slash in ("", "/"):
+                assert getattr(client, method)(path + slash).status_code == status
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("slash", ["", "/"])
 @pytest.mark.parametrize(
     ("path", "payload", "endpoint"),
     [
-        (PATHS[0][1], reply_payload(), "receive"),
-        (PATHS[1][1], status_payload(), "status"),
-        (PATHS[2][1], opt_out_payload(), "opt_out"),
-        (PATHS[0][1], status_payload(), "receive"),  # one URL pasted into two fields
-        (PATHS[1][1], reply_payload(), "status"),
+        *((each.path(), each.example, each.endpoint) for each in WEBHOOKS),
+        (PATHS[0], status_payload(), "receive"),  # one URL pasted into two fields
+        (PATHS[1], reply_payload(), "status"),
     ],
 )
-def test_event_records_its_url(
-    path: str, payload: dict[str, Any], endpoint: str, slash: str
-) -> None:
-    response = Client().post(path + slash, payload, "application/json", headers=authorization())
+def test_event_records_its_url(path: str, payload: dict[str, Any], endpoint: str) -> None:
+    response = Client().post(f"{path}/", payload, "application/json", headers=authorization())
     assert response.status_code == 200
     event = WebhookEvent.objects.get()
     assert (event.endpoint, event.outcome) == (endpoint, "stored")

@@ -5,7 +5,9 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,7 @@ from django.db import (
 )
 from django.http import HttpRequest, HttpResponseBase
 from django.test import AsyncClient, override_settings
-from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException
-from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.permissions import BasePermission
-from rest_framework.throttling import BaseThrottle
 
 from cellcast_django import inbox
 from cellcast_django.models import (
@@ -36,9 +34,7 @@ from cellcast_django.models import (
     StatusChange,
     WebhookEvent,
 )
-from cellcast_django.receiving import tasks_package
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
-from cellcast_django.tasks import run_handlers
 from cellcast_django.testing import WebhookClient, authorization, reply_payload, status_payload
 from cellcast_django.webhooks import WEBHOOKS
 from tests.clock import Clock
@@ -47,14 +43,7 @@ from tests.handlers import Calls, Listen, connected
 
 RECEIVE, STATUS, OPT_OUT, *_ = URLS = [webhook.path() for webhook in WEBHOOKS]
 
-DOCUMENTED_RECEIVE = (
-    b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "receive", '
-    b'"message": "This is reply message", "sender": "+61400000000", "receiver": "+61400000001"}'
-)
-DOCUMENTED_STATUS = (
-    b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "send", '
-    b'"sender": "cellcast", "receiver": "+61400000001"}'
-)
+DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, *_ = (webhook.body for webhook in WEBHOOKS)
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -82,16 +71,17 @@ def post_chunked(body: Any, url: str = RECEIVE, *, terminated: bool = True) -> A
     return post(b"", url, **environ)
 
 
-class UnreadableStream:
-    def read(self, *size: int) -> bytes:
-        raise AssertionError("The body was read.")
+class Stream(BytesIO):
+    """A body that raises when it is read."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def read(self, *size: int | None) -> bytes:
+        raise self.error
 
     readline = read
-
-
-class BrokenStream(BytesIO):
-    def read(self, *size: int | None) -> bytes:
-        raise ConnectionResetError("The client has gone.")
 
 
 def outcomes(response: Any) -> list[str]:
@@ -111,25 +101,17 @@ def test_documented_reply_is_stored_and_handled(listen: Listen) -> None:
     assert response.status_code == 200
     assert response.json() == {"events": [{"id": event.pk, "outcome": "stored"}]}
     message = Message.objects.inbound().get()
-    assert (message.cellcast_id, message.body) == (
-        *("66b5b93b1e2c012dfe964000", "This is reply message"),
-    )
-    assert (message.sender, message.receiver) == ("+61400000000", "+61400000001")
-    assert (message.contact, message.status) == ("+61400000000", "delivered")
-    assert (event.body, event.kind, event.message) == (
-        DOCUMENTED_RECEIVE.decode(),
-        "reply",
-        message,
-    )
-    assert event.state == "done"
+    assert message.cellcast_id == "66b5b93b1e2c012dfe964000"
+    assert (message.body, message.receiver) == ("This is reply message", "+61400000001")
+    assert message.sender == message.contact == "+61400000000"
+    assert (event.kind, event.message, event.state) == ("reply", message, "done")
+    assert (event.body, message.status) == (DOCUMENTED_RECEIVE.decode(), "delivered")
     [call] = calls
     assert (call["message"], call["event"]) == (message, event)
 
 
 @pytest.mark.django_db
-def test_documented_delivery_report_is_stored_and_handled(
-    listen: Listen,
-) -> None:
+def test_documented_delivery_report_is_stored_and_handled(listen: Listen) -> None:
     calls = listen(status_changed)
 
     response = post(DOCUMENTED_STATUS, STATUS)
@@ -141,11 +123,7 @@ def test_documented_delivery_report_is_stored_and_handled(
     assert (message.cellcast_id, message.status) == ("66b5b93b1e2c012dfe964000", "delivered")
     assert (message.sender, message.receiver) == ("cellcast", "+61400000001")
     assert message.contact == "+61400000001"
-    assert (event.body, event.kind, event.message) == (
-        DOCUMENTED_STATUS.decode(),
-        "status",
-        message,
-    )
+    assert (event.body, event.kind) == (DOCUMENTED_STATUS.decode(), "status")
     [call] = calls
     assert call["status_change"] == message.status_history.get()
 
@@ -171,30 +149,6 @@ def test_same_request_again_is_a_duplicate(
     assert outcomes(response) == ["duplicate"]
     assert Message.objects.count() == StatusChange.objects.count() == len(calls) == 1
     assert WebhookEvent.objects.count() == 2
-
-
-@pytest.mark.django_db
-def test_second_reply_with_the_same_id_is_kept(client: WebhookClient, listen: Listen) -> None:
-    calls = listen(message_received)
-    assert outcomes(client.reply(message="YES")) == ["stored"]
-    assert outcomes(client.reply(message="No, sorry")) == ["stored"]
-    assert [call["message"].body for call in calls] == ["YES", "No, sorry"]
-    assert Message.objects.inbound().count() == 2
-
-
-@pytest.mark.django_db
-def test_reply_key_wins_over_message(client: WebhookClient) -> None:
-    client.reply(message="Coming? Reply STOP to opt-out", reply="YES")
-    message = Message.objects.get()
-    assert (message.body, message.original_body) == ("YES", "Coming? Reply STOP to opt-out")
-
-
-@pytest.mark.django_db
-def test_same_opt_out_again_is_a_duplicate(client: WebhookClient, listen: Listen) -> None:
-    calls = listen(opt_out_received)
-    assert outcomes(client.opt_out()) == ["stored"]
-    assert outcomes(client.opt_out()) == ["duplicate"]
-    assert [call["contact"] for call in calls] == ["+61404000000"]
 
 
 # Methods
@@ -229,14 +183,10 @@ def test_other_methods_are_not_allowed(method: str) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    "accept",
-    [
-        *("text/xml", "text/html", "application/json; version=2", "image/*;q=0.1", "rubbish"),
-        *("", "*/*", "application/json;q=0", "application/json; indent=4"),
-    ],
+    "accept", ["text/xml", "image/*;q=0.1", "rubbish", "", "application/json; indent=4"]
 )
 def test_every_response_is_json_whatever_accept_says(accept: str) -> None:
-    for query in ("", "?format=xml", "?format=api", "?format=json&_method=PUT"):
+    for query in ("", "?format=xml", "?format=json&_method=PUT"):
         headers = {"Accept": accept}
         answers = [
             (200, post(DOCUMENTED_RECEIVE, RECEIVE + query, headers=headers)),
@@ -255,26 +205,9 @@ def test_every_response_is_json_whatever_accept_says(accept: str) -> None:
 @pytest.mark.parametrize(
     "content_type",
     [
-        "application/json",
-        "application/json; charset=utf-8",
-        "application/json; charset=utf-16",
-        "application/json; charset=utf-7",
-        "application/json; charset=zlib",
-        "application/json; charset=bz2_codec",
-        "application/json; charset=undefined",
-        "application/json; charset=no-such-charset",
-        "application/json; charset=" + "x" * 5_000,
-        "application/json; charset=\xff",
-        "text/plain",
-        "text/xml",
-        FORM,
-        f"{FORM}; charset=latin-1",
-        "multipart/form-data",
-        "multipart/form-data; boundary=x",
-        "rubbish",
-        ";;;",
-        "é",
-        "",
+        *(f"application/json; charset={name}" for name in ("utf-16", "zlib", "bz2_codec", "\xff")),
+        f"application/json; charset={'x' * 5_000}",
+        *("text/xml", FORM, "multipart/form-data; boundary=x", ";;;", "é", ""),
     ],
 )
 def test_json_is_stored_whatever_content_type_says(content_type: str) -> None:
@@ -283,25 +216,6 @@ def test_json_is_stored_whatever_content_type_says(content_type: str) -> None:
     assert (response.status_code, outcomes(response)) == (200, ["stored"])
     assert Message.objects.get().body == "ü 👍"
     assert WebhookEvent.objects.get().content_type == content_type[:255]
-
-
-@pytest.mark.django_db
-def test_body_without_content_type_is_read_as_json() -> None:
-    body = DOCUMENTED_STATUS
-    environ: dict[str, Any] = {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-    response = WebhookClient().generic("POST", STATUS, b"", headers=authorization(), **environ)
-    assert (response.status_code, outcomes(response)) == (200, ["stored"])
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize("content_type", [FORM, f"{FORM}; charset=UTF-8", FORM.upper()])
-def test_form_is_stored(content_type: str) -> None:
-    body = b"_id=1&type=receive&message=Ja+gern+%F0%9F%91%8D&sender=%2B61400000000"
-    response = post(body, content_type=content_type)
-    assert (response.status_code, outcomes(response)) == (200, ["stored"])
-    message = Message.objects.get()
-    assert (message.body, message.contact) == ("Ja gern 👍", "+61400000000")
-    assert WebhookEvent.objects.get().body == body.decode()
 
 
 # What is in the body
@@ -315,19 +229,15 @@ def test_form_is_stored(content_type: str) -> None:
             b'{"_id": "1", "status": "sent", "x": "a\x00b"}',
             r'{"_id": "1", "status": "sent", "x": "a\u0000b"}',
         ),
-        (
-            rb'{"_id": "1\u0000", "status": "sent\ud83d"}',
-            r'{"_id": "1\u0000", "status": "sent\ud83d"}',
-        ),
-        (b'{"_id": 1, "status": 1e999}', '{"_id": 1, "status": 1e999}'),
-        (b'{"_id": 1, "status": NaN}', '{"_id": 1, "status": NaN}'),
+        (rb'{"_id": "1\u0000", "status": "sent\ud83d"}', None),
+        (b'{"_id": 1, "status": 1e999}', None),
         (b'\xef\xbb\xbf{"_id": 1, "status": "sent"}', '\ufeff{"_id": 1, "status": "sent"}'),
         (b'{"_id": 1, "status": "sent", "x": %s}' % (b"1" * 5_000), None),
         (b'{"_id": "%s", "status": "%s"}' % (b"x" * 128, b"y" * 64), None),
         (b'{"_id": 1, "status": "sent", "sender": "%s"}' % (b"1" * 64), None),
     ],
     ids=[
-        *("NUL", "escaped NUL and surrogate", "1e999", "NaN", "byte order mark"),
+        *("NUL", "escaped NUL and surrogate", "1e999", "byte order mark"),
         *("5,000 digits", "longest id and status", "longest sender"),
     ],
 )
@@ -342,35 +252,19 @@ def test_odd_but_readable_body_is_stored(body: bytes, kept: str | None) -> None:
     ("body", "kept"),
     [
         (b"", ""),
-        (b" ", " "),
         (b"[]", "[]"),
-        (b"{}", "{}"),
-        (b"null", "null"),
         (b"rubbish", "rubbish"),
         (b'{"_id": "1"}', '{"_id": "1"}'),
-        (b'{"_id": "1", "status": "delivered"', '{"_id": "1", "status": "delivered"'),
-        (b'{"status": "delivered"}', '{"status": "delivered"}'),
-        (b'{"_id": {}, "status": "delivered"}', '{"_id": {}, "status": "delivered"}'),
         (b'{"type": "optout"}', '{"type": "optout"}'),
         (b"\x00", r"\x00"),
         (b"caf\xe9", r"caf\xe9"),
-        (
-            '{"_id": "1"}'.encode("utf-16"),
-            r"\xff\xfe" + "".join(f"{c}\\x00" for c in '{"_id": "1"}'),
-        ),
-        (b'{"_id": "%s", "status": "sent"}' % (b"x" * 129), None),
         (b'{"_id": %s, "status": "sent"}' % (b"1" * 5_000), None),
-        (b'{"_id": "1", "status": "%s"}' % (b"x" * 65), None),
-        (b'{"_id": "1", "status": "sent", "receiver": "%s"}' % (b"1" * 65), None),
         (b"[" * 100_000, None),
-        (b'{"a":' * 40_000, None),
         (json.dumps([status_payload()] * 1_001).encode(), None),
     ],
     ids=[
-        *("nothing", "white space", "empty array", "empty object", "null", "no JSON"),
-        *("no status", "cut off", "no id", "wrong shape", "no number"),
-        *("NUL", "Latin-1", "UTF-16", "long id", "5,000 digits", "long status", "long number"),
-        *("deep arrays", "deep objects", "1,001 elements"),
+        *("nothing", "empty array", "no JSON", "no status", "no number"),
+        *("NUL", "Latin-1", "5,000 digits", "deep arrays", "1,001 elements"),
     ],
 )
 def test_unreadable_body_is_kept_and_gets_400_with_reason(body: bytes, kept: str | None) -> None:
@@ -378,31 +272,14 @@ def test_unreadable_body_is_kept_and_gets_400_with_reason(body: bytes, kept: str
 
     event = WebhookEvent.objects.get()
     assert response.status_code == 400
-    assert response.json() == {
-        "events": [{"id": event.pk, "outcome": "invalid"}],
-        "detail": event.error,
-    }
+    events = [{"id": event.pk, "outcome": "invalid"}]
+    assert response.json() == {"events": events, "detail": event.error}
     assert event.error
     assert (event.outcome, event.kind) == ("invalid", "unknown")
     assert event.body == (body.decode() if kept is None else kept)
-    assert (event.endpoint, event.content_type, event.username) == (
-        *("status", "text/plain", "cellcast"),
-    )
+    origin = (event.endpoint, event.content_type, event.username)
+    assert origin == ("status", "text/plain", "cellcast")
     assert not Message.objects.exists()
-
-
-@pytest.mark.django_db
-def test_status_that_grows_in_lower_case_is_stored() -> None:
-    response = post(json.dumps(status_payload(status="İ" * 64)).encode(), STATUS)
-    assert response.status_code in {200, 400}
-    assert all(len(status) <= 64 for status in Message.objects.values_list("status", flat=True))
-
-
-@pytest.mark.django_db
-def test_receive_without_a_text_is_a_reply() -> None:
-    response = post(json.dumps(status_payload(type="receive")).encode(), RECEIVE)
-    assert (response.status_code, outcomes(response)) == (200, ["stored"])
-    assert Message.objects.inbound().get().body == ""
 
 
 @pytest.mark.django_db
@@ -415,11 +292,6 @@ def test_partly_bad_array_gets_200_with_every_outcome() -> None:
     ids = [event["id"] for event in response.json()["events"]]
     bodies = {event.pk: event.body for event in WebhookEvent.objects.all()}
     assert [json.loads(bodies[each]) for each in ids] == elements
-
-
-@pytest.mark.django_db
-def test_array_of_duplicates_and_invalid_events_gets_200() -> None:
-    post(DOCUMENTED_STATUS, STATUS)
     response = post(b"[5, %s]" % DOCUMENTED_STATUS, STATUS)
     assert (response.status_code, outcomes(response)) == (200, ["invalid", "duplicate"])
 
@@ -435,18 +307,6 @@ def test_array_of_invalid_events_gets_400_with_each_reason_once() -> None:
 
 
 @pytest.mark.django_db
-def test_legacy_array_of_one_is_stored() -> None:
-    body = (
-        b'[{"from": "61400000000", "body": "Yes", "received_at": "2024-08-09 16:37:47", '
-        b'"message_id": 10423817, "type": "SMS", "original_body": "Coming?"}]'
-    )
-    assert outcomes(post(body)) == ["stored"]
-    message = Message.objects.get()
-    assert (message.direction, message.cellcast_id, message.body) == ("inbound", "10423817", "Yes")
-    assert (message.contact, message.original_body) == ("+61400000000", "Coming?")
-
-
-@pytest.mark.django_db
 @pytest.mark.parametrize(("value", "is_test"), [("1", True), ("0", False), ("", False)])
 def test_header_marks_our_own_test_send(value: str, is_test: bool) -> None:
     post(DOCUMENTED_RECEIVE, headers={"Cellcast-Test-Send": value})
@@ -458,39 +318,17 @@ def test_header_marks_our_own_test_send(value: str, is_test: bool) -> None:
 
 @pytest.mark.django_db
 def test_body_at_limit_is_stored_and_one_byte_more_is_refused() -> None:
-    with override_settings(CELLCAST_MAX_BODY_BYTES=len(DOCUMENTED_STATUS)):
-        response = post(DOCUMENTED_STATUS + b" ", STATUS)
-        assert response.status_code == 413
-        assert list(response.json()) == ["detail"]
-        assert not WebhookEvent.objects.exists()
-        assert post(DOCUMENTED_STATUS, STATUS).status_code == 200
-
-
-@pytest.mark.django_db
-def test_default_limit_is_256_kib() -> None:
+    response = post(DOCUMENTED_STATUS.ljust(262_145), STATUS)
+    assert response.status_code == 413
+    assert list(response.json()) == ["detail"]
+    assert not WebhookEvent.objects.exists()
     assert post(DOCUMENTED_STATUS.ljust(262_144), STATUS).status_code == 200
-    assert post(DOCUMENTED_STATUS.ljust(262_145), STATUS).status_code == 413
-    assert WebhookEvent.objects.count() == 1
 
 
-@pytest.mark.parametrize("length", ["262145", "9" * 30, "9" * 5_000])
+@pytest.mark.parametrize("length", ["262145", "9" * 5_000])
 def test_body_declared_over_limit_is_not_read(length: str) -> None:
-    environ: dict[str, Any] = {"wsgi.input": UnreadableStream(), "CONTENT_LENGTH": length}
-    assert post(b"", **environ).status_code == 413
-
-
-@pytest.mark.django_db
-def test_hosts_own_upload_limit_does_not_apply() -> None:
-    with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=10, DATA_UPLOAD_MAX_NUMBER_FIELDS=1):
-        assert post(DOCUMENTED_STATUS, STATUS).status_code == 200
-        form = b"_id=1&type=receive&message=YES&sender=0400000000"
-        assert post(form, content_type=FORM).status_code == 200
-
-
-@pytest.mark.django_db
-def test_chunked_body_is_read_to_its_end() -> None:
-    assert outcomes(post_chunked(DOCUMENTED_RECEIVE)) == ["stored"]
-    assert WebhookEvent.objects.get().body == DOCUMENTED_RECEIVE.decode()
+    stream = Stream(AssertionError("The body was read."))
+    assert post(b"", **{"wsgi.input": stream, "CONTENT_LENGTH": length}).status_code == 413
 
 
 @pytest.mark.django_db
@@ -498,7 +336,8 @@ def test_chunked_body_has_the_same_limit() -> None:
     with override_settings(CELLCAST_MAX_BODY_BYTES=len(DOCUMENTED_RECEIVE)):
         assert post_chunked(DOCUMENTED_RECEIVE + b" ").status_code == 413
         assert not WebhookEvent.objects.exists()
-        assert post_chunked(DOCUMENTED_RECEIVE).status_code == 200
+        assert outcomes(post_chunked(DOCUMENTED_RECEIVE)) == ["stored"]
+    assert WebhookEvent.objects.get().body == DOCUMENTED_RECEIVE.decode()
 
 
 def test_chunked_body_is_read_one_byte_past_limit() -> None:
@@ -507,23 +346,13 @@ def test_chunked_body_is_read_one_byte_past_limit() -> None:
     assert stream.tell() == 262_145
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("url", URLS)
 def test_chunked_body_gets_411_if_server_withholds_it(url: str) -> None:
     """Such as uWSGI, hypercorn in WSGI mode, and runserver."""
-    response = post_chunked(UnreadableStream(), url, terminated=False)
+    stream = Stream(AssertionError("The body was read."))
+    response = post_chunked(stream, url, terminated=False)
     assert (response.status_code, list(response.json())) == (411, ["detail"])
     assert "wsgi.input_terminated" in response.json()["detail"]
-    assert not WebhookEvent.objects.exists()
-
-
-@pytest.mark.django_db
-def test_chunked_body_under_asgi_is_read() -> None:
-    headers = {**authorization(), "Transfer-Encoding": "chunked"}
-    response = async_to_sync(AsyncClient().post)(
-        RECEIVE, DOCUMENTED_RECEIVE, "application/json", headers=headers, CONTENT_LENGTH=""
-    )
-    assert outcomes(response) == ["stored"]
 
 
 @pytest.mark.django_db
@@ -533,47 +362,45 @@ def test_chunked_body_under_asgi_is_read() -> None:
         (str(len(DOCUMENTED_STATUS)), 200, DOCUMENTED_STATUS),
         (str(len(DOCUMENTED_STATUS) + 50), 400, DOCUMENTED_STATUS),
         ("20", 400, DOCUMENTED_STATUS[:20]),
-        ("0", 400, b""),
-        ("", 400, b""),
-        ("-5", 400, b""),
-        ("twenty", 400, b""),
-        ("²", 400, b""),
-        ("1e3", 400, b""),
+        *((odd, 400, b"") for odd in ("0", "", "-5", "twenty", "²", "1e3")),
     ],
 )
 def test_wrong_content_length_is_reported(length: str, status: int, kept: bytes) -> None:
-    environ: dict[str, Any] = {
-        "wsgi.input": BytesIO(DOCUMENTED_STATUS),
-        "CONTENT_LENGTH": length,
-    }
-    response = post(b"", STATUS, **environ)
+    stream = BytesIO(DOCUMENTED_STATUS)
+    response = post(b"", STATUS, **{"wsgi.input": stream, "CONTENT_LENGTH": length})
     assert response.status_code == status
     assert WebhookEvent.objects.get().body == kept.decode()
 
 
 @pytest.mark.django_db
+@override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=10, DATA_UPLOAD_MAX_NUMBER_FIELDS=1)
 def test_truncated_form_is_kept_but_not_parsed() -> None:
-    environ: dict[str, Any] = {"wsgi.input": BytesIO(b"_id=1&status=deliv"), "CONTENT_LENGTH": "21"}
-    response = post(b"", STATUS, content_type=FORM, **environ)
-    assert "18 of 21" in response.json()["detail"]
-    event = WebhookEvent.objects.get()
-    assert (event.outcome, event.body) == ("invalid", "_id=1&status=deliv")
+    """Nor does the host's own limit of uploads apply."""
+    body = b"_id=1&type=receive&message=Ja+%F0%9F%91%8D&sender=%2B61400000000"
+    options: dict[str, Any] = {"url": RECEIVE, "content_type": f"{FORM}; charset=UTF-8"}
+    assert outcomes(post(body, **options)) == ["stored"]
+    message = Message.objects.get()
+    assert (message.body, message.contact) == ("Ja 👍", "+61400000000")
+    length = str(len(body) + 3)
+    stream = BytesIO(body)
+    response = post(b"", **options, **{"wsgi.input": stream, "CONTENT_LENGTH": length})
+    assert f"{len(body)} of {length}" in response.json()["detail"]
+    event = WebhookEvent.objects.latest("pk")
+    assert (event.outcome, event.body) == ("invalid", body.decode())
     assert [again.outcome for again in inbox.reprocess(event)] == ["invalid"]
 
 
-def test_unreadable_chunks_get_400() -> None:
-    class BadChunks(BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
-            raise RuntimeError("Invalid chunk size: 'zz'")
-
-    assert post_chunked(BadChunks()).status_code == 400
-
-
-@pytest.mark.parametrize("chunked", [False, True])
-def test_broken_connection_gets_400_and_stores_nothing(chunked: bool) -> None:
-    environ: dict[str, Any] = {"wsgi.input": BrokenStream(), "CONTENT_LENGTH": "150"}
-    if chunked:
-        environ |= {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "gzip, Chunked"}
+@pytest.mark.parametrize(
+    ("encoding", "error"),
+    [
+        *((encoding, ConnectionResetError("It has gone.")) for encoding in ("", "gzip, Chunked")),
+        ("chunked", RuntimeError("Invalid chunk size: 'zz'")),
+    ],
+)
+def test_broken_connection_gets_400_and_stores_nothing(encoding: str, error: Exception) -> None:
+    environ: dict[str, Any] = {"wsgi.input": Stream(error), "CONTENT_LENGTH": "150"}
+    if encoding:
+        environ |= {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": encoding}
     response = post(b"", **environ)
     assert response.status_code == 400
     assert list(response.json()) == ["detail"]
@@ -608,22 +435,18 @@ def test_refusing_database_gets_503_and_stores_nothing(
 @pytest.mark.parametrize("last", range(1, 6))
 def test_refusal_at_any_statement_leaves_no_row(last: int, clock: Clock) -> None:
     """However far the transaction got, it is all or nothing."""
-    statements = 0
+    statements = count(1)
 
-    def refuse_the_last(
-        execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
-    ) -> Any:
-        nonlocal statements
-        statements += 1
-        if statements >= last:
+    def refuse_the_last(execute: Callable[..., Any], *statement: Any) -> Any:
+        if next(statements) >= last:
             raise OperationalError("gone")
-        return execute(sql, params, many, context)
+        return execute(*statement)
 
     with connection.execute_wrapper(refuse_the_last):
         response = post(b"[%s, %s]" % (DOCUMENTED_RECEIVE, DOCUMENTED_STATUS), RECEIVE)
 
     stored = [WebhookEvent.objects.count(), Message.objects.count(), StatusChange.objects.count()]
-    assert statements >= last or response.status_code == 200  # own limits are restored
+    assert next(statements) > last or response.status_code == 200  # own limits are restored
     assert stored == ([2, 2, 2] if response.status_code == 200 else [0, 0, 0])
 
 
@@ -648,20 +471,6 @@ def test_failing_handler_changes_neither_response_nor_other_handlers(
     assert (response.status_code, outcomes(response)) == (200, ["stored"])
     assert len(calls) == 1
     assert HandlerCall.objects.failing().get().error == "APIException: a teapot"
-
-
-@pytest.mark.django_db
-def test_task_mode_leaves_handlers_to_the_task(
-    listen: Listen,
-) -> None:
-    calls = listen(message_received)
-    backend = {"BACKEND": f"{tasks_package().__name__}.backends.dummy.DummyBackend"}
-    with override_settings(CELLCAST_RUN_HANDLERS="default", TASKS={"default": backend}):
-        response = post(DOCUMENTED_RECEIVE)
-        [task] = run_handlers.using().get_backend().results
-    assert response.status_code == 200
-    assert task.args == [WebhookEvent.objects.get().pk]
-    assert calls == []
 
 
 # No influence of the host project
@@ -697,24 +506,15 @@ def test_csrf_and_staff_session_are_ignored(admin_user: User) -> None:
     assert WebhookEvent.objects.get().username == "cellcast"
 
 
-def middleware_that_reads_the_body(
-    get_response: Callable[[HttpRequest], HttpResponseBase],
-) -> Callable[[HttpRequest], HttpResponseBase]:
-    def middleware(request: HttpRequest) -> HttpResponseBase:
-        request.body.decode()
-        return get_response(request)
-
-    return middleware
+Middleware = Callable[[HttpRequest], HttpResponseBase]
 
 
-def middleware_that_reads_the_form(
-    get_response: Callable[[HttpRequest], HttpResponseBase],
-) -> Callable[[HttpRequest], HttpResponseBase]:
-    def middleware(request: HttpRequest) -> HttpResponseBase:
-        request.POST.dict()
-        return get_response(request)
+def middleware_that_reads_the_body(get_response: Middleware) -> Middleware:
+    return lambda request: (request.body.decode(), get_response(request))[1]
 
-    return middleware
+
+def middleware_that_reads_the_form(get_response: Middleware) -> Middleware:
+    return lambda request: (request.POST.dict(), get_response(request))[1]
 
 
 @pytest.mark.django_db
@@ -749,70 +549,21 @@ def test_host_middleware_does_not_break_webhooks(
 
 
 @pytest.mark.django_db
-def test_webhook_is_stored_under_asgi() -> None:
+@pytest.mark.parametrize("chunks", [{}, {"Transfer-Encoding": "chunked"}])
+def test_webhook_is_stored_under_asgi(chunks: dict[str, str]) -> None:
     texts: list[str] = []
 
     async def handler(message: Message, **kwargs: Any) -> None:
         texts.append(message.body)
 
+    length = {"CONTENT_LENGTH": ""} if chunks else {}
     with connected(message_received, handler=handler):
-        send = async_to_sync(AsyncClient().post)
-        response = send(RECEIVE, DOCUMENTED_RECEIVE, "application/json", headers=authorization())
-        refused = send(RECEIVE, DOCUMENTED_RECEIVE, "application/json")
+        send = partial(async_to_sync(AsyncClient().post), RECEIVE, DOCUMENTED_RECEIVE, **length)
+        response = send("application/json", headers=authorization() | chunks)
+        refused = send("application/json")
     assert (response.status_code, outcomes(response)) == (200, ["stored"])
     assert refused.status_code == 401
     assert texts == ["This is reply message"]
-
-
-class MustNotBeAskedError(Exception):
-    """The host project's own Django REST framework settings reached a webhook."""
-
-
-class Deny(BaseAuthentication, BasePermission, BaseThrottle, BaseContentNegotiation):
-    """Refuses everything, in every role that a host project can give it."""
-
-    def __init__(self) -> None:
-        raise MustNotBeAskedError
-
-    def no(self, *args: Any, **kwargs: Any) -> Any:
-        raise MustNotBeAskedError
-
-    authenticate = authenticate_header = has_permission = allow_request = no
-    select_parser = select_renderer = determine_version = determine_metadata = parse = render = no
-
-
-def must_not_be_asked(*args: Any) -> Any:
-    raise MustNotBeAskedError
-
-
-HOSTILE = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [Deny],
-    "DEFAULT_PERMISSION_CLASSES": [Deny],
-    "DEFAULT_THROTTLE_CLASSES": [Deny],
-    "DEFAULT_PARSER_CLASSES": [Deny],
-    "DEFAULT_RENDERER_CLASSES": [Deny],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": Deny,
-    "DEFAULT_VERSIONING_CLASS": Deny,
-    "DEFAULT_METADATA_CLASS": Deny,
-    "EXCEPTION_HANDLER": must_not_be_asked,
-    "UNAUTHENTICATED_USER": must_not_be_asked,
-    "UNAUTHENTICATED_TOKEN": must_not_be_asked,
-    "URL_FORMAT_OVERRIDE": "f",
-    "FORMAT_SUFFIX_KWARG": "f",
-    "ALLOWED_VERSIONS": ["7"],
-}
-
-
-@pytest.mark.django_db
-@override_settings(REST_FRAMEWORK=HOSTILE)
-def test_rest_framework_settings_do_not_reach_webhooks() -> None:
-    assert post(DOCUMENTED_RECEIVE).status_code == 200
-    assert post(b"rubbish").status_code == 400
-    response = WebhookClient().post(RECEIVE)
-    assert response.status_code == 401
-    assert response["WWW-Authenticate"].startswith("Basic ")
-    assert WebhookClient().get(RECEIVE).status_code == 200
-    assert WebhookClient().options(RECEIVE).status_code == 405
 
 
 HOST_PROJECT = """
@@ -846,7 +597,10 @@ settings.configure(
         f"DEFAULT_{name}_CLASS": "__main__.Deny"
         for name in ["CONTENT_NEGOTIATION", "VERSIONING", "METADATA", "SCHEMA"]
     }
-    | {"EXCEPTION_HANDLER": "__main__.no"},
+    | dict.fromkeys(
+        ["EXCEPTION_HANDLER", "UNAUTHENTICATED_USER", "UNAUTHENTICATED_TOKEN"], "__main__.no"
+    )
+    | {"URL_FORMAT_OVERRIDE": "f", "FORMAT_SUFFIX_KWARG": "f", "ALLOWED_VERSIONS": ["7"]},
 )
 import django
 django.setup()
@@ -867,7 +621,7 @@ print([(response.status_code, response["Content-Type"]) for response in response
 """
 
 
-def test_rest_framework_settings_read_at_import_do_not_reach_webhooks() -> None:
+def test_rest_framework_settings_do_not_reach_webhooks() -> None:
     """In its own process, in a project without ``django.contrib.auth``, whose users are default."""
     process = subprocess.run(
         [sys.executable, "-c", HOST_PROJECT],

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.testing import WebhookClient, mms_payload
-from tests.pages import ROOT, text_of
+from tests.pages import ROOT
 
 pytestmark = pytest.mark.django_db
 
@@ -108,8 +108,3 @@ def test_report_gives_nobody_away(client: WebhookClient, report: Callable[[], st
 
     assert [each for each in secret if each.lower() in text.lower()] == []
     assert "(others)" in text
-
-
-def test_script_is_named_where_people_look() -> None:
-    for page in ("docs/getting-started.md", ".github/ISSUE_TEMPLATE/payload.yml"):
-        assert SCRIPT.name in text_of(page)

@@ -18,7 +18,6 @@ from cellcast_django.contacts import to_contact
 from cellcast_django.directory import Directory
 from cellcast_django.handlers import run_again, skip
 from cellcast_django.models import (
-    Claim,
     CommandRun,
     Direction,
     HandlerCall,
@@ -49,7 +48,6 @@ from cellcast_django.testing import (
 
 
 def remind(number: str, reply: Message) -> Message | None:
-    """Send, and record what was sent in another way."""
     try:
         message = send(number, "See you at nine?", reference="booking-7", answers=reply)
     except (NotSentError, OptedOutError) as error:
@@ -64,7 +62,6 @@ def remind(number: str, reply: Message) -> Message | None:
 
 
 def look_at(message: Message) -> None:
-    """Read what is known about a message."""
     assert_type(message.media, list[str])
     assert_type(message.is_final, bool)
     assert_type(message.is_undelivered, bool)
@@ -89,7 +86,6 @@ def look_at(message: Message) -> None:
 
 
 def fields_of_handler_call(handler_call: HandlerCall) -> None:
-    """Read every field of a handler's call."""
     assert_type(handler_call.id, int)
     assert_type(handler_call.event, WebhookEvent)
     assert_type(handler_call.event_id, int)
@@ -110,7 +106,6 @@ def fields_of_handler_call(handler_call: HandlerCall) -> None:
 
 
 def fields_of_webhook_event(webhook_event: WebhookEvent) -> None:
-    """Read every column."""
     assert_type(webhook_event.id, int)
     assert_type(webhook_event.endpoint, str)
     assert_type(webhook_event.kind, str)
@@ -130,7 +125,6 @@ def fields_of_webhook_event(webhook_event: WebhookEvent) -> None:
 
 
 def fields_of_opt_out(opt_out: OptOut) -> None:
-    """Read every column."""
     assert_type(opt_out.id, int)
     assert_type(opt_out.contact, str)
     assert_type(opt_out.since, datetime)
@@ -142,7 +136,6 @@ def fields_of_opt_out(opt_out: OptOut) -> None:
 
 
 def fields_of_opt_out_change(opt_out_change: OptOutChange) -> None:
-    """Read every column."""
     assert_type(opt_out_change.id, int)
     assert_type(opt_out_change.opt_out, OptOut)
     assert_type(opt_out_change.opt_out_id, int)
@@ -158,7 +151,6 @@ def fields_of_opt_out_change(opt_out_change: OptOutChange) -> None:
 
 
 def fields_of_message(message: Message) -> None:
-    """Read every column."""
     assert_type(message.id, int)
     assert_type(message.key, str)
     assert_type(message.direction, str)
@@ -183,7 +175,6 @@ def fields_of_message(message: Message) -> None:
 
 
 def fields_of_status_change(status_change: StatusChange) -> None:
-    """Read every column."""
     assert_type(status_change.id, int)
     assert_type(status_change.message, Message)
     assert_type(status_change.message_id, int)
@@ -196,23 +187,7 @@ def fields_of_status_change(status_change: StatusChange) -> None:
     assert_type(status_change.event_id, int | None)
 
 
-def fields_of_claim(claim: Claim) -> None:
-    """Read every column."""
-    assert_type(claim.id, int)
-    assert_type(claim.key, str)
-    assert_type(claim.until, datetime)
-
-
-def fields_of_command_run(command_run: CommandRun) -> None:
-    """Read every column."""
-    assert_type(command_run.id, int)
-    assert_type(command_run.command, str)
-    assert_type(command_run.ran_at, datetime)
-    assert_type(command_run.summary, dict[str, Any])
-
-
 def find() -> Message | None:
-    """Narrow down step by step, in any order."""
     messages = Message.objects.with_contact("0400 000 000").outbound()
     assert_type(messages, MessageQuerySet)
     assert_type(messages.delivered(), MessageQuerySet)
@@ -227,7 +202,6 @@ def find() -> Message | None:
 
 
 def watch(now: datetime) -> Iterator[WebhookEvent]:
-    """Ask for the state of events, and of their calls."""
     assert_type(HandlerCall.objects.due(now), HandlerCallQuerySet)
     assert_type(run_again(HandlerCall.objects.failed()), int)
     assert_type(skip(HandlerCall.objects.failing(), username="ann"), int)
@@ -245,8 +219,6 @@ def watch(now: datetime) -> Iterator[WebhookEvent]:
 
 
 class Customers(Directory):
-    """What our own tables know of customers."""
-
     def names(self, contacts: list[str]) -> dict[str, str]:
         return dict.fromkeys(contacts, "Mrs Lee")
 
@@ -258,7 +230,6 @@ class Customers(Directory):
 
 
 def opt_outs(number: str, parsed: PhoneNumber) -> None:
-    """Ask who has opted out."""
     assert_type(is_opted_out(number), bool)
     assert_type(is_opted_out(parsed), bool)
     assert_type(opted_out([number]), set[str])
@@ -275,14 +246,11 @@ def opt_outs(number: str, parsed: PhoneNumber) -> None:
 @in_order
 @exactly_once
 def take_answer(message: Message, event: WebhookEvent, **kwargs: Any) -> bool:
-    """See that a marked handler is the function that it was."""
     return message.in_reply_to is not None
 
 
 @override_settings(CELLCAST_SEND_WITH="cellcast_django.testing.pretend_to_send")
 class WebhookTests(TestCase):
-    """A test case as docs/testing.md has it."""
-
     def setUp(self) -> None:
         self.cellcast = WebhookClient()
         reset()
@@ -297,7 +265,6 @@ class WebhookTests(TestCase):
 
 
 def test_kit(client: WebhookClient, message: Message, event: WebhookEvent) -> None:
-    """Call a handler, and send what Cellcast sends."""
     assert_type(take_answer(message=message, event=event), bool)
     assert_type(WebhookClient(raise_handler_errors=False), WebhookClient)
     assert_type(client.reply(message="YES").status_code, int)
