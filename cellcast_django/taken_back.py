@@ -161,6 +161,8 @@ def _make_anew(
         columns["created_at"] = min(filter(None, times), default=message.created_at)
     pairs = zip(history, changes, strict=False)
     same = len(list(takewhile(lambda pair: _content(pair[0]) == _content(pair[1]), pairs)))
+    for before, after in zip(history[same:], changes[same:], strict=False):
+        after.pk = before.pk
     return list(message.take(columns)), history[same:], changes[same:]
 
 

@@ -172,10 +172,7 @@ def stop_wish_badge(since: datetime | None) -> SafeString | str:
 
 
 class News(Page):
-    """Tells a page that is open how many customers wait, and how many have written since.
-
-    The session is not saved, so that an open page keeps nobody signed in.
-    """
+    """Tells an open page who waits and who has written since, and keeps nobody signed in."""
 
     name = "news"
     route = "to-answer/news/"

@@ -184,6 +184,7 @@ class Turn:
     def _make_due(self, event_id: int, pks: set[int]) -> list[HandlerCall]:
         self.tried |= pks
         calls, now = load(event_id), timezone.now()
+        calls.sort(key=lambda call: call.attempts)  # one that ends the process holds up no other
         return self._make(calls, {call.pk for call in calls if call.pk in pks and call.is_due(now)})
 
     def _make(

@@ -33,9 +33,9 @@ class Staff:
         """Open a page."""
         return self._request("GET", path, None)
 
-    def post(self, path: str, **form: str) -> Page:
-        """Open a page, and send a form of its to the same address."""
-        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self.get(path).text)
+    def post(self, path: str, *, page: str = "", **form: str) -> Page:
+        """Open a page, and send a form of its to this address: by default, to the page's own."""
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self.get(page or path).text)
         assert token is not None, path
         return self._request("POST", path, urlencode({"csrfmiddlewaretoken": token[1], **form}))
 

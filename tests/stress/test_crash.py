@@ -32,9 +32,9 @@ MOMENTS = [
     "in-second@1",
     "after-second@1",
     "after-commit+in-first@2",
-    "in-first@1+in-second@2",
-    "in-first@1+after-second@2",
-    "after-first@1+in-second@2+in-second@3",
+    "in-first@1+in-second@1",
+    "in-first@1+after-second@1",
+    "after-first@1+in-second@1+in-second@2",
 ]
 
 
@@ -94,9 +94,9 @@ def test_kill_at_any_moment_repeats_only_the_interrupted_call(
         "in-second@1": ["first", "second", "second"],
         "after-second@1": ["first", "second", "second"],
         "after-commit+in-first@2": ["second", "first", "first"],
-        "in-first@1+in-second@2": ["first", "second", "first", "second"],
-        "in-first@1+after-second@2": ["first", "second", "first", "second"],
-        "after-first@1+in-second@2+in-second@3": ["first", "second", "first", "second", "second"],
+        "in-first@1+in-second@1": ["first", "second", "first", "second"],
+        "in-first@1+after-second@1": ["first", "second", "first", "second"],
+        "after-first@1+in-second@1+in-second@2": ["first", "second", "first", "second", "second"],
     }
     figures.record(
         f"crash, {vendor}: at chosen moments",
@@ -159,9 +159,10 @@ def first_that_is_not_200(port: int, serial: int) -> Response:
 
 def run_everything(host: Host) -> int:
     """Run cellcast_run_handlers, whatever kills it, until nothing waits; return how often."""
-    waiting = "SELECT COUNT(*) FROM cellcast_django_handlercall WHERE next_attempt_at IS NOT NULL"
+    calls = "SELECT COUNT(*) FROM cellcast_django_handlercall WHERE next_attempt_at IS NOT NULL"
+    deferred = "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE outcome = 'deferred'"
     for runs in range(60):
-        if not host.database.value(waiting):
+        if not host.database.value(calls) + host.database.value(deferred):
             return runs
         try:
             host.start("django", "cellcast_run_handlers").wait(timeout=60)

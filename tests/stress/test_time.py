@@ -49,7 +49,7 @@ def test_backward_clock_jump_changes_no_status_and_loses_no_fact(
         assert say("in-first@1 4", "delivered") == 0
     before = heard(host)
     time.sleep(1.1)
-    assert "1 done" in host.manage("cellcast_run_handlers")  # what began after the jump
+    assert "2 done" in host.manage("cellcast_run_handlers")  # what began after the jump
     assert sorted(heard(host)[len(before) :]) == [("first", "delivered"), ("second", "delivered")]
     set_clock(host, 0)
     assert "1 done" in host.manage("cellcast_run_handlers")  # the clock has caught up
@@ -75,7 +75,7 @@ def test_event_is_taken_over_once_when_its_handler_outlasts_the_lease(
     with host.gunicorn(workers=1) as server:
         [(_, response)] = converse_while(server.port, webhook, lambda: run_until_taken_over(host))
     assert response.status == 200
-    assert heard(host) == [(name, "delivered") for name in ("first", "first", "second")]
+    assert heard(host) == [(name, "delivered") for name in ("first", "second", "first")]
     assert oracle.finished(host.calls()).total() == 3
     assert "CELLCAST_HANDLER_LEASE" in host.log
     calls = "SELECT handler, state, attempts FROM cellcast_django_handlercall ORDER BY id"
@@ -94,7 +94,7 @@ def run_until_taken_over(host: Host) -> None:
     """Run cellcast_run_handlers once the lease is up, while the handler still sleeps."""
     wait_for(lambda: heard(host), seconds=60)
     time.sleep(1.1)
-    assert "1 done" in host.manage("cellcast_run_handlers")
+    assert "2 done" in host.manage("cellcast_run_handlers")
 
 
 def wait_for_more(load: Load) -> None:
@@ -130,6 +130,7 @@ def test_migrations_add_columns_while_webhooks_arrive(
         for column in columns:
             alter(f"DROP COLUMN IF EXISTS {column}")
     assert load.statuses() <= {200, 503}
+    host.manage("cellcast_run_handlers")  # reads what was deferred
     assert_stored(host, load.stored())
     responses = [response for _, response in load.answered]
     figures.record(

@@ -85,10 +85,7 @@ def standing_of(row: WebhookEvent | HandlerCall) -> tuple[Tone, str | Promise]:
 
 
 def state_badge(event: WebhookEvent, waits_for: int | None = None) -> SafeString:
-    """Return the badge of how far an event's calls are, or of why it has none.
-
-    ``waits_for``: the earlier event that a handler has to finish first.
-    """
+    """Return the badge of how an event stands, and of which earlier one it waits for, if any."""
     if not event.is_stored or event.state != WebhookEvent.State.PENDING:
         return badge(*standing_of(event))
     if waits_for is not None:
