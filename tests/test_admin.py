@@ -197,7 +197,7 @@ def test_message_shows_its_events_newest_first(reader: Client, client: WebhookCl
     page = page_of(reader, "message", "change", message.pk)
 
     assert page.index(f"#{duplicate.pk}</a>") < page.index(f"#{stored.pk}</a>")
-    events = {"message__id__exact": message.pk}
+    events: dict[str, Any] = {"message__id__exact": message.pk}
     assert url_of("webhookevent", **events) in page
     assert listed(reader, "webhookevent", **events) == [duplicate.pk, stored.pk]
     assert listed(reader, "webhookevent", message__id__exact=message.pk + 1) == []

@@ -374,9 +374,10 @@ def test_credit_is_read_from_the_account(client: ApiClient, fake_cellcast: FakeC
     assert [path for path, *_ in fake_cellcast.requests] == [ACCOUNT]
 
 
+ODD: list[object] = [None, True, "", "much", "nan", "inf", [1], {}, 10**400]
 BALANCES: list[tuple[object, float | None]] = [
     *[(0, 0), ("12", 12), (12.0, 12), ("12.5", 12), (-3, -3), (1e9, 10**9)],
-    *((none, None) for none in (None, True, "", "much", "nan", "inf", [1], {}, 10**400)),
+    *((odd, None) for odd in ODD),
 ]
 
 

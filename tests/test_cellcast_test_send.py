@@ -84,7 +84,7 @@ def test_repeated_send_is_a_duplicate_that_calls_nobody(
     assert handler not in output
     assert f"--set {webhook.news}=…" in output
     assert len(calls) == 1
-    news = [webhook.example, webhook.example | {webhook.news: "other"}]
+    news = [webhook.example, {**webhook.example, webhook.news: "other"}]
     assert handler in run(webhook.slug, "--data", json.dumps(news))
     assert len(calls) == 2
 
@@ -194,4 +194,5 @@ def test_command_runs_despite_errors_in_settings(site: str, settings: Any) -> No
 def test_response_is_shown_without_control_characters(scripted_server: ScriptedServer) -> None:
     scripted_server.response = b"HTTP/1.1 502 Bad Gateway\r\n\r\n<title>\n502 \x1b[31m</title>"
     output = run_and_fail("receive", "--url", scripted_server.url)
+    assert "POST http://127.0.0.1:9/" in run_and_fail("receive", "--url", "http://127.0.0.1:9")
     assert re.search(r"502 Bad Gateway after \d+ ms: <title> 502  \[31m</title>\n", output)

@@ -296,7 +296,7 @@ def test_lost_database_is_503(client: WebhookClient) -> None:
 
 
 def test_event_that_cannot_be_inserted_either_is_503(client: WebhookClient) -> None:
-    with unable(), patch.object(deferring.rows, "insert", side_effect=DatabaseError):
+    with unable(), patch("cellcast_django.database.rows.insert", side_effect=DatabaseError):
         assert client.status().status_code == 503
 
 

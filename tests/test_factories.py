@@ -41,11 +41,12 @@ def test_outbound_message_has_no_status_by_default() -> None:
     assert timezone.now() - message.submitted_at < timedelta(seconds=10)
     MessageFactory.create(delivered=True, history=False)
     assert not StatusChange.objects.exists()
-    given = {"cellcast_id": "66b5b93b1e2c012dfe964000", "receiver": "0400 000 000"}
+    given: dict[str, Any] = {"cellcast_id": "66b5b93b1e2c012dfe964000", "receiver": "0400 000 000"}
     delivered = MessageFactory.create(delivered=True, **given)
     again = Message.objects.record_sent(**given)
     assert (again, again.submitted_at) == (delivered, delivered.submitted_at)
     assert delivered.contact == "+61400000000"
+    assert delivered.submitted_at and delivered.delivery_time
     assert delivered.submitted_at + delivered.delivery_time == delivered.status_changed_at
 
 

@@ -52,6 +52,9 @@ def numbers(line: str) -> list[int]:
 
 
 def test_done_event_is_given_to_the_handler_alone(new: Calls, first: Calls) -> None:
+    connect(new)
+    assert numbers(run().splitlines()[0]) == [0, 0], "there is none"
+    message_received.disconnect(dispatch_uid="new")
     first.errors["LATER"] = RetryLater(timedelta(hours=3))
     event, later = reply(message="YES"), reply(message="LATER")
     version, due_at = call_of(event).version, call_of(later).next_attempt_at

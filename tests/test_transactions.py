@@ -50,6 +50,12 @@ def other() -> Iterator[BaseDatabaseWrapper]:
     transactions.discard(other)
 
 
+def test_autocommit_is_on_where_the_settings_turn_it_off(other: BaseDatabaseWrapper) -> None:
+    other.settings_dict["AUTOCOMMIT"] = False
+    transactions.ensure_autocommit(other)
+    assert other.get_autocommit()
+
+
 def run(*statements: str) -> None:
     with connection.cursor() as cursor:
         for statement in statements:
