@@ -16,17 +16,11 @@ from cellcast_django.recovery import Findings, Kind, RecoveryError
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import refusing
 from tests.fake_cellcast import KEY, FakeCellcast, Fault
+from tests.test_cellcast_prune import Terminal
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
 HOUR = timedelta(hours=1)
-
-
-class Terminal(StringIO):
-    """A terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 def run(*arguments: str, stdout: StringIO | None = None, **options: Any) -> str:
