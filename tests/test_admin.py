@@ -24,7 +24,7 @@ from django.utils import timezone, translation
 
 import cellcast_django
 from cellcast_django.admin import MessageAdmin, WebhookEventAdmin
-from cellcast_django.admin.display.badges import handled_badge, state_badge, status_badge
+from cellcast_django.admin.display.badges import handled_badge, status_badge
 from cellcast_django.admin.lists.filters import DirectionFilter, StatusFilter
 from cellcast_django.admin.lists.search import MAX_KEYS
 from cellcast_django.admin.own_numbers import MAX_VALUES
@@ -406,17 +406,6 @@ def test_event_page_shows_body_and_each_handlers_result(
     assert "<b>no luck" not in page
     assert "&quot;message&quot;: &quot;YES&quot;" in page
     assert re.search(r"Username: .*\bcellcast\b", text_of(page))
-
-
-def test_invalid_event_shows_its_error_and_no_handlers(reader: Client) -> None:
-    event = make_invalid()
-
-    page = page_of(reader, "webhookevent", "change", event.pk)
-
-    assert f"#{event.pk}" in page  # as in logs
-    assert state_badge(event) in page
-    assert event.error in words(only(page, "section[@class='module cellcast-summary']"))
-    assert not every(page, "h2[@id='cellcast-handlers-heading']")
 
 
 # Search and filters
