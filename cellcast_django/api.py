@@ -182,10 +182,7 @@ class ApiClient:
         parameters: dict[str, str | int] | None = None,
         document: Item | None = None,
     ) -> "ApiResponse":
-        """Send one request, with the parameters in the URL or the document as its body.
-
-        Raises ``ApiError``, and ``NoConnectionError`` only if nothing has been sent.
-        """
+        """Send one request. Raises ``ApiError``; ``NoConnectionError`` only if nothing was sent."""
         headers = {
             "Accept": "application/json",
             "Authorization": f"Bearer {conf.api_key}",

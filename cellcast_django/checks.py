@@ -1,8 +1,6 @@
 """System checks: what may be wrong with the settings or the deployment, and what to do.
 
-``manage.py check --tag cellcast_django --deploy`` runs them, and the setup page shows them by
-subject. They are in English, like Django's own. None shows a password, and none opens a database
-but the one that ``migrate`` asks.
+None shows a password, and none opens a database but the one that ``migrate`` asks.
 """
 
 import re

@@ -37,10 +37,7 @@ def spelt(number: str, region: str) -> str:
 
 
 def text_of(number: str | PhoneNumber) -> str:
-    """Return text as it is, and a phone number object of ``phonenumbers`` in E.164.
-
-    Raises ``TypeError`` for anything else: ``str(None)`` is nobody's number.
-    """
+    """Return text as it is, and a phone number object in E.164. Raises ``TypeError`` otherwise."""
     if isinstance(number, str):
         return number
     if not isinstance(number, PhoneNumber):

@@ -1,7 +1,4 @@
-"""What a report, a reply or a recorded sending does to a message: values in, values out.
-
-The only place that knows it. Plain Python: no database, no models.
-"""
+"""What a report, a reply or a recorded sending does to a message: values in, values out."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -118,10 +115,7 @@ class State:
 
 
 def fold(known: State | None, said: Said) -> tuple[State, Values | None]:
-    """Return the message after this was said, and the row that its history gains, if any.
-
-    Of that row the columns, but for those that point to other rows.
-    """
+    """Return the message after this was said, and the columns of its history's new row, if any."""
     if said.is_recorded:
         return _record(known, said), None
     state = State(values=said.values) if known is None else _fill_in(known, said)

@@ -360,11 +360,7 @@ def measure_replies() -> Replies:
 
 
 def wishes_to_stop(waiting: MessageQuerySet) -> list[Wish]:
-    """Return those of the newest waiting replies that mention stopping, the newest first.
-
-    A person should read them, within the days that the law allows. Whoever has opted out wants
-    nothing more.
-    """
+    """Return the newest waiting replies that mention stopping, except from who has opted out."""
     newest = waiting.order_by("-handled_at", "-created_at", "-pk")
     columns = ("pk", "contact", "created_at", Left("body", MAX_TEXT_LENGTH))
     wishes = [

@@ -80,10 +80,7 @@ def opted_out(numbers: Iterable[N]) -> set[N]:
 
 
 def _active_among(contacts: list[str]) -> set[str]:
-    """Return those of the contacts whose opt-out stands, or whose STOP has been deferred.
-
-    Through a cursor: caches of the ORM do not notice what webhooks write.
-    """
+    """Return those of the contacts whose opt-out stands, or whose STOP has been deferred."""
     nothing = [Value(""), Value(""), Value("")]
     active = _opt_outs().active().filter(contact__in=contacts).values_list("contact", *nothing)
     statement, values = active.query.get_compiler(using=active.db).as_sql()
@@ -92,6 +89,7 @@ def _active_among(contacts: list[str]) -> set[str]:
         f"SELECT contact, body, content_type, endpoint FROM {WebhookEvent._meta.db_table} "
         f"WHERE contact IN ({marks}) AND next_read_at IS NOT NULL AND NOT is_test"
     )
+    # Caches of the ORM would not notice what webhooks write.
     with connections[active.db].cursor() as cursor:
         cursor.execute(f"{statement} UNION ALL {deferred}", [*values, *contacts])
         return {contact for contact, *event in cursor.fetchall() if _opts_out(*event)}

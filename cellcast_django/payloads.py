@@ -32,10 +32,7 @@ MAX_MEDIA_LENGTH = 2_000
 
 @dataclass(frozen=True, slots=True, order=True)
 class Listed:
-    """The place of a reply in the list of Cellcast's API, which has a time instead of an id.
-
-    ``media`` are those of a reply without a text, the only thing that distinguishes it.
-    """
+    """The place of a reply in the list of Cellcast's API, which has a time instead of an id."""
 
     received_at: datetime
     media: tuple[str, ...] = field(default=(), repr=False)
@@ -186,10 +183,7 @@ _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
 
 
 def is_too_deep(text: str) -> bool:
-    """Whether JSON is nested deeper than ``MAX_DEPTH`` levels.
-
-    Ask before parsing it: where threads have a small stack, Python's own parser crashes.
-    """
+    """Whether JSON is nested so deeply that Python's parser may crash where stacks are small."""
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return False  # nearly every text
     depth = 0
@@ -301,10 +295,7 @@ def _status(element: dict[str, Any]) -> str:
 
 
 def _text(element: dict[str, Any], *keys: str, limit: int | None = None) -> str | None:
-    """Return the cleaned value of the first of these keys that is present and not null.
-
-    Raises ``PayloadError`` if it is no string, as numbers are here, or longer than ``limit``.
-    """
+    """Return the cleaned text of the first key that is not null. Raises ``PayloadError``."""
     for key in keys:
         value = element.get(key)
         if value is None:
@@ -328,10 +319,7 @@ def _keyword(value: object) -> str:
 
 
 def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]]:
-    """Return a reply's text and the URLs of its media.
-
-    The text of an MMS is JSON inside a string; anything else merely looks like it, and stays.
-    """
+    """Return a reply's text and its media's URLs: the text of an MMS is JSON inside a string."""
     media = element.get("media")
     is_mms = element.get("mms") is True or _keyword(element.get("mms")) in ("true", "1")  # a form's
     if not isinstance(media, list) and not is_mms:
@@ -370,10 +358,7 @@ def is_web_url(url: object) -> TypeGuard[str]:
 
 
 class Endpoint(TextChoices):
-    """Where an event came from: one of the URLs in Cellcast's dashboard, or its API.
-
-    A row: the value, how what came there is read, the values of ``type`` that mean it, the label.
-    """
+    """Where an event came from: one of the URLs in Cellcast's dashboard, or its API."""
 
     RECEIVE = row("receive", _read_reply, ("receive", "sms", "mms"), _("Receive URL"))
     STATUS = row("status", _read_status_report, ("send",), _("Status URL"))
@@ -468,11 +453,7 @@ def reply_payload(**changes: Any) -> dict[str, Any]:
 def mms_payload(
     *, message: str = "Here is the form", media: Sequence[str] = (PICTURE,), **changes: Any
 ) -> dict[str, Any]:
-    """Return the payload of an MMS reply, as the platform behind Cellcast documents it.
-
-    The text is JSON inside a string, with the media beside it once more. With an empty ``message``
-    it is a picture alone.
-    """
+    """Return the payload of an MMS reply, as the platform behind Cellcast documents it."""
     urls = [{"url": url} for url in media]
     text = json.dumps({"message": message, "media": urls}, separators=(",", ":"))
     return reply_payload(**{"message": text, "media": urls, "mms": True} | changes)

@@ -1,7 +1,4 @@
-"""Receive what Cellcast reported: store it, then run its handlers, inline or on the host's queue.
-
-The one pipeline for views, recovery and reprocessing. A queue gets its tasks after the commit.
-"""
+"""The one pipeline for views, recovery and reprocessing: store what came, then run its handlers."""
 
 import logging
 import time

@@ -1,8 +1,4 @@
-"""Delete personal data that is no longer needed, or redact it and keep the rows.
-
-A ``Selection`` says what to prune, and ``prune`` does it in batches, each a short transaction: no
-table is locked for long, memory stays flat, and an interrupted run continues where it stopped.
-"""
+"""Delete personal data that is no longer needed, or redact it, in batches that each commit."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace

@@ -108,11 +108,7 @@ UNDELIVERED = FINAL - {Status.DELIVERED.value}
 
 
 def supersedes(status: str, current: str) -> bool:
-    """Whether a message moves from ``current`` to ``status`` when that is reported.
-
-    Of two unknown statuses the later by code point wins: an arbitrary rule, so that the order of
-    arrival does not decide.
-    """
+    """Whether a message moves from ``current`` to ``status`` when that is reported."""
     return _rank(status) > _rank(current)
 
 
@@ -124,6 +120,7 @@ def highest(statuses: Iterable[str]) -> str:
 def _rank(status: str) -> tuple[int, str]:
     if status in PRECEDENCE:
         return PRECEDENCE[status], ""
+    # By code point: an arbitrary rule, so that the order of arrival does not decide.
     return UNKNOWN_PRECEDENCE, status
 
 

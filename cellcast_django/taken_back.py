@@ -1,7 +1,4 @@
-"""Take events back, as if they had never come: those of a leak, and those of Test Sends.
-
-Each message that they spoke of is made anew by the inbox's own fold, from the events that are left.
-"""
+"""Take events back, as if they had never come: their messages are folded from what is left."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace

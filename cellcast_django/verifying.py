@@ -1,7 +1,4 @@
-"""Are the promises kept where the data is? Reads the rows that belong together, changes nothing.
-
-By one statement, so that a webhook that is just being stored breaks no rule.
-"""
+"""Are the promises kept where the data is? One statement reads what belongs together."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -166,15 +166,13 @@ class WebhookView(APIView):
         return json_exception_handler
 
     def perform_authentication(self, request: Request) -> None:
-        """Require the password for a webhook; a probe of the URL needs none and sees nothing.
-
-        Does not set ``request.user``, which the host's middleware may take for a row.
-        """
+        """Require the password for a webhook; a probe of the URL needs none and sees nothing."""
         if request.method != "POST":
             return
         for authenticator in request.authenticators or ():
             authenticated: Any = authenticator.authenticate(request)
             if authenticated is not None:
+                # Not as request.user, which the host's middleware may take for a row.
                 self.username = authenticated[0].get_username()
                 return
         raise NotAuthenticated

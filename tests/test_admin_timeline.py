@@ -1,14 +1,11 @@
 """The page of a message: what happened to it, with repeats and failing handlers."""
 
-from datetime import timedelta
-
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
-from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
+from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message
 from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
@@ -23,27 +20,6 @@ def steps_of(client: Client, message: Message) -> list[str]:
     """Return the text of each step of the timeline."""
     page = page_of(client, "message", "change", message.pk)
     return [words(step) for step in every(page, "ol[@class='cellcast-timeline']/li")]
-
-
-def test_first_step_is_the_submission(reader: Client) -> None:
-    message = MessageFactory.create(submitted_at=timezone.now() - timedelta(days=2))
-    StatusChangeFactory.create(message=message, status="received")
-
-    submitted, received = steps_of(reader, message)
-
-    assert "• submitted" in submitted
-    assert "• received" in received
-
-
-def test_repeated_report_is_among_the_events_alone(reader: Client, client: WebhookClient) -> None:
-    client.status(status="received")
-    client.status(status="delivered")
-    client.status(status="received")
-    message = Message.objects.get()
-
-    assert len(steps_of(reader, message)) == 3  # with the submission
-    events = every(page_of(reader, "message", "change", message.pk), "article")
-    assert ["duplicate" in words(event) for event in events] == [True, False, False]
 
 
 def test_events_of_a_message_say_which_handlers_fail(

@@ -16,17 +16,11 @@ from cellcast_django.recovery import Findings, Kind, RecoveryError
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import refusing
 from tests.fake_cellcast import KEY, FakeCellcast, Fault
+from tests.test_cellcast_prune import Terminal
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
 HOUR = timedelta(hours=1)
-
-
-class Terminal(StringIO):
-    """A terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 def run(*arguments: str, stdout: StringIO | None = None, **options: Any) -> str:
@@ -138,13 +132,6 @@ def test_progress_is_shown_on_a_terminal_and_wiped(
     assert "\rreplies: 2 seen, 0 missing" in output
     assert "\rreplies: 2 seen, 2 missing" in output
     assert f"\r{' ' * 60}\r{line(Kind.REPLIES, 2, 2)}" in output
-
-
-@pytest.mark.parametrize(("stdout", "options"), [(StringIO, {}), (Terminal, {"verbosity": 0})])
-def test_command_shows_no_progress_outside_a_terminal(
-    outage: FakeCellcast, stdout: type[StringIO], options: dict[str, Any]
-) -> None:
-    assert "\r" not in run(stdout=stdout(), no_color=True, **options)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from cellcast_django.checks import check_secrets
 from cellcast_django.management.commands import cellcast_setup
 from cellcast_django.webhooks import WEBHOOKS
+from tests.test_checks import EmptyURLConf
 
 pytestmark = pytest.mark.django_db
 
@@ -23,12 +24,6 @@ DASHBOARD = "Paste into Cellcast's dashboard.*"
 ENVIRONMENT = "Put into your site's environment, or its .env file"
 ROTATION = f"{ENVIRONMENT}, to change the password.*"
 EXISTING = "first-username:first-long-enough-password"
-
-
-class EmptyURLConf:
-    """A project without the app's URLs."""
-
-    urlpatterns: list[Any] = []
 
 
 @pytest.fixture

@@ -18,12 +18,9 @@ from cellcast_django.factories import (
 from cellcast_django.health import Light
 from cellcast_django.models import CommandRun, Message
 from tests.many import add_copies
+from tests.test_health import ago
 
 pytestmark = pytest.mark.django_db
-
-
-def ago(**duration: int) -> datetime:
-    return timezone.now() - timedelta(**duration)
 
 
 def run(*arguments: str) -> str:
@@ -119,22 +116,18 @@ def test_json_has_every_figure(traffic: None) -> None:
     }
 
 
-def test_command_reports_when_handlers_were_last_run() -> None:
-    CommandRun.record(CommandRun.Command.RUN_HANDLERS, {})
-    ran_at = CommandRun.objects.get().ran_at
-    document = json.loads(run("--json"))
-    found = datetime.fromisoformat(document["handlers"]["last_run_at"])
-    assert abs(found - ran_at) < timedelta(milliseconds=1)
-
-
 def credit_read(at: datetime, sms: float = 500, mms: float | None = 20) -> None:
     credit = {"sms": sms, "mms": mms, "read_at": at.isoformat()}
     CommandRun.record(CommandRun.Command.RECOVER, {"credit": credit})
 
 
-def test_command_shows_the_last_reading_of_the_credit() -> None:
+def test_command_shows_the_last_run_and_the_last_reading_of_the_credit() -> None:
+    CommandRun.record(CommandRun.Command.RUN_HANDLERS, {})
+    ran_at = CommandRun.objects.get().ran_at
     credit_read(read_at := ago(hours=3), sms=1234.5)
-    credit = json.loads(run("--json"))["credit"]
+    document = json.loads(run("--json"))
+    found, credit = document["handlers"]["last_run_at"], document["credit"]
+    assert abs(datetime.fromisoformat(found) - ran_at) < timedelta(milliseconds=1)
     assert abs(datetime.fromisoformat(credit.pop("read_at")) - read_at) < timedelta(seconds=1)
     assert credit == {"sms": 1234.5, "mms": 20}
 
@@ -200,22 +193,19 @@ def test_messages_without_reports_fail_without_any_limit() -> None:
     assert problem.partition(": ")[2] in stdout.getvalue()
 
 
-def test_command_fails_if_replies_wait_too_long() -> None:
-    MessageFactory.create(inbound=True, created_at=ago(hours=3))
-    MessageFactory.create(inbound=True)
-    run("--max-unanswered", "4h")
-    assert re.findall(r"\d+ hours|\d+", complaint("--max-unanswered", "2h")) == ["2", "3 hours"]
+@pytest.mark.parametrize(
+    ("option", "limit", "body"), [("unanswered", 2, "Yes"), ("stop-wish", 72, "please stop")]
+)
+def test_command_fails_if_replies_or_wishes_to_stop_wait_too_long(
+    option: str, limit: int, body: str
+) -> None:
+    for hours in (limit + 24, 1):
+        MessageFactory.create(inbound=True, body=body, created_at=ago(hours=hours))
+    run(f"--max-{option}", f"{limit + 25}h")
+    waits = rf"\b2\b.*\b{(limit + 24) // 24} days?"
+    assert re.search(waits, complaint(f"--max-{option}", f"{limit}h"))
     Message.objects.update(handled_at=timezone.now())
-    run("--max-unanswered", "1m")
-
-
-def test_command_fails_if_a_wish_to_stop_waits_too_long() -> None:
-    for days in (4, 1):
-        MessageFactory.create(inbound=True, body="please stop", created_at=ago(days=days))
-    run("--max-stop-wish", "5d")
-    assert re.findall(r"\d+ days|\d+", complaint("--max-stop-wish", "3d")) == ["2", "4 days"]
-    Message.objects.update(handled_at=timezone.now())
-    run("--max-stop-wish", "1m")
+    run(f"--max-{option}", "1m")
 
 
 def test_command_fails_if_messages_are_silent_or_webhooks_have_stopped() -> None:

@@ -15,14 +15,9 @@ from cellcast_django.management.commands import cellcast_test_send
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 from tests.scripted_server import ScriptedServer
+from tests.test_checks import EmptyURLConf
 
 PASSWORD = settings.CELLCAST_WEBHOOK_SECRETS[0].partition(":")[2]
-
-
-class EmptyURLConf:
-    """A project without the app's URLs."""
-
-    urlpatterns: list[Any] = []
 
 
 @pytest.fixture

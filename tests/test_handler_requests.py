@@ -19,7 +19,7 @@ from django.utils import timezone
 from cellcast_django.handlers import run_due, work
 from cellcast_django.handlers.work import Fact
 from cellcast_django.models import HandlerCall, Message, StatusChange, WebhookEvent
-from cellcast_django.signals import GiveUp, RetryLater, exactly_once, message_received
+from cellcast_django.signals import RetryLater, exactly_once, message_received
 from tests.clock import Clock
 from tests.database_faults import refused_for_another, refusing
 from tests.handlers import (
@@ -35,6 +35,7 @@ from tests.handlers import (
 )
 from tests.killed import lines_of
 from tests.logs import logged
+from tests.test_error_reports import failing
 
 # RetryLater
 
@@ -85,47 +86,22 @@ def test_retry_later_without_a_time_is_an_ordinary_failure(
 # GiveUp
 
 
-@pytest.mark.django_db
-def test_handler_that_gave_up_is_not_called_with_the_others(first: Calls, second: Calls) -> None:
-    first.error, second.error = GiveUp("No such customer."), ValueError("not yet")
-    event = reply()
-    assert event.state == "pending"
-    assert errors_of(event)["first"] == "GiveUp: No such customer."
-
-    second.error = None
-    make_due(event)
-    ran(run_due)
-    event.refresh_from_db()
-    assert (len(first), len(second)) == (1, 2)
-    assert event.state == "failed"
-
-
 # Each handler has its own attempts and pauses
 
 
 @pytest.mark.django_db
-def test_failing_handler_uses_up_no_attempts_of_others(
+def test_failing_handler_uses_up_no_attempts_of_others_and_brings_no_call_forward(
     first: Calls, second: Calls, settings: Any
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 3
-    first.error, second.error = RetryLater(timedelta(minutes=1)), ValueError("no")
-    event = reply()
-    for _ in range(4):
-        make_due(event)
-        run_due()
-    assert (len(first), len(second)) == (5, 3)
-    assert [call_of(event, name).attempts for name in ("first", "second")] == [5, 3]
-    assert [call_of(event, name).state for name in ("first", "second")] == ["retrying", "failed"]
-
-
-@pytest.mark.django_db
-def test_failing_handler_brings_no_call_of_others_forward(first: Calls, second: Calls) -> None:
     first.error, second.error = RetryLater(timedelta(hours=8)), ValueError("no")
-    reply()
-    for _ in range(3):
+    event = reply()
+    for _ in range(2):
         HandlerCall.objects.filter(handler="second").update(next_attempt_at=timezone.now())
         run_due()
-    assert (len(first), len(second)) == (1, 4)
+    assert (len(first), len(second)) == (1, 3)
+    assert [call_of(event, name).attempts for name in ("first", "second")] == [1, 3]
+    assert [call_of(event, name).state for name in ("first", "second")] == ["retrying", "failed"]
 
 
 @pytest.mark.django_db
@@ -240,13 +216,6 @@ def written() -> list[str]:
     return list(rows.order_by("key").values_list("key", flat=True))
 
 
-def raise_(error: BaseException) -> Callable[[], object]:
-    def fail() -> None:
-        raise error
-
-    return fail
-
-
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("state", ["skipped", "running"], ids=["skipped", "taken over"])
 def test_call_that_is_lost_meanwhile_is_rolled_back(
@@ -286,7 +255,7 @@ def test_failed_commit_is_the_handlers_error(once: Once) -> None:
 def test_on_commit_error_leaves_the_handler_finished(
     once: Once, second: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
-    once.then = lambda: transaction.on_commit(raise_(ValueError("no mail today")))
+    once.then = lambda: transaction.on_commit(failing(ValueError("no mail today")))
     event = reply()
     assert written() == ["written 1"]
     assert event.state == "done"

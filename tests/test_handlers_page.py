@@ -22,25 +22,15 @@ from cellcast_django.signals import (
 )
 from cellcast_django.testing import reply_payload
 from tests.database_faults import refusing
-from tests.handlers import call_of, connected, make_due, pause_of, ran, reply
+from tests.handlers import Died, call_of, connected, make_due, pause_of, ran, reply
 from tests.pages import table
+from tests.test_error_reports import failing
 
 PAGE = "docs/reference/signals.md"
 
 
-class Died(BaseException):
-    """What no ``except`` of ours sees, as if the process were gone."""
-
-
 def nothing(**kwargs: Any) -> None:
     pass
-
-
-def raise_(error: BaseException) -> Callable[..., None]:
-    def fail(**kwargs: Any) -> None:
-        raise error
-
-    return fail
 
 
 def delete(message: Message, **kwargs: Any) -> None:
@@ -59,18 +49,18 @@ def commit(**kwargs: Any) -> None:
 
 WHAT_IT_DOES: dict[str, Callable[..., object]] = {
     "returns": nothing,
-    "raises an exception": raise_(ValueError("no")),
-    "raises `SystemExit` or another `BaseException`": raise_(SystemExit(2)),
-    "raises `RetryLater(after)`": raise_(RetryLater(timedelta(hours=2))),
-    "raises `GiveUp(reason)`": raise_(GiveUp("never")),
-    "is stopped by Ctrl-C, which then ends the process": raise_(KeyboardInterrupt()),
+    "raises an exception": failing(ValueError("no")),
+    "raises `SystemExit` or another `BaseException`": failing(SystemExit(2)),
+    "raises `RetryLater(after)`": failing(RetryLater(timedelta(hours=2))),
+    "raises `GiveUp(reason)`": failing(GiveUp("never")),
+    "is stopped by Ctrl-C, which then ends the process": failing(KeyboardInterrupt()),
     "returns, and leaves a transaction open": nothing,
     "closes the database connection": lambda **kwargs: connection.close(),
     "ends its transaction with a statement such as `COMMIT`": commit,
     "deletes the message": delete,
     "takes longer than the lease": outlive_the_lease,
     "is not reached: the process dies first": nothing,
-    "dies with its process": raise_(Died()),
+    "dies with its process": failing(Died()),
     "returns, and the process dies before that is saved": nothing,
 }
 

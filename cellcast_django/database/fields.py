@@ -47,11 +47,7 @@ def _collated(parameters: Any, collation: str | None) -> Any:
 
 
 class PartialIndex(models.Index):
-    """An index of the rows that match ``where``; of all rows on MariaDB.
-
-    Django's own index with a ``condition`` does the same, but warns every project on MariaDB
-    (``models.W037``) about something it cannot change.
-    """
+    """An index of the rows that match ``where``; on MariaDB of all rows, and without W037."""
 
     def __init__(self, *, where: models.Q, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -1,7 +1,4 @@
-"""One row at a time in plain SQL: a quarter of what the ORM costs, and the same on every database.
-
-Statements go through the connection's own cursor. A column that is not given has its default.
-"""
+"""One row at a time in plain SQL: a quarter of what the ORM costs, the same on every database."""
 
 from collections.abc import Mapping
 from functools import cache, lru_cache

@@ -1,5 +1,1 @@
-"""Test Send, and what its response means.
-
-``test_send`` makes one real HTTP request with a documented example, and removes what such requests
-leave behind; ``diagnosis`` turns the response into advice for a person.
-"""
+"""Test Send, one real request with a documented example, and the advice that follows from it."""

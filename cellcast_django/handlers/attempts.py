@@ -1,8 +1,4 @@
-"""Which call is made when: begun, made and ended, one after the other. No SQL of its own.
-
-``run`` makes what has just been stored, ``run_due`` what is due, ``run_again`` what a person
-chooses. Each call's end is saved before the next one begins.
-"""
+"""Which call is made when: begun, made and ended, one after the other. No SQL of its own."""
 
 import logging
 import time
@@ -42,10 +38,7 @@ MAX_NEXT, NEXT_SECONDS = 10, 5
 
 
 def run(calls: Sequence[HandlerCall]) -> None:
-    """Make the calls of events that have just been stored, which have their facts.
-
-    Never raises: errors are logged, and the calls are due when their lease ends.
-    """
+    """Make the calls of events that have just been stored. Never raises: errors are logged."""
     turn = Turn(is_first_begun=True)
     for pk, some in groupby(calls, attrgetter("event_id")):
         try:
@@ -153,10 +146,7 @@ class Turn:
     def make(
         self, calls: list[HandlerCall], chosen: set[int] | None = None, *, in_order: bool = True
     ) -> None:
-        """Make the chosen ones of an event's calls, and then what waited for them in order.
-
-        Lets none of their exceptions out but ``KeyboardInterrupt``.
-        """
+        """Make the chosen ones of an event's calls, and then what waited for them in order."""
         self._go_on(self._make(calls, chosen, in_order=in_order))
 
     def make_due(self, event_id: int, pks: set[int]) -> None:

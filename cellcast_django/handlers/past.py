@@ -17,11 +17,7 @@ PAGE_SIZE = 500  # how many events are in memory at a time
 
 
 def past_events(handler: str, since: datetime, *, done: bool = False) -> list[int]:
-    """Return the keys of the events to give, in their order: those received since then.
-
-    Those that have a fact for the handler and that it has not done, or these too with ``done``; no
-    tests, and no redacted events.
-    """
+    """Return the keys of the events since then that the handler is to be given, in their order."""
     found = []
     for page in _pages(since):
         calls = HandlerCall.objects.fresh().filter(handler=handler, event__in=page)
@@ -40,10 +36,7 @@ def give(
     done: bool = False,
     progress: Progress = lambda call: None,
 ) -> Tally:
-    """Give events to one handler, each in turn, and return how its calls ended.
-
-    Interrupted, it can be given the same again: with ``done``, what is done begins anew.
-    """
+    """Give events to one handler, each in turn, and return how its calls ended."""
     turn, began_at = Turn(progress), timezone.now()
     for pk in events:
         event = _with_facts().filter(pk=pk).first()

@@ -131,10 +131,7 @@ def skip(pks: Collection[int], username: str) -> int:
 
 
 def insert(event: WebhookEvent, handler: str, in_order_of: dict[str, bool]) -> None:
-    """Insert calls of a past event for a handler, unless they are there.
-
-    ``in_order_of`` says for each signal whether the handler wants its events in order.
-    """
+    """Insert calls of a past event for a handler, unless they are there."""
     same = {"event": event, "handler": handler, "state": State.WAITING}
     calls = [
         HandlerCall(
@@ -166,10 +163,7 @@ def _failure(call: HandlerCall, error: str, now: datetime, location: str = "") -
 def _after_failure(
     attempts: int, failure: Failure | None, received_at: datetime, now: datetime
 ) -> dict[str, Any]:
-    """Return when a call is made again that has failed this often, or that it has ended.
-
-    ``RetryLater`` is granted until both the attempts and their usual time are used up.
-    """
+    """Return when a call is made again that has failed this often, or that it has ended."""
     if failure is not None and issubclass(failure.kind, GiveUp):
         return _ended(State.GAVE_UP, now)
     after = None if failure is None else failure.retry_after

@@ -74,10 +74,7 @@ FACTS = ("message", "status_change", "opt_out_change__opt_out")
 
 
 def facts_of(event: WebhookEvent) -> dict[str, Fact]:
-    """Return the facts of an event by their signals' names, in the order in which they are told.
-
-    None of a duplicate or invalid event, or one whose message or opt-out has been deleted since.
-    """
+    """Return the facts of an event by their signals' names, in the order in which they are told."""
     facts = [fact for fact in (_message_fact(event), _opt_out_fact(event)) if fact is not None]
     return {fact.signal.name: fact for fact in facts}
 
@@ -205,10 +202,7 @@ def in_transaction(work: Work, save: Callable[[], bool]) -> None:
 
 
 def _notice_refusal(execute: Callable[..., Any], *arguments: Any) -> Any:
-    """Let nothing be saved after a deadlock, even if the handler goes on.
-
-    MariaDB has rolled back all that came before, which Django knows of the ORM's writes alone.
-    """
+    """Let nothing be saved after a deadlock: Django notices only those of the ORM's own writes."""
     try:
         return execute(*arguments)
     except OperationalError as error:

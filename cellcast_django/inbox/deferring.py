@@ -68,11 +68,7 @@ def _postpone(event: WebhookEvent, error: Exception) -> None:
 
 @hides_variables
 def reprocess(event: WebhookEvent) -> Stored:
-    """Read an invalid event again; return the events it has become, and their calls.
-
-    The event keeps its id. If it still cannot be understood, it stays invalid with the new reason.
-    For an event that is not invalid (any more), nothing is written or returned.
-    """
+    """Read an invalid event again; return the events it has become, and their calls."""
     if event.outcome != WebhookEvent.Outcome.INVALID:
         return Stored()
     arrival = Arrival.of(event)

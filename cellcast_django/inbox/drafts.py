@@ -1,7 +1,4 @@
-"""From a payload to what it says of its message, and to the values of its event.
-
-A field that a payload has in common with ``Message`` or ``StatusChange`` is stored there.
-"""
+"""From a payload to the columns of its message that have the same names, and to its event."""
 
 from dataclasses import dataclass, field, fields
 from datetime import datetime

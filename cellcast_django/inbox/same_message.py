@@ -1,8 +1,6 @@
 """Is this message here already? Asked for each reply that looks new, and for nothing else.
 
-Cellcast's API lists replies without an id. So a reply may have been recovered before its webhook
-comes, or come by webhook while the recovery looks: contact, text and time tell that the two are one
-message.
+Cellcast's API lists replies without an id: contact, text and time tell that two are one.
 """
 
 from collections import defaultdict
@@ -116,12 +114,10 @@ def _pair(
     earliest: timedelta,
     latest: timedelta,
 ) -> Pairs:
-    """Return the pairs found, and one more for each message that is in none, the oldest first.
-
-    It gets the oldest item that is left and not too far away: no other way pairs more.
-    """
+    """Return the pairs found, and one more for each message that is in none, the oldest first."""
     pairs, taken = dict(found), set(found.values())
     left = [each for each in reversed(items) if each not in found]
+    # Each gets the oldest item left that is not too far away: no other way pairs more.
     for message in (each for each in messages if each not in taken):
         while left and left[-1].received_at < message.created_at - latest:
             left.pop()

@@ -227,10 +227,7 @@ def _insert_calls(
 def decide(
     draft: Draft, change: Values | None, begun: OptOutChange | None
 ) -> tuple[str, list[FactSignal]]:
-    """Return the event's outcome, and the signals of its facts in the order they are told in.
-
-    Without a fact it is a duplicate, or invalid; but nobody looks whether a test would opt out.
-    """
+    """Return the event's outcome, and the signals of its facts in the order they are told in."""
     signals: list[FactSignal] = []
     if change is not None:
         is_new_reply = isinstance(draft.payload, Reply) and not change["previous_status"]

@@ -32,10 +32,7 @@ def plural(count: int, noun: str) -> str:
 
 
 class ProgressLine:
-    """A line that the next one overwrites, and the end of the block clears.
-
-    Shown only on a terminal, and not with verbosity 0.
-    """
+    """A line on a terminal that the next one overwrites, and the end of the block clears."""
 
     def __init__(self, stdout: OutputWrapper, verbosity: int) -> None:
         self._stdout = stdout
@@ -63,10 +60,7 @@ def parse_duration(text: str, units: str = "mhdw") -> timedelta:
 
 
 def parse_moment(text: str) -> datetime:
-    """Parse a time in the current zone, such as ``2026-11-10T09:00``, or an age such as ``30d``.
-
-    Raises ``ArgumentTypeError``.
-    """
+    """Parse ``2026-11-10T09:00`` in the current zone, or ``30d``. Raises ``ArgumentTypeError``."""
     try:
         moment = datetime.fromisoformat(text.strip())
         return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
@@ -79,11 +73,7 @@ def parse_moment(text: str) -> datetime:
 
 
 def says_if_refused(execute: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a command's ``execute``: a refusal of the database is a ``CommandError``.
-
-    It holds no value of the statement, nor does any frame that it has come through: error trackers
-    report both.
-    """
+    """Decorate ``execute``: a refusal of the database is a ``CommandError`` that holds no value."""
 
     @hides_variables
     @wraps(execute)

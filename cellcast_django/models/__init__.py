@@ -1,8 +1,4 @@
-"""What is stored: messages, the history of their statuses, events, handlers' calls, opt-outs.
-
-The inbox writes these rows, running handlers updates their calls, and the admin reads them all. One
-file per model; start with ``message``.
-"""
+"""What is stored: messages, events, handlers' calls and opt-outs. Start with ``message``."""
 
 from cellcast_django.fold import (
     Direction as Direction,

@@ -29,10 +29,7 @@ def new_ticket() -> str:
 
 
 class Claim(models.Model):
-    """Something that only one process may do, for a while: a row that others cannot add.
-
-    No lock is held meanwhile, and a process that dies leaves a row that ends by itself.
-    """
+    """Something that one process alone may do: a row that others cannot add until it has ended."""
 
     if TYPE_CHECKING:
         id: int
@@ -54,10 +51,7 @@ class Claim(models.Model):
 
     @classmethod
     def take(cls, name: str, lasts: timedelta) -> "Claim | None":
-        """Claim something; ``None`` if somebody else has. Commits by itself.
-
-        The row holds no number: its key is a digest that needs ``SECRET_KEY``.
-        """
+        """Claim something; ``None`` if somebody else has. Commits by itself."""
         claims, now = cls.objects.using(database_alias()), timezone.now()
         key = _digest(name)
         if ended := list(claims.filter(until__lte=now).values_list("pk", flat=True)):

@@ -36,7 +36,7 @@ from cellcast_django.models.base import (
     username_of,
 )
 from cellcast_django.models.opt_out import OptOut
-from cellcast_django.models.webhook_event import WebhookEvent
+from cellcast_django.models.webhook_event import WebhookEvent, reported_by
 from cellcast_django.payloads import (
     MAX_ID_LENGTH,
     MAX_NUMBER_LENGTH,
@@ -469,10 +469,7 @@ class Message(models.Model):
         return changes
 
     def opted_out_when_sent(self, *, is_new: bool) -> dict[str, Any]:
-        """Take over since when the contact had opted out when it was sent, if at all.
-
-        Of a message that is recorded again, an opt-out that began after it says nothing.
-        """
+        """Take over since when the contact had opted out when it was sent, if at all."""
         active = OptOut.objects.using(self._state.db).active().filter(contact=self.contact)
         if not is_new:
             active = active.filter(since__lte=self.created_at)
@@ -516,14 +513,8 @@ class StatusChange(models.Model):
     recorded_at = DateTimeField(
         _("recorded at"), default=timezone.now, help_text=_("When this site recorded it.")
     )
-    event: "models.OneToOneField[WebhookEvent | None, WebhookEvent | None]" = models.OneToOneField(
-        WebhookEvent,
-        verbose_name=_("event"),
-        null=True,
-        blank=True,
-        on_delete=models.SET_NULL,
-        related_name="status_change",
-        help_text=_("The event that reported it; empty once that event has been pruned."),
+    event = reported_by(
+        "status_change", _("The event that reported it; empty once that event has been pruned.")
     )
 
     objects: ClassVar[StatusChangeQuerySet] = StatusChangeQuerySet.as_manager()  # type: ignore[assignment]

@@ -23,7 +23,7 @@ from cellcast_django.models.base import (
     optional_time,
     optional_username,
 )
-from cellcast_django.models.webhook_event import WebhookEvent
+from cellcast_django.models.webhook_event import reported_by
 from cellcast_django.payloads import MAX_NUMBER_LENGTH
 from cellcast_django.statuses import row
 
@@ -49,10 +49,7 @@ class OptOutQuerySet(FreshQuerySet["OptOut"]):
         return self.filter(contact=contact) if contact else self.none()
 
     def insert_and_lock(self, contacts: Iterable[str]) -> dict[str, "OptOut"]:
-        """Lock the opt-outs of these contacts, after any messages, and return them by contact.
-
-        A contact without one gets a row that has not begun.
-        """
+        """Lock the opt-outs of these contacts, after any messages, and return them by contact."""
         found = {}
         with connections[self.db].cursor() as cursor:
             for contact in sorted(set(contacts)):
@@ -96,14 +93,8 @@ class OptOut(models.Model):
         _("since"), default=timezone.now, help_text=_("When the contact opted out.")
     )
     source: CharField = one_of(Source, _("source"), _("How the contact opted out."))
-    event: "models.OneToOneField[WebhookEvent | None, WebhookEvent | None]" = models.OneToOneField(
-        WebhookEvent,
-        verbose_name=_("event"),
-        null=True,
-        blank=True,
-        on_delete=models.SET_NULL,
-        related_name="+",
-        help_text=_("The event that reported it; empty if a person made it or it has been pruned."),
+    event = reported_by(
+        "+", _("The event that reported it; empty if a person made it or it has been pruned.")
     )
     note = optional_text(_("note"), _("Why, in the words of a member of staff."))
     ended_at = optional_time(_("ended at"), _("When it was ended; empty while it is active."))
@@ -201,14 +192,9 @@ class OptOutChange(models.Model):
         _("at"), help_text=_("When, according to the clock of this site or to Cellcast.")
     )
     source = one_of(OptOut.Source, _("source"), _("How it began or ended; only a person ends one."))
-    event: "models.OneToOneField[WebhookEvent | None, WebhookEvent | None]" = models.OneToOneField(
-        WebhookEvent,
-        verbose_name=_("event"),
-        null=True,
-        blank=True,
-        on_delete=models.SET_NULL,
-        related_name="opt_out_change",
-        help_text=_("The event that reported it; empty if a person made it or it has been pruned."),
+    event = reported_by(
+        "opt_out_change",
+        _("The event that reported it; empty if a person made it or it has been pruned."),
     )
     text = optional_text(
         _("text"), _("What was received, at most 1,000 characters; empty from a person.")

@@ -196,3 +196,18 @@ class WebhookEvent(models.Model):
     def is_stored(self) -> bool:
         """Whether it reported something new: nothing else has facts."""
         return self.outcome == self.Outcome.STORED
+
+
+def reported_by(
+    related_name: str, help_text: Any
+) -> "models.OneToOneField[WebhookEvent | None, WebhookEvent | None]":
+    """Return a column for the event that reported a row; empty once that has been pruned."""
+    return models.OneToOneField(
+        WebhookEvent,
+        verbose_name=_("event"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name=related_name,
+        help_text=help_text,
+    )

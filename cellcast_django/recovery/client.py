@@ -1,7 +1,4 @@
-"""Reads the lists of Cellcast's API, which come in pages: paths go in, pages of items come out.
-
-It knows no database and no webhook. What may help is asked again.
-"""
+"""Reads the lists of Cellcast's API, which come in pages: paths go in, pages of items come out."""
 
 import json
 import time
@@ -110,10 +107,7 @@ class Client(ApiClient):
         """Of the key: nothing is asked any more."""
 
     def pages(self, path: str, **parameters: str | int) -> Iterator[list[Any]]:
-        """Yield the items of each page. Raises ``RecoveryError``.
-
-        An item may be anything; one may come twice, as a list that grows while it is read shifts.
-        """
+        """Yield the items of each page; an item may come twice. Raises ``RecoveryError``."""
         previous: list[Any] = []
         for page in range(1, MAX_PAGES + 1):
             response = self._get(path, parameters | {"page": page})

@@ -1,8 +1,4 @@
-"""What Cellcast's API lists and no webhook has delivered: replies, statuses and opt-outs.
-
-Each function reads one list, counts what it finds in ``findings``, and raises ``RecoveryError`` if
-the list cannot be read to its end.
-"""
+"""What Cellcast's API lists and no webhook has delivered: replies, statuses and opt-outs."""
 
 import json
 from collections import defaultdict
@@ -121,10 +117,7 @@ class ListedReport(StatusReport):
 
 
 def new_reports(reading: Reading, since: datetime) -> Iterator[dict[Identity, ListedReport]]:
-    """Yield the reports on what was sent since then.
-
-    The list is by whole days in an undocumented time zone, hence one more day at each end.
-    """
+    """Yield the reports on what was sent since then."""
     return reading.new_items(_pages_of_reports(reading, since), report_of)
 
 
@@ -134,6 +127,7 @@ def _pages_of_reports(reading: Reading, since: datetime) -> Iterator[list[Any]]:
             yield from reading.client.pages(
                 "/api/v2/report/message",
                 campType=campaign,
+                # Whole days in an undocumented time zone, hence one more at each end.
                 fromDate=f"{since - ONE_DAY:%Y-%m-%d}",
                 toDate=f"{reading.now + ONE_DAY:%Y-%m-%d}",
                 limit=100,
@@ -146,10 +140,7 @@ def _pages_of_reports(reading: Reading, since: datetime) -> Iterator[list[Any]]:
 
 
 def missing_statuses(reading: Reading) -> Iterator[Sequence[StatusReport]]:
-    """Yield, page by page, the listed statuses that are in no history, and missing texts.
-
-    A text is missing of a message whose sending timed out: the code that sent it never recorded it.
-    """
+    """Yield, page by page, the listed statuses that are in no history, and missing texts."""
     findings = reading.findings
     unlisted = reading.brought_by_webhooks(WebhookEvent.Kind.STATUS, "key")
     for reports in new_reports(reading, reading.since):
@@ -173,10 +164,7 @@ def missing_statuses(reading: Reading) -> Iterator[Sequence[StatusReport]]:
 
 
 def report_of(item: Item) -> tuple[Identity, ListedReport]:
-    """Return the report of an item, which has the keys of a webhook. Raises ``ItemError``.
-
-    Its time is known only for a delivery: the last update of the item.
-    """
+    """Return the report of an item, which has the keys of a webhook. Raises ``ItemError``."""
     [report] = read(as_body(item).encode(), "application/json", Endpoint.STATUS)
     if not isinstance(report, StatusReport):
         raise ItemError
@@ -199,10 +187,7 @@ def new_opt_outs(reading: Reading) -> Iterator[dict[str, OptOut]]:
 
 
 def missing_opt_outs(reading: Reading) -> Iterator[Sequence[OptOut]]:
-    """Yield, page by page, the listed opt-outs of contacts who have none here.
-
-    Other differences are counted and left alone: only people end an opt-out.
-    """
+    """Yield, page by page, the listed opt-outs of contacts who have none here."""
     findings = reading.findings
     stored = StoredOptOut.objects.fresh()
     listed: set[str] = set()
@@ -240,10 +225,7 @@ TimedReply = tuple[datetime, Reply]
 
 
 def listed_replies(reading: Reading, since: datetime) -> set[TimedReply]:
-    """Read the list, which is newest first, back to this time; return what came since.
-
-    If two pages list the same one, it counts once.
-    """
+    """Read the list, which is newest first, back to this time; return what came since."""
     listed: set[TimedReply] = set()
     for page in reading.client.pages("/api/v1/apiClient/getResponses"):
         replies = list(reading.understood(page, _reply_of))

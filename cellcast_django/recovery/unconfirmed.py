@@ -1,8 +1,4 @@
-"""The other way round: which events of webhooks Cellcast's own lists do not have.
-
-For after a password has leaked: whatever came with it and is in no list may be forged. Start with
-``find_unconfirmed``. Nothing is changed.
-"""
+"""Which events of webhooks Cellcast's own lists do not have: after a leak, they may be forged."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -180,16 +176,13 @@ def _read_lists(since: datetime, found: Comparison, progress: OnPage) -> Lists:
 
 
 def _matching_replies(reading: Reading) -> tuple[set[int], set[int]]:
-    """Return the replies that are listed, and those that are not but for one that is alike.
-
-    Of several that are alike, those that were written to a number that is known as yours come
-    first: a forger has to guess it.
-    """
+    """Return the replies that are listed, and those that are not but for one that is alike."""
     confirmed: set[int] = set()
     alike: set[int] = set()
     is_own = cache(is_own_number)
     horizon = reading.since - LATEST
     for replies, stored in with_stored(listed_replies(reading, horizon), horizon):
+        # A forger has to guess your numbers, so what was written to one of them comes first.
         known = [each for each in stored if is_own(each.own_number)]
         found = match(replies, known)
         others = [each for each in stored if each not in known]

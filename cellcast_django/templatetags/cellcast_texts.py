@@ -22,10 +22,7 @@ if apps.is_installed("django.contrib.admin"):
 
 @register.simple_tag
 def cellcast_language() -> SafeString:
-    """Return the attributes of our texts where they are English on a page in another language.
-
-    Otherwise a page that is written from right to left would scramble them.
-    """
+    """Return the attributes of our English texts on a page that may be written right to left."""
     is_translated = gettext("To answer") != "To answer"
     is_english = (get_language() or "en").partition("-")[0] == "en"
     return SafeString("" if is_translated or is_english else ' lang="en" dir="ltr"')

@@ -1,4 +1,4 @@
-"""Servers for the tests under fire, and the table of figures at the end."""
+"""Servers for the tests under fire."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from pytest_django import DjangoDbBlocker
 
-from tests.stress import figures
 from tests.stress.databases import Database, Servers
 from tests.stress.hosts import Host
 
@@ -16,13 +15,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.stress)
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if figures.FIGURES:
-        terminalreporter.section("figures")
-        for line in figures.table():
-            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -163,12 +163,6 @@ class Host:
         return [Call(**(value | {"fact": tuple(value["fact"])})) for value in values]
 
 
-def peak_bytes(process: subprocess.Popen[bytes]) -> int:
-    """Return the most memory that a process has held so far; 0 if it has ended."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if "VmHWM" in line), 0)
-
-
 def free_port() -> int:
     """Return a loopback port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:

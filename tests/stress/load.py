@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from itertools import count
 from threading import Event, Thread
 
-from tests.stress.clients import OPT_OUT, RECEIVE, STATUS, Response, Webhook, send
+from tests.stress.clients import OPT_OUT, Response, Webhook, send
 from tests.stress.hosts import wait_for
+from tests.stress.storm import CUSTOMERS, reply, report
 
 STATUSES = ("received", "queued", "expired", "delivered")
 
@@ -72,8 +73,5 @@ def numbered(serial: int) -> Webhook:
     if place == 9:
         return Webhook(OPT_OUT, {"type": "optout", "contact": f"0400{group:06}"})
     if place < 8:
-        payload = {"_id": f"report-{group}-{place // 4}", "type": "send"}
-        payload |= {"status": STATUSES[place % 4], "sender": "cellcast", "receiver": "+61400000001"}
-        return Webhook(STATUS, payload)
-    payload = {"_id": f"reply-{group}", "type": "receive", "status": "received", "message": "yes"}
-    return Webhook(RECEIVE, payload | {"sender": "+61400000001", "receiver": "+61400000999"})
+        return report(f"report-{group}-{place // 4}", STATUSES[place % 4])
+    return reply(f"reply-{group}", CUSTOMERS[1], "yes")

@@ -71,16 +71,9 @@ class Storm:
         """Four replies to each message, two of them of one customer; some come twice, delivered."""
         for number in range(REPLIES // 4):
             for text, sender in [("yes", 0), ("no", 0), ("yes", 1), ("STOP", 2)]:
-                payload = {
-                    "_id": f"shared-{number}",
-                    "type": "receive",
-                    "status": "received",
-                    "message": text,
-                    "sender": CUSTOMERS[(number * 3 + sender) % 100],
-                    "receiver": "+61400000999",
-                }
+                customer = CUSTOMERS[(number * 3 + sender) % 100]
                 statuses = ["received", "delivered"] if sender else ["received"]
-                yield [[Webhook(RECEIVE, payload | {"status": status})] for status in statuses]
+                yield [[reply(f"shared-{number}", customer, text, each)] for each in statuses]
 
     def _opt_outs(self) -> Iterator[list[list[Request]]]:
         for number in range(OPT_OUTS):
@@ -113,13 +106,11 @@ class Storm:
 
 def report(cellcast_id: str, status: str) -> Webhook:
     """Return a delivery report."""
-    return Webhook(
-        STATUS,
-        {
-            "_id": cellcast_id,
-            "type": "send",
-            "status": status,
-            "sender": "cellcast",
-            "receiver": CUSTOMERS[1],
-        },
-    )
+    said = {"_id": cellcast_id, "type": "send", "status": status}
+    return Webhook(STATUS, said | {"sender": "cellcast", "receiver": CUSTOMERS[1]})
+
+
+def reply(cellcast_id: str, sender: str, text: str, status: str = "received") -> Webhook:
+    """Return a customer's reply."""
+    said = {"_id": cellcast_id, "type": "receive", "status": status, "message": text}
+    return Webhook(RECEIVE, said | {"sender": sender, "receiver": "+61400000999"})

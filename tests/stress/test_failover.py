@@ -8,14 +8,10 @@ from typing import Any
 import pytest
 from pytest_django import DjangoDbBlocker
 
-from tests.stress import figures
 from tests.stress.failover import Cluster, cluster
 from tests.stress.hosts import Host, wait_for
 from tests.stress.load import load_on
-from tests.stress.verdicts import (
-    assert_heard_by_every_handler,
-    assert_stored,
-)
+from tests.stress.verdicts import assert_heard_by_every_handler, assert_stored, unfinished
 
 pytestmark = pytest.mark.stress
 
@@ -49,7 +45,6 @@ POOL = {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
 def test_standby_has_what_was_answered_200_and_serves_after_promotion(
     pair: Cluster,
     tmp_path: Path,
-    request: pytest.FixtureRequest,
     connections: dict[str, Any],
     options: dict[str, Any],
 ) -> None:
@@ -72,14 +67,6 @@ def test_standby_has_what_was_answered_200_and_serves_after_promotion(
     ]
     assert {response.status for response in responses} <= {200, 503}
     assert_stored(host, load.stored())
-    figures.record(
-        f"failover, {request.node.callspec.id}",
-        webhooks_sent=len(responses),
-        answered_200_and_stored=len(load.stored()),
-        answered_503=len(errors),
-        last_503_after_the_promotion=figures.milliseconds(max(0, last_error - promoted_at)),
-        slowest_response=figures.milliseconds(max(each.seconds for each in responses)),
-    )
 
 
 def test_killing_a_worker_and_the_primary_loses_nothing(pair: Cluster, tmp_path: Path) -> None:
@@ -107,8 +94,7 @@ def test_killing_a_worker_and_the_primary_loses_nothing(pair: Cluster, tmp_path:
             promoted_at = pair.promote()
             time.sleep(LAST_ERROR_SECONDS)
         workers += [host.start(*worker), host.start(*worker)]  # as a supervisor would
-        unfinished = "SELECT COUNT(*) FROM cellcast_django_handlercall WHERE state <> 'done'"
-        wait_for(lambda: host.database.value(unfinished) == 0, seconds=300, pause=0.5)
+        wait_for(lambda: unfinished(host.database) == 0, seconds=300, pause=0.5)
     finally:
         for process in (*workers, watcher):
             process.terminate()
@@ -118,11 +104,4 @@ def test_killing_a_worker_and_the_primary_loses_nothing(pair: Cluster, tmp_path:
     late = [each.at for each in responses if each.status == 503]
     assert max(late, default=0) < promoted_at + LAST_ERROR_SECONDS
     assert_stored(host, [*load.stored(), *copies.stored()])
-    repeated = assert_heard_by_every_handler(host)
-    figures.record(
-        "two hosts, two workers and a standby",
-        webhooks_sent=len(responses),
-        answered_200_and_stored=len(load.stored()) + len(copies.stored()),
-        answered_503=len(late),
-        calls_that_were_repeated=len(repeated),
-    )
+    assert_heard_by_every_handler(host)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.stress import figures
 from tests.stress.clients import STATUS, post, send
 from tests.stress.hosts import Host, Server, wait_for
 
@@ -100,9 +99,6 @@ def test_each_trick_gets_the_expected_response(host: Host, server: Server) -> No
         assert send(server.port, post(STATUS, REPORT)).status == 200
     assert not wrong
     assert slowest < 5
-    figures.record(
-        "hostile connections", tricks=len(TRICKS), slowest_response=figures.milliseconds(slowest)
-    )
 
 
 def test_truncated_body_is_kept_as_invalid(host: Host, server: Server) -> None:
@@ -132,11 +128,6 @@ def test_half_sent_connections_hold_a_worker_only_until_they_end(
         connection.close()
     responses = [send(server.port, request, timeout=10) for _ in range(20)]
     assert {response.status for response in responses} == {200}
-    figures.record(
-        "hostile connections",
-        half_sent_and_left=len(half_sent),
-        slowest_response_after_them=figures.milliseconds(max(a.seconds for a in responses)),
-    )
 
 
 def test_slow_body_is_read_to_its_end(server: Server) -> None:

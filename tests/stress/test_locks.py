@@ -18,12 +18,13 @@ from threading import Thread
 
 import pytest
 
-from tests.stress import figures, oracle
-from tests.stress.clients import RECEIVE, STATUS, Probe, Response, Webhook, send
+from tests.stress import oracle
+from tests.stress.clients import STATUS, Probe, Response, Webhook, send
 from tests.stress.databases import Database
 from tests.stress.hosts import ROOT, Host, wait_for
 from tests.stress.load import STATUSES, load_on
 from tests.stress.scale import SCALE
+from tests.stress.storm import reply, report
 from tests.stress.verdicts import assert_heard_by_every_handler, assert_stored
 
 pytestmark = pytest.mark.stress
@@ -35,41 +36,36 @@ CLIENTS = 4
 ROWS = 25
 BUDGET_SECONDS = 5
 TABLE, EVENTS = "cellcast_django_message", "cellcast_django_webhookevent"
+Lock = AbstractContextManager[None]
 
 
-@contextmanager
-def rows(database: Database) -> Iterator[None]:
+def rows(database: Database) -> Lock:
     """Hold each message and each opt-out that webhooks speak of."""
-    with database.held(
+    return database.held(
         "BEGIN",
         # In the order in which webhooks lock them
         f"SELECT {TABLE}.key FROM {TABLE} ORDER BY {TABLE}.key FOR UPDATE",  # noqa: S608
         "UPDATE cellcast_django_optout SET note = 'held'",
-    ):
-        yield
+    )
 
 
-@contextmanager
-def table(database: Database) -> Iterator[None]:
+def table(database: Database) -> Lock:
     """Hold a whole table, as ``VACUUM FULL`` does, or the making of an index."""
     how = {
         "postgresql": ["BEGIN", f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE"],
         "mariadb": [f"LOCK TABLES {TABLE} WRITE"],
         "sqlite": ["BEGIN EXCLUSIVE"],
     }
-    with database.held(*how[database.vendor]):
-        yield
+    return database.held(*how[database.vendor])
 
 
-@contextmanager
-def tables(database: Database) -> Iterator[None]:
+def tables(database: Database) -> Lock:
     """Hold the events' table, too: nothing can be kept."""
     how = {
         "postgresql": ["BEGIN", f"LOCK TABLE {TABLE}, {EVENTS} IN ACCESS EXCLUSIVE MODE"],
         "mariadb": [f"LOCK TABLES {TABLE} WRITE, {EVENTS} WRITE"],
     }
-    with database.held(*how[database.vendor]):
-        yield
+    return database.held(*how[database.vendor])
 
 
 @contextmanager
@@ -120,7 +116,7 @@ LOCKS = [
 )
 def test_locked_rows_delay_no_response_and_webhooks_are_stored_afterwards(
     vendor: str,
-    lock: Callable[[Database], AbstractContextManager[None]],
+    lock: Callable[[Database], Lock],
     new_host: Callable[..., Host],
 ) -> None:
     host = new_host(vendor, FIRE_DEATHS=False)
@@ -139,7 +135,7 @@ def test_locked_rows_delay_no_response_and_webhooks_are_stored_afterwards(
     errors = [response for response in responses if response.status != 200]
     assert {response.status for response in errors} <= {503}
     assert not errors or lock not in (rows, trigger), "what cannot be stored is deferred"
-    deferred = read_deferred(host)
+    read_deferred(host)
     slowest = max(response.seconds for response in responses)
     assert slowest < BUDGET_SECONDS + 1
     last_error = max((response.at for response in errors), default=begun_at) - released_at
@@ -147,25 +143,12 @@ def test_locked_rows_delay_no_response_and_webhooks_are_stored_afterwards(
     assert_stored(host, [*load.stored(), *again])
     assert_heard_by_every_handler(host)
     assert set(oracle.finished(host.calls()).values()) == {1}
-    figures.record(
-        f"locks, {vendor}: {lock.__name__.replace('_', ' ')}",
-        held_for=f"{HELD_SECONDS} s",
-        webhooks_sent=len(responses),
-        answered_200_and_stored=len(load.stored()),
-        of_these_deferred=deferred,
-        answered_503=len(errors),
-        slowest_response=figures.milliseconds(slowest),
-        last_503_after_the_release=figures.milliseconds(max(0, last_error)),
-    )
 
 
-def read_deferred(host: Host) -> int:
-    """Read what was deferred; return how many events that were."""
+def read_deferred(host: Host) -> None:
     ask = "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE outcome = 'deferred'"
-    count = int(host.database.value(ask))
     while host.database.value(ask):
         host.manage("cellcast_run_handlers")
-    return count
 
 
 TEXTS = 100 if SCALE >= 1 else 20
@@ -188,11 +171,9 @@ def test_reports_on_texts_of_an_open_transaction_are_kept_and_hold_nobody_up(
     """A command sends in one transaction, and each report comes a second after its text."""
     host = new_host(vendor, FIRE_DEATHS=False)
 
-    def report(number: int) -> Response:
-        webhook = {"_id": f"text-{number}", "type": "send", "status": "delivered"}
-        webhook |= {"sender": "cellcast", "receiver": "+61400000001"}
+    def report_on(number: int) -> Response:
         time.sleep(1)
-        return send(server.port, Webhook(STATUS, webhook).encode())
+        return send(server.port, report(f"text-{number}", "delivered").encode())
 
     pages: list[float] = []
     with host.gunicorn(workers=2) as server, ThreadPoolExecutor(TEXTS) as threads:
@@ -203,7 +184,7 @@ def test_reports_on_texts_of_an_open_transaction_are_kept_and_hold_nobody_up(
             assert sending.stdout is not None
             reports = []
             for line in sending.stdout:
-                reports.append(threads.submit(report, int(line)))
+                reports.append(threads.submit(report_on, int(line)))
                 pages.append(send(server.port, Probe(STATUS).encode()).seconds)
         responses = [each.result() for each in reports]
     assert sending.returncode == 0
@@ -212,20 +193,10 @@ def test_reports_on_texts_of_an_open_transaction_are_kept_and_hold_nobody_up(
     assert {response.status for response in responses} <= {200, 503}
     assert not refused or vendor == "sqlite", "where nothing can be written meanwhile"
     assert median(pages) < 2
-    deferred = read_deferred(host)
+    read_deferred(host)
     delivered = "SELECT COUNT(*) FROM cellcast_django_message WHERE status = 'delivered'"
     assert host.database.value(delivered) == TEXTS - refused
     assert set(oracle.finished(host.calls()).values()) == {1}
-    figures.record(
-        f"a transaction of the host's, {vendor}",
-        texts=TEXTS,
-        reports_answered_200=TEXTS - refused,
-        of_these_deferred=deferred,
-        slowest_report=figures.milliseconds(max(each.seconds for each in responses)),
-        median_report=figures.milliseconds(median(each.seconds for each in responses)),
-        slowest_page=figures.milliseconds(max(pages)),
-        median_page=figures.milliseconds(median(pages)),
-    )
 
 
 def about_the_same_rows(serial: int) -> Webhook:
@@ -234,13 +205,10 @@ def about_the_same_rows(serial: int) -> Webhook:
     row = number % ROWS
     status = STATUSES[number // ROWS % len(STATUSES)]
     customer = f"+6140000{row:04}"
+    if kind in (1, 2):
+        return reply(f"reply-{row}", customer, "STOP" if kind == 2 else "yes")
     reports = [
-        {"_id": f"{name}-{row}", "type": "send", "status": status, "sender": "cellcast"}
-        | {"receiver": customer}
+        report(f"{name}-{row}", status).payload | {"receiver": customer}
         for name in ("first", "second")
     ]
-    text = "STOP" if kind == 2 else "yes"
-    reply = {"_id": f"reply-{row}", "type": "receive", "status": "received", "message": text}
-    reply |= {"sender": customer, "receiver": "+61400000999"}
-    payload = [reports[0], reply, reply, reports][kind]
-    return Webhook(STATUS if kind in (0, 3) else RECEIVE, payload)
+    return Webhook(STATUS, reports if kind == 3 else reports[0])

@@ -19,11 +19,12 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.stress import figures
-from tests.stress.clients import RECEIVE, Webhook, send
+from tests.stress.clients import Webhook, send
 from tests.stress.databases import VENDORS
 from tests.stress.hosts import Host, Server, wait_for
 from tests.stress.scale import SCALE, scaled
+from tests.stress.storm import reply
+from tests.stress.verdicts import unfinished
 
 pytestmark = pytest.mark.stress
 
@@ -46,17 +47,7 @@ class Reply(NamedTuple):
     fate: str = "calm"
 
     def webhook(self) -> Webhook:
-        return Webhook(
-            RECEIVE,
-            {
-                "_id": f"{self.fate} {self.contact} {self.text}",
-                "type": "receive",
-                "status": "received",
-                "message": self.text,
-                "sender": self.contact,
-                "receiver": "+61400000999",
-            },
-        )
+        return reply(f"{self.fate} {self.contact} {self.text}", self.contact, self.text)
 
 
 @pytest.mark.parametrize(("vendor", "mode"), PLACES)
@@ -70,10 +61,10 @@ def test_two_web_processes_and_two_workers_keep_each_contacts_order(
         host.manage("migrate", "--verbosity=0")
     said = [list(conversation(number)) for number in range(CONTACTS)]
     with two_hosts(host) as hosts, workers(host, mode) as processes:
-        with killing(hosts, processes) as killed:
+        with killing(hosts, processes):
             answered = hold_all(said, hosts)
-        while left := unfinished(host):
-            wait_for(lambda: unfinished(host) < left, seconds=300, pause=0.5)
+        while left := unfinished(host.database):
+            wait_for(lambda: unfinished(host.database) < left, seconds=300, pause=0.5)
     assert set(answered) <= {200, 0}
     calls = [call for call in host.calls() if call.handler == "first"]
     for replies in said:
@@ -84,23 +75,11 @@ def test_two_web_processes_and_two_workers_keep_each_contacts_order(
     ended = [call for call in calls if call.phase == "end"]
     begun = [call for call in calls if call.phase == "begin"]
     assert len(begun) > len(ended), "some were called again"
-    figures.record(
-        f"order, {vendor}, {mode}",
-        events=CONTACTS * PAIRS * 2,
-        processes_killed=len(killed),
-        calls_that_were_repeated=len(begun) - CONTACTS * PAIRS * 2,
-        processes_that_called_handlers=len({call.pid for call in begun}),
-        events_handled_out_of_order=0,
-    )
-
-
-def contacts(count: int) -> list[str]:
-    return [f"+614915{number:05}" for number in range(count)]
 
 
 def conversation(number: int) -> Iterator[Reply]:
     """Say YES and CANCEL in turn; which calls fail differs from pair to pair."""
-    [contact] = contacts(number + 1)[number:]
+    contact = f"+614915{number:05}"
     yes = cycle(["retry-first@1", "calm", "retry-first@1+retry-first@2", "calm"])
     cancel = cycle(["calm", "retry-first@1", "calm"])
     for pair in range(PAIRS):
@@ -117,23 +96,15 @@ def hold_all(said: list[list[Reply]], hosts: tuple[Server, Server]) -> list[int]
 
     def hold(replies: list[Reply]) -> list[int]:
         statuses = []
-        for reply, host in zip(replies, cycle(hosts), strict=False):
-            statuses.append(answer(host, reply))
+        for each, host in zip(replies, cycle(hosts), strict=False):
+            statuses.append(send(host.port, each.webhook().encode()).status)
             while statuses[-1] == 0:
                 time.sleep(0.2)
-                statuses.append(answer(host, reply))
+                statuses.append(send(host.port, each.webhook().encode()).status)
         return statuses
 
     with ThreadPoolExecutor(16) as threads:
         return [status for statuses in threads.map(hold, said) for status in statuses]
-
-
-def answer(host: Server, reply: Reply) -> int:
-    """Send a reply, and return the status of the response, 0 if there was none."""
-    try:
-        return send(host.port, reply.webhook().encode()).status
-    except OSError:
-        return 0
 
 
 @contextmanager
@@ -151,12 +122,10 @@ class Worker:
         self.start: Callable[[], Popen[bytes]] = lambda: host.start("django", *command)
         self.process = self.start()
 
-    def kill(self) -> int:
-        """Kill the process, start another, and return the killed one's id."""
+    def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-        killed, self.process = self.process, self.start()
-        return killed.pid
+        self.process = self.start()
 
     def end(self) -> None:
         self.process.terminate()
@@ -177,31 +146,23 @@ def workers(host: Host, mode: str) -> Iterator[list[Worker]]:
 
 
 @contextmanager
-def killing(hosts: tuple[Server, Server], processes: list[Worker]) -> Iterator[list[int]]:
+def killing(hosts: tuple[Server, Server], processes: list[Worker]) -> Iterator[None]:
     """Kill one of the processes now and then; gunicorn starts its own again."""
     chance = random.Random(0)  # noqa: S311
-    killed: list[int] = []
     is_over = Event()
 
     def kill_now_and_then() -> None:
         while not is_over.wait(chance.uniform(0.2, 1)):
             if chance.random() < 0.5:
-                killed.append(chance.choice(processes).kill())
+                chance.choice(processes).kill()
             elif pids := chance.choice(hosts).workers():
                 with suppress(ProcessLookupError):
                     os.kill(pids[0], signal.SIGKILL)
-                    killed.append(pids[0])
 
     thread = Thread(target=kill_now_and_then)
     thread.start()
     try:
-        yield killed
+        yield
     finally:
         is_over.set()
         thread.join()
-
-
-def unfinished(host: Host) -> int:
-    """Return how many calls have not been made to the end."""
-    sql = "SELECT COUNT(*) FROM cellcast_django_handlercall WHERE state <> 'done'"
-    return int(host.database.value(sql))

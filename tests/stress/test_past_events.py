@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.stress import figures
 from tests.stress.clients import RECEIVE, Webhook, send
 from tests.stress.databases import VENDORS
-from tests.stress.hosts import Host, peak_bytes, wait_for
-from tests.stress.load import Load, load_on
+from tests.stress.hosts import Host, wait_for
+from tests.stress.load import load_on
 from tests.stress.scale import SCALE, scaled
+from tests.stress.storm import reply
 
 pytestmark = pytest.mark.stress
 
@@ -67,10 +67,7 @@ def test_killed_command_gives_each_event_in_order(
             process.kill()
             process.wait()
         process = host.start(*COMMAND)
-        peak = 0
-        while process.poll() is None:
-            peak = peak_bytes(process) or peak
-            time.sleep(0.3)
+        process.wait()
         seconds = time.monotonic() - began_at
         beside = len(load.answered) - alone
     assert process.returncode == 0
@@ -93,20 +90,6 @@ def test_killed_command_gives_each_event_in_order(
         written = f"FROM fire_written WHERE event <= {newest}"
         counts = f"SELECT COUNT(*), COUNT(DISTINCT event) {written}"
         assert host.database.query(counts) == [(stored, stored)]
-    figures.record(
-        f"past events, {vendor}, {mark}",
-        events=stored,
-        command_killed=KILLS,
-        calls_repeated_because_they_were_cut_off=repeated,
-        events_out_of_order=0,
-        events_a_second=round(stored / seconds),
-        memory_of_the_command=f"{peak / 1e6:.0f} MB at most",
-        webhooks_meanwhile=beside,
-        webhooks_a_second_before=alone / ALONE_SECONDS,
-        webhooks_a_second_meanwhile=beside / seconds,
-        median_and_slowest_response_before=times(load, 0, alone),
-        median_and_slowest_response_meanwhile=times(load, alone, alone + beside),
-    )
 
 
 class Noted:
@@ -137,25 +120,11 @@ class Noted:
                     yield call["fact"][3], int(call["fact"][-1])
 
 
-def times(load: Load, start: int, end: int) -> str:
-    """Return how long the responses took."""
-    seconds = [response.seconds for _, response in load.answered[start:end]]
-    half = figures.percentile(seconds, 50)
-    return f"{figures.milliseconds(half)}, {figures.milliseconds(max(seconds))}"
-
-
 def body(number: int) -> Webhook:
     """Return replies of many contacts, each with its number as the text."""
     serials = range(number * EVENTS_OF_A_BODY, (number + 1) * EVENTS_OF_A_BODY)
     replies = [
-        {
-            "_id": f"past {serial}",
-            "type": "receive",
-            "status": "received",
-            "message": str(serial),
-            "sender": f"+614915{serial % CONTACTS:05}",
-            "receiver": "+61400000999",
-        }
+        reply(f"past {serial}", f"+614915{serial % CONTACTS:05}", str(serial)).payload
         for serial in serials
     ]
     return Webhook(RECEIVE, replies)

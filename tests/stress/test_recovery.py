@@ -10,11 +10,11 @@ from threading import Thread
 import pytest
 
 from tests.fake_cellcast import KEY, REPLIES, serving
-from tests.stress import figures
 from tests.stress.clients import RECEIVE, Webhook, send
 from tests.stress.databases import VENDORS
 from tests.stress.hosts import Host
 from tests.stress.scale import scaled
+from tests.stress.storm import reply
 
 CONTACTS = scaled(60)
 REPLIES_EACH = 4
@@ -37,9 +37,8 @@ def test_concurrent_recoveries_and_late_webhooks_store_each_reply_once(
             contact = f"4000{number % CONTACTS:05}"
             at = now - timedelta(hours=1, seconds=chance.uniform(0, 72_000))
             api.add_reply(at, number=contact, body="ok")
-            payload = {"_id": str(number), "type": "receive", "status": "received"}
-            payload |= {"message": "ok", "sender": f"+61{contact}", "receiver": "+61400999999"}
-            late.append(Webhook(RECEIVE, payload))
+            payload = reply(str(number), f"+61{contact}", "ok").payload
+            late.append(Webhook(RECEIVE, payload | {"receiver": "+61400999999"}))
         late = chance.sample(late, len(late) // 2)
         responses = []
 
@@ -80,10 +79,3 @@ def test_concurrent_recoveries_and_late_webhooks_store_each_reply_once(
     heard = Counter(call.event for call in web.calls() if call.phase == "begin")
     assert len(heard) == total
     assert set(heard.values()) == {2}  # by each of the two handlers
-    figures.record(
-        f"recovery, {vendor}",
-        replies_of_the_same_text=total,
-        recoveries_at_once=PROCESSES,
-        late_webhooks_meanwhile=len(responses),
-        of_which_answered_503=statuses[503],
-    )

@@ -1,17 +1,17 @@
 """Storm: 10,000 webhooks for 1,500 messages by 32 clients at once, on each database."""
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.stress import figures, oracle
+from tests.stress import oracle
 from tests.stress.clients import Webhook, converse
 from tests.stress.databases import VENDORS, Database
 from tests.stress.hosts import Host
 from tests.stress.storm import MESSAGES, WEBHOOKS, Storm
+from tests.stress.verdicts import unfinished
 
 pytestmark = pytest.mark.stress
 
@@ -25,9 +25,7 @@ def test_storm_stores_every_event_and_calls_each_handler_once(
     host = new_host(vendor)
     storm = Storm(seed=3)
     with host.gunicorn() as server:
-        start = time.monotonic()
         answered = converse(server.port, storm.conversations, clients=CLIENTS)
-        seconds = time.monotonic() - start
 
     webhooks = storm.webhooks
     expected = oracle.histories(webhooks)
@@ -44,20 +42,6 @@ def test_storm_stores_every_event_and_calls_each_handler_once(
     check_calls(host, expected, webhooks)
     assert "Traceback" not in host.log
 
-    times = [response.seconds for request, response in answered if isinstance(request, Webhook)]
-    figures.record(
-        f"storm, {vendor}",
-        webhooks=len(webhooks),
-        messages=len(expected),
-        answered_200=len(times),
-        facts_for_which_two_handlers_were_each_called_once=sum(map(len, expected.values()))
-        + len(oracle.opted_out(webhooks)),
-        deadlocks_that_the_database_broke=deadlocks(host.database),
-        webhooks_per_second=len(webhooks) / seconds,
-        slowest_of_a_hundred_responses=figures.milliseconds(figures.percentile(times, 99)),
-        slowest_response=figures.milliseconds(max(times)),
-    )
-
 
 def check_events(
     database: Database, webhooks: list[Webhook], expected: dict[oracle.Identity, set[str]]
@@ -71,10 +55,7 @@ def check_events(
     new = sum(map(len, expected.values())) + len(by_webhook)
     assert oracle.stored_opt_outs(database) == oracle.opted_out(webhooks)
     assert outcomes == {"stored": new, "duplicate": said - new}
-    unfinished = database.value(
-        "SELECT COUNT(*) FROM cellcast_django_handlercall WHERE state <> 'done'"
-    )
-    assert unfinished == 0
+    assert unfinished(database) == 0
 
 
 def check_calls(
@@ -85,17 +66,3 @@ def check_calls(
     facts: set[tuple[Any, ...]] = oracle.stored_facts(host.database)
     assert len(facts) == sum(map(len, expected.values())) + len(oracle.opted_out(webhooks))
     assert heard == Counter((name, fact) for name in oracle.HANDLERS for fact in facts)
-
-
-def deadlocks(database: Database) -> int | str:
-    """Return how many the server has counted."""
-    if database.vendor == "postgresql":
-        return int(
-            database.value(
-                "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-            )
-        )
-    if database.vendor == "mariadb":
-        [[_, count]] = database.query("SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'")
-        return int(count)
-    return "–"

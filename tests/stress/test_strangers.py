@@ -13,7 +13,6 @@ from itertools import groupby
 import pytest
 
 from cellcast_django.authentication import SECONDS_BETWEEN_LINES, matching_username
-from tests.stress import figures
 from tests.stress.clients import (
     OPT_OUT,
     PASSWORD,
@@ -96,17 +95,6 @@ def test_ten_thousand_strangers_leave_only_a_few_log_lines(
     assert all(map(REFUSAL.fullmatch, lines))
     assert 0 < len(lines) <= WORKERS * (seconds / SECONDS_BETWEEN_LINES + 1)
     assert " 401" not in host.log
-    figures.record(
-        "strangers",
-        requests=REQUESTS,
-        answered_401_with_identical_bytes=len(responses),
-        rows=0,
-        growth_in_memory_of_four_workers=f"{grown / 2**20:,.1f} MiB",
-        lines_in_the_log=len(lines),
-        slowest_of_a_hundred_responses=figures.milliseconds(
-            figures.percentile([response.seconds for response in responses], 99)
-        ),
-    )
 
 
 def strange_requests(chance: random.Random, count: int) -> Iterator[bytes]:
@@ -156,12 +144,6 @@ def test_comparison_time_reveals_nothing_about_the_password() -> None:
     control = slower_guesses(letter_by_letter, count)
     assert all(abs(chance - 0.5) < tolerance(count) for chance in chances.values()), chances
     assert control["all but the last letter right"] > 0.7
-    figures.record(
-        "strangers, time of the comparison",
-        guesses_of_each_kind=count,
-        chance_that_a_closer_guess_takes_longer=spread(chances),
-        the_same_where_letters_are_compared_one_by_one=spread(control),
-    )
 
 
 def slower_guesses(attempt: Callable[[str], object], count: int) -> dict[str, float]:
@@ -212,7 +194,3 @@ def letter_by_letter(header: str) -> bool:
     """Compare as one should not."""
     given = base64.b64decode(header[6:]).decode()
     return all(a == b for a, b in zip(given, CREDENTIAL, strict=True))
-
-
-def spread(chances: dict[str, float]) -> str:
-    return f"{min(chances.values()):.1%} to {max(chances.values()):.1%}"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.apps import apps
 
-from tests.stress import figures, oracle
+from tests.stress import oracle
 from tests.stress.clients import Webhook, converse, send
 from tests.stress.hosts import Host, wait_for
 from tests.stress.load import Load, load_on
@@ -63,7 +63,6 @@ def test_backward_clock_jump_changes_no_status_and_loses_no_fact(
     facts = oracle.stored_facts(host.database)
     each_once = dict.fromkeys(((name, fact) for name in oracle.HANDLERS for fact in facts), 1)
     assert oracle.finished(host.calls()) == each_once
-    figures.record("time", clock_jumped_back_by="1 h", facts=len(facts), facts_lost=0)
 
 
 @pytest.mark.parametrize("vendor", ["mariadb", "sqlite"])
@@ -132,10 +131,3 @@ def test_migrations_add_columns_while_webhooks_arrive(
     assert load.statuses() <= {200, 503}
     host.manage("cellcast_run_handlers")  # reads what was deferred
     assert_stored(host, load.stored())
-    responses = [response for _, response in load.answered]
-    figures.record(
-        f"five migrations of all tables under load, {vendor}",
-        webhooks_sent=len(responses),
-        answered_503=sum(response.status == 503 for response in responses),
-        slowest_response=figures.milliseconds(max(each.seconds for each in responses)),
-    )

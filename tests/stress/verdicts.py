@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from tests.stress import oracle
 from tests.stress.clients import OPT_OUT, Webhook
+from tests.stress.databases import Database
 from tests.stress.hosts import Call, Host
 
 
@@ -22,6 +23,12 @@ def assert_stored(host: Host, webhooks: Iterable[Webhook]) -> None:
             assert "+61" + webhook.payload["contact"][1:] in opted_out
 
 
+def unfinished(database: Database) -> int:
+    """Return how many calls have not been made to the end."""
+    sql = "SELECT COUNT(*) FROM cellcast_django_handlercall WHERE state <> 'done'"
+    return int(database.value(sql))
+
+
 def assert_heard_by_every_handler(host: Host) -> list[Call]:
     """Every fact that is stored was heard to the end; return the calls that were repeated."""
     calls = host.calls()
@@ -29,10 +36,7 @@ def assert_heard_by_every_handler(host: Host) -> list[Call]:
     facts = oracle.stored_facts(host.database)
     assert {fact for _, fact in heard} == facts
     assert all((handler, fact) in heard for handler in oracle.HANDLERS for fact in facts)
-    unfinished = host.database.value(
-        "SELECT COUNT(*) FROM cellcast_django_handlercall WHERE state <> 'done'"
-    )
-    assert unfinished == 0
+    assert unfinished(host.database) == 0
     begun = defaultdict(list)
     for call in calls:
         if call.phase == "begin":

@@ -8,7 +8,7 @@ import django
 import pytest
 from pytest_django import DjangoDbBlocker
 
-from tests.stress.conftest import pytest_terminal_summary, servers
+from tests.stress.conftest import servers
 from tests.stress.databases import Database, Servers, start_service
 from tests.workers.shop import (
     CELERY,
@@ -19,7 +19,7 @@ from tests.workers.shop import (
     forget_everything,
 )
 
-__all__ = ["pytest_terminal_summary", "servers"]
+__all__ = ["servers"]
 
 LEASE = 5
 # Brokers look the same to the page's own ten lines, which only Django 5.2 needs: one is enough.

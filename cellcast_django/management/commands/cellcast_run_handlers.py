@@ -1,7 +1,4 @@
-"""Make the calls that are due: from cron, a timer or a task schedule, or with ``--watch``.
-
-With ``--again``, past events are given to one handler.
-"""
+"""Make the calls that are due, once or with ``--watch``, or give past events to a handler."""
 
 import logging
 import signal
