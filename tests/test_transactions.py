@@ -290,7 +290,7 @@ def lock_table(other: BaseDatabaseWrapper, table: str) -> None:
 
 
 @pytest.mark.usefixtures("_short_waits")
-@pytest.mark.parametrize(("model", "name"), zip(cycle(TABLES), OTHER_WEBHOOKS, strict=False))
+@pytest.mark.parametrize(("model", "name"), list(zip(cycle(TABLES), OTHER_WEBHOOKS, strict=False)))
 def test_webhook_waits_briefly_for_a_locked_table(
     other: BaseDatabaseWrapper, model: type[Model], name: str
 ) -> None:
