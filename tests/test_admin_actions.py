@@ -135,6 +135,8 @@ def test_retry_calls_only_unfinished_handlers(
     assert state_of(event) == "done"
     assert levels(run(operator, "run_again", event.pk)) == ["info"]
     assert len(second) == 2
+    assert RunAgain().run(event.pk, "ann") == [], "another process has been faster"
+    assert len(second) == 2
 
 
 @pytest.mark.parametrize("place", ["list", "handler"])
