@@ -82,12 +82,9 @@ def test_every_state_of_a_call_has_a_badge(state: HandlerCall.State) -> None:
     assert text_of(badges.call_badge(HandlerCall(state=state, skipped_by="ann"))).endswith("ann")
 
 
-def test_opt_out_badge_has_its_date() -> None:
+def test_badges_of_an_opt_out_and_of_a_handled_reply() -> None:
     assert tones(badges.opt_out_badge(NOON)) == ["bad"]
     assert "12 Aug 2026" in text_of(badges.opt_out_badge(NOON))
     assert badges.opt_out_badge(None) == ""
-
-
-def test_badge_distinguishes_handled_from_unhandled() -> None:
     assert text_of(badges.handled_badge(None)) == "… new"
     assert text_of(badges.handled_badge(NOON)) == "• done"
