@@ -480,7 +480,7 @@ def test_history_keeps_each_beginning_and_end_with_text_and_note(client: Webhook
     stop(client, message=" Stop! ")
     opt_in(CUSTOMER, note="Asked at the counter.\0", username="mia")
     webhook(client)
-    opt_in(CUSTOMER, username=None)  # as a user model may have it
+    opt_in(CUSTOMER, username=None)  # type: ignore[arg-type]  # as a user model may have it
     opt_out(CUSTOMER, note="Rang us.", username="ben")
     first, second = WebhookEvent.objects.order_by("pk")
     rows = OptOut.objects.get().history.values_list(
