@@ -135,6 +135,8 @@ def test_retry_calls_only_unfinished_handlers(
     assert state_of(event) == "done"
     assert levels(run(operator, "run_again", event.pk)) == ["info"]
     assert len(second) == 2
+    assert RunAgain().run(event.pk, "ann") == [], "another process has been faster"
+    assert len(second) == 2
 
 
 @pytest.mark.parametrize("place", ["list", "handler"])
@@ -614,6 +616,9 @@ def test_event_page_starts_with_state_and_a_sentence_of_its_own(reader: Client) 
         state = every(page, "section[@class='module cellcast-summary']/p")[0]
         assert words(state).endswith(sentence_of(event))
         assert page.index("cellcast-summary") < page.index("cellcast-body-heading")
+        if event.outcome == "invalid":
+            assert event.error in words(state)
+            assert not every(page, "h2[@id='cellcast-handlers-heading']")
         sentences.add(sentence_of(event))
     assert len(sentences - {""}) == len(STATES)
     assert any(exact_time(FIVE_HOURS_AGO) in each and "1 of 12" in each for each in sentences)

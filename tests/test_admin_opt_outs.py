@@ -59,13 +59,6 @@ def test_list_shows_contact_since_how_and_state(viewer: Client) -> None:
     }
 
 
-@pytest.mark.parametrize("term", [CUSTOMER, "0400 000 001", "61400000001", " 400000001 "])
-def test_search_finds_contact_in_any_spelling(viewer: Client, term: str) -> None:
-    found = opt_out(CUSTOMER)
-    opt_out("+61400000002")
-    assert listed(viewer, "optout", q=term) == [found.pk]
-
-
 def test_list_can_be_filtered_by_state_source_and_period(viewer: Client) -> None:
     old = OptOutFactory.create(since=timezone.now() - timedelta(days=8))
     ended = OptOutFactory.create(ended=True)
@@ -221,6 +214,9 @@ def test_user_opts_a_contact_out(clerk: Client) -> None:
     assert add(clerk, reason="asked at the counter").status_code == 302
     made = OptOut.objects.get()
     assert (made.contact, made.source, made.note) == (CUSTOMER, "person", "asked at the counter")
+    OptOutFactory.create()
+    for spelling in (CUSTOMER, "0400 000 001", "61400000001", " 400000001 "):
+        assert listed(clerk, "optout", q=spelling) == [made.pk]
     entry = LogEntry.objects.get()
     assert (entry.is_addition(), entry.object_id) == (True, str(made.pk))
     assert CUSTOMER not in f"{entry.object_repr} {entry.change_message}"

@@ -134,13 +134,6 @@ def test_progress_is_shown_on_a_terminal_and_wiped(
     assert f"\r{' ' * 60}\r{line(Kind.REPLIES, 2, 2)}" in output
 
 
-@pytest.mark.parametrize(("stdout", "options"), [(StringIO, {}), (Terminal, {"verbosity": 0})])
-def test_command_shows_no_progress_outside_a_terminal(
-    outage: FakeCellcast, stdout: type[StringIO], options: dict[str, Any]
-) -> None:
-    assert "\r" not in run(stdout=stdout(), no_color=True, **options)
-
-
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [

@@ -149,17 +149,6 @@ def make_all_due() -> None:
         make_due(event)
 
 
-@pytest.mark.django_db(transaction=True)
-def test_watch_runs_what_becomes_due(handler: Calls, looks: list[Callable[[], object]]) -> None:
-    event = failing_event()
-    handler.error = None
-    looks += [lambda: None, make_all_due]
-    before = signal.getsignal(signal.SIGTERM)
-    assert run("--watch")[0] == [(1, 0, 0)]
-    assert event.state == "done"
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
 class Pipe(StringIO):
     """What a supervisor reads from: it sees nothing that has not been flushed."""
 
@@ -179,8 +168,11 @@ def test_watch_flushes_each_line_at_once(handler: Calls, looks: list[Callable[[]
         lines.append(len(pipe.seen.splitlines()))
 
     looks += [look, make_all_due, look]
+    before = signal.getsignal(signal.SIGTERM)
     call_command("cellcast_run_handlers", "--watch", stdout=pipe)
     assert lines == [1, 2]
+    assert WebhookEvent.objects.done().exists()
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_sigterm_lets_only_the_running_handler_finish(

@@ -18,12 +18,9 @@ from cellcast_django.factories import (
 from cellcast_django.health import Light
 from cellcast_django.models import CommandRun, Message
 from tests.many import add_copies
+from tests.test_health import ago
 
 pytestmark = pytest.mark.django_db
-
-
-def ago(**duration: int) -> datetime:
-    return timezone.now() - timedelta(**duration)
 
 
 def run(*arguments: str) -> str:
@@ -119,22 +116,18 @@ def test_json_has_every_figure(traffic: None) -> None:
     }
 
 
-def test_command_reports_when_handlers_were_last_run() -> None:
-    CommandRun.record(CommandRun.Command.RUN_HANDLERS, {})
-    ran_at = CommandRun.objects.get().ran_at
-    document = json.loads(run("--json"))
-    found = datetime.fromisoformat(document["handlers"]["last_run_at"])
-    assert abs(found - ran_at) < timedelta(milliseconds=1)
-
-
 def credit_read(at: datetime, sms: float = 500, mms: float | None = 20) -> None:
     credit = {"sms": sms, "mms": mms, "read_at": at.isoformat()}
     CommandRun.record(CommandRun.Command.RECOVER, {"credit": credit})
 
 
-def test_command_shows_the_last_reading_of_the_credit() -> None:
+def test_command_shows_the_last_run_and_the_last_reading_of_the_credit() -> None:
+    CommandRun.record(CommandRun.Command.RUN_HANDLERS, {})
+    ran_at = CommandRun.objects.get().ran_at
     credit_read(read_at := ago(hours=3), sms=1234.5)
-    credit = json.loads(run("--json"))["credit"]
+    document = json.loads(run("--json"))
+    found, credit = document["handlers"]["last_run_at"], document["credit"]
+    assert abs(datetime.fromisoformat(found) - ran_at) < timedelta(milliseconds=1)
     assert abs(datetime.fromisoformat(credit.pop("read_at")) - read_at) < timedelta(seconds=1)
     assert credit == {"sms": 1234.5, "mms": 20}
 

@@ -27,29 +27,22 @@ VALUES: dict[str, tuple[object, object]] = {
 }
 """The default of each setting, and another value."""
 
-each_setting = pytest.mark.parametrize(
-    "name", [name for name, value in vars(Settings).items() if isinstance(value, cached_property)]
-)
-
 
 def setting_of(name: str) -> str:
     return f"CELLCAST_{name.upper()}"
 
 
-@each_setting
-def test_unset_setting_has_its_default(name: str) -> None:
-    default, _ = VALUES[name]
-    with override_settings(**{setting_of(name): None}):
-        delattr(settings, setting_of(name))
-        assert getattr(conf, name) == default
-
-
-@each_setting
-def test_setting_is_read_lazily(name: str) -> None:
-    before, (_, value) = getattr(conf, name), VALUES[name]
+@pytest.mark.parametrize(
+    "name", [name for name, value in vars(Settings).items() if isinstance(value, cached_property)]
+)
+def test_setting_is_read_lazily_and_has_its_default_where_it_is_unset(name: str) -> None:
+    before, (default, value) = getattr(conf, name), VALUES[name]
     with override_settings(**{setting_of(name): value}):
         assert getattr(conf, name) == value
     assert getattr(conf, name) == before != value
+    with override_settings(**{setting_of(name): None}):
+        delattr(settings, setting_of(name))
+        assert getattr(conf, name) == default
 
 
 @pytest.mark.parametrize(

@@ -118,14 +118,14 @@ def test_status_change_moves_its_message() -> None:
 # Events
 
 
-@pytest.mark.parametrize(
-    ("changes", "kind", "endpoint"),
-    [
-        ({}, "status", "status"),
-        ({"reply": True}, "reply", "receive"),
-        ({"opt_out": True}, "opt_out", "opt_out"),
-    ],
-)
+EVENTS: list[tuple[dict[str, Any], str, str, FactSignal]] = [
+    ({}, "status", "status", status_changed),
+    ({"reply": True}, "reply", "receive", message_received),
+    ({"opt_out": True}, "opt_out", "opt_out", opt_out_received),
+]
+
+
+@pytest.mark.parametrize(("changes", "kind", "endpoint"), [each[:3] for each in EVENTS])
 def test_event_is_done_and_its_body_is_cellcasts_payload(
     changes: dict[str, Any], kind: str, endpoint: str, client: WebhookClient
 ) -> None:
@@ -144,14 +144,7 @@ def test_event_is_done_and_its_body_is_cellcasts_payload(
     )
 
 
-@pytest.mark.parametrize(
-    ("changes", "signal"),
-    [
-        ({}, status_changed),
-        ({"reply": True}, message_received),
-        ({"opt_out": True}, opt_out_received),
-    ],
-)
+@pytest.mark.parametrize(("changes", "signal"), [(each[0], each[3]) for each in EVENTS])
 def test_failed_event_can_be_run_again(
     changes: dict[str, Any], signal: FactSignal, listen: Listen
 ) -> None:

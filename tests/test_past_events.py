@@ -70,18 +70,6 @@ def test_done_event_is_given_to_the_handler_alone(new: Calls, first: Calls) -> N
     assert new.heard() == ["YES", "LATER"] * 2
 
 
-def test_call_that_fails_is_made_again_as_usual(new: Calls, first: Calls) -> None:
-    event = reply(message="YES")
-    connect(new)
-    new.errors["YES"] = ConnectionError("no")
-    run()
-    assert call_of(event, "new").state == "retrying"
-    new.errors.clear()
-    make_due(event)
-    run_due()
-    assert (state_of(event), len(new), len(first)) == ("done", 2, 1)
-
-
 @pytest.mark.parametrize("state", ["retrying", "failed", "gave_up", "skipped"])
 def test_call_that_has_not_ended_well_begins_anew(new: Calls, state: str, settings: Any) -> None:
     if state == "failed":

@@ -119,16 +119,6 @@ def test_payloads_are_frozen() -> None:
 # From bytes to elements
 
 
-@pytest.mark.parametrize(
-    "content_type",
-    [JSON, f"{JSON}; charset=utf-16", f"{JSON}; charset=zlib", "multipart/form-data", FORM, ";"],
-)
-def test_reader_accepts_json_with_any_content_type(content_type: str) -> None:
-    payload = read_one(SEEN_REPLY, content_type=content_type)
-    assert isinstance(payload, Reply)
-    assert payload.body == "YES"
-
-
 @pytest.mark.parametrize("content_type", [JSON, FORM])
 @pytest.mark.parametrize(
     "body", [b"\n [%s]\r\n\t", b" %s ", b"\xef\xbb\xbf%s", b"\xef\xbb\xbf [%s]"]
@@ -252,22 +242,16 @@ def test_deep_json_does_not_overflow_a_small_thread_stack() -> None:
     assert isinstance(kept[0], Invalid)
 
 
-@pytest.mark.parametrize(
-    "number",
-    ["1" * 5_000, "-" + "1" * 5_000, "1e999", "-1e999", "NaN", "Infinity", "-Infinity", "0.1"],
-)
-def test_unrepresentable_number_is_accepted(number: str) -> None:
-    body = f'{{"_id": "1", "status": "delivered", "price": {number}}}'
+WRITTEN = ["1" * 5_000, "-" + "1" * 5_000, "1e999", "-1e999", "NaN", "Infinity", "-Infinity"]
+WRITTEN += ["0.1", "1.0", "10423817", '"66b5b93b1e2c012dfe9640001"', '"UPPER"', '"é👍"']
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_number_and_id_are_kept_as_written(written: str) -> None:
+    body = f'{{"_id": {written[:128]}, "status": "sent", "price": {written}}}'
     payload = read_one(body.encode(), Endpoint.STATUS)
     assert isinstance(payload, StatusReport)
-    assert payload.raw == body
-
-
-@pytest.mark.parametrize("number", ["1e999", "10423817", "1.0", "1" * 128, "NaN", "-Infinity"])
-def test_number_is_kept_as_written(number: str) -> None:
-    payload = read_one(f'{{"_id": {number}, "status": "sent"}}'.encode(), Endpoint.STATUS)
-    assert isinstance(payload, StatusReport)
-    assert payload.cellcast_id == number
+    assert (payload.cellcast_id, payload.raw) == (written[:128].strip('"'), body)
 
 
 # Arrays
@@ -357,13 +341,6 @@ def test_payload_without_type_text_and_media_is_a_report(text: dict[str, None]) 
     assert isinstance(read_one(BARE | text | {"media": [PICTURE]}), Reply)
     assert isinstance(read_one(BARE | text | {"message": "Hallo"}, Endpoint.API), StatusReport)
     assert isinstance(read_one(without(BARE, "status") | {"body": "Yes"}, Endpoint.API), Reply)
-
-
-@pytest.mark.parametrize("type_", [{}, {"type": "SMS"}])
-def test_receive_url_reads_a_v3_delivery_report(type_: dict[str, str]) -> None:
-    payload = read_one(V3_REPORT | type_)
-    assert isinstance(payload, StatusReport)
-    assert payload.receiver == "61400000001"
 
 
 # Replies
@@ -559,11 +536,6 @@ def test_status_is_trimmed_lower_cased_and_corrected(
     assert payload.status == status
 
 
-@pytest.mark.parametrize("status", [{}, {"status": None}, {"status": ""}, {"status": " \u0000"}])
-def test_status_report_without_a_status_is_invalid(status: dict[str, Any]) -> None:
-    assert "status" in reason(read_one(without(REPORT, "status") | status, Endpoint.STATUS))
-
-
 # Opt-outs
 
 
@@ -580,11 +552,6 @@ def test_opt_out_url_is_enough_to_recognise_an_opt_out(document: dict[str, Any])
     payload = read_one(document, Endpoint.OPT_OUT)
     assert isinstance(payload, OptOut)
     assert payload.number == "404000000"
-
-
-@pytest.mark.parametrize("number", [{}, {"contact": None}, {"contact": ""}, {"contact": " \u0000"}])
-def test_opt_out_without_a_number_is_invalid(number: dict[str, Any]) -> None:
-    assert "number" in reason(read_one({"type": "optout"} | number))
 
 
 @pytest.mark.parametrize("endpoint", [Endpoint.RECEIVE, Endpoint.STATUS])
@@ -612,31 +579,36 @@ def test_reader_understands_one_or_several_v3_replies(document: Any, endpoint: E
     )
 
 
-@pytest.mark.parametrize("document", [V3_REPORT, [V3_REPORT]])
-def test_reader_understands_a_v3_delivery_report(document: Any) -> None:
-    assert read_one(document, Endpoint.STATUS) == StatusReport(
-        raw=json.dumps(V3_REPORT),
+@pytest.mark.parametrize("type_", [{}, {"type": "SMS"}])
+@pytest.mark.parametrize("endpoint", [Endpoint.RECEIVE, Endpoint.STATUS])
+def test_reader_understands_a_v3_delivery_report(type_: dict[str, str], endpoint: Endpoint) -> None:
+    document = V3_REPORT | type_
+    report = StatusReport(
+        raw=json.dumps(document),
         cellcast_id="10423817",
         sender="",
         receiver="61400000001",
         status="delivered",
     )
+    assert read_one(document, endpoint) == read_one([document], endpoint) == report
 
 
 # Fields that are missing, of a wrong shape, or too long
 
 
-@pytest.mark.parametrize("id_", [{}, {"_id": None}, {"_id": ""}, {"_id": " "}, {"_id": "\u0000"}])
-@pytest.mark.parametrize("document", [SEEN_REPLY, REPORT], ids=["reply", "report"])
-def test_missing_id_is_invalid(document: dict[str, Any], id_: dict[str, Any]) -> None:
-    assert "id" in reason(read_one(without(document, "_id") | id_))
-
-
-@pytest.mark.parametrize("cellcast_id", ["66b5b93b1e2c012dfe9640001", "UPPER", "é👍", "1" * 128])
-def test_id_is_kept_as_written(cellcast_id: str) -> None:
-    payload = read_one(REPORT | {"_id": cellcast_id}, Endpoint.STATUS)
-    assert isinstance(payload, StatusReport)
-    assert payload.cellcast_id == cellcast_id
+@pytest.mark.parametrize(
+    ("document", "key", "said"),
+    [
+        (SEEN_REPLY, "_id", "id"),
+        (REPORT, "_id", "id"),
+        (REPORT, "status", "status"),
+        ({"type": "optout", "contact": "404000000"}, "contact", "number"),
+    ],
+)
+def test_missing_or_empty_field_is_invalid(document: dict[str, Any], key: str, said: str) -> None:
+    assert said in reason(read_one(without(document, key), Endpoint.STATUS))
+    for empty in (None, "", " ", "\u0000", " \u0000"):
+        assert said in reason(read_one(document | {key: empty}, Endpoint.STATUS))
 
 
 @pytest.mark.parametrize(
@@ -673,20 +645,7 @@ def test_field_over_its_length_is_invalid(document: dict[str, Any], key: str, li
     assert payload.raw == json.dumps(document | {key: "x" * (limit + 1)})
 
 
-def test_status_that_grows_in_lower_case_stays_within_the_limit() -> None:
-    payload = read_one(REPORT | {"status": "İ" * 64}, Endpoint.STATUS)  # each is two in lower case
-    assert isinstance(payload, Invalid) or len(getattr(payload, "status", "")) <= 64
-
-
 # Whatever comes
-
-
-@pytest.mark.parametrize(
-    ("text", "cleaned"),
-    [("", ""), ("a\x00b", "ab"), ("\ud83d", "\ufffd"), ("\ufeffa", "\ufeffa"), ("👍", "👍")],
-)
-def test_clean_removes_what_no_database_stores(text: str, cleaned: str) -> None:
-    assert clean(text) == cleaned
 
 
 @given(any_text)
@@ -750,6 +709,7 @@ def assert_can_be_stored(payload: Payload) -> None:
     bodies, st.sampled_from([JSON, FORM, "", "text/plain"]) | any_text, st.sampled_from(Endpoint)
 )
 @example(b'{"_id": "1", "status": "\xc4\xb0\xc4\xb0"}', JSON, Endpoint.STATUS)
+@example(json.dumps(REPORT | {"status": "İ" * 64}).encode(), JSON, Endpoint.STATUS)  # 128 in lower
 def test_any_body_is_read_into_storable_payloads(
     body: bytes, content_type: str, endpoint: Endpoint
 ) -> None:
@@ -783,12 +743,3 @@ def test_what_is_stored_reads_as_what_was_received(
     for payload in read(body, content_type, endpoint):
         if not isinstance(payload, Invalid):
             assert read(payload.raw.encode(), content_type, endpoint) == [payload]
-
-
-@given(elements, st.sampled_from(Endpoint))
-def test_raw_text_equals_the_body(document: dict[str, Any], endpoint: Endpoint) -> None:
-    body = json.dumps(document)
-    [payload] = read(body.encode(), JSON, endpoint)
-    assert payload.raw == body
-    [first, second] = read(f"[ {body},{body} ]".encode(), JSON, endpoint)
-    assert first == second == payload

@@ -36,7 +36,7 @@ from cellcast_django.factories import (
 from cellcast_django.models import Message, OptOutChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import CUSTOMER, ID, fill, page_of, staff, url_of
+from tests.admin_pages import CUSTOMER, fill, page_of, staff, url_of
 from tests.html import addresses, every, only, words
 from tests.many import add_copies
 from tests.plans import HAS_STATISTICS, gather_statistics, plan_of, queries_of, scans
@@ -282,17 +282,6 @@ def test_untranslated_text_is_marked_left_to_right(
     settings.LANGUAGE_CODE = language
     page = admin_client.get(url_of("message", "to_answer")).text
     assert bool(every(page, "div[@lang='en'][@dir='ltr']")) is is_marked
-
-
-def test_reference_and_reason_are_shown_in_the_conversation(
-    reader: Client, client: WebhookClient
-) -> None:
-    message = MessageFactory.create(cellcast_id=ID, receiver=CUSTOMER, reference="Booking-7")
-    client.status(status="failed", reason="no such <number>")
-    for page in ("change", "conversation"):
-        assert "Booking-7" in page_of(reader, "message", page, message.pk)
-    page = page_of(reader, "message", "conversation", message.pk)
-    assert "no such <number>" in words(only(page, "p[@class='cellcast-reason']"))
 
 
 @pytest.mark.exhaustive

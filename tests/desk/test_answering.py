@@ -332,52 +332,44 @@ def test_answer_that_no_function_can_send_is_not_sent(
     assert levels(answer(receptionist, question, "Yes", **form)) == ["success"]
 
 
-def test_opted_out_customer_cannot_be_answered(receptionist: Client, question: Message) -> None:
+@pytest.mark.parametrize("function", ["send", "unsubscribed"])
+def test_opted_out_customer_cannot_be_answered(
+    receptionist: Client, question: Message, settings: Any, function: str
+) -> None:
+    """Whether we know of it, or only Cellcast does."""
     form = form_of(receptionist, question)
-    opt_out(CUSTOMER)
+    settings.CELLCAST_SEND_WITH = f"{__name__}.{function}"
+    if function == "send":
+        opt_out(CUSTOMER)
 
     response = answer(receptionist, question, "Yes", **form)
 
-    assert sent == []
-    assert levels(response) == ["error"]
-    page = page_of(receptionist, "message", "conversation", question.pk)
-    assert every(page, "p[@class='cellcast-warning']")
-    assert not forms(page)
+    assert (sent, levels(response)) == ([], ["error"])
+    for page in (response.text, page_of(receptionist, "message", "conversation", question.pk)):
+        assert every(page, "p[@class='cellcast-warning']")
+        assert not forms(page)
+    assert not LogEntry.objects.exists()
+    assert not Claim.objects.exists()
 
 
 # Two people, one customer
 
 
-def test_colleagues_answer_is_shown_before_another_is_sent(
-    receptionist: Client, question: Message
+@pytest.mark.parametrize("is_older_page", [False, True])
+def test_newer_message_is_shown_before_another_is_sent(
+    receptionist: Client, question: Message, *, is_older_page: bool
 ) -> None:
-    form = form_of(receptionist, question)
+    url, form = url_of("message", "conversation", question.pk), form_of(receptionist, question)
     Message.objects.record_sent("of a colleague", receiver=CUSTOMER, body="Yes, until five")
+    if is_older_page:
+        url += f"?before={Message.objects.latest('pk').pk}"
+        form = hidden_fields(forms(receptionist.get(url).text)[0])
 
-    response = answer(receptionist, question, "No", **form)
+    response = receptionist.post(url, form | {"text": "No"})
 
-    assert sent == []
-    assert levels(response) == ["warning"]
-    assert text_kept(response) == "No"
+    assert (sent, levels(response), text_kept(response)) == ([], ["warning"], "No")
     assert "Yes, until five" in response.text
-    again = hidden_fields(forms(response.text)[0])
-    receptionist.post(url_of("message", "conversation", question.pk), again | {"text": "No"})
-    assert len(sent) == 1
-
-
-def test_older_pages_form_asks_about_newer_messages(
-    receptionist: Client, question: Message
-) -> None:
-    Message.objects.record_sent("later", receiver=CUSTOMER, body="Yes, until five")
-    newest = Message.objects.latest("pk")
-    url = url_of("message", "conversation", question.pk, before=newest.pk)
-    form = hidden_fields(forms(receptionist.get(url).text)[0])
-
-    response = receptionist.post(url, form | {"text": "Yes"})
-
-    assert (sent, levels(response)) == ([], ["warning"])
-    assert "Yes, until five" in response.text
-    receptionist.post(url, hidden_fields(forms(response.text)[0]) | {"text": "Yes"})
+    receptionist.post(url, hidden_fields(forms(response.text)[0]) | {"text": "No"})
     assert len(sent) == 1
 
 
@@ -404,6 +396,7 @@ def test_answer_is_refused_while_another_is_being_sent(
     form = form_of(receptionist, question)
     claim = Claim.take(f"customer {CUSTOMER}", SENDING_LASTS)
     assert claim and claim.until <= timezone.now() + timedelta(minutes=2)
+    assert CUSTOMER not in f"{claim} {claim.key}"
 
     response = answer(receptionist, question, "Yes", **form)
 
@@ -414,12 +407,6 @@ def test_answer_is_refused_while_another_is_being_sent(
         Claim.objects.update(until=timezone.now())
     answer(receptionist, question, "Yes", **form)  # back, and Send once more
     assert len(sent) == 1
-
-
-def test_claim_does_not_contain_the_number(question: Message) -> None:
-    claim = Claim.take(f"customer {CUSTOMER}", SENDING_LASTS)
-    assert claim
-    assert CUSTOMER not in f"{claim} {claim.key}"
 
 
 may_arrive = Event()
@@ -642,21 +629,6 @@ def test_refusal_is_shown_and_the_form_may_be_sent_again(
     settings.CELLCAST_SEND_WITH = f"{__name__}.send"
     answer(receptionist, question, "Yes", **form)
     assert len(sent) == 1
-
-
-def test_customer_whom_cellcast_knows_as_opted_out_is_shown_as_that(
-    receptionist: Client, question: Message, settings: Any
-) -> None:
-    form = form_of(receptionist, question)
-    settings.CELLCAST_SEND_WITH = f"{__name__}.unsubscribed"
-
-    response = answer(receptionist, question, "Yes", **form)
-
-    assert levels(response) == ["error"]
-    assert every(response.text, "p[@class='cellcast-warning']")
-    assert not forms(response.text)
-    assert not LogEntry.objects.exists()
-    assert not Claim.objects.exists()
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,10 @@ def say(*texts: str, contact: str = CUSTOMER, days_ago: int = 0) -> None:
 
 def test_sent_messages_show_status_and_reason_and_every_message_is_linked(reader: Client) -> None:
     answer = MessageFactory.create(
-        receiver=CUSTOMER, status="failed", history__reason="no such number"
+        receiver=CUSTOMER,
+        status="failed",
+        history__reason="no such <number>",
+        reference="Booking-7",
     )
     question = MessageFactory.create(inbound=True, sender=CUSTOMER)
 
@@ -64,7 +67,9 @@ def test_sent_messages_show_status_and_reason_and_every_message_is_linked(reader
 
     assert text_of(page).count(str(Status.FAILED.label)) == 1
     assert str(Status.RECEIVED.label) not in text_of(page)
-    assert "no such number" in words(only(page, "p[@class='cellcast-reason']"))
+    assert "no such <number>" in words(only(page, "p[@class='cellcast-reason']"))
+    for shown in (page, page_of(reader, "message", "change", answer.pk)):
+        assert "Booking-7" in shown
     for message in (answer, question):
         assert f'href="{url_of("message", "change", message.pk)}"' in page
 
@@ -147,18 +152,12 @@ def test_pruned_conversation_is_empty(reader: Client, pk: int) -> None:
     assert only(response.content.decode(), NOTHING) is not None
 
 
-def test_message_without_a_number_has_its_own_conversation(reader: Client) -> None:
-    messages = [MessageFactory.create(inbound=True, sender="", body=body) for body in "ab"]
-
-    assert bodies(page_of(reader, "message", "conversation", messages[0].pk)) == ["a"]
-
-
 def test_page_requires_permission_to_view_messages(reader: Client) -> None:
     say("hello")
-    url = address()
 
-    assert staff("view_webhookevent").get(url).status_code == 403
-    assert Client().get(url).status_code == 302
+    for url in (address(), url_of("message", "to_answer"), url_of("message", "news")):
+        assert staff("view_webhookevent").get(url).status_code == 403
+        assert Client().get(url).status_code == 302
 
 
 # Pages

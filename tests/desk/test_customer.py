@@ -138,20 +138,14 @@ def test_file_has_the_rows_of_these_days(officer: Client, message: Message) -> N
     assert f"from {days['from']} until {today}" in LogEntry.objects.get().get_change_message()
 
 
-def test_what_is_no_day_is_refused(officer: Client, message: Message) -> None:
+def test_what_makes_no_sense_is_refused(officer: Client, message: Message) -> None:
     url = url_of("message", "customer_data", message.pk)
+    assert officer.get(url).status_code == 405
     assert officer.post(url, {"from": "31/05/2026"}).status_code == 400
-    assert not LogEntry.objects.exists()
-
-
-def test_file_requires_a_post(officer: Client, message: Message) -> None:
-    assert officer.get(url_of("message", "customer_data", message.pk)).status_code == 405
-
-
-def test_file_without_a_contact_or_message_is_not_found(officer: Client) -> None:
     nobody = MessageFactory.create(inbound=True, sender="")
     for pk in (nobody.pk, nobody.pk + 1):
         assert officer.post(url_of("message", "customer_data", pk)).status_code == 404
+    assert not LogEntry.objects.exists()
 
 
 @pytest.mark.parametrize(
