@@ -274,7 +274,7 @@ def everything(transactional_db: None) -> Iterator[str]:
 def visitor(browser: Any, everything: str) -> Iterator[Any]:
     """A page of a browser where an administrator has logged in."""
     client = Client()
-    client.force_login(User.objects.create_superuser("admin"))
+    client.force_login(User.objects.create_superuser("visitor"))  # pytest-django's is "admin"
     with browser.new_context() as context:
         log_in(context, everything, client)
         yield context.new_page()

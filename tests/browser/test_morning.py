@@ -187,6 +187,7 @@ def test_text_that_was_sent_is_not_in_the_box_after_back(receptionist: Person) -
     page.locator(".messagelist .success").wait_for()
 
     page.go_back()
+    page.wait_for_load_state("networkidle")
     page.go_forward()
     assert box(page).input_value() == ""
     box(page).fill("Of course")
