@@ -36,7 +36,7 @@ from tests.handlers import connected
 
 Request = Callable[[], Any]
 
-MAX_ORDERS = int(os.environ.get("ORDERS", "40"))
+MAX_ORDERS = int(os.environ.get("ORDERS", "30"))
 """In how many orders a pair is tried, spread evenly; ``ORDERS=200`` tries more."""
 
 LOCK_SECONDS = 30

@@ -181,7 +181,7 @@ def test_message_that_your_own_model_protects_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    "histories", [20, pytest.param(150, marks=pytest.mark.exhaustive)], ids=["few", "many"]
+    "histories", [20, pytest.param(100, marks=pytest.mark.exhaustive)], ids=["few", "many"]
 )
 def test_rest_is_as_if_they_had_never_come(monkeypatch: pytest.MonkeyPatch, histories: int) -> None:
     """Reports at random, copies too, and some of them taken back; then the others come alone."""
