@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from cellcast_django.database import transactions
 from cellcast_django.database.sessions import Limits
-from cellcast_django.database.vendors import VENDORS, Vendor
+from cellcast_django.database.vendors import VENDORS, Vendor, vendor_of
 from cellcast_django.handlers import run_due
 from cellcast_django.models import (
     CommandRun,
@@ -49,6 +49,13 @@ def other() -> Iterator[BaseDatabaseWrapper]:
     other = connection.copy()
     yield other
     transactions.discard(other)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="has no poolers of this kind")
+def test_behind_a_pooler_each_transaction_limits_itself(other: BaseDatabaseWrapper) -> None:
+    other.settings_dict["DISABLE_SERVER_SIDE_CURSORS"] = True
+    limits = vendor_of(other).limit(other, 2, 5)
+    assert (limits.first, limits.needs_transaction) == ("SET LOCAL lock_timeout = '2s'", True)
 
 
 def test_autocommit_is_on_where_the_settings_turn_it_off(other: BaseDatabaseWrapper) -> None:
