@@ -128,50 +128,56 @@ def forget_waits() -> None:
     _Hurry.until = 0
 
 
-def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | None = None) -> T:
+def with_retries(
+    write: Callable[[str], T],
+    *,
+    using: str,
+    for_seconds: float | None = None,
+    is_ours: bool = True,
+) -> T:
     """Call ``write`` with the alias of the database, and again when the database aborts it.
 
-    ``write`` must be one transaction or one statement. It commits also where the settings turn
-    autocommit off, or somebody has left a plain ``BEGIN``, and each retry has a new session. A lock
-    is waited for once. Anything else is tried a second time; and a lost connection, or a server
-    that starts, as long as the try ends within ``BUDGET_SECONDS``. With ``for_seconds`` nobody
-    waits, and retries begin until then.
+    ``write`` must be one transaction or one statement. What is ours commits also where the settings
+    turn autocommit off, or somebody has left a plain ``BEGIN``, and each retry has a new session;
+    what is not is tried again only if it was refused for another transaction, and not inside one.
+    A lock is waited for once. Anything else is tried a second time; and a lost connection, or a
+    server that starts, as long as the try ends within ``BUDGET_SECONDS``. With ``for_seconds``
+    nobody waits, and retries begin until then.
     """
     connection = connections[using]
-    is_outside = not connection.in_atomic_block
-    # Django's health check would be a round trip for each webhook; a lost session fails a try.
-    connection.health_check_done = True  # type: ignore[attr-defined]
-    pauses = _pauses(for_seconds or BUDGET_SECONDS - LOCK_SECONDS)
+    is_outside = not connection.in_atomic_block and (is_ours or connection.autocommit)
+    if is_ours:
+        # Django's health check would be a round trip for each webhook; a lost session fails a try.
+        connection.health_check_done = True  # type: ignore[attr-defined]
+    pauses = _pauses(for_seconds or (BUDGET_SECONDS - LOCK_SECONDS if is_ours else HOST_SECONDS))
     is_first = True
     while True:
         try:
-            try:
-                if not connection.in_atomic_block:
-                    ensure_autocommit(connection)
-                return write(using)
-            except OSError as error:  # psycopg's, where file handles are out, often as it connects
-                raise OperationalError(*error.args) from error
+            return _try_ours(write, connection) if is_ours else write(using)
         except RETRIED_ERRORS as error:
-            if not is_outside:
+            if not is_outside or not (is_ours or is_refused(error)):
                 raise
-            discard(connection)
-            if not for_seconds and not _helps(connection, error, is_first=is_first):
-                raise
+            if is_ours:
+                discard(connection)
+                if not for_seconds and not _helps(connection, error, is_first=is_first):
+                    raise
             if not next(pauses):
                 raise
         is_first = False
 
 
+def _try_ours(write: Callable[[str], T], connection: BaseDatabaseWrapper) -> T:
+    try:
+        if not connection.in_atomic_block:
+            ensure_autocommit(connection)
+        return write(connection.alias)
+    except OSError as error:  # psycopg's, where file handles are out, often as it connects
+        raise OperationalError(*error.args) from error
+
+
 def again_if_refused(write: Callable[[], T], *, using: str) -> T:
     """Call what people or the host's code write, and again if it was refused for another one."""
-    connection, pauses = connections[using], _pauses(HOST_SECONDS)
-    is_outside = not connection.in_atomic_block and connection.autocommit
-    while True:
-        try:
-            return write()
-        except OperationalError as error:
-            if not is_outside or not is_refused(error) or not next(pauses):
-                raise
+    return with_retries(lambda _using: write(), using=using, is_ours=False)
 
 
 def _pauses(seconds: float) -> Iterator[bool]:
