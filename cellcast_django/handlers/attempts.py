@@ -78,7 +78,8 @@ def run_again(calls: HandlerCallQuerySet, *, progress: Progress = lambda call: N
     """Make these calls in this process, each anew, and return how many they were.
 
     Waits for no pause and no earlier event, calls again what is done or was skipped, and takes over
-    what is running, which may call that handler twice. Leaves redacted events alone.
+    what is running, which may call that handler twice. Leaves redacted events alone. Raises
+    ``django.db.Error`` when the database refuses.
     """
     turn, count = Turn(progress), 0
     for event, some in groupby(sorted(calls.values_list("event_id", "pk")), itemgetter(0)):
@@ -96,8 +97,9 @@ def run_again(calls: HandlerCallQuerySet, *, progress: Progress = lambda call: N
 def skip(calls: HandlerCallQuerySet, *, username: str = "") -> int:
     """Record a person's decision that these calls need not be made; return how many they were.
 
-    Those that are done stay so. A handler that is being called right now is not stopped, but the
-    call stays skipped. Then makes, for at most five seconds, what waited for them in order.
+    ``username`` stays with the call. Those that are done stay so. A handler that is being called
+    right now is not stopped, but the call stays skipped. Then makes, for at most five seconds, what
+    waited for them in order. Raises ``django.db.Error`` when the database refuses.
     """
     chosen = [call for call in calls.all() if call.state not in HandlerCall.ENDED_WELL]
     count = steps.skip([call.pk for call in chosen], username)
