@@ -169,13 +169,6 @@ def test_form_without_its_content_type_is_invalid(content_type: str) -> None:
     assert "not JSON" in reason(read_one(b"_id=1&status=delivered", content_type=content_type))
 
 
-@pytest.mark.parametrize("body", [b"hello", b"&&&", b'"text"'])
-def test_empty_form_is_invalid(body: bytes) -> None:
-    payload = read_one(body, content_type=FORM)
-    assert isinstance(payload, Invalid)
-    assert payload.raw == body.decode()
-
-
 @pytest.mark.parametrize(
     ("body", "raw", "why"),
     [
@@ -200,21 +193,6 @@ def test_malformed_json_is_invalid_and_kept_verbatim(body: bytes, raw: str, why:
 @pytest.mark.parametrize("document", [None, True, 5, "text", [None], [5], ["text"], [[]]])
 def test_json_other_than_an_object_is_invalid(document: Any) -> None:
     assert "object" in reason(read_one(document))
-
-
-@pytest.mark.parametrize("content_type", [JSON, FORM])
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"[" * 100_000,
-        b'{"a":' * 50_000,
-        b"[" * 100_000 + b"]" * 100_000,
-        b'{"_id": "1", "a": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
-    ],
-    ids=["arrays", "objects", "closed", "inside"],
-)
-def test_deep_json_is_invalid(body: bytes, content_type: str) -> None:
-    assert isinstance(read_one(body, content_type=content_type), Invalid)
 
 
 @pytest.mark.parametrize(("depth", "kind"), [(100, StatusReport), (101, Invalid)])
