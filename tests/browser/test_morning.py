@@ -82,7 +82,7 @@ def test_done_and_send_lead_from_customer_to_customer(receptionist: Person) -> N
         page.wait_for_url(f"**{address(number)}*")
         if number:
             assert f"Mr Ng {number - 1}" in page.locator("main, .messagelist").all_inner_texts()[0]
-        buttons = page.locator(".cellcast-line button")
+        buttons = page.locator(".cellcast-tools button")
         places.append([buttons.nth(each).bounding_box()["x"] for each in range(2)])
         if number % 2:
             receptionist.press(buttons.first)
@@ -245,9 +245,9 @@ def test_two_people_at_one_customer(receptionist: Person, browser: Any, server: 
 
         other.goto(server + address(2))
         page.goto(server + address(2))
-        page.locator(".cellcast-line button").last.click()
+        page.locator(".cellcast-tools button").last.click()
         page.locator(".cellcast-undo").wait_for()
-        other.locator(".cellcast-line button").last.click()
+        other.locator(".cellcast-tools button").last.click()
         other.locator(".messagelist .info").wait_for()
         assert other.locator(".cellcast-undo").count() == 0
         other.locator("#cellcast-reopen button").click()
@@ -325,7 +325,7 @@ def test_receptionist_finds_opens_and_reopens_a_customer(receptionist: Person) -
     page.get_by_role("link", name="Texts").click()
     assert "Mrs Grace Lee" in heading.inner_text()
 
-    receptionist.press(page.locator(".cellcast-line button").last)
+    receptionist.press(page.locator(".cellcast-tools button").last)
     page.locator(".cellcast-undo").wait_for()
     assert waiting() == WAITING - 1
     page.reload()  # so that nothing can be undone
