@@ -163,6 +163,21 @@ def test_what_was_typed_is_kept_until_it_is_sent(receptionist: Person) -> None:
     assert texts_sent() == ["Of course"]
 
 
+def test_what_is_typed_before_the_script_has_come_is_kept(receptionist: Person) -> None:
+    page, held = receptionist.page, []
+    page.route("**/answer.js", lambda route: held.append(route))
+    page.goto(page.url.partition("/admin/")[0] + address(0), wait_until="commit")
+    box(page).fill("Of course")
+
+    held[0].continue_()
+    page.wait_for_load_state()
+
+    assert box(page).input_value() == "Of course"
+    page.unroute("**/answer.js")
+    page.reload()
+    assert box(page).input_value() == "Of course"
+
+
 def test_what_was_typed_is_seen_in_no_other_tab_and_by_nobody_else(
     receptionist: Person, server: str
 ) -> None:
