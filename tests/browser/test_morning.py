@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.urls import reverse
 
 from cellcast_django.models import Message
 from cellcast_django.opt_outs import opt_out
@@ -70,6 +71,17 @@ def test_marking_twenty_replies_done_keeps_the_place(receptionist: Person) -> No
     page.locator(".messagelist .success").wait_for()
     assert waiting() == WAITING
     assert receptionist.clicks == 1
+
+
+def test_tabs_stand_at_the_same_place_on_each_page(receptionist: Person) -> None:
+    section = reverse("admin:app_list", args=["cellcast_django"])
+    pages = [section, url_of("message", "to_answer"), url_of("message", "new"), address(0)]
+    places = []
+    for path in pages:
+        receptionist.goes_to(path)
+        places.append(receptionist.page.locator(".cellcast-tabs").bounding_box()["y"])
+
+    assert max(places) - min(places) < 5
 
 
 def test_done_and_send_lead_from_customer_to_customer(receptionist: Person) -> None:
