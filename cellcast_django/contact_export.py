@@ -10,7 +10,7 @@ from django.apps import apps
 from django.db.models import Exists, Model, OuterRef, QuerySet
 
 from cellcast_django.contacts import to_contact
-from cellcast_django.days import between, midnight
+from cellcast_django.days import between
 from cellcast_django.models import (
     Message,
     OptOut,
@@ -93,12 +93,13 @@ class ContactData:
         return json.dumps(document, ensure_ascii=ensure_ascii, default=_written, indent=1) + "\n"
 
     def _with_history(self, opt_out: OptOut) -> dict[str, Any]:
-        """Return the opt-out; of one that began before these days, no more than its history."""
+        """Return the opt-out; of one that has changed on other days too, only what these saw."""
         row = _as_dict(opt_out)
-        if self.first and opt_out.since < midnight(self.first):
-            row = {name: row[name] for name in ("id", "contact")}
         history = OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out)
-        return row | {"history": _as_dicts(self._of_days(history, "at"))}
+        of_days = self._of_days(history, "at")
+        if of_days.count() < history.count():
+            row = {name: row[name] for name in ("id", "contact")}
+        return row | {"history": _as_dicts(of_days)}
 
     def _log_entries(self) -> Iterator[dict[str, Any]]:
         """Yield what people did to these rows in the admin, if the site has one."""

@@ -7,6 +7,7 @@ live accounts. Start with ``read``.
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -311,7 +312,7 @@ def _text(element: dict[str, Any], *keys: str, limit: int | None = None) -> str 
 
 def letters_and_digits(text: str) -> str:
     """Return the part of a word that counts: ``OPT-OUT!`` and ``opt out`` are one word."""
-    return re.sub(r"[\W_]+", "", text).casefold()
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFC", text)).casefold()
 
 
 def _keyword(value: object) -> str:

@@ -50,7 +50,7 @@ def send(
     No signal is sent, and it is rolled back with a transaction of yours.
     """
     if not conf.send_with:
-        raise ImproperlyConfigured("CELLCAST_SEND_WITH names no function to send with.")
+        raise ImproperlyConfigured('Set CELLCAST_SEND_WITH, e.g. "cellcast_django.api.send_sms".')
     send_with = import_string(conf.send_with)
     parts = outgoing_parts(
         receiver=receiver, sender=sender, body=body, reference=reference, answers=answers

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -85,7 +86,7 @@ def _possible_keys(message: Any) -> set[str]:
     if direction == Direction.OUTBOUND:
         return {message_key(direction, message.cellcast_id)}
     if not message.cellcast_id:
-        at = message.created_at.isoformat()
+        at = message.created_at.astimezone(UTC).isoformat()
         return {message_key(direction, "", message.contact, message.body, at, *media)}
     parts = message.cellcast_id, message.sender, message.receiver, message.body
     # A recovered reply keeps its pictures when its webhook has none.

@@ -55,14 +55,14 @@ def table(title, counts):
 
 
 def keys_to_show(keys, documented):
-    """Count the keys that are documented, or words that at least two events have; else the rest.
+    """Count the keys that are documented, or words that two different bodies have; else the rest.
 
-    What only one event has may be something that a person typed.
+    What only one has, with its copies, may be something that a person typed.
     """
     said = Counter()
-    for key, count in keys.items():
-        is_word = re.fullmatch(r"[A-Za-z_]{1,40}", key) and count > 1
-        said[key if key in documented or is_word else "(others)"] += count
+    for key, bodies in keys.items():
+        is_word = re.fullmatch(r"[A-Za-z_]{1,40}", key) and len(set(bodies)) > 1
+        said[key if key in documented or is_word else "(others)"] += len(bodies)
     return said
 
 
@@ -82,10 +82,10 @@ def spread(all_seconds):
 def of_url(webhook, events):
     """Describe what came to one URL."""
     mine = [event for event in events if event.endpoint == webhook.endpoint]
-    keys, shapes, statuses = Counter(), defaultdict(Counter), Counter()
+    keys, shapes, statuses = defaultdict(list), defaultdict(Counter), Counter()
     for event in mine:
         for key, value in event.payload.items():
-            keys[key] += 1
+            keys[key].append(event.body)
             shapes[key][shape_of(value)] += 1
         if isinstance(status := event.payload.get("status"), str):
             statuses[status if status.lower() in Status else "(a word that we do not know)"] += 1
@@ -161,7 +161,8 @@ def of_copies(events):
     """Say how far apart equal bodies came: Cellcast's retries."""
     times = defaultdict(list)
     for event in events:
-        times[event.endpoint, event.body].append(event.received_at.timestamp())
+        if event.body:  # redacted ones have none
+            times[event.endpoint, event.body].append(event.received_at.timestamp())
     gaps = [
         later - earlier for each in map(sorted, times.values()) for earlier, later in pairwise(each)
     ]

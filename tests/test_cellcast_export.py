@@ -227,10 +227,11 @@ def test_file_has_the_rows_of_these_days(
 
 
 @pytest.mark.usefixtures("_two_people")
-def test_file_from_a_day_on_has_nothing_of_an_earlier_opt_out() -> None:
+def test_file_of_some_days_has_nothing_of_the_opt_out_on_others() -> None:
     [opted_out] = export(since=date(2026, 5, 31))["opt_outs"]
     assert opted_out.keys() == {"id", "contact", "history"}
     assert export(since=date(2026, 5, 30))["opt_outs"][0]["note"] == "private"
+    assert "note" not in export(until=date(2026, 6, 1))["opt_outs"][0]
     with pytest.raises(CommandError, match="these days"):
         export(since=date(2026, 6, 3))
 

@@ -57,9 +57,9 @@ def run(*arguments: str) -> tuple[list[Counts], str]:
 
 
 def test_event_option_ignores_the_pause_and_records_no_run(handler: Calls) -> None:
-    event, other = failing_event(message="one"), failing_event(message="two")
+    event, same, other = (failing_event(message=text) for text in ("one", "two", "three"))
     handler.error = None
-    assert run("--event", str(event.pk)) == ([(1, 0, 0)], "")
+    assert run("--event", str(event.pk), str(same.pk)) == ([(2, 0, 0)], "")
     assert other.state == "pending"
     assert not CommandRun.objects.exists()
 

@@ -4,9 +4,11 @@ import json
 from datetime import timedelta
 from io import StringIO
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from cellcast_django import verifying
@@ -37,6 +39,7 @@ PICTURE_AS_LISTED = json.dumps({"message": "", "media": [{"url": "https://exampl
 def traffic(fake_cellcast: FakeCellcast, monkeypatch: Any) -> None:
     """Everything that stores, changes and empties rows, and a batch for each three keys."""
     monkeypatch.setattr(verifying, "BATCH_SIZE", 3)
+    monkeypatch.setattr(connection, "timezone", ZoneInfo("Asia/Tokyo"))  # a setting of DATABASES
     client = WebhookClient()
     client.reply(message="Can I bring my dog?", sender="0400000001")
     client.reply(message="gone soon", sender="0400000009")

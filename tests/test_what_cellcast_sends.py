@@ -93,7 +93,7 @@ def test_report_gives_nobody_away(client: WebhookClient, report: Callable[[], st
         "7f00aa11bb22cc33dd44ee55", receiver=NUMBER, body=TEXT, reference=NAME
     )
     for endpoint in ("receive", "status", "opt_out"):
-        for payload in PLANTED:
+        for payload in [*PLANTED, PLANTED[1]]:  # a retry is no second body
             client.webhook(payload, endpoint, content_type=f"text/{NAME}; name={NUMBER}")
         client.webhook(f"{NAME}={NUMBER}".encode(), endpoint)
         for number in range(2):  # such a key is nobody's

@@ -85,7 +85,8 @@ def end(
 def miss(call: HandlerCall, received_at: datetime) -> bool:
     """Count an attempt that failed because this process does not know the handler."""
     now, attempts = timezone.now(), call.attempts + 1
-    values = _failure(call, NOT_CONNECTED, now) | {"attempts": attempts}
+    values = _failure(call, NOT_CONNECTED, now)
+    values |= {"attempts": attempts, "started_at": now, "seconds": None}
     return _write(call, values | _after_failure(attempts, None, received_at, now))
 
 

@@ -215,10 +215,8 @@ def _insert_calls(
     ]
     if is_inline and not values[0]["contact"] and conf.handler_max_attempts > 1:
         values[0].update(state=HandlerCall.State.RUNNING.value, attempts=1, started_at=now)
-    calls, events = (
-        rows.insert(cursor, HandlerCall, *values),
-        {event.pk: event for event, _ in told},
-    )
+    calls = rows.insert(cursor, HandlerCall, *values)
+    events = {event.pk: event for event, _ in told}
     for call in calls:
         rows.relate(call, event=events[call.event_id])
     return calls

@@ -22,10 +22,8 @@ class Look(NamedTuple):
 
 LOOKS = {
     "light": Look(),
-    "dark": Look(color_scheme="dark"),
-    "phone": Look(width=375),
-    "at 200 percent": Look(width=640),
-    "forced colours": Look(forced_colors="active"),
+    "dark, on a phone": Look(width=375, color_scheme="dark"),
+    "forced colours, at 200 percent": Look(width=640, forced_colors="active"),
     "right to left": Look(language="ar"),
 }
 

@@ -32,6 +32,7 @@ class Person:
     def search(self, words: str) -> None:
         self.page.get_by_role("textbox", name="Search").fill(words)
         self.page.keyboard.press("Enter")
+        self.page.wait_for_url("**q=*")  # the list before it may have such a row, too
         self.clicks += 1
 
     def reads(self, text: str) -> None:

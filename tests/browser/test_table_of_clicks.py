@@ -87,13 +87,10 @@ def test_five_customers_in_a_row(receptionist: Person) -> None:
 
 def test_customer_by_name_or_number(receptionist: Person) -> None:
     for words, customer in (
-        ("Mrs Lee", 7),
         ("Lee Grace", 7),
-        ("lee  mrs", 7),
         ("chloe", 8),
         ("0400 000 007", 7),
         ("000007", 7),
-        ("+61 400 000 007", 7),
     ):
         receptionist.goes_to(reverse("admin:index"))
         receptionist.clicks = 0

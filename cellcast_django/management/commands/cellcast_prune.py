@@ -12,6 +12,7 @@ from django.utils import timezone
 from cellcast_django.management.commands.cellcast_export import say_not_understood
 from cellcast_django.management.terminal import (
     ProgressLine,
+    add_event_option,
     keys_among,
     parse_duration,
     plural,
@@ -56,15 +57,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--include-failed", action="store_true", help="also prune events that have failed"
         )
-        parser.add_argument(
-            "--event",
-            nargs="+",
-            action="extend",
-            type=int,
-            default=[],
-            metavar="ID",
-            help="take these events back, as if they had never come",
-        )
+        add_event_option(parser, "take these events back, as if they had never come")
         parser.add_argument(
             "--events-from",
             metavar="FILE",

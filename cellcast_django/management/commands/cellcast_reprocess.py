@@ -17,7 +17,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        add_event_option(parser, "only this event; may be repeated (default: all invalid events)")
+        add_event_option(parser, "only these events (default: all invalid ones)")
 
     execute = says_if_refused(BaseCommand.execute)
 

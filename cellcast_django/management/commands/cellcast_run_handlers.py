@@ -43,7 +43,7 @@ class Command(BaseCommand):
         ways = parser.add_mutually_exclusive_group()
         add_event_option(
             ways,
-            "make this event's unfinished and failed calls now, in order or not; may be repeated",
+            "make these events' unfinished and failed calls now, in order or not",
         )
         ways.add_argument("--failed", action="store_true", help="make all failed calls again")
         ways.add_argument(

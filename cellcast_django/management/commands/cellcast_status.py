@@ -116,9 +116,10 @@ class Command(BaseCommand):
 def words(value: Any) -> str:
     """Return a value of the document as a person reads it: times in the current time zone."""
     if isinstance(value, dict):
-        return ", ".join(f"{spaced(name)} {words(each)}" for name, each in value.items())
+        shown = {name: each for name, each in value.items() if name != "age_seconds"}
+        return ", ".join(f"{spaced(name)} {words(each)}" for name, each in shown.items())
     if isinstance(value, datetime):
-        return f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S}"
+        return f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S} ({since(value)})"
     if isinstance(value, int | float):
         return f"{round(value, 3):,}"
     return "none" if value is None else str(value)

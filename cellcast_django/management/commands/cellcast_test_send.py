@@ -66,7 +66,9 @@ class Command(BaseCommand):
         webhook = BY_SLUG[options["endpoint"]]
         url = find_url(webhook, options["url"])
         if not conf.webhook_secrets:
-            raise CommandError("CELLCAST_WEBHOOK_SECRETS has no usable entry: run cellcast_setup.")
+            raise CommandError(
+                "CELLCAST_WEBHOOK_SECRETS has no usable entry here: set what cellcast_setup prints."
+            )
         secret = conf.webhook_secrets[0]
         body = make_body(webhook, options["data"], options["set"])
         self.stdout.write(self.style.MIGRATE_HEADING(f"POST {url}"))
