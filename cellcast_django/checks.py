@@ -167,7 +167,7 @@ def _problem_of_backend(package: Any, alias: str) -> str:
     try:
         queues = package.task_backends[alias].queues
     except Exception as error:  # whatever the backend's own code raises
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}".rstrip(".")
     return 'it has no queue "default"' if queues and "default" not in queues else ""
 
 

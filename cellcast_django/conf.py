@@ -132,7 +132,7 @@ class Settings:
 
     @setting(WAY)
     def run_handlers(self) -> str:
-        """``"inline"``: before the response; else the alias of a Django Tasks backend: there.
+        """``"inline"`` runs handlers before the response; else the alias of a Tasks backend.
 
         With ``"inline"`` the tasks of a schedule are of the alias ``"default"``.
         """

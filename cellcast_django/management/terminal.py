@@ -84,7 +84,7 @@ def says_if_refused(execute: Callable[P, T]) -> Callable[P, T]:
             name = type(error).__name__
         # Outside the except block, so that it does not carry the database's error along.
         raise CommandError(
-            f"The database refused ({name}): it is down, or somebody holds a lock on it for long. "
+            f"The database refused ({name}): it is down or not migrated, or somebody locks it. "
             "What was done before that stays; run this again for the rest."
         )
 
