@@ -1,5 +1,6 @@
 """Take events back, as if they had never come: their messages are folded from what is left."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -8,6 +9,7 @@ from itertools import takewhile
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from cellcast_django.conf import conf
@@ -87,9 +89,11 @@ def _undo(using: str, pks: list[int], *, taken: set[int], note: str | None) -> P
     gone, changed = [], {}
     old: list[StatusChange] = []
     new: list[StatusChange] = []
-    for message in messages.prefetch_related("events", "status_history"):
-        events = sorted(message.events.all(), key=attrgetter("pk"))
-        history = list(message.status_history.all())
+    rows = StatusChange.objects.using(using)
+    events_of = _by_message(WebhookEvent.objects.using(using), pks)
+    history_of = _by_message(rows, pks)
+    for message in messages:
+        events, history = events_of[message.pk], history_of[message.pk]
         left = [_read(event) for event in events if event.pk not in taken]
         lies = [_read(event) for event in events if event.pk in taken]
         about += [each.event for each in lies]
@@ -99,7 +103,6 @@ def _undo(using: str, pks: list[int], *, taken: set[int], note: str | None) -> P
             new += after
         else:
             gone.append(message.pk)
-    rows = StatusChange.objects.using(using)
     for some in _slices((change.pk for change in old), BATCH_SIZE):
         rows.filter(pk__in=some).delete()
     rows.bulk_create(new)
@@ -109,6 +112,14 @@ def _undo(using: str, pks: list[int], *, taken: set[int], note: str | None) -> P
     for some in _slices(about, BATCH_SIZE):
         pruned = pruned.plus(_delete(using, some, taken=taken, note=note))
     return replace(pruned, messages=delete(messages.filter(pk__in=gone)))
+
+
+def _by_message(rows: QuerySet[Any], pks: list[int]) -> defaultdict[int, list[Any]]:
+    """Return the rows of each message in their order: a prefetch might read them of a replica."""
+    found = defaultdict(list)
+    for row in rows.filter(message__in=pks).order_by("pk"):
+        found[row.message_id].append(row)
+    return found
 
 
 class _Heard(NamedTuple):

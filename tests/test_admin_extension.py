@@ -12,7 +12,7 @@ from cellcast_django.factories import MessageFactory, OptOutFactory
 from cellcast_django.models import Message, OptOut
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER
-from tests.html import addresses, only
+from tests.html import addresses, every, only, words
 
 pytestmark = pytest.mark.django_db
 
@@ -51,6 +51,9 @@ def test_opting_out_from_a_reply_handles_it_and_returns_to_it(admin_client: Clie
     response = admin_client.post(form, {"number": CUSTOMER, "reason": "asked"})
 
     assert response["Location"] == f"{BASE}/message/{reply.pk}/change/"
+    page = admin_client.get(response["Location"]).text
+    said = words(every(page, "section[@class='module cellcast-summary']/p")[0])
+    assert said.index("done") < said.index("by admin") < said.index("opted out")
     assert OptOut.objects.get().is_active
     assert not Message.objects.unhandled().exists()
 

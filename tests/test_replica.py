@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.utils import timezone
 from django.utils.connection import ConnectionDoesNotExist
 
 from cellcast_django import opt_outs
+from cellcast_django.handlers import skip
 from cellcast_django.health import failing_handlers, measure_health
-from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.signals import status_changed
+from cellcast_django.models import HandlerCall, Message, WebhookEvent
+from cellcast_django.signals import GiveUp, RetryLater, handlers_failed, status_changed
 from cellcast_django.testing import WebhookClient
 from tests.handlers import SIGNALS, Listen
 
@@ -85,6 +87,24 @@ def test_handler_gets_the_delivery_time_from_the_primary(
     assert times == [False, True]
 
 
+def test_who_skips_the_last_call_tells_of_the_one_that_failed(
+    client: WebhookClient, connect: Callable[..., None], listen: Listen
+) -> None:
+    def fail(**kwargs: Any) -> None:
+        raise GiveUp
+
+    def wait(**kwargs: Any) -> None:
+        raise RetryLater(timedelta())
+
+    connect(status_changed, fail)
+    connect(status_changed, wait)
+    told = listen(handlers_failed)
+    client.status()
+    skip(HandlerCall.objects.using("default").filter(handler="wait"))
+    assert [each["errors"] for each in told] == [{"fail": "GiveUp: "}]
+    assert stored().get().state == "failed"
+
+
 def test_commands_see_what_was_just_stored(
     client: WebhookClient, connect: Callable[..., None], capsys: Any
 ) -> None:
@@ -104,7 +124,12 @@ def test_commands_see_what_was_just_stored(
     call_command("cellcast_run_handlers", event=[event.pk])
     call_command("cellcast_run_handlers", failed=True)
     call_command("cellcast_run_handlers")
+    yesterday = timezone.now() - timedelta(days=1)
+    call_command("cellcast_run_handlers", again="handler", since=yesterday)
     call_command("cellcast_reprocess")
+    client.status(status="sent")
+    call_command("cellcast_prune", event=[stored().latest("pk").pk])
+    assert stored_messages().get().status == "delivered"
     call_command("cellcast_status", max_silent=timedelta(hours=6))
     call_command("cellcast_prune", older_than=timedelta(0))
     assert not stored().exists()

@@ -10,6 +10,7 @@ class CellcastDeskConfig(AppConfig):
 
     name = "cellcast_django.desk"
     label = "cellcast_desk"
+    default_auto_field = "django.db.models.BigAutoField"
     verbose_name = _("Cellcast desk")
 
     def import_models(self) -> None:

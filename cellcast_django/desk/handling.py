@@ -14,6 +14,7 @@ from django.utils.translation import gettext
 from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import grouped
+from cellcast_django.admin.own_numbers import narrow_to_sender, senders
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import again_if_refused
 from cellcast_django.desk.waiting import WaitingReply
@@ -41,7 +42,7 @@ def with_earlier(
     until = {row.contact: row.created_at for row in reversed(chosen) if row.contact}  # the newest
     others = replies_of(viewer).filter(handled_at=None, contact__in=until)
     if own_number:
-        others = others.filter(own_number=own_number)
+        others = narrow_to_sender(others, own_number, senders(viewer.rows(Message)))
     if seen_until is not None:
         others = others.filter(pk__lte=max([seen_until, *(row.pk for row in chosen)]))
     found = (row for row in rows_of(others) if row.contact in until)  # exactly so written

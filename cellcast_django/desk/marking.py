@@ -17,7 +17,7 @@ from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted, grouped
 from cellcast_django.admin.lists.filters import OwnNumberFilter
 from cellcast_django.admin.lists.paging import is_key
-from cellcast_django.admin.own_numbers import own_numbers
+from cellcast_django.admin.own_numbers import senders
 from cellcast_django.admin.page import MAX_SECONDS, Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk import handling
@@ -197,10 +197,9 @@ class MarkSelected(Page):
         replies = selected.using(database_alias()).filter(direction=Direction.INBOUND)
         if not is_done:
             return handling.rows_of(replies.filter(handled_at__isnull=False))
-        own_number = self.request.GET.get(OwnNumberFilter.parameter_name, "")
-        if own_number not in own_numbers(WaitingList(self.viewer).rows):
-            own_number = ""  # the list ignores it too
-        return handling.with_earlier(self.viewer, replies, own_number=own_number)
+        asked = self.request.GET.get(OwnNumberFilter.parameter_name, "")
+        own = asked if asked in senders(self.viewer.rows(Message)) else ""  # as the list
+        return handling.with_earlier(self.viewer, replies, own_number=own)
 
 
 @admin.action(description=_("Mark as done"))

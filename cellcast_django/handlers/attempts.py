@@ -108,7 +108,7 @@ def skip(calls: HandlerCallQuerySet, *, username: str = "") -> int:
         turn.make_next(handler, contact, ends_at)
     unfinished = {call.event_id for call in chosen if call.is_unfinished}
     for event in WebhookEvent.objects.fresh().filter(pk__in=unfinished).failed():
-        _tell_failed(event, list(event.calls.all()))
+        _tell_failed(event, HandlerCall.objects.fresh().filter(event=event))
     return count
 
 

@@ -43,8 +43,9 @@ def give(
         if event is None:
             continue
         wanted = _in_order_of(event, handler)
-        known = set(event.calls.filter(handler=handler).values_list("signal", flat=True))
-        if missing := {signal: wanted[signal] for signal in wanted if signal not in known}:
+        known = HandlerCall.objects.fresh().filter(event=pk, handler=handler)
+        told = set(known.values_list("signal", flat=True))
+        if missing := {signal: wanted[signal] for signal in wanted if signal not in told}:
             steps.insert(event, handler, missing)
         calls = load(pk)
         chosen = {

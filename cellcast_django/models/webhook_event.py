@@ -186,7 +186,8 @@ class WebhookEvent(models.Model):
             return self.State.PENDING
         if not self.is_stored:
             return None
-        calls = self.calls.all()
+        related: Any = self.calls  # in the event's own database, as a replica may not have them yet
+        calls = related.db_manager(self._state.db).all()
         if any(call.is_unfinished for call in calls):
             return self.State.PENDING
         has_failed = any(call.state in call.FAILED for call in calls)

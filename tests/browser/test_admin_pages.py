@@ -223,13 +223,17 @@ def test_reopen_is_whole_beside_the_longest_row(
 ) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     client = WebhookClient()
-    client.reply(sender=CUSTOMER, message="I shall certainly come to my appointment on Wednesday")
+    client.reply(
+        sender=CUSTOMER, message="I shall certainly come to my appointment on Wednesday " * 3
+    )
     reason = "Absent subscriber in that network"
     client.status(_id="1", receiver=CUSTOMER, status="expired", reason=reason)
     Message.objects.inbound().get().mark_handled()
     Message.objects.update(created_at=timezone.now() - timedelta(days=20))
     browse(url_of("message", q=CUSTOMER))
 
+    text = page.get_by_text("I shall certainly").bounding_box()
+    assert text["height"] < 40, "is cut after two lines"
     reopen = page.get_by_role("button", name="Reopen").bounding_box()
     box = page.locator("#result_list").locator("xpath=..").bounding_box()
     assert reopen["x"] + reopen["width"] <= box["x"] + box["width"]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.urls import reverse
 
 from cellcast_django.models import Message
 from cellcast_django.opt_outs import opt_out
@@ -72,6 +73,17 @@ def test_marking_twenty_replies_done_keeps_the_place(receptionist: Person) -> No
     assert receptionist.clicks == 1
 
 
+def test_tabs_stand_at_the_same_place_on_each_page(receptionist: Person) -> None:
+    section = reverse("admin:app_list", args=["cellcast_django"])
+    pages = [section, url_of("message", "to_answer"), url_of("message", "new"), address(0)]
+    places = []
+    for path in pages:
+        receptionist.goes_to(path)
+        places.append(receptionist.page.locator(".cellcast-tabs").bounding_box()["y"])
+
+    assert max(places) - min(places) < 5
+
+
 def test_done_and_send_lead_from_customer_to_customer(receptionist: Person) -> None:
     page = receptionist.page
     open_list(receptionist)
@@ -82,7 +94,7 @@ def test_done_and_send_lead_from_customer_to_customer(receptionist: Person) -> N
         page.wait_for_url(f"**{address(number)}*")
         if number:
             assert f"Mr Ng {number - 1}" in page.locator("main, .messagelist").all_inner_texts()[0]
-        buttons = page.locator(".cellcast-line button")
+        buttons = page.locator(".cellcast-tools button")
         places.append([buttons.nth(each).bounding_box()["x"] for each in range(2)])
         if number % 2:
             receptionist.press(buttons.first)
@@ -161,6 +173,21 @@ def test_what_was_typed_is_kept_until_it_is_sent(receptionist: Person) -> None:
     page.reload()
     assert box(page).input_value() == ""
     assert texts_sent() == ["Of course"]
+
+
+def test_what_is_typed_before_the_script_has_come_is_kept(receptionist: Person) -> None:
+    page, held = receptionist.page, []
+    page.route("**/answer.js", lambda route: held.append(route))
+    page.goto(page.url.partition("/admin/")[0] + address(0), wait_until="commit")
+    box(page).fill("Of course")
+
+    held[0].continue_()
+    page.wait_for_load_state()
+
+    assert box(page).input_value() == "Of course"
+    page.unroute("**/answer.js")
+    page.reload()
+    assert box(page).input_value() == "Of course"
 
 
 def test_what_was_typed_is_seen_in_no_other_tab_and_by_nobody_else(
@@ -245,9 +272,9 @@ def test_two_people_at_one_customer(receptionist: Person, browser: Any, server: 
 
         other.goto(server + address(2))
         page.goto(server + address(2))
-        page.locator(".cellcast-line button").last.click()
+        page.locator(".cellcast-tools button").last.click()
         page.locator(".cellcast-undo").wait_for()
-        other.locator(".cellcast-line button").last.click()
+        other.locator(".cellcast-tools button").last.click()
         other.locator(".messagelist .info").wait_for()
         assert other.locator(".cellcast-undo").count() == 0
         other.locator("#cellcast-reopen button").click()
@@ -325,7 +352,7 @@ def test_receptionist_finds_opens_and_reopens_a_customer(receptionist: Person) -
     page.get_by_role("link", name="Texts").click()
     assert "Mrs Grace Lee" in heading.inner_text()
 
-    receptionist.press(page.locator(".cellcast-line button").last)
+    receptionist.press(page.locator(".cellcast-tools button").last)
     page.locator(".cellcast-undo").wait_for()
     assert waiting() == WAITING - 1
     page.reload()  # so that nothing can be undone

@@ -12,6 +12,7 @@ import pytest
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
+from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.http import HttpRequest
@@ -194,6 +195,10 @@ def test_missing_app_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> 
     monkeypatch.setattr(apps, "is_installed", lambda name: name != missing)
     with pytest.raises(ImproperlyConfigured, match=f'"{missing}".*INSTALLED_APPS'):
         apps.get_app_config("cellcast_desk").import_models()
+
+
+def test_desk_passes_djangos_own_checks() -> None:
+    assert run_checks([apps.get_app_config("cellcast_desk")]) == []
 
 
 def test_no_template_is_in_both_apps() -> None:

@@ -108,6 +108,8 @@ def test_each_side_and_its_missing_text_is_labelled_in_words(reader: Client) -> 
         customer, you = (words(every(each, part)[0]) for each in bubbles[:2])
         assert customer and you and customer != you
     assert not every(bubbles[2], NO_TEXT)
+    names = [words(every(each, "p[@class='cellcast-bubble-foot']/a")[0]) for each in bubbles]
+    assert not [name for name in names if name.endswith(":")]
     link = only(bubbles[2], f"a[@href='{picture}']")
     assert (link.get("rel"), link.get("target")) == ("noopener noreferrer", "_blank")
 

@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from cellcast_django.admin.own_numbers import OTHER as OTHER_NUMBERS
 from cellcast_django.admin.page import MAX_SECONDS
 from cellcast_django.desk import marking, to_answer, waiting
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
@@ -632,15 +633,25 @@ def test_action_counts_the_earlier_replies_that_it_marks(receptionist: Client) -
     assert [each.contact for each in Message.objects.unhandled()] == [THIRD]
 
 
+@pytest.mark.parametrize(
+    ("configured", "own_number"),
+    [
+        (["+61480000001", "+61480000002"], "+61480000001"),
+        (["+61480000002", "BrightTeeth"], OTHER_NUMBERS),
+        ([], "+61480000001"),
+    ],
+)
 def test_action_leaves_replies_to_a_number_that_the_list_does_not_show(
-    receptionist: Client, settings: Any
+    receptionist: Client, settings: Any, configured: list[str], own_number: str
 ) -> None:
     ours, theirs = "+61480000001", "+61480000002"
-    settings.CELLCAST_OWN_NUMBERS = [ours, theirs]
+    settings.CELLCAST_OWN_NUMBERS = configured
+    for sender in (ours, "BrightTeeth"):
+        Message.objects.record_sent(sender, receiver=OTHER, sender=sender)
     to_them, reply = ask(30, "earlier", receiver=theirs), ask(10, "later", receiver=ours)
     data = {"action": "mark_done", "index": 0, "_selected_action": reply.pk}
 
-    receptionist.post(url_of("message", own_number=ours), data)
+    receptionist.post(url_of("message", own_number=own_number), data)
     assert list(Message.objects.unhandled()) == [to_them]
     again = ask(5, "again", receiver=ours)
     data["_selected_action"] = again.pk

@@ -11,6 +11,7 @@ from pytest_django import DjangoDbBlocker
 from tests.stress.failover import Cluster, cluster
 from tests.stress.hosts import Host, wait_for
 from tests.stress.load import load_on
+from tests.stress.scale import SCALE
 from tests.stress.verdicts import assert_heard_by_every_handler, assert_stored, unfinished
 
 pytestmark = pytest.mark.stress
@@ -30,17 +31,19 @@ KEPT = {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
 POOL = {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
 
 
+CONNECTIONS = [
+    pytest.param(KEPT, {}, id="kept connections"),
+    pytest.param(POOL, {"pool": {"timeout": 2}}, id="pool"),
+    # A name or a balancer that leads to whatever answers, the standby as well
+    pytest.param(KEPT, {"target_session_attrs": "any"}, id="kept connections to any server"),
+    pytest.param(
+        POOL, {"pool": {"timeout": 2}, "target_session_attrs": "any"}, id="pool to any server"
+    ),
+]
+
+
 @pytest.mark.parametrize(
-    ("connections", "options"),
-    [
-        pytest.param(KEPT, {}, id="kept connections"),
-        pytest.param(POOL, {"pool": {"timeout": 2}}, id="pool"),
-        # A name or a balancer that leads to whatever answers, the standby as well
-        pytest.param(KEPT, {"target_session_attrs": "any"}, id="kept connections to any server"),
-        pytest.param(
-            POOL, {"pool": {"timeout": 2}, "target_session_attrs": "any"}, id="pool to any server"
-        ),
-    ],
+    ("connections", "options"), CONNECTIONS if SCALE >= 1 else CONNECTIONS[::3]
 )
 def test_standby_has_what_was_answered_200_and_serves_after_promotion(
     pair: Cluster,

@@ -45,7 +45,7 @@ document.querySelectorAll(".cellcast-answer").forEach((form) => {
         }
     }
 
-    area.value = area.defaultValue || moved || sessionStorage.getItem(draft) || "";
+    area.value ||= moved || sessionStorage.getItem(draft) || "";
     keep();
     showCount();
     area.addEventListener("input", () => {
