@@ -161,7 +161,7 @@ class Sending(ABC):
             import_string(conf.send_with)
         except Exception as error:  # the host's module may raise anything
             logger.error("CELLCAST_SEND_WITH cannot be imported: %s.", type(error).__qualname__)
-            return Notice.not_sent(_("the function that sends cannot be imported."))
+            return Notice.not_sent(_("the site cannot send. Tell whoever set it up."))
         return None
 
     def _outcome_before(self) -> Notice:

@@ -10,7 +10,7 @@ from django.utils import timezone
 from cellcast_django.models import Message, OptOut
 from example_project.appointments.models import Appointment
 from example_project.simulation import console
-from example_project.simulation.people import RUBY
+from example_project.simulation.people import OUR_NUMBER, RUBY
 from example_project.simulation.plan import reply
 from example_project.simulation.traffic import Traffic, reminder_id
 from tests.fake_cellcast import KEY, FakeCellcast, serving
@@ -31,7 +31,7 @@ def _recover(cellcast: FakeCellcast, traffic: Traffic) -> None:
     cellcast_id = reminder_id(RUBY.number)
     sent_at = timezone.now() - timedelta(hours=RUBY.hours_ago)
     answered_at = sent_at + timedelta(minutes=9)
-    cellcast.add_report(cellcast_id, sent_at, receiver=RUBY.number)
+    cellcast.add_report(cellcast_id, sent_at, receiver=RUBY.number, sender=OUR_NUMBER)
     cellcast.add_reply(answered_at, RUBY.number.removeprefix("+61"), ANSWER)
     console.done(f"The site was down when {RUBY.name} answered: no webhook arrived")
 

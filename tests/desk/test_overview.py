@@ -1,5 +1,6 @@
 """The overview: who may see what of it, and what it says."""
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,10 +35,13 @@ from cellcast_django.models import (
     WebhookEvent,
 )
 from cellcast_django.opt_outs import opt_out
+from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
-from tests.admin_pages import MODELS, changelist_at, staff
-from tests.handlers import Calls, reply
+from tests.admin_pages import MODELS, changelist_at, staff, text_of
+from tests.browser.person import OWNER, RECEPTIONIST
+from tests.desk.every_page import addresses as urls, store_something_of_everything
+from tests.handlers import Calls, Connect, reply
 from tests.html import addresses, every, only, section, times_of, words
 from tests.many import add_copies
 
@@ -229,6 +233,17 @@ def test_overview_warns_about_overdue_events(reader: Client, noon: datetime) -> 
     assert not every(html_of(reader), "p[@id='cellcast-overdue']")
     HandlerCall.objects.update(next_attempt_at=noon - timedelta(days=2, minutes=5))
     assert "2 d" in words(only(html_of(reader), "p[@id='cellcast-overdue']"))
+
+
+def test_no_setting_or_command_is_named_to_reception_or_the_owner(connect: Connect) -> None:
+    connect(message_received, Calls("fails", error=ValueError("no luck")))
+    store_something_of_everything()
+    HandlerCall.objects.update(next_attempt_at=timezone.now() - timedelta(days=2))
+    person = staff(*RECEPTIONIST, *OWNER)
+    pages = [response for url in urls() if (response := person.get(url)).status_code == 200]
+    assert len(pages) > 15
+    for page in pages:
+        assert not re.search("CELLCAST_|manage.py", text_of(page.text)), page.request["PATH_INFO"]
 
 
 # What was sent to people who had opted out
