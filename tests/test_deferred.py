@@ -184,6 +184,17 @@ def test_pauses_double_up_to_six_hours(client: WebhookClient, clock: Any) -> Non
     assert pauses == sorted(pauses)
 
 
+def test_error_is_the_last_one_as_every_database_stores_it(client: WebhookClient) -> None:
+    with unable(ValueError("a\0b" + "x" * 2_000)):
+        client.status()
+    event = WebhookEvent.objects.get()
+    assert event.error == ("ValueError: ab" + "x" * 2_000)[:1_000]
+    with unable(ValueError()):
+        receiving.read_deferred()
+    event.refresh_from_db()
+    assert event.error == "ValueError:"
+
+
 def test_few_in_vain_end_a_round(client: WebhookClient) -> None:
     with unable():
         for number in range(8):

@@ -13,6 +13,7 @@ from django.utils import timezone
 from cellcast_django import inbox, receiving
 from cellcast_django.database import rows
 from cellcast_django.diagnostics.test_send import of_tests
+from cellcast_django.fold import Said, State, fold
 from cellcast_django.handlers.work import facts_of
 from cellcast_django.inbox.writing import Stored
 from cellcast_django.models import (
@@ -334,6 +335,12 @@ def test_event_without_its_message_has_nothing_to_run() -> None:
     assert facts_of(WebhookEvent.objects.get(pk=event.pk)) == {}
 
 
+def test_nothing_comes_back_to_a_redacted_message_without_a_contact() -> None:
+    redacted = State(values={"contact": "", "body": ""}, status="sent", history=frozenset({"sent"}))
+    said = Said(values={"contact": "", "body": "Hallo"}, at=timezone.now(), status="sent")
+    assert fold(redacted, said) == (redacted, None)
+
+
 # reprocess
 
 
@@ -351,7 +358,8 @@ def test_reprocess_leaves_events_still_not_understood() -> None:
 
 
 def test_reprocess_keeps_the_events_id_and_time() -> None:
-    event = make_invalid('{"_id": "1", "type": "receive", "sender": "0400 000 001"}')
+    body = '{"_id": "1", "type": "receive", "sender": "0400 000 001"}'
+    event = make_invalid(body, received_at=timezone.now() - timedelta(days=3))
     [again] = inbox.reprocess(event)
 
     assert (again.pk, again.outcome, again.error) == (event.pk, "stored", "")
@@ -359,7 +367,9 @@ def test_reprocess_keeps_the_events_id_and_time() -> None:
     assert (stored.outcome, stored.kind, stored.error) == ("stored", "reply", "")
     assert (stored.received_at, stored.contact) == (event.received_at, CUSTOMER)
     assert stored.status_change.status == "received"
-    assert Message.objects.get().status == "received"
+    message = Message.objects.get()
+    assert message.status == "received"
+    assert message.created_at - event.received_at >= timedelta(days=3), "nobody has seen it yet"
 
 
 def test_reprocess_splits_an_array_into_events_of_the_same_origin() -> None:

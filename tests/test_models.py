@@ -147,6 +147,13 @@ def test_inbound_key_depends_on_all_parts_and_outbound_key_on_the_id(part: str) 
     assert outbound("b").key != outbound("B").key
 
 
+def test_key_is_that_of_the_rows_that_earlier_releases_stored() -> None:
+    parts: Any = {"cellcast_id": "1", "sender": "a", "receiver": "b"}
+    assert values_of(Direction.OUTBOUND, **parts)["key"] == "be0e18304a4c2c26200a1045eb0b70a1"
+    key = values_of(Direction.INBOUND, **parts, body="c", media=["d"])["key"]
+    assert key == "01ee5b9ba629685e6660397de790eb4b"
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [

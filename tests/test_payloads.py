@@ -158,16 +158,15 @@ def test_form_with_undecodable_escapes_is_kept() -> None:
     assert payload.raw == body.decode()
 
 
+def test_empty_reply_of_a_form_is_not_our_own_text() -> None:
+    payload = read_one(b"_id=1&sender=1&reply=&message=Ours\n", content_type=FORM)
+    assert isinstance(payload, Reply)
+    assert (payload.body, payload.original_body) == ("", "Ours")
+
+
 @pytest.mark.parametrize("content_type", [JSON, "text/plain", "", "multipart/form-data"])
 def test_form_without_its_content_type_is_invalid(content_type: str) -> None:
     assert "not JSON" in reason(read_one(b"_id=1&status=delivered", content_type=content_type))
-
-
-@pytest.mark.parametrize("body", [b"hello", b"&&&", b'"text"'])
-def test_empty_form_is_invalid(body: bytes) -> None:
-    payload = read_one(body, content_type=FORM)
-    assert isinstance(payload, Invalid)
-    assert payload.raw == body.decode()
 
 
 @pytest.mark.parametrize(
@@ -196,28 +195,13 @@ def test_json_other_than_an_object_is_invalid(document: Any) -> None:
     assert "object" in reason(read_one(document))
 
 
-@pytest.mark.parametrize("content_type", [JSON, FORM])
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"[" * 100_000,
-        b'{"a":' * 50_000,
-        b"[" * 100_000 + b"]" * 100_000,
-        b'{"_id": "1", "a": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
-    ],
-    ids=["arrays", "objects", "closed", "inside"],
-)
-def test_deep_json_is_invalid(body: bytes, content_type: str) -> None:
-    assert isinstance(read_one(body, content_type=content_type), Invalid)
-
-
 @pytest.mark.parametrize(("depth", "kind"), [(100, StatusReport), (101, Invalid)])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
 def test_reader_accepts_at_most_a_hundred_levels(
     depth: int, kind: type, opening: str, closing: str
 ) -> None:
     inner = opening * (depth - 1) + "1" + closing * (depth - 1)
-    body = f'{{"_id": "1", "status": "sent", "x": {inner}}}'
+    body = f'{{"_id": "1", "status": "sent", "beside": [{"[], " * 200}1], "x": {inner}}}'
     assert type(read_one(body.encode(), Endpoint.STATUS)) is kind
 
 
@@ -270,6 +254,7 @@ def test_array_is_read_in_order_with_each_elements_raw_text() -> None:
     kept = first.replace("\x00", r"\u0000")
     rest = ["[]", "null", '{"_id": ""}', kept]
     assert [payload.raw for payload in payloads] == [kept, second, '"rubbish"', third, *rest]
+    assert read(first.encode(), JSON, Endpoint.STATUS)[0].raw == kept
 
 
 def test_array_over_a_thousand_elements_is_one_invalid_event() -> None:
@@ -322,6 +307,7 @@ def test_receive_type_without_a_text_is_a_reply(text: dict[str, None]) -> None:
             payload = read_one(BARE | {"type": type_} | text, endpoint)
             assert isinstance(payload, Reply)
             assert (payload.body, payload.media, payload.status) == ("", (), "delivered")
+    assert isinstance(read_one(BARE | {"type": "receive", "recipient": "1"} | text), Reply)
 
 
 @pytest.mark.parametrize("media", [{}, {"media": None}, {"media": []}, {"media": "x"}])
@@ -511,9 +497,9 @@ def test_reader_keeps_the_first_twenty_media_urls() -> None:
     ],
 )
 def test_report_keeps_its_reason(written: Any, kept: str) -> None:
-    payload = read_one(REPORT | {"reason": written}, Endpoint.STATUS)
+    payload = read_one(without(REPORT, "receiver") | {"reason": written}, Endpoint.STATUS)
     assert isinstance(payload, StatusReport)
-    assert payload.reason == kept
+    assert (payload.reason, payload.receiver) == (kept, "")
 
 
 @pytest.mark.parametrize(
@@ -545,7 +531,8 @@ def test_status_is_trimmed_lower_cased_and_corrected(
         {"contact": 404000000},
         {"contact": "404000000", "number": "1"},
         {"number": "404000000", "sender": "1"},
-        {"sender": "404000000"},
+        {"sender": "404000000", "from": "1"},
+        {"from": "404000000"},
     ],
 )
 def test_opt_out_url_is_enough_to_recognise_an_opt_out(document: dict[str, Any]) -> None:
@@ -632,8 +619,8 @@ def test_field_of_the_wrong_type_is_invalid(document: dict[str, Any], key: str) 
         *((each, key, 64) for each in (SEEN_REPLY, REPORT) for key in ("sender", "receiver")),
         *((each, "status", 64) for each in (SEEN_REPLY, REPORT)),
         (V3_INBOUND, "message_id", 128),
-        (V3_INBOUND, "from", 64),
-        (V3_REPORT, "recipient", 64),
+        *((V3_INBOUND, key, 64) for key in ("from", "to")),
+        *((V3_REPORT, key, 64) for key in ("from", "recipient")),
         ({"type": "optout", "contact": "404000000"}, "contact", 64),
     ],
 )
