@@ -23,7 +23,7 @@ from cellcast_django.models import (
     WebhookEvent,
 )
 from cellcast_django.opt_outs import may_want_to_stop, opted_out
-from cellcast_django.payloads import Endpoint
+from cellcast_django.payloads import MAX_TEXT_LENGTH, Endpoint
 from cellcast_django.statuses import UNDELIVERED, Status
 from cellcast_django.webhooks import WEBHOOKS
 
@@ -33,7 +33,6 @@ MAX_NEWEST = 1_000  # webhooks of each kind: no index begins with the URL or the
 MAX_CALLS = 2_000  # the newest, among which the slowest handlers are looked for
 MAX_SLOWEST = 5
 MAX_WAITING = 5_000  # the newest waiting replies that are listed, counted and searched
-MAX_TEXT_LENGTH = 1_600  # characters of a text that are searched: no SMS is longer
 MIN_UNREPORTED = 20  # sent messages without a report that are no coincidence
 
 

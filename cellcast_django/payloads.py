@@ -27,6 +27,7 @@ MAX_ID_LENGTH = 128
 MAX_NUMBER_LENGTH = 64
 MAX_STATUS_LENGTH = 64
 MAX_REASON_LENGTH = 1_000
+MAX_TEXT_LENGTH = 1_600  # no SMS is longer
 MAX_MEDIA = 20
 MAX_MEDIA_LENGTH = 2_000
 
@@ -312,7 +313,9 @@ def _text(element: dict[str, Any], *keys: str, limit: int | None = None) -> str 
 
 def letters_and_digits(text: str) -> str:
     """Return the part of a word that counts: ``OPT-OUT!`` and ``opt out`` are one word."""
-    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFC", text)).casefold()
+    if len(text) <= MAX_TEXT_LENGTH:  # thousands of accents would take minutes to compose
+        text = unicodedata.normalize("NFC", text)
+    return re.sub(r"[\W_]+", "", text).casefold()
 
 
 def _keyword(value: object) -> str:

@@ -242,13 +242,14 @@ def test_log_names_handler_event_and_place_but_not_the_error_text(
     assert "+61" not in caplog.text
 
 
-def test_response_is_200_when_running_handlers_breaks(
-    first: Calls, caplog: pytest.LogCaptureFixture
+def test_response_is_200_and_nothing_else_begins_when_running_handlers_breaks(
+    first: Calls, client: WebhookClient, caplog: pytest.LogCaptureFixture
 ) -> None:
+    replies = [reply_payload(_id=each) for each in ("1", "2")]
     with refusing(UPDATE_OF_CALL):
-        event = reply()
+        assert client.webhook(replies, Endpoint.RECEIVE).status_code == 200
     assert len(first) == 1
-    assert event.state == "pending"
+    event, _other = WebhookEvent.objects.pending().order_by("pk")
     [(level, (pk, place))] = logged(caplog)
     assert (level, pk) == ("ERROR", event.pk)
     assert str(place).startswith("OperationalError in refuse (")

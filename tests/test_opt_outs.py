@@ -288,7 +288,10 @@ def test_text_of_only_a_stop_word_opts_out(client: WebhookClient, text: str) -> 
 
 @pytest.mark.parametrize(
     "text",
-    ["don't stop", "nonstop", "stop stop", "Reply STOP to opt-out", "See you at 5", "🛑", ""],
+    [
+        *("don't stop", "nonstop", "stop stop", "Reply STOP to opt-out", "See you at 5", "🛑", ""),
+        pytest.param("\u0301\u0316" * 20_000, id="accents"),  # seconds to compose
+    ],
 )
 def test_other_texts_opt_nobody_out(client: WebhookClient, text: str) -> None:
     assert stop(client, message=text) == ["stored"]

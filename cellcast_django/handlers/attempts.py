@@ -38,7 +38,10 @@ MAX_NEXT, NEXT_SECONDS = 10, 5
 
 
 def run(calls: Sequence[HandlerCall]) -> None:
-    """Make the calls of events that have just been stored. Never raises: errors are logged."""
+    """Make the calls of events that have just been stored. Never raises: errors are logged.
+
+    Once the database refuses, the rest is left to the next run: each might take seconds.
+    """
     turn = Turn(is_first_begun=True)
     for pk, some in groupby(calls, attrgetter("event_id")):
         try:
@@ -46,6 +49,7 @@ def run(calls: Sequence[HandlerCall]) -> None:
         except Exception as error:  # the event is stored: the response stays 200
             summary = Failure.of(error).summary
             logger.error("Making the calls of event %s was broken off: %s.", pk, summary)
+            return
 
 
 def run_due(
