@@ -29,6 +29,7 @@ from cellcast_django.testing import (
     run_handlers,
     status_payload,
 )
+from tests.database_faults import refusing
 from tests.handlers import Listen, connected
 from tests.killed import lines_of
 
@@ -283,12 +284,18 @@ def test_body_that_our_own_reading_fails_on_is_invalid(
     assert "STOP" not in caplog.text
 
 
-def test_what_the_api_lists_is_not_deferred() -> None:
+def test_what_the_api_lists_waits_for_a_lock_again_and_is_not_deferred() -> None:
     parts: Any = dict.fromkeys(["cellcast_id", "receiver", "original_body", "sender", "body"], "")
     reply = Reply(raw="{}", status="received", **parts)
     with unable(), pytest.raises(DatabaseError):
         receiving.receive([reply], endpoint=Endpoint.API)
     assert not WebhookEvent.objects.exists()
+    locked = OperationalError("lock timeout")
+    locked.__cause__ = Exception(1205)
+    for endpoint, outcome in ((Endpoint.RECEIVE, "deferred"), (Endpoint.API, "stored")):
+        with refusing("INSERT INTO .*_message", error=locked, times=1):
+            [event] = receiving.receive([reply], endpoint=endpoint)
+        assert event.outcome == outcome
 
 
 @pytest.mark.django_db(transaction=False)

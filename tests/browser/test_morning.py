@@ -74,13 +74,10 @@ def test_marking_twenty_replies_done_keeps_the_place(receptionist: Person) -> No
 
 
 def test_tabs_stand_at_the_same_place_on_each_page(receptionist: Person) -> None:
-    section = reverse("admin:app_list", args=["cellcast_django"])
-    pages = [section, url_of("message", "to_answer"), url_of("message", "new"), address(0)]
-    places = []
-    for path in pages:
+    section, places = reverse("admin:app_list", args=["cellcast_django"]), []
+    for path in (section, url_of("message", "to_answer"), url_of("message", "new"), address(0)):
         receptionist.goes_to(path)
         places.append(receptionist.page.locator(".cellcast-tabs").bounding_box()["y"])
-
     assert max(places) - min(places) < 5
 
 

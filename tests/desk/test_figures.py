@@ -21,7 +21,7 @@ from cellcast_django.factories import (
 from cellcast_django.models import Message
 from cellcast_django.statuses import UNDELIVERED, Status
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import CUSTOMER, changelist_at, staff, url_of
+from tests.admin_pages import CUSTOMER, changelist_at, staff
 from tests.html import addresses, every, only, words
 from tests.many import add_copies
 
@@ -355,11 +355,3 @@ def test_empty_period_says_so(reader: Client) -> None:
     html = html_of(reader)
     assert len(every(html, "p[@class='cellcast-empty']")) == 1
     assert table_of(html)["share"] == ["–", "–"]
-
-
-@pytest.mark.parametrize("page", ["changelist", "export"])
-def test_nul_as_a_reason_breaks_no_page(admin_client: Client, page: str) -> None:
-    """PostgreSQL refuses it."""
-    ask = admin_client.get if page == "changelist" else admin_client.post
-    response: Any = ask(url_of("message", page, reason="\x00"))
-    assert response.status_code == 200

@@ -210,14 +210,6 @@ def test_page_is_at_its_address_and_linked(receptionist: Client, reader: Client)
         assert url not in addresses(reader.get(page).text)
 
 
-def test_form_has_everything_an_answers_has(writer: Client) -> None:
-    form = only(page_of(writer, "message", "new"), FORM)
-
-    assert form.get("class") == "cellcast-answer"
-    assert every(form, "output")
-    assert only(form, "textarea").get("maxlength") == "1600"
-
-
 class Clinic(Directory):
     """Knows two customers by name, and somebody else who has no number."""
 

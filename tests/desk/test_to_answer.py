@@ -853,9 +853,3 @@ def test_done_is_retried_after_a_serialisation_failure(
         assert done(receptionist, reply).status_code == 302
     assert refusals.count == 1
     assert not Message.objects.unhandled().exists()
-
-
-@pytest.mark.parametrize("name", ["own", "from"])
-def test_nul_in_the_url_breaks_nothing(admin_client: Client, name: str) -> None:
-    """PostgreSQL refuses it."""
-    assert admin_client.get(url_of("message", "to_answer", **{name: "\x00"})).status_code == 200
