@@ -210,7 +210,9 @@ def test_reply_shows_what_it_quotes_or_links_to_the_message_it_answers(reader: C
     page = page_of(reader, "message", "change", quoting.pk)
     assert words(only(page, "div[@class='cellcast-text cellcast-body']")) == "YES"
     assert words(only(page, QUOTE)) == "Is Tuesday fine?"
-    assert "data-answered" not in page
+    assert "data-answered" not in page and "submit-row" not in page
+    trail = only(page, "ol[@class='breadcrumbs']/li[@aria-current='page']")
+    assert words(trail).startswith("Reply of ")
 
 
 def test_reference_is_shown_and_searchable(reader: Client) -> None:
