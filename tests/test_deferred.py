@@ -248,7 +248,7 @@ def test_event_that_another_process_has_read_is_left_alone(client: WebhookClient
 
 @pytest.mark.parametrize(
     ("error", "level"),
-    [(DatabaseError("+61400000001"), logging.WARNING), (ValueError("YES"), logging.ERROR)],
+    [(DatabaseError("+61400000001"), logging.WARNING), (ValueError("locked: YES"), logging.ERROR)],
 )
 def test_deferral_is_logged_and_raised_by_the_test_client(
     caplog: pytest.LogCaptureFixture, error: Exception, level: int
