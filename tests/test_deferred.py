@@ -193,7 +193,7 @@ def test_error_is_the_last_one_as_every_database_stores_it(client: WebhookClient
     with unable(ValueError()):
         receiving.read_deferred()
     event.refresh_from_db()
-    assert event.error == "ValueError:"
+    assert event.error == "ValueError: "
 
 
 def test_few_in_vain_end_a_round(client: WebhookClient) -> None:
@@ -248,7 +248,7 @@ def test_event_that_another_process_has_read_is_left_alone(client: WebhookClient
 
 @pytest.mark.parametrize(
     ("error", "level"),
-    [(DatabaseError("+61400000001"), logging.WARNING), (ValueError("YES"), logging.ERROR)],
+    [(DatabaseError("+61400000001"), logging.WARNING), (ValueError("locked: YES"), logging.ERROR)],
 )
 def test_deferral_is_logged_and_raised_by_the_test_client(
     caplog: pytest.LogCaptureFixture, error: Exception, level: int
