@@ -39,7 +39,11 @@ from cellcast_django.testing import (
 )
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 from tests.handlers import Calls, make_due, reply
-from tests.test_payloads import DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, MMS
+from tests.test_documented_payloads import (
+    MMS,
+    REPLY as DOCUMENTED_RECEIVE,
+    REPORT as DOCUMENTED_STATUS,
+)
 
 pytestmark = pytest.mark.django_db
 

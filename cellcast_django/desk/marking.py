@@ -198,7 +198,7 @@ class MarkSelected(Page):
         if not is_done:
             return handling.rows_of(replies.filter(handled_at__isnull=False))
         asked = self.request.GET.get(OwnNumberFilter.parameter_name, "")
-        own = asked if asked in senders(self.viewer.rows(Message)) else ""  # as the list
+        own = asked if asked and asked in senders(self.viewer.rows(Message)) else ""
         return handling.with_earlier(self.viewer, replies, own_number=own)
 
 
