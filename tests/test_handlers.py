@@ -450,7 +450,7 @@ def test_handler_that_is_not_connected_here_uses_up_an_attempt(
     message_received.disconnect(dispatch_uid="first")
     make_due(event)
     run_due()
-    call = call_of(event)
+    call: Any = call_of(event)
     assert (state_of(event), call.attempts, call.error) == ("pending", 2, steps.NOT_CONNECTED)
     assert call.failing_since and call.started_at
     assert (call.seconds, call.failing_since < call.started_at) == (None, True)
