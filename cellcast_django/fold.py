@@ -121,7 +121,7 @@ def fold(known: State | None, said: Said) -> tuple[State, Values | None]:
     state = State(values=said.values) if known is None else _fill_in(known, said)
     if said.status in state.history:
         return state, None
-    applied = not state.status or supersedes(said.status, state.status)
+    applied = supersedes(said.status, state.status)
     change = {
         **said.details,
         "status": said.status,

@@ -29,6 +29,7 @@ from cellcast_django.testing import (
     run_handlers,
     status_payload,
 )
+from tests.database_faults import refusing
 from tests.handlers import Listen, connected
 from tests.killed import lines_of
 
@@ -192,7 +193,7 @@ def test_error_is_the_last_one_as_every_database_stores_it(client: WebhookClient
     with unable(ValueError()):
         receiving.read_deferred()
     event.refresh_from_db()
-    assert event.error == "ValueError:"
+    assert event.error == "ValueError: "
 
 
 def test_few_in_vain_end_a_round(client: WebhookClient) -> None:
@@ -247,7 +248,7 @@ def test_event_that_another_process_has_read_is_left_alone(client: WebhookClient
 
 @pytest.mark.parametrize(
     ("error", "level"),
-    [(DatabaseError("+61400000001"), logging.WARNING), (ValueError("YES"), logging.ERROR)],
+    [(DatabaseError("+61400000001"), logging.WARNING), (ValueError("locked: YES"), logging.ERROR)],
 )
 def test_deferral_is_logged_and_raised_by_the_test_client(
     caplog: pytest.LogCaptureFixture, error: Exception, level: int
@@ -283,12 +284,18 @@ def test_body_that_our_own_reading_fails_on_is_invalid(
     assert "STOP" not in caplog.text
 
 
-def test_what_the_api_lists_is_not_deferred() -> None:
+def test_what_the_api_lists_waits_for_a_lock_again_and_is_not_deferred() -> None:
     parts: Any = dict.fromkeys(["cellcast_id", "receiver", "original_body", "sender", "body"], "")
     reply = Reply(raw="{}", status="received", **parts)
     with unable(), pytest.raises(DatabaseError):
         receiving.receive([reply], endpoint=Endpoint.API)
     assert not WebhookEvent.objects.exists()
+    locked = OperationalError("lock timeout")
+    locked.__cause__ = Exception(1205)
+    for endpoint, outcome in ((Endpoint.RECEIVE, "deferred"), (Endpoint.API, "stored")):
+        with refusing("INSERT INTO .*_message", error=locked, times=1):
+            [event] = receiving.receive([reply], endpoint=endpoint)
+        assert event.outcome == outcome
 
 
 @pytest.mark.django_db(transaction=False)

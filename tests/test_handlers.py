@@ -16,8 +16,8 @@ from django.utils import timezone
 from cellcast_django import handlers, inbox
 from cellcast_django.handlers import run_again, run_due, skip, steps
 from cellcast_django.handlers.attempts import MAX_SECONDS
-from cellcast_django.handlers.work import MAX_ERROR_LENGTH
 from cellcast_django.models import HandlerCall, Message, WebhookEvent
+from cellcast_django.models.base import MAX_ERROR_LENGTH
 from cellcast_django.payloads import Endpoint, read
 from cellcast_django.signals import (
     GiveUp,

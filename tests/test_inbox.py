@@ -157,6 +157,8 @@ def test_handlers_get_rows_equal_to_stored_ones(
         Message.objects.record_sent(ID, receiver=CUSTOMER, body="See you on Tuesday?")
     [*_, event] = [event for payload in payloads for event in store(payload)]
     assert_is_stored(event, event.message, event.status_change)
+    assert event.status_change.event is event
+    assert event.status_change.message is event.message
     if hasattr(event, "opt_out_change"):
         assert_is_stored(event.opt_out_change, event.opt_out_change.opt_out)
 
@@ -287,6 +289,12 @@ def test_long_header_values_are_cleaned_and_truncated() -> None:
     assert (event.content_type, event.username) == ("x" * 255, "u" * 255)
 
 
+def test_nothing_comes_back_to_a_redacted_message_without_a_contact() -> None:
+    redacted = State(values={"contact": "", "body": ""}, status="sent", history=frozenset({"sent"}))
+    said = Said(values={"contact": "", "body": "Hallo"}, at=timezone.now(), status="sent")
+    assert fold(redacted, said) == (redacted, None)
+
+
 # what is to be run
 
 
@@ -318,6 +326,7 @@ def test_calls_on_a_queue_are_nobodys_yet(settings: Any) -> None:
         [call] = store(report()).calls
     assert_is_stored(call)
     assert (call.state, call.attempts, call.version) == ("waiting", 0, 0)
+    assert call.next_attempt_at == call.event.received_at
     assert HandlerCall.objects.due().get() == call
 
 
@@ -333,12 +342,6 @@ def test_event_without_its_message_has_nothing_to_run() -> None:
     [event] = store(report())
     Message.objects.all().delete()
     assert facts_of(WebhookEvent.objects.get(pk=event.pk)) == {}
-
-
-def test_nothing_comes_back_to_a_redacted_message_without_a_contact() -> None:
-    redacted = State(values={"contact": "", "body": ""}, status="sent", history=frozenset({"sent"}))
-    said = Said(values={"contact": "", "body": "Hallo"}, at=timezone.now(), status="sent")
-    assert fold(redacted, said) == (redacted, None)
 
 
 # reprocess

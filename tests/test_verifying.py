@@ -40,6 +40,8 @@ def traffic(fake_cellcast: FakeCellcast, monkeypatch: Any) -> None:
     """Everything that stores, changes and empties rows, and a batch for each three keys."""
     monkeypatch.setattr(verifying, "BATCH_SIZE", 3)
     monkeypatch.setattr(connection, "timezone", ZoneInfo("Asia/Tokyo"))  # a setting of DATABASES
+    monkeypatch.setattr(connection, "timezone_name", "Asia/Tokyo")
+    connection.ensure_timezone()
     client = WebhookClient()
     client.reply(message="Can I bring my dog?", sender="0400000001")
     client.reply(message="gone soon", sender="0400000009")

@@ -408,6 +408,8 @@ class ConversationPage(DeskPage):
         newest = thread.newest_reply
         is_done = waiting is None and newest is not None and newest.handled_at is not None
         may_handle = viewer.may("handle_message")
+        shown = [each.message for each in thread.bubbles]
+        wish = next((each for each in shown if each.pk in self.waiting.wishes), newest)
         has_form = conversation.can_be_answered and customer.opted_out_since is None
         content = ConversationContent(
             conversation=conversation,
@@ -418,7 +420,7 @@ class ConversationPage(DeskPage):
             done=newest if is_done and may_handle else None,
             next_url=self.next_url(choice, message),
             list_url=self.list_url(choice),
-            tools=CustomerTools.of(viewer, message, customer),
+            tools=CustomerTools.of(viewer, wish or message, customer),
         )
         words = customer.label or _("(no number)")
         title = Unprinted(_("Conversation with %(customer)s") % {"customer": words})

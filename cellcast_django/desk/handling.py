@@ -42,7 +42,8 @@ def with_earlier(
     until = {row.contact: row.created_at for row in reversed(chosen) if row.contact}  # the newest
     others = replies_of(viewer).filter(handled_at=None, contact__in=until)
     if own_number:
-        others = narrow_to_sender(others, own_number, senders(viewer.rows(Message)))
+        known = senders(viewer.rows(Message).using(database_alias()))
+        others = narrow_to_sender(others, own_number, known)
     if seen_until is not None:
         others = others.filter(pk__lte=max([seen_until, *(row.pk for row in chosen)]))
     found = (row for row in rows_of(others) if row.contact in until)  # exactly so written

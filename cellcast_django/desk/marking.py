@@ -52,13 +52,9 @@ class Handle(Page):
             raise Http404
         # The page may be an old one, with what an earlier click has marked.
         new = [reply for reply in found if reply.handled_at is None]
-        seen = form.get("seen", "")
-        rows = handling.with_earlier(
-            viewer,
-            chosen,
-            own_number=choice.own_number,
-            seen_until=int(seen) if is_key(seen) else None,
-        )
+        own, seen = choice.own_number, form.get("seen", "")
+        until = int(seen) if is_key(seen) else None
+        rows = handling.with_earlier(viewer, chosen, own_number=own, seen_until=until)
         if handling.mark(viewer, [row.pk for row in rows], timezone.now()):
             if len(new) == 1:
                 viewer.log(new[0], "Marked as done.")
@@ -198,7 +194,7 @@ class MarkSelected(Page):
         if not is_done:
             return handling.rows_of(replies.filter(handled_at__isnull=False))
         asked = self.request.GET.get(OwnNumberFilter.parameter_name, "")
-        own = asked if asked and asked in senders(self.viewer.rows(Message)) else ""
+        own = asked if asked in senders(WaitingList(self.viewer).rows) else ""  # as the list
         return handling.with_earlier(self.viewer, replies, own_number=own)
 
 

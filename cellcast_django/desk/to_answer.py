@@ -151,14 +151,16 @@ class ToAnswerPage(DeskPage):
             reply = replies[each.newest.pk]
             customer = known.get(reply.contact) or Customer(reply.contact)
             may_ask = offers_opt_out and not customer.opted_out_since
-            form = opt_out_url(viewer, reply) if may_ask else ""
+            wish = self.waiting.wish_of(each)
+            asked = Message(pk=(wish or each.newest).pk, contact=reply.contact)
+            form = opt_out_url(viewer, asked) if may_ask else ""
             yield CustomerRow(
                 reply=reply,
                 customer=each,
                 known=customer,
                 url=ConversationPage.url(viewer, reply.pk) + query,
                 opt_out_url=form and form + back,
-                stop_wish=stop_wish_badge(self.waiting.wish_of(each)),
+                stop_wish=stop_wish_badge(wish and wish.created_at),
             )
 
 

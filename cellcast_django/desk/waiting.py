@@ -144,9 +144,9 @@ class WaitingList:
         return self._read[:MAX_WAITING]
 
     @cached_property
-    def wishes(self) -> dict[int, datetime]:
-        """The replies that may ask for no more messages, and when they came."""
-        return {wish.pk: wish.created_at for wish in wishes_to_stop(self.rows.unhandled())}
+    def wishes(self) -> set[int]:
+        """The keys of the replies that may ask for no more messages."""
+        return {wish.pk for wish in wishes_to_stop(self.rows.unhandled())}
 
     def find(self, choice: Choice) -> tuple[list[WaitingCustomer], Sequence[Note]]:
         """Return the customers in the order of the list, and what is said of the search."""
@@ -173,10 +173,9 @@ class WaitingList:
         found.sort(key=lambda each: each.place(choice), reverse=not choice.longest_first)
         return found, notes
 
-    def wish_of(self, customer: WaitingCustomer) -> datetime | None:
-        """Return since when a customer may want to stop."""
-        times = (self.wishes.get(reply.pk) for reply in customer.replies)
-        return min(filter(None, times), default=None)
+    def wish_of(self, customer: WaitingCustomer) -> WaitingReply | None:
+        """Return a customer's first reply that may ask for no more messages."""
+        return next((each for each in customer.replies[::-1] if each.pk in self.wishes), None)
 
     def count(self, since: int | None = None) -> Waiting:
         """Count the customers who wait, and those of them with a reply that came after a key."""

@@ -57,6 +57,20 @@ def test_conversation_links_to_opt_out_and_opt_in_for_permitted_users(message: M
     assert out in page_of(clerk, "message", "conversation", message.pk)
 
 
+@pytest.mark.parametrize("says", ["Please stop texting me", "See you"])
+def test_customer_is_opted_out_by_their_wish_or_their_newest_reply(
+    message: Message, says: str
+) -> None:
+    clerk = staff("view_message", "view_optout", "add_optout")
+    wish = MessageFactory.create(inbound=True, sender=CUSTOMER, body=says)
+    newest = MessageFactory.create(inbound=True, sender=CUSTOMER, body="Hello??")
+    MessageFactory.create(receiver=CUSTOMER)
+    asked = wish if "stop" in says else newest
+    for page in (("conversation", message.pk), ("to_answer",)):
+        html = page_of(clerk, "message", *page)
+        assert f"?message={asked.pk}" in html and html.count("/optout/add/?message=") == 1
+
+
 def test_opt_out_badge_is_linked_only_for_permitted_users(message: Message) -> None:
     made = OptOutFactory.create(contact=CUSTOMER)
     html = page_of(staff("view_message", "end_optout"), "message", "conversation", message.pk)
