@@ -452,6 +452,7 @@ def test_handler_that_is_not_connected_here_uses_up_an_attempt(
     run_due()
     call: Any = call_of(event)
     assert (state_of(event), call.attempts, call.error) == ("pending", 2, steps.NOT_CONNECTED)
+    assert call.failing_since and call.started_at
     assert (call.seconds, call.failing_since < call.started_at) == (None, True)
     assert timedelta(seconds=100) < pause_of(event) <= timedelta(minutes=2)
     assert logged(caplog)[-1] == ("ERROR", ("first", event.pk, "NotConnected"))

@@ -853,3 +853,12 @@ def test_done_is_retried_after_a_serialisation_failure(
         assert done(receptionist, reply).status_code == 302
     assert refusals.count == 1
     assert not Message.objects.unhandled().exists()
+
+
+@pytest.mark.parametrize("page", ["changelist", "export", "to_answer"])
+def test_nul_in_the_url_breaks_no_page(admin_client: Client, page: str) -> None:
+    """PostgreSQL refuses it."""
+    for name in ("own" if page == "to_answer" else "own_number", "from", "reason"):
+        ask = admin_client.post if page == "export" else admin_client.get
+        response: Any = ask(url_of("message", page, **{name: "\x00"}))
+        assert response.status_code == 200
