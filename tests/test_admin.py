@@ -210,7 +210,9 @@ def test_reply_shows_what_it_quotes_or_links_to_the_message_it_answers(reader: C
     page = page_of(reader, "message", "change", quoting.pk)
     assert words(only(page, "div[@class='cellcast-text cellcast-body']")) == "YES"
     assert words(only(page, QUOTE)) == "Is Tuesday fine?"
-    assert "data-answered" not in page
+    assert "data-answered" not in page and "submit-row" not in page
+    trail = only(page, "ol[@class='breadcrumbs']/li[@aria-current='page']")
+    assert words(trail).startswith("Reply of ")
 
 
 def test_reference_is_shown_and_searchable(reader: Client) -> None:
@@ -296,17 +298,13 @@ def test_empty_text_and_contact_are_marked_as_empty(reader: Client, client: Webh
 def test_history_and_events_require_their_view_permissions(client: WebhookClient) -> None:
     client.status()
     arguments = ("message", "change", Message.objects.get().pk)
-
-    neither = page_of(staff("view_message"), *arguments)
-    timeline_only = page_of(staff("view_message", "view_statuschange"), *arguments)
-    events_only = page_of(staff("view_message", "view_webhookevent"), *arguments)
-
-    assert "cellcast-timeline" not in neither
-    assert "cellcast-event" not in neither
-    assert "cellcast-timeline" in timeline_only
-    assert "cellcast-event" not in timeline_only
-    assert "cellcast-timeline" not in events_only
-    assert "cellcast-event" in events_only
+    pages = [
+        page_of(staff("view_message", more), *arguments)
+        for more in ("", "view_statuschange", "view_webhookevent")
+    ]
+    for part, shown in (("timeline", [False, True, False]), ("event", [False, False, True])):
+        assert [f"cellcast-{part}" in page for page in pages] == shown
+    assert ["/history/" in page for page in pages] == [False, False, True]
 
 
 # The history

@@ -263,15 +263,6 @@ def test_history_search_covers_a_busy_contacts_newest_messages(
     ]
 
 
-@pytest.mark.parametrize("page", ["changelist", "export", "to_answer"])
-def test_nul_in_the_url_breaks_no_page(admin_client: Client, page: str) -> None:
-    """PostgreSQL refuses it."""
-    for name in ("own" if page == "to_answer" else "own_number", "from", "reason"):
-        ask = admin_client.post if page == "export" else admin_client.get
-        response: Any = ask(url_of("message", page, **{name: "\x00"}))
-        assert response.status_code == 200
-
-
 @pytest.mark.parametrize("model", ["message", "webhookevent", "handlercall", "optout"])
 def test_skins_find_what_names_each_filter(admin_client: Client, model: str) -> None:
     """unfold asks each filter for the one or the other."""

@@ -193,7 +193,7 @@ def test_error_is_the_last_one_as_every_database_stores_it(client: WebhookClient
     with unable(ValueError()):
         receiving.read_deferred()
     event.refresh_from_db()
-    assert event.error == "ValueError:"
+    assert event.error == "ValueError: "
 
 
 def test_few_in_vain_end_a_round(client: WebhookClient) -> None:

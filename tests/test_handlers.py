@@ -16,8 +16,8 @@ from django.utils import timezone
 from cellcast_django import handlers, inbox
 from cellcast_django.handlers import run_again, run_due, skip, steps
 from cellcast_django.handlers.attempts import MAX_SECONDS
-from cellcast_django.handlers.work import MAX_ERROR_LENGTH
 from cellcast_django.models import HandlerCall, Message, WebhookEvent
+from cellcast_django.models.base import MAX_ERROR_LENGTH
 from cellcast_django.payloads import Endpoint, read
 from cellcast_django.signals import (
     GiveUp,
@@ -452,6 +452,7 @@ def test_handler_that_is_not_connected_here_uses_up_an_attempt(
     run_due()
     call: Any = call_of(event)
     assert (state_of(event), call.attempts, call.error) == ("pending", 2, steps.NOT_CONNECTED)
+    assert call.failing_since and call.started_at
     assert (call.seconds, call.failing_since < call.started_at) == (None, True)
     assert timedelta(seconds=100) < pause_of(event) <= timedelta(minutes=2)
     assert logged(caplog)[-1] == ("ERROR", ("first", event.pk, "NotConnected"))

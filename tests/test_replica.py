@@ -15,7 +15,7 @@ from cellcast_django.health import failing_handlers, measure_health
 from cellcast_django.models import HandlerCall, Message, WebhookEvent
 from cellcast_django.signals import GiveUp, RetryLater, handlers_failed, status_changed
 from cellcast_django.testing import WebhookClient
-from tests.handlers import SIGNALS, Listen
+from tests.handlers import SIGNALS, Calls, Listen, connected
 
 pytestmark = pytest.mark.django_db
 
@@ -88,20 +88,14 @@ def test_handler_gets_the_delivery_time_from_the_primary(
 
 
 def test_who_skips_the_last_call_tells_of_the_one_that_failed(
-    client: WebhookClient, connect: Callable[..., None], listen: Listen
+    client: WebhookClient, listen: Listen
 ) -> None:
-    def fail(**kwargs: Any) -> None:
-        raise GiveUp
-
-    def wait(**kwargs: Any) -> None:
-        raise RetryLater(timedelta())
-
-    connect(status_changed, fail)
-    connect(status_changed, wait)
     told = listen(handlers_failed)
-    client.status()
-    skip(HandlerCall.objects.using("default").filter(handler="wait"))
-    assert [each["errors"] for each in told] == [{"fail": "GiveUp: "}]
+    fails, waits = Calls(error=GiveUp("no")), Calls(error=RetryLater(timedelta()))
+    with connected(status_changed, fails=fails, waits=waits):
+        client.status()
+        skip(HandlerCall.objects.using("default").filter(handler="waits"))
+    assert [each["errors"] for each in told] == [{"fails": "GiveUp: no"}]
     assert stored().get().state == "failed"
 
 

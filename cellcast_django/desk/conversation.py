@@ -439,5 +439,6 @@ class OnMessage:
     @classmethod
     def of(cls, viewer: Viewer, message: Message) -> "OnMessage":
         may_handle = message.direction == Direction.INBOUND and viewer.may("handle_message")
-        url = ConversationPage.url(viewer, message.pk)
-        return cls(message, may_handle, url, Undo(marked_last(viewer), {}))
+        marked = marked_last(viewer)
+        undo = Undo(marked, viewer.directory.customers(marked.values()))
+        return cls(message, may_handle, ConversationPage.url(viewer, message.pk), undo)

@@ -17,13 +17,11 @@ from cellcast_django.conf import conf
 from cellcast_django.database.transactions import own_statement, with_retries
 from cellcast_django.handlers.work import Failure
 from cellcast_django.models import HandlerCall, WebhookEvent, database_alias, username_of
+from cellcast_django.models.base import FIRST_PAUSE, LONGEST_PAUSE
 from cellcast_django.models.webhook_event import HELD_BACK_FOR
 from cellcast_django.signals import GiveUp
 
 State = HandlerCall.State
-
-FIRST_PAUSE = timedelta(minutes=1)
-LONGEST_PAUSE = timedelta(hours=6)
 
 NOT_RETURNED = "NotReturned: it was called and has not returned; perhaps its process has ended."
 NOT_CONNECTED = "NotConnected: the process that was to call it knows no handler of this name."

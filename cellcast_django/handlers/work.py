@@ -21,7 +21,7 @@ from cellcast_django.models import (
     WebhookEvent,
     database_alias,
 )
-from cellcast_django.payloads import clean
+from cellcast_django.models.base import error_of
 from cellcast_django.signals import (
     EXACTLY_ONCE,
     FactSignal,
@@ -101,9 +101,6 @@ def _opt_out_fact(event: WebhookEvent) -> Fact | None:
 
 # Doing it
 
-MAX_ERROR_LENGTH = 1_000
-
-
 handler_errors: ContextVar[list[BaseException] | None] = ContextVar("handler_errors", default=None)
 """For tests: a list that collects what handlers raise; otherwise only its text is kept."""
 
@@ -131,7 +128,7 @@ class Failure(NamedTuple):
         """Describe an exception."""
         after = getattr(error, "after", None) if isinstance(error, RetryLater) else None
         is_time = isinstance(after, timedelta)  # a subclass may not have called __init__
-        return cls(type(error), _text_of(error), _location_of(error), after if is_time else None)
+        return cls(type(error), error_of(error), _location_of(error), after if is_time else None)
 
     @property
     def summary(self) -> str:
@@ -216,14 +213,6 @@ def _savepoint(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
     # Lets the handler use durable=True, as it may outside a test.
     block._from_testcase = transactions.is_in_test(connection)  # type: ignore[attr-defined]
     return block
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # the host project's __str__ may do anything
-        text = "(the exception has no readable text)"
-    return clean(f"{type(error).__qualname__}: {text}")[:MAX_ERROR_LENGTH]
 
 
 def _location_of(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from django.db import Error, connections
@@ -15,12 +14,8 @@ from cellcast_django.inbox import writing
 from cellcast_django.inbox.drafts import Arrival, draft
 from cellcast_django.inbox.writing import AlreadyReadError, Stored
 from cellcast_django.models import WebhookEvent, database_alias
-from cellcast_django.payloads import Endpoint, Invalid, Payload, clean, read
-
-FIRST_PAUSE = timedelta(minutes=1)
-LONGEST_PAUSE = timedelta(hours=6)
-"""In between, a pause is as long as the event has been deferred so far: so the pauses double."""
-MAX_ERROR_LENGTH = 1_000
+from cellcast_django.models.base import FIRST_PAUSE, LONGEST_PAUSE, error_of
+from cellcast_django.payloads import Endpoint, Invalid, Payload, read
 
 
 @hides_variables
@@ -53,15 +48,16 @@ def _columns(payload: Payload, arrival: Arrival, error: Exception) -> dict[str, 
     if isinstance(payload, Invalid):
         return known | {"outcome": outcomes.INVALID.value}
     deferred = {"outcome": outcomes.DEFERRED.value, "next_read_at": timezone.now()}
-    return known | deferred | {"error": _text_of(error)}
+    return known | deferred | {"error": error_of(error)}
 
 
 def _postpone(event: WebhookEvent, error: Exception) -> None:
+    """Pause for as long as the event has been deferred so far: so the pauses double."""
     now = timezone.now()
     pause = min(max(now - event.received_at, FIRST_PAUSE), LONGEST_PAUSE)
     deferred = WebhookEvent.objects.fresh().deferred().filter(pk=event.pk)
     with_retries(
-        lambda using: deferred.using(using).update(error=_text_of(error), next_read_at=now + pause),
+        lambda using: deferred.using(using).update(error=error_of(error), next_read_at=now + pause),
         using=deferred.db,
     )
 
@@ -101,7 +97,3 @@ def _read_again(event: WebhookEvent, arrival: Arrival) -> Stored:
         )
     except AlreadyReadError:
         return Stored()
-
-
-def _text_of(error: Exception) -> str:
-    return clean(f"{type(error).__qualname__}: {error}".strip())[:MAX_ERROR_LENGTH]

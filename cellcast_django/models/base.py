@@ -1,5 +1,6 @@
 """What all models share: a QuerySet with ``fresh()``, and how columns hold numbers and names."""
 
+from datetime import timedelta
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -14,6 +15,9 @@ from cellcast_django.database.fields import (
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
 MAX_USERNAME_LENGTH = 255
+MAX_ERROR_LENGTH = 1_000
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=6)
+"""Before what has failed is tried again, the first time and later."""
 
 M = TypeVar("M", bound=models.Model)
 
@@ -59,3 +63,12 @@ def one_of(choices: type[models.TextChoices], verbose_name: Any, help_text: Any)
 def username_of(username: object) -> str:
     """Return a username as our columns hold it: some user models have numbers for usernames."""
     return clean("" if username is None else str(username))[:MAX_USERNAME_LENGTH]
+
+
+def error_of(error: BaseException) -> str:
+    """Return an exception's type and text as our columns hold them."""
+    try:
+        text = str(error)
+    except Exception:  # the host project's __str__ may do anything
+        text = "(the exception has no readable text)"
+    return clean(f"{type(error).__qualname__}: {text}")[:MAX_ERROR_LENGTH]

@@ -9,11 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from playwright.sync_api import Page, sync_playwright
-
-from tests.browser.inspection import dress
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "docs" / "screenshots"
@@ -21,12 +19,12 @@ ADMIN = "/admin/cellcast_django"
 
 
 class Picture(NamedTuple):
-    """The look, the address, the height in pixels; and which link there leads to what is shown.
+    """The colours, the address, the height in pixels; and which link there leads to what is shown.
 
     Pages about one row have its key in their address, and are found by a customer's name.
     """
 
-    look: str
+    scheme: Literal["light", "dark"]
     address: str
     height: int
     link: str = ""
@@ -85,7 +83,7 @@ def take_all(url: str, user: str, password: str) -> None:
 def take(page: Page, url: str, name: str) -> None:
     """Take one picture."""
     picture = PICTURES[name]
-    dress(page, picture.look)
+    page.emulate_media(color_scheme=picture.scheme)
     page.set_viewport_size({"width": 1100, "height": picture.height})
     page.goto(url.removesuffix("/admin/") + picture.address)
     if picture.link:

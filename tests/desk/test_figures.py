@@ -127,6 +127,8 @@ def test_page_compares_this_month_with_last_month(reader: Client, two_months: da
     heads = every(html, "table[@id='cellcast-months']/thead//th")
     assert [words(head)[:3] for head in heads] == ["Jul", "Aug"]
     assert ["data-unfinished" in head.attrib for head in heads] == [False, True]
+    levels = [each.get("class", "")[-1:] for each in every(html, "tr[@data-figure]/th")]
+    assert "".join(levels) == f"01{'1' + '2' * len(UNDELIVERED)}1100", "parts are indented"
     undelivered = len(UNDELIVERED) + 3
     open_ = len(Status.values) - len(UNDELIVERED) - 1 + 2
     sent = undelivered + open_ + 1

@@ -166,7 +166,8 @@ def test_page_marks_passed_and_failed_checks(
     [region] = [each for each in said.values() if "(cellcast_django.E001)" in each]
     assert region.startswith("✕")
     settings.SILENCED_SYSTEM_CHECKS = ["cellcast_django.W007"]
-    assert "Encryption ✓ OK" in text_of(page_of(operator))
+    assert "Encryption ✓ OK" in words(only(page_of(operator), "details[@class='cellcast-folded']"))
+    assert not every(page_of(operator), "details[@open]")
 
 
 def test_setup_page_opens_under_login_required_middleware(operator: Client, settings: Any) -> None:
