@@ -16,11 +16,11 @@ from tests.handlers import SIGNALS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-REPLY = (
+DOCUMENTED_RECEIVE = (
     b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "receive", "message": '
     b'"This is reply message", "sender": "+61400000000", "receiver": "+61400000001"}'
 )
-REPORT = (
+DOCUMENTED_STATUS = (
     b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "send", "sender": '
     b'"cellcast", "receiver": "+61400000001"}'
 )
@@ -49,8 +49,8 @@ def test_documented_payloads_are_stored_handled_and_shown(
 ) -> None:
     calls = {signal: listen(signal) for signal in SIGNALS}
     for path, body in [
-        ("webhook-receiver", REPLY),
-        ("webhook-status", REPORT),
+        ("webhook-receiver", DOCUMENTED_RECEIVE),
+        ("webhook-status", DOCUMENTED_STATUS),
         ("webhook-receiver", MMS),
         ("webhook-status", FAILURE),
         ("webhook-opt-out", OPT_OUT),

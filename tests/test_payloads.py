@@ -20,11 +20,7 @@ from cellcast_django.payloads import (
     read,
 )
 from tests.any_text import any_text
-from tests.test_documented_payloads import (
-    MMS,
-    REPLY as DOCUMENTED_RECEIVE,
-    REPORT as DOCUMENTED_STATUS,
-)
+from tests.test_documented_payloads import DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, MMS
 
 REPORT = json.loads(DOCUMENTED_STATUS)
 SEEN_REPLY = json.loads(DOCUMENTED_RECEIVE) | {

@@ -39,7 +39,7 @@ from cellcast_django.testing import (
 )
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 from tests.handlers import Calls, make_due, reply
-from tests.test_documented_payloads import MMS, REPLY, REPORT
+from tests.test_documented_payloads import DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, MMS
 
 pytestmark = pytest.mark.django_db
 
@@ -49,8 +49,8 @@ PICTURE = "https://media.example.com/1.jpg"
 
 
 def test_payloads_are_the_documented_ones() -> None:
-    assert json.dumps(reply_payload()).encode() == REPLY
-    assert json.dumps(status_payload()).encode() == REPORT
+    assert json.dumps(reply_payload()).encode() == DOCUMENTED_RECEIVE
+    assert json.dumps(status_payload()).encode() == DOCUMENTED_STATUS
     assert json.dumps(mms_payload(sender="400000000", receiver="61400000001")).encode() == MMS
     assert opt_out_payload() == {"type": "optout", "contact": "404000000"}
 
