@@ -52,8 +52,8 @@ def calls_asked_for(signal: FactSignal) -> list[tuple[str, bool]]:
 
 
 def has_mark(function: Callable[..., Any], mark: str) -> bool:
-    """Whether a function, or the one that it is a partial of, has a mark of ours."""
-    return any(hasattr(each, mark) for each in _unwrapped(function))
+    """Whether a function, or the one that it is a partial of, has our mark, as no mock has."""
+    return any(getattr(each, mark, False) is True for each in _unwrapped(function))
 
 
 def _name_of(function: Callable[..., Any]) -> str:

@@ -759,7 +759,7 @@ def test_history_survives_its_events_but_not_its_message(client: WebhookClient) 
         ('\ufeff {"a": {"b": [1]}}\n', "application/json", {"a": {"b": [1]}}),
         ('{"message": "two\nlines"}', "application/json", {"message": "two\nlines"}),
         ('{"_id": "1"}', "application/x-www-form-urlencoded", {"_id": "1"}),
-        ("_id=1&b=%2B&c=", "application/x-www-form-urlencoded", {"_id": "1", "b": "+", "c": ""}),
+        ("_id=1&b=%2B&c=\n", "application/x-www-form-urlencoded", {"_id": "1", "b": "+", "c": ""}),
         ("_id=1", "application/json", {}),
         ("", "", {}),
         ("[]", "", {}),
