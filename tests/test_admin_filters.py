@@ -29,10 +29,12 @@ from cellcast_django.signals import (
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import (
     CUSTOMER,
+    Know,
     changelist_at,
     listed,
     page_of,
     staff,
+    text_of,
     url_of,
 )
 from tests.handlers import Calls, Connect
@@ -172,8 +174,9 @@ def test_lists_can_be_filtered_by_test_or_real(reader: Client) -> None:
 
 
 def test_calls_can_be_filtered_and_searched(
-    reader: Client, client: WebhookClient, connect: Connect
+    reader: Client, client: WebhookClient, connect: Connect, know: Know
 ) -> None:
+    know(search=lambda words: [])
     lucky, unlucky = Calls("lucky"), Calls("shop.unlucky", error=KeyError(1))
     connect(message_received, lucky)
     connect(message_received, unlucky)
@@ -199,6 +202,8 @@ def test_calls_can_be_filtered_and_searched(
     assert found(q=f"event #{done.event_id}") == found(q=str(done.event_id))
     assert found(q=str(done.event_id)) == [done.pk, retrying.pk]
     assert found(q="nobody") == []
+    page = text_of(page_of(reader, "handlercall", q="nobody"))
+    assert "Nothing found." in page and "phone" not in page and "Names are" not in page
     HandlerCall.objects.filter(event=done.event).update(event=waiting.event)
     tomorrow = timezone.localdate() + timedelta(days=1)
     assert found(**{"from": tomorrow.isoformat()}) == []

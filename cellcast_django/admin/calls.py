@@ -76,14 +76,13 @@ class HandlerCallSearch(Search):
     Among the names that are connected or failing: no index has the others.
     """
 
+    finds_customers = False
+
     def exact(self, term: str) -> list[Q]:
         word = term.strip().lower()
         key = word.removeprefix("event").strip(" #")
         names = [name for name in names_of_handlers() if word in name.lower()]
         return [Q(event=int(key))] if is_key(key) else [Q(handler__in=names)]
-
-    def named(self, term: str) -> list[Q]:
-        return []
 
 
 class HandlerCallAdmin(ReadOnlyAdmin):

@@ -80,9 +80,6 @@ def test_overview_is_linked_and_opened_for_permitted_users() -> None:
     assert viewer.get(reverse(OVERVIEW)).status_code == 403
     history = viewer.get(reverse("admin:cellcast_django_statuschange_changelist"))
     assert reverse(OVERVIEW) not in history.text
-
-
-def test_lists_and_app_index_link_to_the_overview() -> None:
     client = staff("view_message", "view_statuschange", "view_webhookevent")
     index = reverse("admin:app_list", args=["cellcast_django"])
     lists = [reverse(f"admin:cellcast_django_{model}_changelist") for model in MODELS]

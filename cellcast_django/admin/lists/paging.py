@@ -76,7 +76,7 @@ class CappedChangeList(ChangeList):
         is_narrowed = bool(self.query) or self.has_active_filters
         if self.paginator.is_capped or not is_narrowed:
             self.full_result_count = self.result_count
-        if searches_names():
+        if self.model_admin.search_type.finds_customers and searches_names():
             self.search_help_text = gettext("%(help)s Names are searched too.") % {
                 "help": self.search_help_text
             }
@@ -110,7 +110,9 @@ class CappedChangeList(ChangeList):
         return extension_of(self.viewer.site).panels_of_empty_list(self.viewer)
 
     def nothing_found(self) -> str:
-        return nothing_found() if self.query and not self.result_count else ""
+        finds_customers = self.model_admin.search_type.finds_customers
+        words = nothing_found() if finds_customers else gettext("Nothing found.")
+        return words if self.query and not self.result_count else ""
 
 
 def older_than(queryset: QuerySet[Any], field: str, time: datetime, pk: int) -> QuerySet[Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from functools import reduce
 from operator import or_
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext
@@ -64,6 +64,9 @@ def words_of(term: str) -> list[str]:
 class Search:
     """Finds rows of one model exactly: an index serves each condition."""
 
+    finds_customers: ClassVar[bool] = True
+    """Whether it finds rows by their customer's number and name."""
+
     def __init__(self, viewer: Viewer, rows: QuerySet[Any], max_count: int) -> None:
         """Take all rows that may be found, and how many of the newest a list pages through."""
         self.viewer = viewer
@@ -73,7 +76,7 @@ class Search:
 
     def find(self, within: QuerySet[Any], term: str) -> QuerySet[Any]:
         """Narrow to what is found among the rows that a filter has left."""
-        conditions = [*self.exact(term), *self.named(term)]
+        conditions = [*self.exact(term), *(self.named(term) if self.finds_customers else ())]
         return narrow_to_any(within, *map(self.rows.filter, conditions))
 
     def exact(self, term: str) -> list[Q]:
