@@ -105,7 +105,7 @@ def test_message_list_shows_direction_contact_first_words_and_status(
 
     page = page_of(reader, "message")
 
-    assert words(only(page, "div[@id='content']/h1")) == "Messages"
+    assert words(only(page, "div[@id='content']//h1")) == "Messages"
     assert words(only(page, "span[@class='cellcast-direction']")) == "↙"
     assert "0400 000 000" in text_of(page)
     text = words(only(page, "bdi[@class='cellcast-line cellcast-waits']"))
