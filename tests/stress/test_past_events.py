@@ -23,7 +23,7 @@ from tests.stress.storm import reply
 pytestmark = pytest.mark.stress
 
 BODIES = scaled(100)
-EVENTS_OF_A_BODY = 1_000 if SCALE >= 1 else 200
+EVENTS_OF_A_BODY = 1_000 if SCALE >= 1 else 120
 CONTACTS = scaled(2_000)
 KILLS = 5
 CLIENTS, EVERY = 2, 0.1
