@@ -65,9 +65,8 @@ class HandlerCallRows(Rows):
 
     @admin.display(description=_("error"))
     def whole_error(self, call: HandlerCall) -> SafeString | str:
-        if not call.error:
-            return self.nothing
-        return format_html('<pre class="cellcast-raw" dir="auto">{}</pre>', call.error)
+        raw = format_html('<pre class="cellcast-raw" dir="auto">{}</pre>', call.error)
+        return raw if call.error else self.nothing
 
 
 class HandlerCallSearch(Search):

@@ -648,6 +648,7 @@ def test_action_leaves_replies_to_a_number_that_the_list_does_not_show(
     settings.CELLCAST_OWN_NUMBERS = configured
     for sender in (ours, "BrightTeeth"):
         Message.objects.record_sent(sender, receiver=OTHER, sender=sender)
+    ask(20, "before", receiver=ours)
     to_them, reply = ask(30, "earlier", receiver=theirs), ask(10, "later", receiver=ours)
     data = {"action": "mark_done", "index": 0, "_selected_action": reply.pk}
 

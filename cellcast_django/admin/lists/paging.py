@@ -77,9 +77,8 @@ class CappedChangeList(ChangeList):
         if self.paginator.is_capped or not is_narrowed:
             self.full_result_count = self.result_count
         if self.model_admin.search_type.finds_customers and searches_names():
-            self.search_help_text = gettext("%(help)s Names are searched too.") % {
-                "help": self.search_help_text
-            }
+            words = gettext("%(help)s Names are searched too.")
+            self.search_help_text = words % {"help": self.search_help_text}
         self.viewer = Viewer(self.model_admin.admin_site, request)
         self.search_notes: Sequence[Note] = getattr(request, "cellcast_search_notes", ())
         # The columns know what all rows of this page need.

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from functools import reduce
 from operator import or_
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext
@@ -64,8 +64,7 @@ def words_of(term: str) -> list[str]:
 class Search:
     """Finds rows of one model exactly: an index serves each condition."""
 
-    finds_customers: ClassVar[bool] = True
-    """Whether it finds rows by their customer's number and name."""
+    finds_customers: bool = True  # by number and name
 
     def __init__(self, viewer: Viewer, rows: QuerySet[Any], max_count: int) -> None:
         """Take all rows that may be found, and how many of the newest a list pages through."""
