@@ -119,7 +119,8 @@ def words(value: Any) -> str:
         shown = {name: each for name, each in value.items() if name != "age_seconds"}
         return ", ".join(f"{spaced(name)} {words(each)}" for name, each in shown.items())
     if isinstance(value, datetime):
-        return f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S} ({since(value)})"
+        ago = f" ({since(value)})" if value <= timezone.now() else ""
+        return f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S}{ago}"
     if isinstance(value, int | float):
         return f"{round(value, 3):,}"
     return "none" if value is None else str(value)
