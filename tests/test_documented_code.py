@@ -176,7 +176,7 @@ def test_reference_pages_code_counts_and_reads(client: WebhookClient) -> None:
 def test_prometheus_gets_figures(client: WebhookClient, rf: Any) -> None:
     client.reply()
     client.webhook(b"{", "receive")
-    metrics = run_file("docs/telemetry.md", "shop/metrics.py")["metrics"]
+    metrics = run_file("docs/recipes.md", "shop/metrics.py")["metrics"]
     lines = metrics(rf.get("/metrics")).content.decode().splitlines()
     assert all(re.fullmatch(r"[a-z_]+(\{[a-z]+=\"[a-z_]+\"\})? [0-9.]+", line) for line in lines)
     assert "cellcast_handlers_pending 0" in lines
