@@ -44,8 +44,7 @@ class Listed:
 class Reply:
     """A customer's reply: ``sender`` is the customer, ``original_body`` the text they replied to.
 
-    ``media`` are the URLs of an MMS. One that the API has ``listed`` has no id; ``alike`` are the
-    places of all listed ones of the same contact and text.
+    ``media`` are the URLs of an MMS.
     """
 
     raw: str = field(repr=False)
@@ -57,7 +56,9 @@ class Reply:
     original_body: str = field(repr=False)
     media: tuple[str, ...] = field(default=(), repr=False)
     listed: Listed | None = None
+    """Its place in the API's list, where it has no id."""
     alike: tuple[Listed, ...] = field(default=(), repr=False)
+    """The places of all listed ones of the same contact and text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from importlib import import_module
 from inspect import cleandoc, getdoc, getsource
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from django.apps import apps
 from django.conf import settings
@@ -25,7 +25,7 @@ from django.db.models import Model
 from django.test import override_settings
 
 import cellcast_django
-from cellcast_django import checks, retention, tasks, testing
+from cellcast_django import checks, health, retention, tasks, testing
 from cellcast_django.conf import Settings
 from cellcast_django.models import (
     HandlerCall,
@@ -53,7 +53,7 @@ def generate(name: str) -> str:
     """Return what a block of this name holds."""
     if name in BLOCKS:
         return BLOCKS[name]()
-    _docs, owner, *names = name.split()
+    owner, *names = name.split()
     return docs(owner, names)
 
 
@@ -102,8 +102,7 @@ def statuses_block() -> str:
         )
     }
     for status in Status:
-        label = "" if status.label == status.value else f" (*{status.label}*)"
-        ranks[status.rank] = f"{code(status.value)}{label}", status.description
+        ranks[status.rank] = code(status.value), _first_sentence(str(status.description))
     rows = [
         f"{place}. {name}: {text}"
         for place, (_, (name, text)) in enumerate(sorted(ranks.items()), 1)
@@ -179,7 +178,11 @@ def command_block(name: str) -> str:
         for option in parser._actions
         if option.dest not in inherited
     )
-    return "\n\n".join(filter(None, [re.split(r"(?<=\.) ", command.help)[0], options]))
+    return "\n\n".join(filter(None, [_first_sentence(command.help), options]))
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.) ", text)[0]
 
 
 def _usage(option: Any) -> str:
@@ -190,11 +193,11 @@ def _usage(option: Any) -> str:
 
 
 def tasks_block() -> str:
-    return bullets((code(name), words(_docstring(getattr(tasks, name)))) for name in tasks.__all__)
-
-
-def _docstring(task: Any) -> str | None:
-    return getdoc(getattr(task, "func", task))
+    functions = {name: getattr(tasks, name) for name in tasks.__all__}
+    functions = {name: getattr(task, "func", task) for name, task in functions.items()}
+    return bullets(
+        (code(name + _signature(each)), words(getdoc(each))) for name, each in functions.items()
+    )
 
 
 def testing_block() -> str:
@@ -267,6 +270,24 @@ def layers_block() -> str:
     return "```text\n" + "\n".join(layers).replace("|", "·") + "\n```"
 
 
+def health_block() -> str:
+    types = get_type_hints(health.Health)
+    return "\n".join(
+        f"- {code(name)}{_attributes_of(types[name])}" for name in _attributes(health.Health)
+    )
+
+
+def _attributes_of(kind: Any) -> str:
+    """Return the attributes of a record, or of the records in a list or a dict or beside None."""
+    records = [each for each in (kind, *get_args(kind)) if hasattr(each, "__match_args__")]
+    if not records:
+        return ""
+    [record] = records
+    types = get_type_hints(record)
+    names = (f"{code(name)}{_attributes_of(types.get(name))}" for name in _attributes(record))
+    return f" ({', '.join(names)})"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "settings": settings_block,
     "statuses": statuses_block,
@@ -278,6 +299,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "personal columns": personal_columns_block,
     "publication": publication_block,
     "layers": layers_block,
+    "health": health_block,
 }
 BLOCKS |= {
     f"fields of {model.__name__}": lambda model=model: fields_block(model) for model in PERSONAL
@@ -309,7 +331,7 @@ def _docs(owner: str, name: str) -> str:
     if isinstance(thing, property | cached_property):
         pass
     elif _is_record(thing):
-        heading += f" ({', '.join(map(code, _fields(thing)))})"
+        heading += f" ({', '.join(map(code, _attributes(thing)))})"
     elif inspect.isroutine(thing) or (inspect.isclass(thing) and "__init__" in vars(thing)):
         heading = code(name + _signature(thing))
     elif not inspect.isclass(thing):
@@ -321,7 +343,7 @@ def _is_record(thing: Any) -> bool:
     return inspect.isclass(thing) and (is_dataclass(thing) or hasattr(thing, "_fields"))
 
 
-def _fields(record: Any) -> list[str]:
+def _attributes(record: Any) -> list[str]:
     """Return the names of a record's fields and properties."""
     properties = [name for name, each in vars(record).items() if isinstance(each, property)]
     return [*inspect.signature(record).parameters, *properties]

@@ -103,7 +103,7 @@ class HandlerCall(models.Model):
     version = PositiveIntegerField(_("version"), default=0, help_text=_("Rises with each change."))
     attempts = PositiveIntegerField(_("attempts"), default=0, help_text=_("How often it was made."))
     next_attempt_at = optional_time(
-        _("next attempt at"), _("When it is made; of a running one, when others may make it.")
+        _("next attempt at"), _("When it is made; if it is running, when others may make it.")
     )
     started_at = optional_time(_("started at"), _("When the last attempt began."))
     ended_at = optional_time(_("ended at"), _("When it was done, failed or skipped."))

@@ -69,7 +69,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--verify",
             action="store_true",
-            help="read all that is stored; exit 1 if rows break a promise, and print their ids",
+            help="read all that is stored; exit 1 if a row breaks a promise",
         )
         # Django gives it to commands that run the checks, such as this one's neighbours in cron.
         parser.add_argument("--skip-checks", action="store_true", help="no checks are run anyway")
