@@ -278,12 +278,6 @@ def _impersonal_columns(model: type[Model]) -> list[str]:
     return [field.column for field in model._meta.fields if field.name not in left_out]
 
 
-def layers_text() -> str:
-    pyproject = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
-    layers = re.findall(r'^    "(\w+(?: \| \w+)*)",$', pyproject.partition("layers = [")[2], re.M)
-    return "```text\n" + "\n".join(layers).replace("|", "·") + "\n```"
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "statuses": statuses_table,
@@ -295,7 +289,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "log lines": log_lines_table,
     "personal columns": personal_columns_table,
     "publication": publication_text,
-    "layers": layers_text,
 }
 TABLES |= {
     f"fields of {model.__name__}": lambda model=model: fields_table(model)
