@@ -44,9 +44,8 @@ class Listed:
 class Reply:
     """A customer's reply: ``sender`` is the customer, ``original_body`` the text they replied to.
 
-    ``media`` are the URLs of an MMS's pictures; its ``body`` is empty if it is a picture alone. One
-    that the API has ``listed`` has no id; ``alike`` are the places of all listed ones of the same
-    contact and text.
+    ``media`` are the URLs of an MMS. One that the API has ``listed`` has no id; ``alike`` are the
+    places of all listed ones of the same contact and text.
     """
 
     raw: str = field(repr=False)
@@ -416,8 +415,7 @@ def read(body: bytes, content_type: str, endpoint: Endpoint) -> list[Payload]:
     """Read the body of one webhook; never raises, and never returns an empty list.
 
     The body is JSON whatever ``content_type`` says, or form-encoded if it says so: an object, or an
-    array of at most 1,000 objects, read one by one. What is not understood comes back as
-    ``Invalid``. Read again from its ``raw``, what was understood is the same.
+    array of at most 1,000 objects. What is not understood comes back as ``Invalid``.
     """
     try:
         found = elements(body, content_type)

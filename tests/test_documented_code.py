@@ -43,6 +43,7 @@ from tests.pages import (
     code_words,
     settings_of,
     table,
+    text_of,
 )
 from tests.recommended import RECOMMENDED
 
@@ -133,9 +134,9 @@ def test_documented_database_settings_equal_measured_ones(engine: str, vendor: s
 
 
 def test_walk_through_the_code_names_existing_files() -> None:
-    rows = table("docs/architecture.md", "step")
-    assert [int(row[0]) for row in rows] == list(range(1, len(rows) + 1))
-    for file in [name for row in rows for name in code_words(row[1])]:
+    files = re.findall(r"^\d+\. `([\w/]+\.py)`", text_of("docs/architecture.md"), re.MULTILINE)
+    assert len(files) == 10
+    for file in files:
         assert (PACKAGE / file).exists(), file
 
 
@@ -164,11 +165,10 @@ def test_operations_page_code_skips_and_searches(client: WebhookClient) -> None:
 def test_reference_pages_code_counts_and_reads(client: WebhookClient) -> None:
     client.reply()
     namespace: dict[str, Any] = {}
-    for page in ("health", "models", "payloads"):
+    for page in ("health", "payloads"):
         for block in blocks(f"docs/reference/{page}.md", "python"):
             block.run(namespace)
     assert namespace["health"].replies.waiting == 1
-    assert [found.count() for found in namespace["todays_questions"]().values()] == [1, 0, 0, 1]
     assert namespace["report"].status == "delivered"
 
 
@@ -291,7 +291,7 @@ def test_documented_test_cases_pass() -> None:
     result = unittest.TestResult()
     suite.run(result)
     assert result.failures + result.errors == []
-    assert (len(cases), result.testsRun) == (2, 5)
+    assert (len(cases), result.testsRun) == (2, 3)
 
 
 @pytest.mark.django_db

@@ -52,11 +52,11 @@ class HandlerCallQuerySet(FreshQuerySet["HandlerCall"]):
         return self.unfinished().filter(Q(contact="") | (~Exists(earlier) & ~Exists(deferred)))
 
     def failing(self) -> Self:
-        """Calls that have failed, gave up, or are made again after a failure."""
+        """Calls that have failed, gave up, or will be made again after a failure."""
         return self.filter(IS_FAILING, state__in=[HandlerCall.State.RETRYING, *HandlerCall.FAILED])
 
     def failed(self) -> Self:
-        """Calls that a person must look at: their attempts are used up, or the handler gave up."""
+        """Calls whose attempts are used up, or that gave up."""
         return self.filter(IS_FAILING, state__in=HandlerCall.FAILED)
 
     def done(self) -> Self:

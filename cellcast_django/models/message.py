@@ -93,19 +93,19 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         return self.outbound().filter(status=Status.DELIVERED)
 
     def undelivered(self) -> Self:
-        """Messages you sent that have a final status other than delivered."""
+        """Messages you sent whose final status is not delivered."""
         return self.outbound().filter(status__in=UNDELIVERED)
 
     def on_the_way(self) -> Self:
-        """Messages you sent that have no final status yet."""
+        """Messages you sent without a final status."""
         return self.outbound().exclude(status__in=FINAL)
 
     def unhandled(self) -> Self:
-        """Replies nobody has handled yet. A stop word is handled from the start."""
+        """Replies that nobody has handled. A stop word is handled from the start."""
         return self.filter(IS_UNHANDLED)
 
     def silent(self, older_than: timedelta) -> Self:
-        """Messages you recorded longer ago than this, with no report so far."""
+        """Messages you recorded longer ago than this ``timedelta``, with no report so far."""
         if not isinstance(older_than, timedelta):
             raise TypeError(f"older_than must be a timedelta, not {type(older_than).__name__}.")
         unreported = self.outbound().filter(status="", recorded_at__isnull=False)
@@ -117,7 +117,7 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         return self.filter(contact=contact) if contact else self.none()
 
     def with_reference(self, reference: str) -> Self:
-        """Messages that you recorded with this reference, exactly as written, the newest first."""
+        """Messages that you recorded with exactly this reference, the newest first."""
         # By the condition, SQLite uses the index too.
         return self.filter(HAS_REFERENCE, reference=reference).order_by("-recorded_at", "-pk")
 
@@ -134,13 +134,12 @@ class MessageQuerySet(FreshQuerySet["Message"]):
     ) -> "Message":
         """Record a message you have just sent, by the id in the send API's response.
 
-        Idempotent. If a delivery report came first and made the row, your values overwrite the
-        report's, so that no report can file your text under another number. ``reference`` is your
-        own text, for finding your own object again. ``answers`` is the reply that this message
-        answers; it is marked as handled. ``username`` is the person who sent it. If the contact
-        has opted out, ``opted_out_at`` says since when. After a deadlock it is tried again, unless
-        inside a transaction of yours. Raises ``TypeError`` for values of another type, and
-        ``ValueError`` for what is empty or too long, or if ``answers`` is not a reply.
+        Idempotent. Your values overwrite those of a delivery report that was quicker.
+        ``reference`` is your own text, for finding your own object again. ``answers`` is the reply
+        that this message answers; it is marked as handled. ``username`` is the person who sent it.
+        After a deadlock it is tried again, unless inside a transaction of yours. Raises
+        ``TypeError`` for values of another type, and ``ValueError`` for what is empty or too long,
+        or if ``answers`` is not a reply.
         """
         parts = outgoing_parts(
             receiver=receiver, sender=sender, body=body, reference=reference, answers=answers
@@ -247,7 +246,7 @@ class Message(models.Model):
         _("key"),
         max_length=32,
         editable=False,
-        help_text=_("Identifies the message: events with the same key are about the same message."),
+        help_text=_("Events with the same key are about the same message."),
     )
     direction = one_of(
         Direction,
@@ -301,19 +300,19 @@ class Message(models.Model):
         _("handled at"), _("For a reply: when it stopped needing anybody’s attention.")
     )
     handled_by = optional_username(
-        _("handled by"), _("For a reply: the username of whoever dealt with it; empty if code did.")
+        _("handled by"), _("For a reply: who dealt with it; empty if code did.")
     )
     sent_by = optional_username(
         _("sent by"),
-        _("For a message you sent: the username of whoever sent it; empty if code did."),
+        _("For a message you sent: by whom; empty if code did."),
     )
     opted_out_at = optional_time(
         _("opted out at"),
-        _("For a message you sent to somebody who had opted out by then: since when they had."),
+        _("If the contact had opted out when you sent it: since when."),
     )
     recorded_at = optional_time(
         _("recorded at"),
-        _("For a message you sent: when your code recorded it; empty if only reports speak of it."),
+        _("When your code recorded a message you sent; empty if only reports speak of it."),
     )
 
     # A manager, to be exact; without a plugin, type checkers would know none of its own methods.
@@ -417,10 +416,10 @@ class Message(models.Model):
     def in_reply_to(self) -> "Message | None":
         """For a reply, the message that it most probably answers, if there is one.
 
-        The one you sent with the same id, unless both name a contact and these differ: Cellcast may
-        give a reply the id of what it answers. Otherwise, of what you had sent to the contact
-        before: the newest whose text the reply quotes (``original_body``), else the newest of the
-        last 30 days; not from another of your numbers than it came to. Two queries at most.
+        The one with the same id, unless both name a contact and these differ. Otherwise, of what
+        you had sent to the contact before: the newest whose text the reply quotes
+        (``original_body``), else the newest of the last 30 days; not from another of your numbers
+        than it came to. Two queries at most.
         """
         if self.direction != Direction.INBOUND:
             return None

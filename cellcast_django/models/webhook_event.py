@@ -49,7 +49,7 @@ class WebhookEventQuerySet(FreshQuerySet["WebhookEvent"]):
         return self.filter(*unwell, outcome=WebhookEvent.Outcome.STORED)
 
     def failed(self) -> Self:
-        """Events that a person must look at: a call has failed or gave up, none is unfinished."""
+        """Events of which a call has failed or gave up, and none is unfinished."""
         return self.filter(~Q(pk__in=_events_with("unfinished")), pk__in=_events_with("failed"))
 
     def deferred(self) -> Self:
@@ -104,8 +104,8 @@ class WebhookEvent(models.Model):
         _("outcome"),
         _(
             "Stored: it reported something new. Duplicate: it had been reported before. "
-            "Deferred: kept without its message, to be read as soon as the database lets us. "
-            "Invalid: it could not be understood; it can be processed again after an upgrade."
+            "Deferred: kept without its message, to be read later. "
+            "Invalid: it could not be understood."
         ),
     )
     error = optional_text(_("error"), _("Why the event could not be understood, or was deferred."))
@@ -132,7 +132,7 @@ class WebhookEvent(models.Model):
     is_test = BooleanField(
         _("test"),
         default=False,
-        help_text=_("Whether it came from this app’s own Test Send rather than from Cellcast."),
+        help_text=_("Whether it came from this app’s own Test Send."),
     )
     received_at = DateTimeField(
         _("received at"), default=timezone.now, help_text=_("When the webhook arrived.")
@@ -140,9 +140,7 @@ class WebhookEvent(models.Model):
     next_read_at = optional_time(
         _("next read at"), _("When a deferred event is read again; empty for all others.")
     )
-    dismissed_at = optional_time(
-        _("dismissed at"), _("When a person set an event aside that could not be understood.")
-    )
+    dismissed_at = optional_time(_("dismissed at"), _("When a person set an invalid event aside."))
 
     objects: ClassVar[WebhookEventQuerySet] = WebhookEventQuerySet.as_manager()  # type: ignore[assignment]
 

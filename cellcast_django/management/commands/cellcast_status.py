@@ -69,7 +69,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--verify",
             action="store_true",
-            help="read all that is stored, and print the rows that break a promise: exit 1 if any",
+            help="read all that is stored; exit 1 if rows break a promise, and print their ids",
         )
         # Django gives it to commands that run the checks, such as this one's neighbours in cron.
         parser.add_argument("--skip-checks", action="store_true", help="no checks are run anyway")
