@@ -261,12 +261,6 @@ def _impersonal_columns(model: type[Model]) -> list[str]:
     return [field.column for field in model._meta.fields if field.name not in left_out]
 
 
-def layers_block() -> str:
-    pyproject = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
-    layers = re.findall(r'^    "(\w+(?: \| \w+)*)",$', pyproject.partition("layers = [")[2], re.M)
-    return "```text\n" + "\n".join(layers).replace("|", "·") + "\n```"
-
-
 BLOCKS: dict[str, Callable[[], str]] = {
     "settings": settings_block,
     "statuses": statuses_block,
@@ -277,7 +271,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "log lines": log_lines_block,
     "personal columns": personal_columns_block,
     "publication": publication_block,
-    "layers": layers_block,
 }
 BLOCKS |= {
     f"fields of {model.__name__}": lambda model=model: fields_block(model) for model in PERSONAL
