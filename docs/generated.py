@@ -264,12 +264,6 @@ def _impersonal_columns(model: type[Model]) -> list[str]:
     return [field.column for field in model._meta.fields if field.name not in left_out]
 
 
-def layers_block() -> str:
-    pyproject = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
-    layers = re.findall(r'^    "(\w+(?: \| \w+)*)",$', pyproject.partition("layers = [")[2], re.M)
-    return "```text\n" + "\n".join(layers).replace("|", "·") + "\n```"
-
-
 def health_block() -> str:
     types = get_type_hints(health.Health)
     return "\n".join(
@@ -298,7 +292,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "log lines": log_lines_block,
     "personal columns": personal_columns_block,
     "publication": publication_block,
-    "layers": layers_block,
     "health": health_block,
 }
 BLOCKS |= {

@@ -109,6 +109,7 @@ class WebhookEvent(models.Model):
         ),
     )
     error = optional_text(_("error"), _("Why the event could not be understood, or was deferred."))
+    # No JSONField: jsonb reorders keys, MariaDB's JSON stops at 31 levels, and some does not parse.
     body = UnicodeTextField(
         _("body"), help_text=_("The body as received; bytes that are not text appear as \\xNN.")
     )

@@ -1,8 +1,5 @@
 """What the pages give to other programs to read, read by those programs."""
 
-import json
-import os
-import re
 import shlex
 import subprocess
 import sys
@@ -10,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_cellcast import KEY, serving
 from tests.fresh_project import FreshProject
 from tests.pages import ROOT, blocks, code_words, table
 
@@ -116,13 +112,3 @@ def test_gunicorn_reads_its_command_line(tmp_path: Path) -> None:
     ]
     project = FreshProject(tmp_path, "django>=6.1,<6.2", "gunicorn>=25.1")
     project.run("gunicorn", "--check-config", *shlex.split(line)[1:])
-
-
-def test_list_is_fetched_with_the_key_of_the_environment() -> None:
-    [code] = [block.code for block in blocks("docs/recovery.md", "sh") if "curl" in block.code]
-    with serving() as server:
-        code, changed = re.subn(r"https://[^/]+", server.url, code)
-        environment = os.environ | {"CELLCAST_API_KEY": KEY, "NO_PROXY": "*"}
-        shell = subprocess.run(["sh", "-c", code], env=environment, capture_output=True, check=True)
-    assert changed == 1
-    assert "data" in json.loads(shell.stdout)
