@@ -117,7 +117,7 @@ def urls_block() -> str:
     )
 
 
-ENTRY = "Entry … of CELLCAST_WEBHOOK_SECRETS"
+ENTRY = "A secret"
 
 
 def checks_block() -> str:
@@ -131,7 +131,7 @@ def _messages(*, is_deploy: bool) -> Iterator[tuple[str, str]]:
     for check in checks.CHECKS:
         if check.deploy is is_deploy:
             for identity, message in _messages_of(check.function):
-                yield code(identity), message
+                yield code(identity), _first_sentence(message)
 
 
 def _messages_of(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
@@ -182,7 +182,7 @@ def command_block(name: str) -> str:
 
 
 def _first_sentence(text: str) -> str:
-    return re.split(r"(?<=\.) ", text)[0]
+    return re.split(r"(?<=\.) |: …\.?$", text)[0]
 
 
 def _usage(option: Any) -> str:
@@ -205,22 +205,30 @@ def testing_block() -> str:
     return bullets((code(name), words(getdoc(getattr(testing, name)))) for name in functions)
 
 
+LEVELS = {"info": "INFO", "warning": "WARNING", "log": "WARNING or ERROR", "error": "ERROR"}
+"""By the method of the logger."""
+
+
 def log_lines_block() -> str:
-    lines = {
-        (node.func.attr.upper(), re.sub(r"%(\.0f|[sd])", "…", str(node.args[0].value)))
+    lines = sorted(_log_lines())
+    return "\n\n".join(
+        f"{level}:\n\n" + "\n".join(f"- {line}" for of, line in lines if of == method)
+        for method, level in LEVELS.items()
+    )
+
+
+def _log_lines() -> set[tuple[str, str]]:
+    """Return what is logged: the method of the logger, and the line with a … for each value."""
+    return {
+        (node.func.attr, _first_sentence(re.sub(r"%(\.0f|[sd])", "…", str(argument.value))))
         for path in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id == "logger"
-        and isinstance(node.args[0], ast.Constant)
+        and ast.unparse(node.func.value) == "logger"
+        for argument in node.args
+        if isinstance(argument, ast.Constant)
     }
-    levels = ("INFO", "WARNING", "ERROR")
-    return "\n\n".join(
-        f"{level}:\n\n" + "\n".join(f"- {line}" for of, line in sorted(lines) if of == level)
-        for level in levels
-    )
 
 
 def fields_block(model: Any) -> str:
