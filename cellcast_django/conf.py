@@ -116,7 +116,7 @@ class Settings:
     def webhook_secrets(self) -> tuple[str, ...]:
         """``"username:password"`` strings, any of which is accepted; with none, all is refused.
 
-        Malformed entries are ignored: a mistake in the settings never lets anybody in.
+        A malformed entry lets nobody in.
         """
         return ()
 
@@ -150,10 +150,7 @@ class Settings:
 
     @setting(BASE_URL)
     def public_url(self) -> str:
-        """The site's own base URL, for the setup page and the commands that print or call URLs.
-
-        Without a trailing slash.
-        """
+        """The site's own base URL, for the setup page and the commands that print or call URLs."""
         return ""
 
     @setting(TEXTS)
@@ -165,8 +162,7 @@ class Settings:
     def stop_hints(self) -> tuple[str, ...]:
         """Words that make a reply *may want to stop*, beside the app's English ones.
 
-        Words and phrases in any language, found anywhere in a text, without case. They opt nobody
-        out.
+        In any language, found anywhere in a text, without case. They opt nobody out.
         """
         return ()
 
@@ -182,26 +178,23 @@ class Settings:
     def directory(self) -> str:
         """The dotted path of a class like ``cellcast_django.directory.Directory``.
 
-        Its methods say what your own tables know of customers: names, whom a name may mean, and
-        what references are about.
+        Its methods say what your own tables know of customers.
         """
         return ""
 
     @setting(PATH)
     def send_with(self) -> str:
-        """The dotted path of ``(receiver: str, body: str, sender: str, *, reference: str) -> str``.
+        """The dotted path of the function that sends, for ``send`` and the answers of staff.
 
-        It sends, and returns Cellcast's id: for ``sending.send`` and the answers of staff.
         ``"cellcast_django.api.send_sms"`` is one.
         """
         return ""
 
     @setting(ADDRESSES)
     def mail_replies_to(self) -> tuple[str, ...]:
-        """Addresses that are told by e-mail that replies wait, by each run of what is due.
+        """Addresses to which ``cellcast_run_handlers`` mails that replies wait.
 
-        At most once in 15 minutes, if a reply waits that came after the last mail. How many wait,
-        and the address of *To answer* below ``CELLCAST_PUBLIC_URL``; no number, name or text.
+        At most every 15 minutes.
         """
         return ()
 

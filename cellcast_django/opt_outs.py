@@ -50,8 +50,8 @@ STOP_HINTS = re.compile(
 def is_opted_out(number: str | PhoneNumber) -> bool:
     """Whether the contact with this number must not be texted. One query.
 
-    It asks the database that is written to, never a replica or a cache: an opt-out stored a moment
-    ago counts, and so does a STOP that is deferred.
+    It asks the database that is written to, never a replica or a cache. A STOP that is deferred
+    counts.
     """
     return bool(opted_out([number]))
 
@@ -59,8 +59,7 @@ def is_opted_out(number: str | PhoneNumber) -> bool:
 def opted_out(numbers: Iterable[N]) -> set[N]:
     """Return those of the numbers that must not be texted, in your spelling.
 
-    For bulk sends: one query per 1,000 contacts. Raises ``TypeError`` for a single string. An
-    object that no set can hold is returned in E.164.
+    One query per 1,000 contacts. Raises ``TypeError`` for a single string.
     """
     if isinstance(numbers, str):
         raise TypeError("opted_out() takes several numbers; use is_opted_out() for one.")
@@ -68,7 +67,7 @@ def opted_out(numbers: Iterable[N]) -> set[N]:
     number: Any
     for number in numbers:
         contact = to_contact(number)
-        spelling = number if isinstance(number, Hashable) else contact
+        spelling = number if isinstance(number, Hashable) else contact  # no set holds the object
         spellings.setdefault(contact, set()).add(spelling)
     spellings.pop("", None)
     contacts = list(spellings)
@@ -112,9 +111,9 @@ def opt_out(
     """Opt a contact out on behalf of a person who learned of it elsewhere. Sends no signal.
 
     ``note`` says why and ``username`` who did it. ``asked_in`` is the reply in which the customer
-    asked: its text becomes the proof, and it is handled, it alone. An opt-out that stands keeps its
-    source and its time; its history gets a row, and ``OptOut.note`` the new note. Raises
-    ``ValueError`` for a number that is empty or too long, and if ``asked_in`` is another's.
+    asked: its text becomes the proof, and it alone is handled. An opt-out that stands keeps its
+    source and its time, and gets the note and a row of history. Raises ``ValueError`` for a number
+    that is empty or too long, and if ``asked_in`` is another's.
     """
     contact = to_contact(number)
     if not contact.strip():

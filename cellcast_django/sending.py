@@ -36,9 +36,8 @@ def send(
 ) -> Message:
     """Send an SMS with ``CELLCAST_SEND_WITH``, record it, and return the message.
 
-    The arguments are those of ``Message.objects.record_sent``. Your function is called as
-    ``function(receiver, body, sender, reference=…)``, with a phone number in E.164. Never retries,
-    and is not idempotent: each call that returns has sent.
+    The arguments are those of ``Message.objects.record_sent``. Never retries, and is not
+    idempotent: each call that returns has sent.
 
     Nothing has been sent if it raises ``OptedOutError``, ``NotSentError``, ``TypeError`` or
     ``ValueError`` (for a blank text, or what could not be recorded), or, without the setting,
@@ -46,8 +45,8 @@ def send(
     function come through as they are, and ``NotRecordedError`` says that it returned neither a
     non-empty string nor an integer, or that the database refused.
 
-    If your function raises ``OptedOutError``, the contact's opt-out begins: Cellcast knows better.
-    No signal is sent, and it is rolled back with a transaction of yours.
+    If your function raises ``OptedOutError``, the contact's opt-out begins, without a signal; a
+    rollback of yours undoes it.
     """
     if not conf.send_with:
         raise ImproperlyConfigured('Set CELLCAST_SEND_WITH, e.g. "cellcast_django.api.send_sms".')

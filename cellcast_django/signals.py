@@ -22,10 +22,9 @@ IN_ORDER = "_cellcast_in_order"
 class RetryLater(Exception):  # a request, named to be read: raise RetryLater(...)
     """Raised by a handler: call me again after this time instead of the usual pause.
 
-    ``after`` is at most 365 days. It is granted until two limits have both passed since the event
-    was stored: ``CELLCAST_HANDLER_MAX_ATTEMPTS`` calls of this handler, and the time that so many
-    usual pauses take, 20 hours with the default of 12. Other handlers of the event keep their own
-    pauses.
+    ``after`` is a ``timedelta`` of at most 365 days. It is granted until two limits have both
+    passed since the event was stored: ``CELLCAST_HANDLER_MAX_ATTEMPTS`` calls of this handler, and
+    the time that so many usual pauses take, 20 hours with the default of 12.
     """
 
     def __init__(self, after: timedelta) -> None:
@@ -51,10 +50,9 @@ class GiveUp(Exception):  # read as: raise GiveUp(...)
 def exactly_once(handler: H) -> H:
     """Mark a handler to be called inside the transaction that saves its call's end.
 
-    The transaction is on the database of this app's models. What the handler writes there commits
-    together with that end, or not at all: not even a crash repeats it. Any exception rolls it
-    back. What it does elsewhere, on another database or over HTTP, is repeated after a crash.
-    Raises ``TypeError`` for a coroutine function.
+    What the handler writes to the database of this app's models commits together with that end, or
+    not at all: not even a crash repeats it. What it does elsewhere, on another database or over
+    HTTP, is repeated after a crash. Raises ``TypeError`` for a coroutine function.
     """
     function: Any = handler
     while isinstance(function, partial):
@@ -94,33 +92,30 @@ class FactSignal(Signal):
 message_received = FactSignal("message_received")
 """An inbound message has been stored for the first time.
 
-``sender`` is ``Message``. Keyword arguments: ``message`` (the inbound ``Message``) and ``event``
-(the ``WebhookEvent`` that reported it).
+Keyword arguments: ``message`` and ``event``, the ``WebhookEvent`` that reported it. ``sender`` is
+``Message``.
 """
 
 status_changed = FactSignal("status_changed")
 """A message's history has a new row (not for the first row of an inbound message).
 
-``sender`` is ``Message``. Keyword arguments: ``message``, ``status_change`` (the new
-``StatusChange``; ``applied`` says whether it changed ``message.status``) and ``event``. Usually it
-is a delivery report on an outbound message. It can be a later status of an inbound one, which may
-carry the id of the message it answers: check ``message.direction``.
+Keyword arguments: ``message``, ``status_change`` (the new ``StatusChange``, which is ``applied`` if
+it changed ``message.status``) and ``event``. ``sender`` is ``Message``. It can be a later status of
+an inbound message: check ``message.direction``.
 """
 
 opt_out_received = FactSignal("opt_out_received")
 """A contact's opt-out begins: by webhook, by a stop word or from Cellcast's list, not by a person.
 
-``sender`` is ``WebhookEvent``. Keyword arguments: ``contact`` (E.164, or as Cellcast wrote it if it
-is not a phone number), ``opt_out`` (the ``OptOut``) and ``event``. Sent only once while an opt-out
-is active; for a reply that is a stop word, after ``message_received``. ``opt_out`` may have ended
-when a handler is called again.
+Keyword arguments: ``contact`` (E.164 if it is a phone number), ``opt_out`` (the ``OptOut``, which
+may have ended when a handler is called again) and ``event``. ``sender`` is ``WebhookEvent``. For a
+stop word it comes after ``message_received``.
 """
 
 handlers_failed = FactSignal("handlers_failed")
 """An event has failed: no call of it is unfinished, and one failed or gave up.
 
-``sender`` is ``WebhookEvent``. Keyword arguments: ``event`` and ``errors`` (handler name to error
-text, which may quote customers). Sent each time that a call's end leaves an event failed; rarely
-twice, should the ends of two calls meet. Errors of its own handlers are logged and otherwise
-ignored: this signal is neither stored nor sent again.
+Keyword arguments: ``event`` and ``errors`` (handler's name to error text, which may quote
+customers). ``sender`` is ``WebhookEvent``. It is neither stored nor sent again: errors of its own
+handlers are only logged. Rarely sent twice, should the ends of two calls meet.
 """

@@ -87,7 +87,7 @@ def follow_the_theme(text: str) -> str:
 
 
 def menus(index: str) -> str:
-    """Return the menu of the site: the pages in each table of an index, below its heading."""
+    """Return the menu of the site: the pages in each list of an index, below its heading."""
     return "".join(
         f"\n:::{{toctree}}\n:caption: {heading}\n:hidden:\n\n{pages}\n:::\n"
         for heading, rows in sections(index)

@@ -4,17 +4,18 @@ It stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``, so that it 
 repository too; a test compares.
 """
 
-# ruff: noqa: D103 - NAME_table makes the table of that name
+# ruff: noqa: D103 - NAME_block makes the block of that name
 import ast
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import is_dataclass
 from functools import cached_property
 from importlib import import_module
 from inspect import cleandoc, getdoc, getsource
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from django.apps import apps
 from django.conf import settings
@@ -24,7 +25,7 @@ from django.db.models import Model
 from django.test import override_settings
 
 import cellcast_django
-from cellcast_django import checks, retention, tasks, testing
+from cellcast_django import checks, health, retention, tasks, testing
 from cellcast_django.conf import Settings
 from cellcast_django.models import (
     HandlerCall,
@@ -42,8 +43,6 @@ APP = apps.get_app_config("cellcast_django")
 DOCS = Path(__file__).parent
 BLOCK = re.compile(r"(<!-- generated: ([\w. ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-Rows = Iterable[Iterable[object]]
-
 
 def fill_in(text: str) -> str:
     """Return a page with what is generated in it made anew."""
@@ -52,19 +51,15 @@ def fill_in(text: str) -> str:
 
 def generate(name: str) -> str:
     """Return what a block of this name holds."""
-    if name in TABLES:
-        return TABLES[name]().strip()
-    kind, path = name.split()
-    return {"docs": docs, "members": members}[kind](path)
+    if name in BLOCKS:
+        return BLOCKS[name]()
+    owner, *names = name.split()
+    return docs(owner, names)
 
 
-def table(heading: str, rows: Rows) -> str:
-    """Return a table in Markdown; ``heading`` has a ``|`` between its columns."""
-    names = heading.split("|")
-    lines = [names, ["---"] * len(names), *rows]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", r"\|") for cell in line) + " |" for line in lines
-    )
+def bullets(rows: Iterable[tuple[str, object]]) -> str:
+    """Return a list of names, each with what it is."""
+    return "\n".join(f"- {name}: {text}" for name, text in rows)
 
 
 def code(text: object) -> str:
@@ -77,72 +72,66 @@ def words(docstring: str | None) -> str:
     return " ".join(paragraph.split()).replace("``", "`")
 
 
-# The tables
+# What settings, commands and other lists say
 
 
-def settings_table() -> str:
+def settings_block() -> str:
     names = [name for name, each in vars(Settings).items() if isinstance(each, cached_property)]
     with override_settings():
         for name in names:
             if hasattr(settings, f"CELLCAST_{name.upper()}"):
                 delattr(settings, f"CELLCAST_{name.upper()}")
-        rows = [
+        return bullets(
             (
-                code(f"CELLCAST_{name.upper()}"),
-                code(_as_written(getattr(Settings(), name))),
+                code(f"CELLCAST_{name.upper()} = {_as_written(getattr(Settings(), name))}"),
                 words(vars(Settings)[name].__doc__.replace("\n\n", "\n")),
             )
             for name in names
-        ]
-    return table("setting|default|meaning", rows)
+        )
 
 
 def _as_written(value: object) -> str:
     return repr(list(value) if isinstance(value, tuple) else value).replace("'", '"')
 
 
-def statuses_table() -> str:
+def statuses_block() -> str:
+    ranks: dict[int, tuple[str, object]] = {
+        UNKNOWN_PRECEDENCE: (
+            "any other word",
+            "Stored as Cellcast wrote it, in lower case. Of two, the later in the alphabet stands.",
+        )
+    }
+    for status in Status:
+        ranks[status.rank] = code(status.value), _first_sentence(str(status.description))
     rows = [
-        (status.rank, code(status.value), _yes(status.final), status.label, status.description)
-        for status in Status
+        f"{place}. {name}: {text}"
+        for place, (_, (name, text)) in enumerate(sorted(ranks.items()), 1)
     ]
-    other = "stored as Cellcast wrote it, in lower case; of two, the later in the alphabet stands"
-    unknown = (UNKNOWN_PRECEDENCE, "any other word", _yes(False), "the word itself", other)
-    in_order = sorted([*rows, unknown], key=lambda row: row[0])
-    return table(
-        "rank|status|final|label|description",
-        [(rank, *others) for rank, (_, *others) in enumerate(in_order, start=1)],
+    first = min((status for status in Status if status.final), key=lambda status: status.rank)
+    return "\n".join(rows) + f"\n\nThose from {code(first.value)} on are final."
+
+
+def urls_block() -> str:
+    return bullets(
+        (code(each.url_name), f"the {each.label}, for {each.takes}") for each in WEBHOOKS
     )
 
 
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
+ENTRY = "A secret"
 
 
-def urls_table() -> str:
-    return table(
-        "name|path below your prefix|for",
-        [
-            (
-                code(f"cellcast_django:{each.url_name}"),
-                code(each.url_name),
-                f"the dashboard's {each.label}: {each.takes}",
-            )
-            for each in WEBHOOKS
-        ],
+def checks_block() -> str:
+    return "\n\n".join(
+        f"{when}:\n\n{bullets(sorted(_messages(is_deploy=is_deploy)))}"
+        for when, is_deploy in (("Always", False), ("With `--deploy`", True))
     )
 
 
-ENTRY = "Entry … of CELLCAST_WEBHOOK_SECRETS"
-
-
-def checks_table() -> str:
-    rows = sorted(
-        (code(identity), "with `--deploy`" if check.deploy else "always", message)
-        for check in checks.CHECKS
-        for identity, message in _messages_of(check.function)
-    )
-    return table("id|when|says", rows)
+def _messages(*, is_deploy: bool) -> Iterator[tuple[str, str]]:
+    for check in checks.CHECKS:
+        if check.deploy is is_deploy:
+            for identity, message in _messages_of(check.function):
+                yield code(identity), _first_sentence(message)
 
 
 def _messages_of(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
@@ -174,29 +163,26 @@ def _sentence(message: ast.expr) -> str:
     )
 
 
-def commands_table() -> str:
-    return table("command|does", [(code(name), _help_of(name)) for name in _command_names()])
-
-
 def _command_names() -> list[str]:
     return sorted(path.stem for path in PACKAGE.glob("management/commands/cellcast_*.py"))
 
 
-def _help_of(name: str) -> str:
-    text = load_command_class("cellcast_django", name).help
-    return re.split(r"(?<=\.) ", text)[0]
-
-
-def options_table(name: str) -> str:
+def command_block(name: str) -> str:
+    """Return the first sentence of a command's help, and its options."""
+    command = load_command_class("cellcast_django", name)
     parser = CommandParser()
-    load_command_class("cellcast_django", name).add_arguments(parser)
+    command.add_arguments(parser)
     inherited = {option.dest for option in BaseCommand().create_parser("", name)._actions}
-    rows = [
+    options = bullets(
         (code(_usage(option)), (option.help or "").replace("%%", "%"))
         for option in parser._actions
         if option.dest not in inherited
-    ]
-    return table("option|meaning", rows) if rows else "No options."
+    )
+    return "\n\n".join(filter(None, [_first_sentence(command.help), options]))
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.) |: …\.?$", text)[0]
 
 
 def _usage(option: Any) -> str:
@@ -206,42 +192,49 @@ def _usage(option: Any) -> str:
     return " ".join([*option.option_strings, value]).strip()
 
 
-def tasks_table() -> str:
-    rows = [(code(name), words(_docstring(getattr(tasks, name)))) for name in tasks.__all__]
-    return table("task in `cellcast_django.tasks`|does", rows)
+def tasks_block() -> str:
+    functions = {name: getattr(tasks, name) for name in tasks.__all__}
+    functions = {name: getattr(task, "func", task) for name, task in functions.items()}
+    return bullets(
+        (code(name + _signature(each)), words(getdoc(each))) for name, each in functions.items()
+    )
 
 
-def _docstring(task: Any) -> str | None:
-    return getdoc(getattr(task, "func", task))
-
-
-def testing_table() -> str:
+def testing_block() -> str:
     functions = [name for name in testing.__all__ if callable(getattr(testing, name))]
-    rows = [(code(name), words(getdoc(getattr(testing, name)))) for name in functions]
-    return table("name in `cellcast_django.testing`|is", rows)
+    return bullets((code(name), words(getdoc(getattr(testing, name)))) for name in functions)
 
 
-def log_lines_table() -> str:
-    lines = {
-        (node.func.attr.upper(), re.sub(r"%(\.0f|[sd])", "…", str(node.args[0].value)))
+LEVELS = {"info": "INFO", "warning": "WARNING", "log": "WARNING or ERROR", "error": "ERROR"}
+"""By the method of the logger."""
+
+
+def log_lines_block() -> str:
+    lines = sorted(_log_lines())
+    return "\n\n".join(
+        f"{level}:\n\n" + "\n".join(f"- {line}" for of, line in lines if of == method)
+        for method, level in LEVELS.items()
+    )
+
+
+def _log_lines() -> set[tuple[str, str]]:
+    """Return what is logged: the method of the logger, and the line with a … for each value."""
+    return {
+        (node.func.attr, _first_sentence(re.sub(r"%(\.0f|[sd])", "…", str(argument.value))))
         for path in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id == "logger"
-        and isinstance(node.args[0], ast.Constant)
+        and ast.unparse(node.func.value) == "logger"
+        for argument in node.args
+        if isinstance(argument, ast.Constant)
     }
-    levels = ("DEBUG", "INFO", "WARNING", "ERROR")
-    return table("level|line", sorted(lines, key=lambda line: (levels.index(line[0]), line[1])))
 
 
-def fields_table(model: Any) -> str:
-    rows = [
-        (code(field.name), field.help_text or ("the primary key" if field.primary_key else ""))
-        for field in model._meta.fields
-    ]
-    return table(f"field of `{model.__name__}`|holds", rows)
+def fields_block(model: Any) -> str:
+    return bullets(
+        (code(field.name), field.help_text) for field in model._meta.fields if not field.primary_key
+    )
 
 
 PERSONAL: dict[type[Model], list[str]] = {
@@ -255,12 +248,13 @@ PERSONAL: dict[type[Model], list[str]] = {
 """The columns that may say who a customer is: those that redaction empties, and the opt-outs'."""
 
 
-def personal_columns_table() -> str:
-    rows = [(code(model.__name__), ", ".join(map(code, PERSONAL[model]))) for model in PERSONAL]
-    return table("model|personal information in", rows)
+def personal_columns_block() -> str:
+    return bullets(
+        (code(model.__name__), ", ".join(map(code, PERSONAL[model]))) for model in PERSONAL
+    )
 
 
-def publication_text() -> str:
+def publication_block() -> str:
     return f"```sql\n{publication_sql()}\n```"
 
 
@@ -278,63 +272,82 @@ def _impersonal_columns(model: type[Model]) -> list[str]:
     return [field.column for field in model._meta.fields if field.name not in left_out]
 
 
-def layers_text() -> str:
-    pyproject = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
-    layers = re.findall(r'^    "(\w+(?: \| \w+)*)",$', pyproject.partition("layers = [")[2], re.M)
-    return "```text\n" + "\n".join(layers).replace("|", "·") + "\n```"
+def health_block() -> str:
+    types = get_type_hints(health.Health)
+    return "\n".join(
+        f"- {code(name)}{_attributes_of(types[name])}" for name in _attributes(health.Health)
+    )
 
 
-TABLES: dict[str, Callable[[], str]] = {
-    "settings": settings_table,
-    "statuses": statuses_table,
-    "urls": urls_table,
-    "checks": checks_table,
-    "commands": commands_table,
-    "tasks": tasks_table,
-    "testing": testing_table,
-    "log lines": log_lines_table,
-    "personal columns": personal_columns_table,
-    "publication": publication_text,
-    "layers": layers_text,
+def _attributes_of(kind: Any) -> str:
+    """Return the attributes of a record, or of the records in a list or a dict or beside None."""
+    records = [each for each in (kind, *get_args(kind)) if hasattr(each, "__match_args__")]
+    if not records:
+        return ""
+    [record] = records
+    types = get_type_hints(record)
+    names = (f"{code(name)}{_attributes_of(types.get(name))}" for name in _attributes(record))
+    return f" ({', '.join(names)})"
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "settings": settings_block,
+    "statuses": statuses_block,
+    "urls": urls_block,
+    "checks": checks_block,
+    "tasks": tasks_block,
+    "testing": testing_block,
+    "log lines": log_lines_block,
+    "personal columns": personal_columns_block,
+    "publication": publication_block,
+    "health": health_block,
 }
-TABLES |= {
-    f"fields of {model.__name__}": lambda model=model: fields_table(model)
-    for model in APP.get_models()
+BLOCKS |= {
+    f"fields of {model.__name__}": lambda model=model: fields_block(model) for model in PERSONAL
 }
-TABLES |= {f"options of {name}": lambda name=name: options_table(name) for name in _command_names()}
+BLOCKS |= {name: lambda name=name: command_block(name) for name in _command_names()}
 
 
 # What the docstrings say
 
 
-def docs(path: str) -> str:
-    """Return how an object is called, and its docstring."""
-    owner, name = path.rsplit(".", 1)
-    thing = inspect.getattr_static(_imported(owner), name)
-    heading, text = name, getdoc(thing) or ""
-    if isinstance(thing, property | cached_property):
-        pass
-    elif inspect.isroutine(thing) or (
-        inspect.isclass(thing) and {"__init__", "_fields"} & vars(thing).keys()
-    ):
-        heading += _signature(thing)
-    elif not inspect.isclass(thing):
-        text = _docstring_after(_imported(owner), name)
-    return f"**`{heading}`**\n\n{text.replace('``', '`')}"
-
-
-def members(path: str) -> str:
-    """Return ``docs`` of what a module or a class defines, and says something of."""
-    owner = _imported(path)
-    names = [
+def docs(owner: str, names: Iterable[str]) -> str:
+    """Return how these names of a module or a class are used, or all that a class documents."""
+    names = names or [
         name
-        for name, each in vars(owner).items()
+        for name, each in vars(_imported(owner)).items()
         if not name.startswith("_")
         and (inspect.isroutine(each) or isinstance(each, property | cached_property))
-        and (inspect.isclass(owner) or each.__module__ == path)
         and getdoc(each)
     ]
-    return "\n\n".join(docs(f"{path}.{name}") for name in names)
+    if not names:
+        raise LookupError(owner)
+    return "\n\n".join(_docs(owner, name) for name in names)
+
+
+def _docs(owner: str, name: str) -> str:
+    thing = inspect.getattr_static(_imported(owner), name)
+    text = getdoc(thing) or ""
+    heading = code(name)
+    if isinstance(thing, property | cached_property):
+        pass
+    elif _is_record(thing):
+        heading += f" ({', '.join(map(code, _attributes(thing)))})"
+    elif inspect.isroutine(thing) or (inspect.isclass(thing) and "__init__" in vars(thing)):
+        heading = code(name + _signature(thing))
+    elif not inspect.isclass(thing):
+        text = _docstring_after(_imported(owner), name)
+    return f"**{heading}**: {text.replace('``', '`')}"
+
+
+def _is_record(thing: Any) -> bool:
+    return inspect.isclass(thing) and (is_dataclass(thing) or hasattr(thing, "_fields"))
+
+
+def _attributes(record: Any) -> list[str]:
+    """Return the names of a record's fields and properties."""
+    properties = [name for name, each in vars(record).items() if isinstance(each, property)]
+    return [*inspect.signature(record).parameters, *properties]
 
 
 def _imported(path: str) -> Any:
@@ -346,10 +359,16 @@ def _imported(path: str) -> Any:
 
 
 def _signature(thing: Any) -> str:
-    text = str(inspect.signature(thing)).replace("'", '"')
+    """Return names and defaults, and what is returned."""
+    signature = inspect.signature(thing)
+    parameters = [
+        each.replace(annotation=each.empty)
+        for name, each in signature.parameters.items()
+        if name not in ("self", "cls")
+    ]
+    text = str(signature.replace(parameters=parameters)).replace("'", '"')
     text = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text)  # names of types without their modules
-    text = text.removesuffix(" -> None") if inspect.isclass(thing) else text
-    return re.sub(r"^\((self|cls)(, )?", "(", text)
+    return re.sub(r" -> (?:None|Self|~\w)$|\[~\w\]", "", text)
 
 
 def _docstring_after(module: Any, name: str) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 TITLE = re.compile(r"\A# (.+)\n\n((?:.+\n)+)")
-ROW = re.compile(r"^\| \[([^\]]+)\]\(([\w/-]+)\.md\) \| (.+) \|$", re.MULTILINE)
+ROW = re.compile(r"^- \[([^\]]+)\]\(([\w/-]+)\.md\): (.+)$", re.MULTILINE)
 
 
 Row = tuple[str, str, str]
@@ -15,14 +15,14 @@ Row = tuple[str, str, str]
 
 
 def sections(index: str) -> list[tuple[str, list[Row]]]:
-    """Return the headings of an index that have a table of pages, with its rows."""
+    """Return the headings of an index that have a list of pages, with its rows."""
     parts = re.split(r"^## ", index, flags=re.MULTILINE)[1:]
     found = [(part.partition("\n")[0], ROW.findall(part)) for part in parts]
     return [(heading, rows) for heading, rows in found if rows]
 
 
 def llms_text(index: str, address: Callable[[str], str]) -> str:
-    """Return the text for an index page, whose tables have a page and its purpose in each row."""
+    """Return the text for an index page, whose lists have a page and its purpose in each row."""
     [(title, summary)] = TITLE.findall(index)
     parts = [f"# {title}", f"> {' '.join(summary.split())}"]
     for heading, rows in sections(index):

@@ -43,6 +43,7 @@ from tests.pages import (
     code_words,
     settings_of,
     table,
+    text_of,
 )
 from tests.recommended import RECOMMENDED
 
@@ -133,9 +134,9 @@ def test_documented_database_settings_equal_measured_ones(engine: str, vendor: s
 
 
 def test_walk_through_the_code_names_existing_files() -> None:
-    rows = table("docs/architecture.md", "step")
-    assert [int(row[0]) for row in rows] == list(range(1, len(rows) + 1))
-    for file in [name for row in rows for name in code_words(row[1])]:
+    files = re.findall(r"^\d+\. `([\w/]+\.py)`", text_of("docs/architecture.md"), re.MULTILINE)
+    assert len(files) == 10
+    for file in files:
         assert (PACKAGE / file).exists(), file
 
 
@@ -164,11 +165,10 @@ def test_operations_page_code_skips_and_searches(client: WebhookClient) -> None:
 def test_reference_pages_code_counts_and_reads(client: WebhookClient) -> None:
     client.reply()
     namespace: dict[str, Any] = {}
-    for page in ("health", "models", "payloads"):
+    for page in ("health", "payloads"):
         for block in blocks(f"docs/reference/{page}.md", "python"):
             block.run(namespace)
     assert namespace["health"].replies.waiting == 1
-    assert [found.count() for found in namespace["todays_questions"]().values()] == [1, 0, 0, 1]
     assert namespace["report"].status == "delivered"
 
 
@@ -176,7 +176,7 @@ def test_reference_pages_code_counts_and_reads(client: WebhookClient) -> None:
 def test_prometheus_gets_figures(client: WebhookClient, rf: Any) -> None:
     client.reply()
     client.webhook(b"{", "receive")
-    metrics = run_file("docs/telemetry.md", "shop/metrics.py")["metrics"]
+    metrics = run_file("docs/recipes.md", "shop/metrics.py")["metrics"]
     lines = metrics(rf.get("/metrics")).content.decode().splitlines()
     assert all(re.fullmatch(r"[a-z_]+(\{[a-z]+=\"[a-z_]+\"\})? [0-9.]+", line) for line in lines)
     assert "cellcast_handlers_pending 0" in lines
@@ -228,19 +228,18 @@ def test_stop_words_do_what_the_table_says(
     shop_that_asks: dict[str, Any], client: WebhookClient
 ) -> None:
     rows = table("docs/opt-outs.md", "the customer writes")
-    truth = {"yes": True, "no": False}
-    for number, (text, substring, opts_out, person) in enumerate(rows, start=400_000_000):
-        customer = text.strip("`")
-        assert ("stop" in customer.lower()) is truth[substring], customer
+    texts = [(text, what) for writes, what in rows for text in code_words(writes)]
+    for number, (customer, what) in enumerate(texts, start=400_000_000):
         shop_that_asks["Task"].reset_mock()
         client.reply(_id=str(number), sender=f"0{number}", message=customer)
-        assert is_opted_out(str(number)) is truth[opts_out], customer
-        assert shop_that_asks["Task"].objects.get_or_create.called is truth[person], customer
+        assert is_opted_out(str(number)) is (what == "opts out"), customer
+        asks = shop_that_asks["Task"].objects.get_or_create.called
+        assert asks is (what == "shows it to a person"), customer
         shop_that_asks["send_sms"].reset_mock()
         shop_that_asks["text_customer"](f"0{number}", "Sale!")
         shop_that_asks["text_everybody"]([f"+61{number}"], "Sale!")
-        assert shop_that_asks["send_sms"].call_count == (0 if truth[opts_out] else 2)
-    assert len(rows) == 11
+        assert shop_that_asks["send_sms"].call_count == (0 if what == "opts out" else 2)
+    assert len(texts) == 9
 
 
 @pytest.mark.django_db
@@ -292,7 +291,7 @@ def test_documented_test_cases_pass() -> None:
     result = unittest.TestResult()
     suite.run(result)
     assert result.failures + result.errors == []
-    assert (len(cases), result.testsRun) == (2, 5)
+    assert (len(cases), result.testsRun) == (1, 2)
 
 
 @pytest.mark.django_db

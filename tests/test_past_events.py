@@ -219,6 +219,7 @@ def test_unreadable_time_is_an_error(first: Calls, moment: str) -> None:
     [
         (["--again", "first"], "--since"),
         (["--since", "1d"], "--again"),
+        (["--done"], "--again"),
         (["--again", "first", "--since", "1d", "--failed"], "--failed"),
         (["--again", "first", "--since", "1d", "--watch"], "--watch"),
         (["--again", "first", "--since", "1d", "--event", "1"], "--event"),

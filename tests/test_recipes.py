@@ -46,27 +46,11 @@ def blocks_of(*files: str) -> list[Block]:
 # The tables
 
 
-class Order(models.Model):
-    """What the pages call an order, without a definition."""
-
-    code = models.CharField(max_length=20)
-    phone_number = models.CharField(max_length=20)
-    notice = models.CharField(max_length=20, default="")
-    notice_at = models.DateTimeField(null=True)
-
-    class Meta:
-        app_label = "shop"
-        apps = apps.__class__()
-
-    def __str__(self) -> str:
-        return self.code
-
-
 @pytest.fixture(scope="module")
 def tables(django_db_setup: None, django_db_blocker: Any) -> Iterator[ModuleType]:
     """``shop.models``, as the pages define it, with its tables."""
     module = ModuleType("shop.models")
-    vars(module)["Order"], vars(module)["Task"] = Order, MagicMock()
+    vars(module)["Task"] = MagicMock()
     with isolate_apps(), pytest.MonkeyPatch.context() as patched:
         config = SimpleNamespace(label="shop")
         patched.setattr(apps, "get_containing_app_config", lambda name: config)
@@ -113,7 +97,7 @@ def shop(
     monkeypatch.setitem(sys.modules, "shop.models", tables)
     names = dict(vars(tables))
     for file in (
-        *("shop/bookings.py", "shop/tasks.py", "shop/campaigns.py", "shop/notices.py"),
+        *("shop/bookings.py", "shop/tasks.py", "shop/campaigns.py"),
         *("shop/handlers.py", "shop/offers.py", "shop/names.py"),
     ):
         name = file.removesuffix(".py").replace("/", ".")
@@ -203,16 +187,12 @@ def test_reply_outside_hours_is_answered_once_a_day(
     assert len(sent) == 2 * count, "never after a STOP"
 
 
-@pytest.mark.parametrize(
-    ("text", "is_handled"), [("Thank you!", True), ("Thanks, but no", False), ("hours", True)]
-)
-def test_thanks_need_nobody_and_an_answer_goes_out_from_the_number_written_to(
-    cellcast: WebhookClient, monkeypatch: pytest.MonkeyPatch, text: str, is_handled: bool
+def test_answer_goes_out_from_the_number_written_to(
+    cellcast: WebhookClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_hour(monkeypatch, 12)
-    cellcast.reply(sender=TYPED, receiver="+61400000001", message=text)
-    assert Message.objects.unhandled().exists() is not is_handled
-    assert [each.sender for each in sent] == ["+61400000001"] * (text == "hours")
+    cellcast.reply(sender=TYPED, receiver="+61400000001", message="hours")
+    assert [each.sender for each in sent] == ["+61400000001"]
 
 
 def test_handlers_find_a_customer_however_the_number_was_typed(
@@ -221,15 +201,12 @@ def test_handlers_find_a_customer_however_the_number_was_typed(
     at_hour(monkeypatch, 12)
     numbers = (TYPED, "0491 570 156")
     customer, other = (shop.Customer.objects.create(phone_number=each) for each in numbers)
-    for number, text in enumerate(("Yes", "perhaps", "STOP")):
+    for number, text in enumerate(("Yes", "STOP")):
         cellcast.reply(sender=CONTACT, message=text, _id=str(number))
-    customer.refresh_from_db()
-    assert (customer.phone_number, customer.replies, customer.is_coming) == (TYPED, 3, True)
-    first = WebhookEvent.objects.earliest("pk")
-    assert customer.answered_at == first.received_at
+    assert (reload(customer).phone_number, customer.replies) == (TYPED, 2)
     assert customer.newsletter_ended_at is not None
     assert not WebhookEvent.objects.pending().exists()
-    assert (reload(other).replies, other.is_coming, other.newsletter_ended_at) == (0, None, None)
+    assert (reload(other).replies, other.newsletter_ended_at) == (0, None)
 
 
 # Code that sends
@@ -299,47 +276,16 @@ def test_loop_confirms_what_was_asked_about(
     assert not WebhookEvent.objects.pending().exists()
 
 
-@pytest.mark.parametrize("failure", FAILURES)
-def test_notice_says_what_became_of_it(
-    shop: SimpleNamespace, cellcast: WebhookClient, failure: str
+def test_loop_phones_whoever_got_nothing_though_the_report_came_first(
+    shop: SimpleNamespace, booking: Any, settings: Any
 ) -> None:
-    order = shop.Order.objects.create(code="A-7", phone_number=TYPED)
-    fail(FAILURES[failure])
-    with suppress(NotSentError, ApiError, OptedOutError):
-        shop.send_notice(order, "Ready.")
-    assert len(sent) == (failure == "sent")
-    assert reload(order).notice == ""
-    if message := Message.objects.first():
-        cellcast.status(_id=message.cellcast_id, status="failed")
-        assert reload(order).notice == "failed"
-        cellcast.status(_id=message.cellcast_id, status="delivered")
-        assert reload(order).notice == "delivered"
-        assert order.notice_at is not None
-
-
-@pytest.mark.parametrize("failure", FAILURES)
-def test_front_page_phones_whoever_has_opted_out(shop: SimpleNamespace, failure: str) -> None:
-    order = MagicMock(phone=TYPED, code="order 7")
-    names: dict[str, Any] = {"__name__": "shop.orders"}
-    blocks("docs/index.md", "python")[0].run(names)
-    fail(FAILURES[failure])
-    with suppress(NotSentError, ApiError):
-        names["ask"](order)
-    assert order.mark_for_a_call.called == (failure == "opted out")
-    assert [each.reference for each in sent] == ["order 7"] * (failure == "sent")
-
-
-def test_report_that_comes_first_marks_the_notice_later(
-    shop: SimpleNamespace, cellcast: WebhookClient, settings: Any
-) -> None:
-    order = shop.Order.objects.create(code="A-7", phone_number=TYPED)
     settings.CELLCAST_SEND_WITH = f"{__name__}.report_first"
-    shop.send_notice(order, "Ready.")
-    assert reload(order).notice == "delivered"
+    shop.remind(booking)
+    assert reload(booking).needs_a_call
 
 
 def report_first(receiver: str, body: str, sender: str, *, reference: str) -> str:
-    WebhookClient().status(_id="1", status="delivered", receiver=receiver)
+    WebhookClient().status(_id="1", status="failed", receiver=receiver)
     return "1"
 
 
@@ -374,15 +320,13 @@ def test_directory_knows_customers_however_they_were_typed(shop: SimpleNamespace
 
 
 @pytest.mark.parametrize("switch", [True, False])
-def test_functions_of_your_own_ask_for_stop_and_can_be_switched_off(
+def test_function_of_your_own_asks_for_stop_and_can_be_switched_off(
     fake_cellcast: Any, settings: Any, switch: bool
 ) -> None:
     names: dict[str, Any] = {}
-    for block in blocks_of("shop/sms.py", "shop/switch.py"):
-        block.run(names)
+    [block] = blocks_of("shop/sms.py")
+    block.run(names)
     settings.SHOP_SENDS_SMS = switch
-    names["send_with_stop"](CONTACT, "Hi", "", reference="")
-    assert fake_cellcast.sent[0]["replyStopToOptOut"] is True
     with suppress(NotSentError) if not switch else nullcontext():
-        names["send_if_on"](CONTACT, "Hi", "", reference="order-7")
-    assert len(fake_cellcast.sent) == 1 + switch
+        names["send_with_stop"](CONTACT, "Hi", "", reference="order-7")
+    assert [each["replyStopToOptOut"] for each in fake_cellcast.sent] == [True] * switch

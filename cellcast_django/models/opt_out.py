@@ -87,15 +87,13 @@ class OptOut(models.Model):
     contact = ExactCharField(
         _("contact"),
         max_length=MAX_NUMBER_LENGTH,
-        help_text=_("The customer’s number, in international format if it is a phone number."),
+        help_text=_("The customer’s number, such as +61400000000."),
     )
     since = DateTimeField(
         _("since"), default=timezone.now, help_text=_("When the contact opted out.")
     )
     source: CharField = one_of(Source, _("source"), _("How the contact opted out."))
-    event = reported_by(
-        "+", _("The event that reported it; empty if a person made it or it has been pruned.")
-    )
+    event = reported_by("+", _("The event that reported it, if one did and is not pruned."))
     note = optional_text(_("note"), _("Why, in the words of a member of staff."))
     ended_at = optional_time(_("ended at"), _("When it was ended; empty while it is active."))
 
@@ -194,7 +192,7 @@ class OptOutChange(models.Model):
     source = one_of(OptOut.Source, _("source"), _("How it began or ended; only a person ends one."))
     event = reported_by(
         "opt_out_change",
-        _("The event that reported it; empty if a person made it or it has been pruned."),
+        _("The event that reported it, if one did and is not pruned."),
     )
     text = optional_text(
         _("text"), _("What was received, at most 1,000 characters; empty from a person.")

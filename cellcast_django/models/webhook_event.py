@@ -49,7 +49,7 @@ class WebhookEventQuerySet(FreshQuerySet["WebhookEvent"]):
         return self.filter(*unwell, outcome=WebhookEvent.Outcome.STORED)
 
     def failed(self) -> Self:
-        """Events that a person must look at: a call has failed or gave up, none is unfinished."""
+        """Events of which a call has failed or gave up, and none is unfinished."""
         return self.filter(~Q(pk__in=_events_with("unfinished")), pk__in=_events_with("failed"))
 
     def deferred(self) -> Self:
@@ -104,11 +104,12 @@ class WebhookEvent(models.Model):
         _("outcome"),
         _(
             "Stored: it reported something new. Duplicate: it had been reported before. "
-            "Deferred: kept without its message, to be read as soon as the database lets us. "
-            "Invalid: it could not be understood; it can be processed again after an upgrade."
+            "Deferred: kept without its message, to be read later. "
+            "Invalid: it could not be understood."
         ),
     )
     error = optional_text(_("error"), _("Why the event could not be understood, or was deferred."))
+    # No JSONField: jsonb reorders keys, MariaDB's JSON stops at 31 levels, and some does not parse.
     body = UnicodeTextField(
         _("body"), help_text=_("The body as received; bytes that are not text appear as \\xNN.")
     )
@@ -116,9 +117,7 @@ class WebhookEvent(models.Model):
         _("content type"), _("The Content-Type header, as received."), MAX_CONTENT_TYPE_LENGTH
     )
     cellcast_id = optional_word(_("Cellcast id"), _("The message id in the event."), MAX_ID_LENGTH)
-    contact = optional_number(
-        _("contact"), _("The customer’s number, in international format if it is a phone number.")
-    )
+    contact = optional_number(_("contact"), _("The customer’s number, such as +61400000000."))
     message: "models.ForeignKey[Message | None, Message | None]" = models.ForeignKey(
         "Message",
         verbose_name=_("message"),
@@ -132,17 +131,13 @@ class WebhookEvent(models.Model):
     is_test = BooleanField(
         _("test"),
         default=False,
-        help_text=_("Whether it came from this app’s own Test Send rather than from Cellcast."),
+        help_text=_("Whether it came from this app’s own Test Send."),
     )
     received_at = DateTimeField(
         _("received at"), default=timezone.now, help_text=_("When the webhook arrived.")
     )
-    next_read_at = optional_time(
-        _("next read at"), _("When a deferred event is read again; empty for all others.")
-    )
-    dismissed_at = optional_time(
-        _("dismissed at"), _("When a person set an event aside that could not be understood.")
-    )
+    next_read_at = optional_time(_("next read at"), _("When a deferred event is read again."))
+    dismissed_at = optional_time(_("dismissed at"), _("When a person set an invalid event aside."))
 
     objects: ClassVar[WebhookEventQuerySet] = WebhookEventQuerySet.as_manager()  # type: ignore[assignment]
 

@@ -1,8 +1,5 @@
 """What the pages give to other programs to read, read by those programs."""
 
-import json
-import os
-import re
 import shlex
 import subprocess
 import sys
@@ -10,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_cellcast import KEY, serving
 from tests.fresh_project import FreshProject
 from tests.pages import ROOT, blocks, code_words, table
 
@@ -90,17 +86,14 @@ def test_caddy_reads_its_settings(tmp_path: Path) -> None:
     read_by("proxies", "caddy", "adapt", "--config", str(tmp_path / "Caddyfile"))
 
 
-def test_systemd_reads_its_units(tmp_path: Path) -> None:
+def test_systemd_reads_its_unit(tmp_path: Path) -> None:
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.symlink_to(sys.executable)
-    units = []
-    for block in blocks("docs/deployment.md", "ini"):
-        unit = tmp_path / Path(block.first_line).name
-        unit.write_text(block.code.replace("/srv/shop", str(tmp_path)))
-        units.append(str(unit))
-    assert len(units) == 3
-    read_by("systemd", "systemd-analyze", "verify", *units)
+    [block] = blocks("docs/deployment.md", "ini")
+    unit = tmp_path / Path(block.first_line).name
+    unit.write_text(block.code.replace("/srv/shop", str(tmp_path)))
+    read_by("systemd", "systemd-analyze", "verify", str(unit))
 
 
 def test_compose_reads_its_service(tmp_path: Path) -> None:
@@ -119,13 +112,3 @@ def test_gunicorn_reads_its_command_line(tmp_path: Path) -> None:
     ]
     project = FreshProject(tmp_path, "django>=6.1,<6.2", "gunicorn>=25.1")
     project.run("gunicorn", "--check-config", *shlex.split(line)[1:])
-
-
-def test_list_is_fetched_with_the_key_of_the_environment() -> None:
-    [code] = [block.code for block in blocks("docs/recovery.md", "sh") if "curl" in block.code]
-    with serving() as server:
-        code, changed = re.subn(r"https://[^/]+", server.url, code)
-        environment = os.environ | {"CELLCAST_API_KEY": KEY, "NO_PROXY": "*"}
-        shell = subprocess.run(["sh", "-c", code], env=environment, capture_output=True, check=True)
-    assert changed == 1
-    assert "data" in json.loads(shell.stdout)

@@ -19,6 +19,13 @@ CELERY: tuple[str, ...] = ("django_tasks_celery.CeleryBackend",)
 CELERY_WITHOUT_A_PACKAGE = (*CELERY, "shop.tasks.CeleryBackend")
 """What finds the blocks of settings, the later one changing what the first has set."""
 SCHEDULES = 'TASKS["default"]["OPTIONS"]["SCHEDULES"]'
+CELERY_MODULE = """
+from celery import Celery
+
+app = Celery("shop")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+"""
 
 
 @dataclass(frozen=True)
@@ -52,16 +59,12 @@ class Shop(Host):
             *(settings_that_name(backend) for backend in self.queue),
         ]
         if self.is_celery:
-            names = ["shop/__init__.py", "shop/celery.py"]
+            (package / "__init__.py").write_text("from shop.celery import app\n")
+            (package / "celery.py").write_text(CELERY_MODULE)
             if self.queue == CELERY_WITHOUT_A_PACKAGE:
-                names.append("shop/tasks.py")
                 parts.append('INSTALLED_APPS = [*INSTALLED_APPS, "shop"]')
-            for block in blocks(PAGE, "python"):
-                name = block.first_line.removeprefix("# ")
-                if name in names:
-                    (self.folder / name).write_text(block.code)
-                    names.remove(name)
-            assert not names
+                [block] = [each for each in blocks(PAGE, "python") if "shop/tasks" in each.code]
+                (package / "tasks.py").write_text(block.code)
             parts.append('CELERY_BEAT_SCHEDULE["run-handlers"]["schedule"] = 2')
         if self.queue == SCHEDULING_QUEUE:
             parts.append(f"{SCHEDULES} = {{'run-handlers': {SCHEDULES}['run-handlers']}}")

@@ -18,8 +18,9 @@ from cellcast_django.retention import AboutContact
 
 class Command(BaseCommand):
     help = (
-        "Write everything filed under one customer's number as one JSON object: messages, their "
-        "history, events, the opt-out with its history, and what staff did to these in the admin."
+        "Write everything filed under one customer's number as one JSON object. That is messages, "
+        "their history, events, the opt-out with its history, and what staff did to these in the "
+        "admin."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -31,7 +32,7 @@ class Command(BaseCommand):
                 f"--{name}",
                 type=parse_day,
                 metavar="D",
-                help=f"only {words}, such as 2026-05-31: the number may have been another person's",
+                help=f"only {words}, such as 2026-05-31",
             )
         parser.add_argument(
             "--output",

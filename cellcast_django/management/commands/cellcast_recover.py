@@ -29,8 +29,8 @@ from cellcast_django.recovery.unconfirmed import Comparison, Unconfirmed, find_u
 class Command(BaseCommand):
     help = (
         "Ask Cellcast's API for the replies, statuses and opt-outs that no webhook delivered, "
-        "store each exactly once, and run its handlers: from cron or a timer, and after an outage. "
-        "Interrupting it, running it again and running several at once are safe."
+        "store each exactly once, and run its handlers. Run it from cron or a timer, and after an "
+        "outage. Interrupting it, running it again and running several at once are safe."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -53,8 +53,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--unconfirmed",
             action="store_true",
-            help="print which events of webhooks since then are in none of Cellcast's lists, for "
-            "when a password has leaked; changes nothing",
+            help="change nothing; print which events of webhooks since then are in none of "
+            "Cellcast's lists",
         )
         parser.add_argument(
             "--username", help="with --unconfirmed: only what came with this secret's username"

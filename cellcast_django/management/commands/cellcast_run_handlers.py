@@ -34,9 +34,9 @@ NAPS_BETWEEN_ROUNDS = 12
 
 class Command(BaseCommand):
     help = (
-        "Make the calls of handlers that are due: those interrupted by a crash, and those whose "
-        "handler raised. A run begins nothing after a minute. Run it every minute from cron or a "
-        "timer, or continuously with --watch. Running several at once is safe."
+        "Read what is deferred, then make the calls of handlers that are due. A run begins nothing "
+        "after a minute. Run it every minute from cron or a timer, or continuously with --watch. "
+        "Running several at once is safe."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -54,19 +54,19 @@ class Command(BaseCommand):
         ways.add_argument(
             "--again",
             metavar="NAME",
-            help="give past events to this handler alone: those that it has not finished, in the "
-            "order in which they were stored. Interrupted and started again, it goes on",
+            help="give past events to this handler alone, in their order: those that it has not "
+            "finished. Started again, it goes on",
         )
         parser.add_argument(
             "--since",
             type=parse_moment,
             metavar="T",
-            help="with --again: events received since 2026-11-10T09:00, or for an age such as 30d",
+            help="with --again: events received since 2026-11-10T09:00, or an age such as 30d",
         )
         parser.add_argument(
             "--done",
             action="store_true",
-            help="with --again: also what the handler has finished; given again, it begins anew",
+            help="with --again: also those that it has finished; started again, it begins anew",
         )
 
     execute = says_if_refused(BaseCommand.execute)
@@ -77,6 +77,8 @@ class Command(BaseCommand):
         events: list[int] = options["event"]
         if (options["again"] is None) != (options["since"] is None):
             raise CommandError("--again NAME and --since T need each other.")
+        if options["done"] and options["again"] is None:
+            raise CommandError("--done needs --again NAME and --since T.")
         if options["again"] is not None:
             self._give_past_events(options)
         elif options["watch"]:
