@@ -104,10 +104,12 @@ def test_row_of_the_exact_time_is_kept() -> None:
     assert Selection(before=event.received_at + timedelta(microseconds=1)).count() == Pruned(1, 1)
 
 
-@pytest.mark.parametrize("kind", ["opt_out", "invalid"])
-def test_events_without_a_message_are_deleted_by_age(kind: str) -> None:
-    WebhookEventFactory.create(**{kind: True}, received_at=days_ago(100))
-    WebhookEventFactory.create(**{kind: True}, received_at=days_ago(1))
+@pytest.mark.parametrize(
+    "kind", [{"opt_out": True}, {"invalid": True}, {"opt_out": True, "body": "", "contact": ""}]
+)
+def test_events_without_a_message_are_deleted_by_age(kind: dict[str, Any]) -> None:
+    WebhookEventFactory.create(**kind, received_at=days_ago(100))
+    WebhookEventFactory.create(**kind, received_at=days_ago(1))
     assert run(older_than(90)) == (0, 1)
 
 

@@ -84,6 +84,7 @@ def test_customer_has_one_row_with_their_newest_reply(reader: Client) -> None:
     first, second = page.context["page"].rows
     assert (first.reply, first.customer.oldest.pk) == (newest, oldest.pk)
     assert second.text == "Are you open?"
+    assert words(only(page.text, "head/title")).startswith("(2) ")
     assert [len(row.customer.replies) for row in (first, second)] == [2, 1]
     table = only(page.text, "form[@class='cellcast-waiting']//table")
     assert len(every(table, "tbody/tr")) == 2
@@ -789,15 +790,6 @@ def test_news_leaves_the_session_to_a_middleware(settings: Any, reader: Client) 
     response = reader.get(url_of("message", "news"))
     assert response.status_code == 200
     assert response["X-User"] == response["X-Key"] == reader.session["_auth_user_id"]
-
-
-def test_page_title_and_tab_show_the_count(reader: Client) -> None:
-    ask(30, "one")
-    ask(20, "two", OTHER)
-
-    page = page_of(reader, "message", "to_answer")
-    assert words(only(page, "head/title")).startswith("(2) ")
-    assert words(only(page, "span[@class='cellcast-count']")) == "2"
 
 
 # A host's own querysets
