@@ -16,6 +16,7 @@ from cellcast_django import retention
 from cellcast_django.factories import (
     HandlerCallFactory,
     MessageFactory,
+    StatusChangeFactory,
     WebhookEventFactory,
 )
 from cellcast_django.models import (
@@ -251,17 +252,21 @@ def test_late_report_of_a_redacted_message_is_redacted_by_age(
 @pytest.mark.parametrize("spelling", [CONTACT, "0491 570 156", "491570156", f" {CONTACT}\n"])
 @pytest.mark.parametrize("redact", [False, True])
 def test_contact_is_erased_in_any_spelling(spelling: str, redact: bool) -> None:
-    old_report(days=0, message__receiver=CONTACT, contact="")
+    sent = old_report(days=0, message__receiver=CONTACT, contact="").message
+    StatusChangeFactory.create(message=sent, event=None, status="expired", reason=CONTACT)
     old_report(days=0, reply=True, message__sender=CONTACT)
     WebhookEventFactory.create(opt_out=True, contact=CONTACT)
     others = [
-        old_report(message__receiver=OTHER),
+        old_report(message__receiver=OTHER, history__reason="off"),
         WebhookEventFactory.create(opt_out=True, contact="Cellcast Pty"),
         WebhookEventFactory.create(invalid=True, body=f'{{"from": "{OTHER}"}}'),
     ]
+    call = HandlerCallFactory.create(event=others[0], contact=OTHER, error="KeyError: 1")
     assert run(Selection(number=spelling, redact=redact)) == (2, 3)
     assert set(others) == set(WebhookEvent.objects.exclude(body=""))
     assert Message.objects.exclude(contact="").get().contact == OTHER
+    assert StatusChange.objects.exclude(reason="").get().event == others[0]
+    assert HandlerCall.objects.get(contact=OTHER, error="KeyError: 1") == call
     assert "491570156" not in str([list(model._default_manager.values()) for model in MODELS])
     assert run(Selection(number="cellcast pty")) == (0, 0)
     assert run(Selection(number="Cellcast Pty")) == (0, 1)
