@@ -487,21 +487,6 @@ def test_action_ignores_events_hidden_by_the_site(
 # The page that asks
 
 
-def test_nothing_happens_before_confirmation(operator: Client, gone: Calls) -> None:
-    reply()
-    make_invalid(UNDERSTOOD_NOW)
-    before = list(WebhookEvent.objects.values())
-
-    for action in EVENT_ACTIONS:
-        choose(operator, action.name, *keys())
-    for action in CALL_ACTIONS:
-        choose(operator, action.name, *of("gone"), model="handlercall")
-
-    assert len(gone) == 1
-    assert list(WebhookEvent.objects.values()) == before
-    assert log() == []
-
-
 def test_handler_name_is_escaped(operator: Client, connect: Connect) -> None:
     connect(message_received, Calls("<b>odd</b>", error=ValueError()))
     page = choose(operator, "run_again", reply().pk).content.decode()

@@ -197,6 +197,8 @@ def test_rare_reasons_are_summed(
     monkeypatch.setattr(figures, "MAX_REASONS", 2)
     for reason in ("a", "a", "a", "b", "b", "c", "d", ""):
         fail(noon, reason)
+    rare = Message.objects.get(status_history__reason="d")
+    rare.status_history.create(status="sent", applied=False, reason="a")  # of another status
     html = html_of(reader)
     counts = [int(count) for _reason, count in reasons_of(html)]
     assert counts == [3, 2, 2, 1]
