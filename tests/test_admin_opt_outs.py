@@ -74,18 +74,6 @@ def test_list_can_be_filtered_by_state_source_and_period(viewer: Client) -> None
         opt_in(old.contact)
 
 
-def test_export_requires_its_permission_and_has_every_column(viewer: Client) -> None:
-    assert viewer.post(url_of("optout", "export")).status_code == 403
-    assert "Export" not in page_of(viewer, "optout")
-    opt_out(CUSTOMER, note="asked at the counter")
-    exporter = staff("view_optout", "export_optout")
-    assert url_of("optout", "export") in page_of(exporter, "optout")
-    response = exporter.post(url_of("optout", "export"))
-    lines = b"".join(response).decode("utf-8-sig").splitlines()
-    assert lines[0] == '"id","contact","since","source","event_id","ended_at","note"'
-    assert CUSTOMER in lines[1] and "asked at the counter" in lines[1]
-
-
 def history_of(html: str) -> list[tuple[str, str, str]]:
     """Return the kind, the source and the words of each step that the page shows."""
     steps = re.findall(r'<li data-kind="(\w+)" data-source="(\w+)">(.*?)</li>', html, re.DOTALL)

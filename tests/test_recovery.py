@@ -12,7 +12,7 @@ from django.utils import timezone
 from cellcast_django import recovery
 from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
-from cellcast_django.recovery import Findings, Kind, RecoveryError, lists, problems_of, recover
+from cellcast_django.recovery import Findings, Kind, lists, problems_of, recover
 from cellcast_django.sending import send
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient, fail_next, reset
@@ -724,12 +724,6 @@ def test_transaction_that_is_refused_for_others_is_tried_again(
     fake_cellcast.add_reply(ago(HOUR))
     with refusing("INSERT", error=refused_for_another(), times=3):
         assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
-
-
-def test_recovery_without_a_key_is_refused(settings: Any) -> None:
-    settings.CELLCAST_API_KEY = ""
-    with pytest.raises(RecoveryError, match="CELLCAST_API_KEY"):
-        recover()
 
 
 @pytest.mark.usefixtures("_one_at_a_time")

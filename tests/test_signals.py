@@ -191,16 +191,6 @@ def on_any(listen: Listen) -> dict[FactSignal, list[dict[str, Any]]]:
     return {each: listen(each) for each in SIGNALS}
 
 
-def test_message_received_is_sent_with_message_and_event(
-    client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
-) -> None:
-    client.reply()
-
-    message, event = Message.objects.get(), WebhookEvent.objects.get()
-    call = {"signal": message_received, "sender": Message, "message": message, "event": event}
-    assert on_any == {message_received: [call], status_changed: [], opt_out_received: []}
-
-
 @pytest.mark.parametrize("statuses", [["received", "delivered"], ["delivered", "expired"]])
 def test_status_changed_is_sent_with_message_status_change_and_event(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]], statuses: list[str]
