@@ -116,7 +116,7 @@ class Settings:
     def webhook_secrets(self) -> tuple[str, ...]:
         """``"username:password"`` strings, any of which is accepted; with none, all is refused.
 
-        Malformed entries are ignored: a mistake in the settings never lets anybody in.
+        A malformed entry lets nobody in.
         """
         return ()
 

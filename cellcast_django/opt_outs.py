@@ -59,8 +59,7 @@ def is_opted_out(number: str | PhoneNumber) -> bool:
 def opted_out(numbers: Iterable[N]) -> set[N]:
     """Return those of the numbers that must not be texted, in your spelling.
 
-    One query per 1,000 contacts. Raises ``TypeError`` for a single string. An object that no set
-    can hold is returned in E.164.
+    One query per 1,000 contacts. Raises ``TypeError`` for a single string.
     """
     if isinstance(numbers, str):
         raise TypeError("opted_out() takes several numbers; use is_opted_out() for one.")
@@ -68,7 +67,7 @@ def opted_out(numbers: Iterable[N]) -> set[N]:
     number: Any
     for number in numbers:
         contact = to_contact(number)
-        spelling = number if isinstance(number, Hashable) else contact
+        spelling = number if isinstance(number, Hashable) else contact  # no set holds the object
         spellings.setdefault(contact, set()).add(spelling)
     spellings.pop("", None)
     contacts = list(spellings)

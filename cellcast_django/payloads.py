@@ -42,11 +42,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A customer's reply: ``sender`` is the customer, ``original_body`` the text they replied to.
-
-    ``media`` are the URLs of an MMS. One that the API has ``listed`` has no id; ``alike`` are the
-    places of all listed ones of the same contact and text.
-    """
+    """A reply: ``sender`` is the customer, ``original_body`` the text that they replied to."""
 
     raw: str = field(repr=False)
     cellcast_id: str
@@ -57,12 +53,14 @@ class Reply:
     original_body: str = field(repr=False)
     media: tuple[str, ...] = field(default=(), repr=False)
     listed: Listed | None = None
+    """Its place in the API's list, where it has no id."""
     alike: tuple[Listed, ...] = field(default=(), repr=False)
+    """The places of all listed ones of the same contact and text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReport:
-    """The status of a message you sent; ``reason`` is Cellcast's explanation, if it gives one."""
+    """The status of a message you sent, with the ``reason`` if Cellcast gives one."""
 
     raw: str = field(repr=False)
     cellcast_id: str
@@ -83,7 +81,7 @@ class OptOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invalid:
-    """An element that could not be understood, with the reason for a person to read."""
+    """An element that could not be understood, and why."""
 
     raw: str = field(repr=False)
     reason: str

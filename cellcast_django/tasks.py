@@ -35,13 +35,13 @@ def as_task(function: Callable[..., None]) -> Any:
 
 @as_task
 def run_handlers(event_id: int) -> None:
-    """Make the calls of one event that are due. Safe to run twice."""
+    """Make the calls of one event that are due: what a queue stores. Safe to run twice."""
     handlers.run_due([event_id])
 
 
 @as_task
 def run_due_handlers() -> None:
-    """Run everything that is due, as ``cellcast_run_handlers`` does.
+    """Make what is due, as ``cellcast_run_handlers`` does.
 
     Records that it has run, and mails ``CELLCAST_MAIL_REPLIES_TO``. Safe to run several at once.
     """
@@ -52,7 +52,7 @@ def run_due_handlers() -> None:
 
 @as_task
 def recover() -> None:
-    """Ask Cellcast's API for what never arrived, as ``cellcast_recover`` does.
+    """Fetch what never arrived, as ``cellcast_recover`` does.
 
     Safe to run several times at once. Raises ``RecoveryError`` if a list could not be read.
     """
@@ -62,7 +62,7 @@ def recover() -> None:
 
 @as_task
 def prune(older_than: str, redact: bool = False) -> None:
-    """Delete or redact what is older, as ``cellcast_prune --older-than 90d`` does.
+    """Delete or redact what is older, such as ``"90d"``, as ``cellcast_prune`` does.
 
     Safe to interrupt and to run again. Raises ``ValueError`` if ``older_than`` is no age.
     """

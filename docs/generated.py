@@ -15,7 +15,7 @@ from importlib import import_module
 from inspect import cleandoc, getdoc, getsource
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from django.apps import apps
 from django.conf import settings
@@ -25,7 +25,7 @@ from django.db.models import Model
 from django.test import override_settings
 
 import cellcast_django
-from cellcast_django import checks, retention, tasks, testing
+from cellcast_django import checks, health, retention, tasks, testing
 from cellcast_django.conf import Settings
 from cellcast_django.models import (
     HandlerCall,
@@ -53,7 +53,7 @@ def generate(name: str) -> str:
     """Return what a block of this name holds."""
     if name in BLOCKS:
         return BLOCKS[name]()
-    _docs, owner, *names = name.split()
+    owner, *names = name.split()
     return docs(owner, names)
 
 
@@ -102,8 +102,7 @@ def statuses_block() -> str:
         )
     }
     for status in Status:
-        label = "" if status.label == status.value else f" (*{status.label}*)"
-        ranks[status.rank] = f"{code(status.value)}{label}", status.description
+        ranks[status.rank] = code(status.value), _first_sentence(str(status.description))
     rows = [
         f"{place}. {name}: {text}"
         for place, (_, (name, text)) in enumerate(sorted(ranks.items()), 1)
@@ -118,7 +117,7 @@ def urls_block() -> str:
     )
 
 
-ENTRY = "Entry … of CELLCAST_WEBHOOK_SECRETS"
+ENTRY = "A secret"
 
 
 def checks_block() -> str:
@@ -132,7 +131,7 @@ def _messages(*, is_deploy: bool) -> Iterator[tuple[str, str]]:
     for check in checks.CHECKS:
         if check.deploy is is_deploy:
             for identity, message in _messages_of(check.function):
-                yield code(identity), message
+                yield code(identity), _first_sentence(message)
 
 
 def _messages_of(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
@@ -179,7 +178,11 @@ def command_block(name: str) -> str:
         for option in parser._actions
         if option.dest not in inherited
     )
-    return "\n\n".join(filter(None, [re.split(r"(?<=\.) ", command.help)[0], options]))
+    return "\n\n".join(filter(None, [_first_sentence(command.help), options]))
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.) |: …\.?$", text)[0]
 
 
 def _usage(option: Any) -> str:
@@ -190,11 +193,11 @@ def _usage(option: Any) -> str:
 
 
 def tasks_block() -> str:
-    return bullets((code(name), words(_docstring(getattr(tasks, name)))) for name in tasks.__all__)
-
-
-def _docstring(task: Any) -> str | None:
-    return getdoc(getattr(task, "func", task))
+    functions = {name: getattr(tasks, name) for name in tasks.__all__}
+    functions = {name: getattr(task, "func", task) for name, task in functions.items()}
+    return bullets(
+        (code(name + _signature(each)), words(getdoc(each))) for name, each in functions.items()
+    )
 
 
 def testing_block() -> str:
@@ -202,22 +205,30 @@ def testing_block() -> str:
     return bullets((code(name), words(getdoc(getattr(testing, name)))) for name in functions)
 
 
+LEVELS = {"info": "INFO", "warning": "WARNING", "log": "WARNING or ERROR", "error": "ERROR"}
+"""By the method of the logger."""
+
+
 def log_lines_block() -> str:
-    lines = {
-        (node.func.attr.upper(), re.sub(r"%(\.0f|[sd])", "…", str(node.args[0].value)))
+    lines = sorted(_log_lines())
+    return "\n\n".join(
+        f"{level}:\n\n" + "\n".join(f"- {line}" for of, line in lines if of == method)
+        for method, level in LEVELS.items()
+    )
+
+
+def _log_lines() -> set[tuple[str, str]]:
+    """Return what is logged: the method of the logger, and the line with a … for each value."""
+    return {
+        (node.func.attr, _first_sentence(re.sub(r"%(\.0f|[sd])", "…", str(argument.value))))
         for path in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id == "logger"
-        and isinstance(node.args[0], ast.Constant)
+        and ast.unparse(node.func.value) == "logger"
+        for argument in node.args
+        if isinstance(argument, ast.Constant)
     }
-    levels = ("INFO", "WARNING", "ERROR")
-    return "\n\n".join(
-        f"{level}:\n\n" + "\n".join(f"- {line}" for of, line in sorted(lines) if of == level)
-        for level in levels
-    )
 
 
 def fields_block(model: Any) -> str:
@@ -261,6 +272,24 @@ def _impersonal_columns(model: type[Model]) -> list[str]:
     return [field.column for field in model._meta.fields if field.name not in left_out]
 
 
+def health_block() -> str:
+    types = get_type_hints(health.Health)
+    return "\n".join(
+        f"- {code(name)}{_attributes_of(types[name])}" for name in _attributes(health.Health)
+    )
+
+
+def _attributes_of(kind: Any) -> str:
+    """Return the attributes of a record, or of the records in a list or a dict or beside None."""
+    records = [each for each in (kind, *get_args(kind)) if hasattr(each, "__match_args__")]
+    if not records:
+        return ""
+    [record] = records
+    types = get_type_hints(record)
+    names = (f"{code(name)}{_attributes_of(types.get(name))}" for name in _attributes(record))
+    return f" ({', '.join(names)})"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "settings": settings_block,
     "statuses": statuses_block,
@@ -271,6 +300,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "log lines": log_lines_block,
     "personal columns": personal_columns_block,
     "publication": publication_block,
+    "health": health_block,
 }
 BLOCKS |= {
     f"fields of {model.__name__}": lambda model=model: fields_block(model) for model in PERSONAL
@@ -302,7 +332,7 @@ def _docs(owner: str, name: str) -> str:
     if isinstance(thing, property | cached_property):
         pass
     elif _is_record(thing):
-        heading += f" ({', '.join(map(code, _fields(thing)))})"
+        heading += f" ({', '.join(map(code, _attributes(thing)))})"
     elif inspect.isroutine(thing) or (inspect.isclass(thing) and "__init__" in vars(thing)):
         heading = code(name + _signature(thing))
     elif not inspect.isclass(thing):
@@ -314,7 +344,7 @@ def _is_record(thing: Any) -> bool:
     return inspect.isclass(thing) and (is_dataclass(thing) or hasattr(thing, "_fields"))
 
 
-def _fields(record: Any) -> list[str]:
+def _attributes(record: Any) -> list[str]:
     """Return the names of a record's fields and properties."""
     properties = [name for name, each in vars(record).items() if isinstance(each, property)]
     return [*inspect.signature(record).parameters, *properties]

@@ -210,6 +210,7 @@ def test_few_in_vain_end_a_round(client: WebhookClient) -> None:
     assert WebhookEvent.objects.get(pk=last.pk).outcome == "stored"
     call_command("cellcast_run_handlers", event=[first.pk])
     assert WebhookEvent.objects.get(pk=first.pk).outcome == "stored", "at once by its id"
+    assert WebhookEvent.objects.deferred().count() == receiving.MAX_IN_VAIN - 1, "and it alone"
     assert inbox.read_deferred(WebhookEvent.objects.get(pk=last.pk)) == []
 
 

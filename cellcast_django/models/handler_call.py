@@ -97,23 +97,23 @@ class HandlerCall(models.Model):
         _("handler"), max_length=MAX_HANDLER_LENGTH, help_text=_("The handler’s name.")
     )
     contact = optional_number(
-        _("contact"), _("The event’s contact, if the handler wants a contact’s events in order.")
+        _("contact"), _("The event’s contact, for a handler that is called in order.")
     )
     state = one_of(State, _("state"), _("How far the call is."))
     version = PositiveIntegerField(_("version"), default=0, help_text=_("Rises with each change."))
     attempts = PositiveIntegerField(_("attempts"), default=0, help_text=_("How often it was made."))
     next_attempt_at = optional_time(
-        _("next attempt at"), _("When it is made; of a running one, when others may make it.")
+        _("next attempt at"), _("When it is made; if it is running, when others may make it.")
     )
     started_at = optional_time(_("started at"), _("When the last attempt began."))
     ended_at = optional_time(_("ended at"), _("When it was done, failed or skipped."))
     error = optional_text(_("error"), _("Type and text of the last failed attempt’s exception."))
-    location = optional_text(_("location"), _("Where in the code the exception was raised."))
+    location = optional_text(_("location"), _("Where the exception was raised."))
     seconds: "models.FloatField[float | None, float | None]" = models.FloatField(
         _("seconds"), null=True, blank=True, help_text=_("How long the last attempt took.")
     )
     failing_since = optional_time(_("failing since"), _("Since when its attempts fail."))
-    skipped_by = optional_username(_("skipped by"), _("The username of the person who skipped it."))
+    skipped_by = optional_username(_("skipped by"), _("Who skipped it."))
 
     objects: ClassVar[HandlerCallQuerySet] = HandlerCallQuerySet.as_manager()  # type: ignore[assignment]
 

@@ -101,7 +101,7 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         return self.outbound().exclude(status__in=FINAL)
 
     def unhandled(self) -> Self:
-        """Replies that nobody has handled. A stop word is handled from the start."""
+        """Replies that nobody has handled; a stop word is handled from the start."""
         return self.filter(IS_UNHANDLED)
 
     def silent(self, older_than: timedelta) -> Self:
@@ -137,9 +137,8 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         Idempotent. Your values overwrite those of a delivery report that was quicker.
         ``reference`` is your own text, for finding your own object again. ``answers`` is the reply
         that this message answers; it is marked as handled. ``username`` is the person who sent it.
-        After a deadlock it is tried again, unless inside a transaction of yours. Raises
-        ``TypeError`` for values of another type, and ``ValueError`` for what is empty or too long,
-        or if ``answers`` is not a reply.
+        Raises ``TypeError`` for values of another type, and ``ValueError`` for what is empty or too
+        long, or if ``answers`` is not a reply.
         """
         parts = outgoing_parts(
             receiver=receiver, sender=sender, body=body, reference=reference, answers=answers
@@ -256,18 +255,14 @@ class Message(models.Model):
     cellcast_id = ExactCharField(
         _("Cellcast id"),
         max_length=MAX_ID_LENGTH,
-        help_text=_("Cellcast’s id for the message. Two replies to one message may share it."),
+        help_text=_("Cellcast’s id; two replies to one message may share it."),
     )
-    sender = optional_number(_("sender"), _("Who sent the message, as written by Cellcast."))
-    receiver = optional_number(
-        _("receiver"), _("Who the message was sent to, as written by Cellcast.")
-    )
+    sender = optional_number(_("sender"), _("The sender, as Cellcast wrote it."))
+    receiver = optional_number(_("receiver"), _("The receiver, as Cellcast wrote it."))
     own_number = optional_number(
-        _("own number"), _("Your number or name, which the customer wrote to or you sent from.")
+        _("own number"), _("Your number or name, written to or sent from.")
     )
-    contact = optional_number(
-        _("contact"), _("The customer’s number, in international format if it is a phone number.")
-    )
+    contact = optional_number(_("contact"), _("The customer’s number, such as +61400000000."))
     body = optional_text(_("text"), _("The text of the message."))
     original_body = optional_text(
         _("original text"), _("For a reply: the text it answers, if Cellcast included it.")
@@ -276,11 +271,11 @@ class Message(models.Model):
         _("media"),
         default=list,
         blank=True,
-        help_text=_("For an MMS: the URLs of its pictures and other media."),
+        help_text=_("The URLs of an MMS’s pictures and other media."),
     )
     reference = optional_word(
         _("reference"),
-        _("For a message you sent: your own text for finding what it was about."),
+        _("Your own text about a message you sent."),
         MAX_REFERENCE_LENGTH,
     )
     status = optional_word(
@@ -290,21 +285,17 @@ class Message(models.Model):
     )
     submitted_at = optional_time(
         _("submitted at"),
-        _("When Cellcast accepted an outbound message: the time encoded in its id."),
+        _("When Cellcast accepted a message you sent, by its id."),
     )
     created_at = DateTimeField(
         _("created at"), default=timezone.now, help_text=_("When this site first recorded it.")
     )
     status_changed_at = optional_time(_("status changed at"), _("When the status last changed."))
-    handled_at = optional_time(
-        _("handled at"), _("For a reply: when it stopped needing anybody’s attention.")
-    )
-    handled_by = optional_username(
-        _("handled by"), _("For a reply: who dealt with it; empty if code did.")
-    )
+    handled_at = optional_time(_("handled at"), _("Since when a reply needs nobody’s attention."))
+    handled_by = optional_username(_("handled by"), _("Who dealt with a reply; empty if code did."))
     sent_by = optional_username(
         _("sent by"),
-        _("For a message you sent: by whom; empty if code did."),
+        _("Who sent a message of yours; empty if code did."),
     )
     opted_out_at = optional_time(
         _("opted out at"),
@@ -385,8 +376,7 @@ class Message(models.Model):
     def mark_handled(self, *, username: str = "") -> None:
         """Mark this reply, and the earlier ones of its contact, as needing nobody's attention.
 
-        Replies already handled keep their time and their person. ``username`` is the person who
-        says so. Raises ``ValueError`` for a message you sent.
+        ``username`` is the person who says so. Raises ``ValueError`` for a message you sent.
         """
         if self.direction != Direction.INBOUND:
             raise ValueError("Only a reply can be handled, and this is a message you sent.")
@@ -403,8 +393,7 @@ class Message(models.Model):
     def conversation(self, own_number: str | PhoneNumber | None = None) -> MessageQuerySet:
         """Return all messages with the same contact, this one included, oldest first.
 
-        With one of your numbers, in any spelling, only those with it or with a name, such as
-        ``cellcast``, which may stand for any of yours.
+        With one of your numbers, in any spelling, only those with it, or with a name.
         """
         messages = Message.objects.using(self._state.db)
         if not self.contact:
@@ -512,9 +501,7 @@ class StatusChange(models.Model):
     recorded_at = DateTimeField(
         _("recorded at"), default=timezone.now, help_text=_("When this site recorded it.")
     )
-    event = reported_by(
-        "status_change", _("The event that reported it; empty once that event has been pruned.")
-    )
+    event = reported_by("status_change", _("The event that reported it; empty once it is pruned."))
 
     objects: ClassVar[StatusChangeQuerySet] = StatusChangeQuerySet.as_manager()  # type: ignore[assignment]
 

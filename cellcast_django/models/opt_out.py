@@ -87,7 +87,7 @@ class OptOut(models.Model):
     contact = ExactCharField(
         _("contact"),
         max_length=MAX_NUMBER_LENGTH,
-        help_text=_("The customer’s number, in international format if it is a phone number."),
+        help_text=_("The customer’s number, such as +61400000000."),
     )
     since = DateTimeField(
         _("since"), default=timezone.now, help_text=_("When the contact opted out.")

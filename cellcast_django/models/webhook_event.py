@@ -117,9 +117,7 @@ class WebhookEvent(models.Model):
         _("content type"), _("The Content-Type header, as received."), MAX_CONTENT_TYPE_LENGTH
     )
     cellcast_id = optional_word(_("Cellcast id"), _("The message id in the event."), MAX_ID_LENGTH)
-    contact = optional_number(
-        _("contact"), _("The customer’s number, in international format if it is a phone number.")
-    )
+    contact = optional_number(_("contact"), _("The customer’s number, such as +61400000000."))
     message: "models.ForeignKey[Message | None, Message | None]" = models.ForeignKey(
         "Message",
         verbose_name=_("message"),
@@ -138,9 +136,7 @@ class WebhookEvent(models.Model):
     received_at = DateTimeField(
         _("received at"), default=timezone.now, help_text=_("When the webhook arrived.")
     )
-    next_read_at = optional_time(
-        _("next read at"), _("When a deferred event is read again; empty for all others.")
-    )
+    next_read_at = optional_time(_("next read at"), _("When a deferred event is read again."))
     dismissed_at = optional_time(_("dismissed at"), _("When a person set an invalid event aside."))
 
     objects: ClassVar[WebhookEventQuerySet] = WebhookEventQuerySet.as_manager()  # type: ignore[assignment]

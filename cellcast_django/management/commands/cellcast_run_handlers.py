@@ -34,9 +34,9 @@ NAPS_BETWEEN_ROUNDS = 12
 
 class Command(BaseCommand):
     help = (
-        "Make the calls of handlers that are due: those interrupted by a crash, and those whose "
-        "handler raised. A run begins nothing after a minute. Run it every minute from cron or a "
-        "timer, or continuously with --watch. Running several at once is safe."
+        "Read what is deferred, then make the calls of handlers that are due. A run begins nothing "
+        "after a minute. Run it every minute from cron or a timer, or continuously with --watch. "
+        "Running several at once is safe."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -77,6 +77,8 @@ class Command(BaseCommand):
         events: list[int] = options["event"]
         if (options["again"] is None) != (options["since"] is None):
             raise CommandError("--again NAME and --since T need each other.")
+        if options["done"] and options["again"] is None:
+            raise CommandError("--done needs --again NAME and --since T.")
         if options["again"] is not None:
             self._give_past_events(options)
         elif options["watch"]:

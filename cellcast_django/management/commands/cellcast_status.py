@@ -40,12 +40,12 @@ LIMITS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "max-unanswered": (
         parse_duration,
         "AGE",
-        "a reply has been waiting for an answer for longer, such as 2h",
+        "a reply has waited for an answer for longer, such as 2h",
     ),
     "max-stop-wish": (
         parse_duration,
         "AGE",
-        "a waiting reply that may ask for no more messages came longer ago, such as 3d",
+        "a waiting reply that may want to stop is older, such as 3d",
     ),
     "min-credit": (
         int,
@@ -69,7 +69,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--verify",
             action="store_true",
-            help="read all that is stored; exit 1 if rows break a promise, and print their ids",
+            help="read all that is stored; exit 1 if a row breaks a promise",
         )
         # Django gives it to commands that run the checks, such as this one's neighbours in cron.
         parser.add_argument("--skip-checks", action="store_true", help="no checks are run anyway")
@@ -79,8 +79,8 @@ class Command(BaseCommand):
             type=max_age,
             default=[],
             metavar="[URL=]AGE",
-            help="exit 1 if the last webhook is older: 15m on any URL, or receive=2h on one of "
-            "receive, status and opt-out; may be repeated",
+            help="exit 1 if the last webhook is older: 15m on any URL, or on one of them "
+            "receive=2h, status=2h or opt-out=2h; may be repeated",
         )
         for name, (type_, metavar, when) in LIMITS.items():
             parser.add_argument(f"--{name}", type=type_, metavar=metavar, help=f"exit 1 if {when}")

@@ -26,8 +26,8 @@ BY_SLUG = {each.slug: each for each in WEBHOOKS}
 
 class Command(BaseCommand):
     help = (
-        "Send Cellcast's documented example to one of the webhook URLs, as Cellcast would, and say "
-        "what is wrong if it is not accepted. It is stored, and your handlers run."
+        "Send Cellcast's documented example to one of the webhook URLs, and say what is wrong if "
+        "it is not accepted. It is stored, and your handlers run."
     )
     requires_system_checks = []
 
