@@ -409,9 +409,10 @@ def test_user_skips_a_renamed_handler_everywhere(
 
 
 @pytest.mark.parametrize("action", CALL_ACTIONS)
-def test_page_of_a_handler_leaves_tests_out_like_the_count(
-    operator: Client, gone: Calls, action: Any
+def test_page_of_a_handler_leaves_others_and_tests_out_like_the_count(
+    operator: Client, first: Calls, gone: Calls, action: Any
 ) -> None:
+    first.error = ValueError("of another handler")
     reply(message="of a customer")
     WebhookEvent.objects.filter(pk=reply(message="of a Test Send").pk).update(is_test=True)
     assert counts(operator.get(of_handler(action.name))) == {"affected": 1}
