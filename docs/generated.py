@@ -174,7 +174,10 @@ def command_block(name: str) -> str:
     command.add_arguments(parser)
     inherited = {option.dest for option in BaseCommand().create_parser("", name)._actions}
     options = bullets(
-        (code(_usage(option)), (option.help or "").replace("%%", "%"))
+        (
+            code(_usage(option)),
+            re.sub(r"--[\w-]+", r"`\g<0>`", option.help or "").replace("%%", "%"),
+        )
         for option in parser._actions
         if option.dest not in inherited
     )

@@ -159,7 +159,7 @@ def test_link_of_a_stranger_exports_and_records_nothing(exporter: Client) -> Non
     assert not LogEntry.objects.exists()
 
 
-@pytest.mark.parametrize("model", ["message", "webhookevent"])
+@pytest.mark.parametrize("model", ["message", "webhookevent", "optout"])
 def test_export_requires_view_and_export_permissions(model: str) -> None:
     url = url_of(model, "export")
     assert staff(f"view_{model}", f"export_{model}").post(url).status_code == 200

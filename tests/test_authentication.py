@@ -169,6 +169,7 @@ def test_any_other_header_is_refused_without_a_look_at_body_or_database(
     assert "a-long-enough-password" not in caplog.text
     assert "YS1sb25nLWVub3VnaC1wYXNzd29yZ" not in caplog.text
     assert not header or len(header) < 10 or header not in caplog.text
+    assert "django.request" not in {each.name for each in caplog.records}, "a line for each"
 
 
 def test_refusal_is_the_same_for_every_cause() -> None:

@@ -22,6 +22,7 @@ from cellcast_django.factories import (
 )
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
+from cellcast_django.testing import WebhookClient
 from tests.database_faults import refusing
 from tests.test_error_reports import frames_of, serialised
 
@@ -353,7 +354,11 @@ def test_command_names_handlers_that_had_been_told() -> None:
 
 @pytest.mark.parametrize("end", [[], ["--end-opt-outs", "Forged."]])
 def test_command_says_how_many_opt_outs_ended_and_were_left(end: list[str]) -> None:
-    events = [WebhookEventFactory.create(opt_out=True) for _ in range(4)]
+    events = [WebhookEventFactory.create(opt_out=True) for _ in range(3)]
+    opt_out(CONTACT)
+    opt_in(CONTACT)
+    WebhookClient().opt_out(contact=CONTACT)
+    events.append(WebhookEvent.objects.latest("pk"))
     opt_in(events[0].contact)
     opt_out(events[1].contact, note="Rang us.")
     keys = [str(event.pk) for event in events]
@@ -363,6 +368,9 @@ def test_command_says_how_many_opt_outs_ended_and_were_left(end: list[str]) -> N
     assert re.findall(r"\d+", said) == [str(ended), str(3 - ended)]
     assert OptOut.objects.active().count() == 3 - ended
     if end:
+        alone = WebhookEventFactory.create(opt_out=True)
+        run("--event", str(alone.pk), *end)
+        assert OptOut.objects.active().count() == 1
         assert set(OptOut.objects.exclude(ended_at=None).values_list("note", flat=True)) == {
             "",
             "Forged.",

@@ -210,6 +210,7 @@ def test_few_in_vain_end_a_round(client: WebhookClient) -> None:
     assert WebhookEvent.objects.get(pk=last.pk).outcome == "stored"
     call_command("cellcast_run_handlers", event=[first.pk])
     assert WebhookEvent.objects.get(pk=first.pk).outcome == "stored", "at once by its id"
+    assert WebhookEvent.objects.deferred().count() == receiving.MAX_IN_VAIN - 1, "and it alone"
     assert inbox.read_deferred(WebhookEvent.objects.get(pk=last.pk)) == []
 
 
@@ -364,6 +365,11 @@ def test_overview_status_and_list_show_what_is_deferred(
         call_command("cellcast_status")
     page = admin_client.get("/admin/cellcast_django/webhookevent/?outcome=deferred")
     assert list(page.context["cl"].result_list) == [event]
+    with unable():
+        client.status(_id="later")
+        WebhookClient(headers={"Cellcast-Test-Send": "1"}).status(_id="a test")
+    health, event = measure_health(), WebhookEvent.objects.earliest("pk")
+    assert (health.deferred.count, health.deferred.oldest_at) == (2, event.received_at)
     call_command("cellcast_prune", older_than=timedelta(0), verbosity=0)
     assert WebhookEvent.objects.deferred().exists()
 

@@ -10,7 +10,7 @@ from cellcast_django.handlers.steps import DELETED
 from cellcast_django.handlers.work import facts_of
 from cellcast_django.models import HandlerCall, Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in
-from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.signals import message_received, opt_out_received
 from cellcast_django.testing import WebhookClient
 from tests.handlers import SIGNALS, Calls, Connect, ran
 
@@ -87,20 +87,6 @@ def test_retry_sends_only_the_signal_whose_handler_failed(both: Both, failing: A
     assert states(event) == BOTH
     assert run_again(event.calls.all()) == 2
     assert both.heard() == [message_received, opt_out_received]
-
-
-def test_second_stop_sends_no_opt_out_while_one_stands(both: Both) -> None:
-    stop(_id="1")
-    stop(_id="1")
-    stop(_id="2")
-    WebhookClient().opt_out(contact=CUSTOMER)
-    assert both.heard() == [message_received, opt_out_received, message_received]
-    opt_in(CUSTOMER)
-    WebhookClient().opt_out(contact=CUSTOMER)
-    stop(_id="3")
-    assert both.heard() == [opt_out_received, message_received]
-    stop(_id="3", status="received")
-    assert both.heard() in ([], [status_changed])
 
 
 def test_retry_still_sends_a_renewed_opt_out(both: Both) -> None:

@@ -63,12 +63,19 @@ def test_retry_later_takes_a_timedelta_up_to_a_year(after: timedelta) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("changes", [{}, {"after": 60}])
-def test_retry_later_without_a_time_is_an_ordinary_failure(
-    first: Calls, second: Calls, changes: dict[str, Any]
+@pytest.mark.parametrize(
+    ("error", "values"),
+    [
+        (RetryLater(timedelta(hours=1)), {}),  # as one whose class has its own __init__
+        (RetryLater(timedelta(hours=1)), {"after": 60}),
+        (ValueError("of another package"), {"after": timedelta(hours=1)}),
+    ],
+)
+def test_any_other_error_is_an_ordinary_failure(
+    first: Calls, second: Calls, error: Exception, values: dict[str, Any]
 ) -> None:
-    first.error = RetryLater(timedelta(hours=1))  # as one whose class has its own __init__
-    first.error.__dict__ = changes
+    first.error = error
+    first.error.__dict__ = values
     event = reply()
     assert len(second) == 1
     assert list(errors_of(event)) == ["first"]

@@ -178,20 +178,33 @@ def test_no_run_ever_writes_to_an_event(first: Calls, second: Calls) -> None:
 # Failures
 
 
+class PoolTimeout(BaseException):
+    """Like gevent's Timeout, which is not an Exception either."""
+
+
 @pytest.mark.parametrize(
     "error",
-    [ValueError("no"), DatabaseError("no"), asyncio.CancelledError("no"), RecursionError("no")],
+    [
+        *(kind("no") for kind in (ValueError, DatabaseError, RecursionError, SystemExit)),
+        *(kind("no") for kind in (PoolTimeout, asyncio.CancelledError)),
+        BaseExceptionGroup("no", [KeyboardInterrupt()]),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_failing_handler_stops_no_other_and_records_its_error(
     first: Calls, second: Calls, error: BaseException
 ) -> None:
+    async def fail(**kwargs: Any) -> None:
+        raise error
+
     first.error = error
-    event = reply()
+    with connected(message_received, awaited=fail):
+        event = reply()
     call = call_of(event)
+    assert errors_of(event) == dict.fromkeys(["first", "awaited"], call.error)
     assert len(second) == 1
     assert (event.state, call.state) == ("pending", "retrying")
-    assert call.error == f"{type(error).__name__}: no"
+    assert call.error == f"{type(error).__name__}: {error}"
     assert call.location.startswith("__call__ (")
     assert call.failing_since is not None
     assert call_of(event, "second").state == "done"
@@ -322,9 +335,10 @@ def test_handler_that_kills_its_process_is_called_as_often_as_the_limit_says(
             make_due(event)
             with dying(killing):
                 run_due()
+            assert call_of(event, "killing").error == steps.NOT_RETURNED
     call = call_of(event, "killing")
     assert (state_of(event), call.state, call.attempts) == ("failed", "failed", limit)
-    assert (call.error, call.seconds) == (steps.NOT_RETURNED, None)
+    assert call.seconds is None
     assert ("ERROR", ("killing", event.pk, "NotReturned")) in logged(caplog)
     assert (len(killing), len(other)) == (limit, 1)
 
@@ -363,7 +377,8 @@ def test_longest_waiting_call_is_made_first(first: Calls, settings: Any) -> None
     settings.CELLCAST_RUN_HANDLERS = "default"
     event, _calls = stored_reply()  # of nobody as yet
     HandlerCall.objects.update(next_attempt_at=now + timedelta(hours=1))
-    assert ran(run_due, [event.pk]) == [event.pk], "whatever the clock says"
+    make_due(events[0])
+    assert ran(run_due, [event.pk]) == [event.pk], "it alone, and whatever the clock says"
 
 
 def test_run_makes_each_call_once(first: Calls) -> None:
@@ -602,11 +617,15 @@ def test_failure_is_told_by_the_last_call_that_ends(
 def test_skip_of_the_last_unfinished_call_tells_that_others_failed(
     first: Calls, second: Calls, told: Calls
 ) -> None:
-    first.error, second.error = ValueError("no"), GiveUp("never")
+    first.error = second.error = GiveUp("never")
+    reply(message="had failed before")
+    told.arguments.clear()
+    first.error = ValueError("no")
     event = reply()
-    skip(HandlerCall.objects.filter(handler="first"))
+    skip(HandlerCall.objects.filter(handler="first", event=event))
     assert state_of(event) == "failed"
-    assert told.arguments[0]["errors"] == {"second": "GiveUp: never"}
+    [arguments] = told.arguments
+    assert (arguments["event"], arguments["errors"]) == (event, {"second": "GiveUp: never"})
     skip(HandlerCall.objects.filter(handler="second"))
     assert (state_of(event), len(told)) == ("done", 1)
 

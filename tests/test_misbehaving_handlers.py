@@ -1,6 +1,5 @@
 """Handlers that misbehave: the response is 200, the others are called, and the error is kept."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -10,42 +9,12 @@ from django.db import connection, transaction
 from cellcast_django.handlers import run_again, run_due
 from cellcast_django.models import HandlerCall, Message, WebhookEvent
 from cellcast_django.signals import message_received
-from tests.handlers import Calls, connected, errors_of, make_due, ran, reply
+from tests.handlers import Calls, errors_of, make_due, ran, reply
 
 pytestmark = pytest.mark.django_db
 
 
-class PoolTimeout(BaseException):
-    """Like gevent's Timeout, which is not an Exception either."""
-
-
 # What it raises
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        SystemExit(2),
-        PoolTimeout("no"),
-        RecursionError("no"),
-        asyncio.CancelledError("no"),
-        BaseExceptionGroup("no", [KeyboardInterrupt()]),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_any_exception_is_recorded_and_stops_no_other_handler(
-    first: Calls, second: Calls, error: BaseException
-) -> None:
-    async def fail(**kwargs: Any) -> None:
-        raise error
-
-    first.error = error
-    with connected(message_received, awaited=fail):
-        event = reply()
-    assert len(second) == 1
-    text = f"{type(error).__name__}: {error}"
-    assert errors_of(event) == {"first": text, "awaited": text}
-    assert event.state == "pending"
 
 
 def test_keyboard_interrupt_is_recorded_and_propagates(first: Calls, second: Calls) -> None:

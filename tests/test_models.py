@@ -828,3 +828,22 @@ def test_call_is_due_once_its_time_has_passed(
     call = HandlerCallFactory.create(state=state, next_attempt_at=due_at, version=version)
     assert call.is_due(NOW) is expected
     assert HandlerCall.objects.due(NOW).exists() is expected
+
+
+@pytest.mark.parametrize(
+    ("earlier", "hours", "is_held"),
+    [
+        ({"outcome": "deferred", "next_read_at": NOW}, 23, True),
+        ({"outcome": "deferred", "next_read_at": NOW}, 25, False),
+        ({"outcome": "deferred", "next_read_at": NOW, "contact": "+61400000002"}, 1, False),
+        ({}, 1, False),
+    ],
+)
+def test_call_in_order_is_held_back_by_an_earlier_deferred_event_for_a_day(
+    earlier: dict[str, Any], hours: int, is_held: bool
+) -> None:
+    received_at = timezone.now() - timedelta(hours=hours)
+    event(**{"contact": CUSTOMER, "received_at": received_at} | earlier)
+    HandlerCallFactory.create(event=event(), contact=CUSTOMER, state="waiting")
+    event(outcome="deferred", contact=CUSTOMER, next_read_at=NOW)
+    assert HandlerCall.objects.waiting_for_none().exists() is not is_held

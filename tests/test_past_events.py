@@ -111,6 +111,7 @@ def test_both_facts_of_a_stop_are_given(first: Calls) -> None:
         run()
     assert [call["signal"] for call in both.arguments] == [message_received, opt_out_received]
     assert (event.calls.filter(handler="new").done().count(), state_of(event)) == (2, "done")
+    assert not event.calls.exclude(contact="").exists(), "in no order"
 
 
 def test_ended_opt_out_is_given_too(first: Calls) -> None:
@@ -219,6 +220,7 @@ def test_unreadable_time_is_an_error(first: Calls, moment: str) -> None:
     [
         (["--again", "first"], "--since"),
         (["--since", "1d"], "--again"),
+        (["--done"], "--again"),
         (["--again", "first", "--since", "1d", "--failed"], "--failed"),
         (["--again", "first", "--since", "1d", "--watch"], "--watch"),
         (["--again", "first", "--since", "1d", "--event", "1"], "--event"),

@@ -18,7 +18,7 @@ from cellcast_django import api as api_module
 from cellcast_django.recovery import client as module
 from cellcast_django.recovery.client import Client, ItemError, RecoveryError, read_time
 from tests.clock import Clock
-from tests.fake_cellcast import KEY, REPLIES, REPORTS, FakeCellcast, Fault
+from tests.fake_cellcast import KEY, REPLIES, FakeCellcast, Fault
 from tests.scripted_server import DRIPS
 from tests.test_error_reports import failing, reported
 
@@ -86,16 +86,6 @@ def test_list_without_an_end_is_an_error(
 
 
 # Refusals and nonsense
-
-
-@pytest.mark.parametrize("path", [REPLIES, REPORTS])
-def test_wrong_key_is_reported_once_and_not_retried(
-    api: Client, fake_cellcast: FakeCellcast, settings: Any, path: str
-) -> None:
-    settings.CELLCAST_API_KEY = "another-key"
-    with pytest.raises(RecoveryError, match=r"\b401: Please authenticate\. "):
-        read(api, path)
-    assert len(fake_cellcast.requests) == 1
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from cellcast_django import retention
 from cellcast_django.factories import (
     HandlerCallFactory,
     MessageFactory,
+    StatusChangeFactory,
     WebhookEventFactory,
 )
 from cellcast_django.models import (
@@ -104,10 +105,12 @@ def test_row_of_the_exact_time_is_kept() -> None:
     assert Selection(before=event.received_at + timedelta(microseconds=1)).count() == Pruned(1, 1)
 
 
-@pytest.mark.parametrize("kind", ["opt_out", "invalid"])
-def test_events_without_a_message_are_deleted_by_age(kind: str) -> None:
-    WebhookEventFactory.create(**{kind: True}, received_at=days_ago(100))
-    WebhookEventFactory.create(**{kind: True}, received_at=days_ago(1))
+@pytest.mark.parametrize(
+    "kind", [{"opt_out": True}, {"invalid": True}, {"opt_out": True, "body": "", "contact": ""}]
+)
+def test_events_without_a_message_are_deleted_by_age(kind: dict[str, Any]) -> None:
+    WebhookEventFactory.create(**kind, received_at=days_ago(100))
+    WebhookEventFactory.create(**kind, received_at=days_ago(1))
     assert run(older_than(90)) == (0, 1)
 
 
@@ -134,8 +137,8 @@ def test_failed_events_are_deleted_if_included_but_pending_ones_never() -> None:
     old_report(failed=True)
     pending = old_report(pending=True)
     selection = older_than(90, include_failed=True)
-    assert run(selection) == (1, 1)
     assert selection.kept() == Kept(pending=1, failed=0)
+    assert run(selection) == (1, 1)
     assert WebhookEvent.objects.get() == pending
 
 
@@ -195,6 +198,7 @@ def test_redacting_empties_only_texts_and_numbers() -> None:
     call = rows[HandlerCall] | {"contact": "", "error": "KeyError"}
     assert HandlerCall.objects.values().get() == call
     assert event.message_id == message["id"]
+    assert run(older_than(90)) == (1, 1), "emptied rows go too"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -248,17 +252,21 @@ def test_late_report_of_a_redacted_message_is_redacted_by_age(
 @pytest.mark.parametrize("spelling", [CONTACT, "0491 570 156", "491570156", f" {CONTACT}\n"])
 @pytest.mark.parametrize("redact", [False, True])
 def test_contact_is_erased_in_any_spelling(spelling: str, redact: bool) -> None:
-    old_report(days=0, message__receiver=CONTACT, contact="")
+    sent = old_report(days=0, message__receiver=CONTACT, contact="").message
+    StatusChangeFactory.create(message=sent, event=None, status="expired", reason=CONTACT)
     old_report(days=0, reply=True, message__sender=CONTACT)
     WebhookEventFactory.create(opt_out=True, contact=CONTACT)
     others = [
-        old_report(message__receiver=OTHER),
+        old_report(message__receiver=OTHER, history__reason="off"),
         WebhookEventFactory.create(opt_out=True, contact="Cellcast Pty"),
         WebhookEventFactory.create(invalid=True, body=f'{{"from": "{OTHER}"}}'),
     ]
+    call = HandlerCallFactory.create(event=others[0], contact=OTHER, error="KeyError: 1")
     assert run(Selection(number=spelling, redact=redact)) == (2, 3)
     assert set(others) == set(WebhookEvent.objects.exclude(body=""))
     assert Message.objects.exclude(contact="").get().contact == OTHER
+    assert StatusChange.objects.exclude(reason="").get().event == others[0]
+    assert HandlerCall.objects.get(contact=OTHER, error="KeyError: 1") == call
     assert "491570156" not in str([list(model._default_manager.values()) for model in MODELS])
     assert run(Selection(number="cellcast pty")) == (0, 0)
     assert run(Selection(number="Cellcast Pty")) == (0, 1)

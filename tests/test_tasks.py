@@ -165,14 +165,6 @@ def test_event_with_nothing_to_run_has_no_task(body: Any, outbox: Any, heard: li
     assert not enqueued()
 
 
-def test_task_in_the_same_database_runs(outbox: Any, heard: list[str]) -> None:
-    WebhookClient().reply(message="yes")
-    task = DBTaskResult.objects.get()
-    for _ in range(2):
-        task.task.call(*task.args_kwargs["args"])
-    assert heard == ["yes"]
-
-
 def nothing() -> None: ...
 
 

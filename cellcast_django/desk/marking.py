@@ -224,7 +224,7 @@ def reopen_column(viewer: Viewer) -> Callable[[Message], str]:
         empty_value="",
     )
     def reopen(message: Message) -> str:
-        if message.direction != Direction.INBOUND or not message.handled_at:
+        if not message.handled_at:
             return ""
         return format_html(
             '<button type="submit" class="cellcast-button cellcast-button-quiet" name="one"'

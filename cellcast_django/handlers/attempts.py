@@ -124,12 +124,9 @@ def summary(tally: Tally) -> dict[str, int]:
 
 
 def load(event_id: int) -> list[HandlerCall]:
-    """Return all calls of an event, in their order, with one event that has its facts."""
+    """Return all calls of an event, in their order, with the event and its facts."""
     calls = HandlerCall.objects.fresh().filter(event=event_id).order_by("pk")
-    loaded = list(calls.select_related("event", *(f"event__{fact}" for fact in FACTS)))
-    for call in loaded:
-        call.event = loaded[0].event
-    return loaded
+    return list(calls.select_related("event", *(f"event__{fact}" for fact in FACTS)))
 
 
 class Turn:

@@ -184,6 +184,26 @@ def test_what_is_typed_before_the_script_has_come_is_kept(receptionist: Person) 
     assert box(page).input_value() == "Of course"
 
 
+def test_new_conversation_keeps_its_number_and_leads_to_a_draft_without_losing_it(
+    receptionist: Person,
+) -> None:
+    page, number = receptionist.page, receptionist.page.locator("[name=number]")
+    receptionist.goes_to(address(0))
+    box(page).fill("Of course")
+    receptionist.goes_to(url_of("message", "new"))
+    number.fill(number_of(0))
+    box(page).fill("We have moved")
+    page.reload()
+    assert number.input_value() == number_of(0)
+
+    send(page)
+    page.wait_for_url("**/conversation/*")
+
+    assert box(page).input_value() == "Of course\n\nWe have moved"
+    receptionist.goes_to(url_of("message", "new"))
+    assert [number.input_value(), box(page).input_value()] == ["", ""]
+
+
 def test_what_was_typed_is_seen_in_no_other_tab_and_by_nobody_else(
     receptionist: Person, server: str
 ) -> None:

@@ -226,8 +226,8 @@ def two_numbers(settings: Any) -> None:
     settings.CELLCAST_OWN_NUMBERS = ["0480 000 001", NUMBERS[1]]
 
 
-@pytest.mark.usefixtures("two_numbers")
-def test_own_numbers_are_named_if_there_are_several(reader: Client) -> None:
+def test_own_numbers_are_named_if_there_are_several(reader: Client, settings: Any) -> None:
+    settings.CELLCAST_OWN_NUMBERS = ["0480 000 001", NUMBERS[1], "0480 000 005"]
     write_to(*NUMBERS)
     MessageFactory.create(receiver=CUSTOMER, sender="BrightTeeth", body="of a name")
 
@@ -241,7 +241,7 @@ def test_own_numbers_are_named_if_there_are_several(reader: Client) -> None:
     assert thread(reader, own="+61480000009") == [*(f"to {each}" for each in NUMBERS), "of a name"]
 
 
-@pytest.mark.parametrize("configured", [[], [NUMBERS[0]], [NUMBERS[0], "0480 000 001"]])
+@pytest.mark.parametrize("configured", [[], [*NUMBERS], [NUMBERS[0], "0480 000 001"]])
 def test_single_own_number_is_not_named(
     reader: Client, settings: Any, configured: list[str]
 ) -> None:

@@ -7,6 +7,7 @@ from math import floor
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -197,6 +198,8 @@ def test_rare_reasons_are_summed(
     monkeypatch.setattr(figures, "MAX_REASONS", 2)
     for reason in ("a", "a", "a", "b", "b", "c", "d", ""):
         fail(noon, reason)
+    rare = Message.objects.get(status_history__reason="d")
+    rare.status_history.create(status="sent", applied=False, reason="a")  # of another status
     html = html_of(reader)
     counts = [int(count) for _reason, count in reasons_of(html)]
     assert counts == [3, 2, 2, 1]
@@ -220,12 +223,14 @@ def test_month_keeps_its_opt_out_when_the_contact_opts_out_again(noon: datetime)
     found.history.create(kind="begun", at=noon, source="reply")
     found.since, found.source = noon, "reply"
     found.save()
+    ended = OptOutFactory.create(since=last_month)
+    ended.history.create(kind="ended", at=noon, source="person")
     visitor = staff("view_message", "view_optout")
     html = html_of(visitor)
-    assert table_of(html)["opt_outs"] == ["1", "1"]
+    assert table_of(html)["opt_outs"] == ["2", "1"]
     [last, this] = every(html, "tr[@data-figure='opt_outs']/td/a")
-    for link in (last, this):
-        assert changelist_at(visitor, link.get("href", "")).result_count == 1
+    for link, count in ((last, 2), (this, 1)):
+        assert changelist_at(visitor, link.get("href", "")).result_count == count
 
 
 # As a file
@@ -236,6 +241,7 @@ def test_file_has_what_the_page_shows(reader: Client, two_months: datetime) -> N
     form = only(html, "form[@id='cellcast-export']")
     response: Any = reader.post(reverse(FIGURES) + form.get("action", ""))
     assert response["Content-Type"].startswith("text/csv")
+    assert LogEntry.objects.count() == 1
     heading, *rows = csv.reader(StringIO(response.getvalue().decode("utf-8-sig")))
     assert heading == ["own_number", "from", "to", "figure", "reason", "count"]
     table = {name: cells for name, cells in table_of(html).items() if name != "share"}

@@ -77,6 +77,8 @@ class Command(BaseCommand):
         events: list[int] = options["event"]
         if (options["again"] is None) != (options["since"] is None):
             raise CommandError("--again NAME and --since T need each other.")
+        if options["done"] and options["again"] is None:
+            raise CommandError("--done needs --again NAME and --since T.")
         if options["again"] is not None:
             self._give_past_events(options)
         elif options["watch"]:

@@ -3,13 +3,13 @@
    too, so everything works without this script. */
 "use strict";
 
-const DRAFT = "cellcast-draft-";
+const nameOf = (key, field) => `cellcast-draft-${key}-${field}`; // of what the tab keeps
 const [, what, key] = /^#cellcast-(sent|moved)-(\w+)$/.exec(location.hash) ?? [];
 let moved = "";
 
 if (what) { // on the page before
-    moved = what === "moved" ? sessionStorage.getItem(DRAFT + key) : "";
-    sessionStorage.removeItem(DRAFT + key);
+    moved = what === "moved" ? sessionStorage.getItem(nameOf(key, "text")) : "";
+    ["text", "number"].forEach((field) => sessionStorage.removeItem(nameOf(key, field)));
     history.replaceState(history.state, "", location.pathname + location.search);
 }
 
@@ -19,7 +19,6 @@ document.querySelectorAll(".cellcast-answer").forEach((form) => {
     const buttons = form.querySelectorAll("button");
     const basic = new Set(area.dataset.basic);
     const extended = new Set(area.dataset.extended);
-    const draft = DRAFT + form.dataset.draft;
     let isSent = false;
 
     function segments(text) {
@@ -37,21 +36,16 @@ document.querySelectorAll(".cellcast-answer").forEach((form) => {
         output.textContent = count === 1 ? one : many.replace("{count}", count);
     }
 
-    function keep() {
-        if (area.value) {
-            sessionStorage.setItem(draft, area.value);
-        } else {
-            sessionStorage.removeItem(draft);
-        }
-    }
-
-    area.value ||= moved || sessionStorage.getItem(draft) || "";
-    keep();
-    showCount();
-    area.addEventListener("input", () => {
+    form.querySelectorAll("textarea, [name=number]").forEach((field) => {
+        const name = nameOf(form.dataset.draft, field.name);
+        const keep = () => sessionStorage.setItem(name, field.value);
+        const kept = new Set([sessionStorage.getItem(name), field === area && moved]);
+        field.value ||= [...kept].filter(Boolean).join("\n\n");
         keep();
-        showCount();
+        field.addEventListener("input", keep);
     });
+    area.addEventListener("input", showCount);
+    showCount();
     form.addEventListener("submit", (event) => {
         if (isSent) {
             event.preventDefault();
