@@ -371,6 +371,7 @@ def _signature(thing: Any) -> str:
     ]
     text = str(signature.replace(parameters=parameters)).replace("'", '"')
     text = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text)  # names of types without their modules
+    text = re.sub(r'-> "(\w+)"$', r"-> \1", text)  # a name that is defined further down
     return re.sub(r" -> (?:None|Self|~\w)$|\[~\w\]", "", text)
 
 

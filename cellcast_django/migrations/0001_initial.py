@@ -145,7 +145,7 @@ class Migration(migrations.Migration):
                 ('kind', models.CharField(choices=[('begun', 'opted out'), ('ended', 'opted back in')], help_text='Whether it began or ended.', max_length=5, verbose_name='kind')),
                 ('at', models.DateTimeField(help_text='When, according to the clock of this site or to Cellcast.', verbose_name='at')),
                 ('source', models.CharField(choices=[('webhook', 'opt-out webhook'), ('reply', 'reply with a stop word'), ('list', 'Cellcast’s opt-out list'), ('person', 'member of staff')], help_text='How it began or ended; only a person ends one.', max_length=7, verbose_name='source')),
-                ('text', cellcast_django.database.fields.UnicodeTextField(blank=True, help_text='What was received, at most 1,000 characters; empty from a person.', verbose_name='text')),
+                ('text', cellcast_django.database.fields.UnicodeTextField(blank=True, help_text='What was received, at most 1,000 characters.', verbose_name='text')),
                 ('note', cellcast_django.database.fields.UnicodeTextField(blank=True, help_text='Why, in the words of a member of staff.', verbose_name='note')),
                 ('username', cellcast_django.database.fields.ExactCharField(blank=True, help_text='The member of staff who did it.', max_length=255, verbose_name='username')),
                 ('received_as', cellcast_django.database.fields.ExactCharField(blank=True, help_text='The username of the secret that its webhook came with.', max_length=255, verbose_name='received as')),

@@ -376,7 +376,8 @@ class Message(models.Model):
     def mark_handled(self, *, username: str = "") -> None:
         """Mark this reply, and the earlier ones of its contact, as needing nobody's attention.
 
-        ``username`` is the person who says so. Raises ``ValueError`` for a message you sent.
+        Idempotent. ``username`` is the person who says so. Raises ``ValueError`` for a message you
+        sent.
         """
         if self.direction != Direction.INBOUND:
             raise ValueError("Only a reply can be handled, and this is a message you sent.")

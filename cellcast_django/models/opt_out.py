@@ -194,9 +194,7 @@ class OptOutChange(models.Model):
         "opt_out_change",
         _("The event that reported it, if one did and is not pruned."),
     )
-    text = optional_text(
-        _("text"), _("What was received, at most 1,000 characters; empty from a person.")
-    )
+    text = optional_text(_("text"), _("What was received, at most 1,000 characters."))
     note = optional_text(_("note"), _("Why, in the words of a member of staff."))
     username = optional_username(_("username"), _("The member of staff who did it."))
     received_as = optional_username(
