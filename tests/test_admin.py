@@ -102,11 +102,14 @@ def test_message_list_shows_direction_contact_first_words_and_status(
     reader: Client, client: WebhookClient
 ) -> None:
     client.reply(message="Yes,\n I will   be there. " + "And more of it. " * 10)
+    MessageFactory.create(inbound=True, body="done", handled_at=timezone.now())
+    MessageFactory.create(status="failed")
 
     page = page_of(reader, "message")
 
     assert words(only(page, "div[@id='content']//h1")) == "Messages"
-    assert words(only(page, "span[@class='cellcast-direction']")) == "↙"
+    directions = every(page, "span[@class='cellcast-direction']")
+    assert [words(each) for each in directions] == ["↗", "↙", "↙"]
     assert "0400 000 000" in text_of(page)
     text = words(only(page, "bdi[@class='cellcast-line cellcast-waits']"))
     assert text.startswith("Yes, I will be there. And more of it.") and text.endswith("…")
@@ -218,7 +221,7 @@ def test_reply_shows_what_it_quotes_or_links_to_the_message_it_answers(reader: C
 
 def test_reference_is_shown_and_searchable(reader: Client) -> None:
     message = MessageFactory.create(receiver=CUSTOMER, reference="Booking-7")
-    MessageFactory.create(receiver=CUSTOMER, body="Booking-77")
+    MessageFactory.create(receiver=CUSTOMER, body="Booking-77", reference="Booking-77")
 
     assert listed(reader, "message", q=" Booking-7 ") == [message.pk]
     assert "Booking-7" in page_of(reader, "message", "change", message.pk)
