@@ -199,7 +199,7 @@ def test_admin_log_records_who_exported_how_many_rows(
         "-2+3",
         "@SUM(A1)",
         "\t=1+1",
-        "\r=1+1",
+        "\rYES",
         "\n=1+1",
         "  =1+1",
         "\uff1d1+1",

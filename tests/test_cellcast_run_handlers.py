@@ -60,6 +60,7 @@ def test_event_option_ignores_the_pause_and_records_no_run(handler: Calls) -> No
     event, same, other = (failing_event(message=text) for text in ("one", "two", "three"))
     handler.error = None
     assert run("--event", str(event.pk), str(same.pk)) == ([(2, 0, 0)], "")
+    assert run("--event", str(event.pk)) == ([(0, 0, 0)], ""), "what is done is not done again"
     assert other.state == "pending"
     assert not CommandRun.objects.exists()
 

@@ -49,6 +49,7 @@ def test_conversation_links_to_opt_out_and_opt_in_for_permitted_users(message: M
     assert out in html and "cellcast-opt-in" not in html
     assert "cellcast-opt-out" not in page_of(viewer, "message", "conversation", message.pk)
     made = OptOutFactory.create(contact=CUSTOMER)
+    OptOutFactory.create()
     html = page_of(clerk, "message", "conversation", message.pk)
     assert url_of("optout", "end", made.pk, message=message.pk) in html
     assert url_of("optout", "change", made.pk) in html and out not in html
@@ -143,12 +144,14 @@ def test_file_requires_each_of_its_permissions(message: Message, missing: str) -
 
 
 def test_file_has_the_rows_of_these_days(officer: Client, message: Message) -> None:
-    Message.objects.update(created_at=timezone.now() - timedelta(days=200))
-    mine = MessageFactory.create(inbound=True, sender=CUSTOMER, status="")
-    today = timezone.localdate()
-    days = {"from": today - timedelta(days=100), "to": today}
+    now, today = timezone.now(), timezone.localdate()
+    _early, mine, _late = (
+        MessageFactory.create(inbound=True, sender=CUSTOMER, created_at=now - timedelta(days=age))
+        for age in (101, 1, 0)
+    )
+    days = {"from": today - timedelta(days=100), "to": today - timedelta(days=1)}
     assert [row["id"] for row in data_of(officer, message, **days)["messages"]] == [mine.pk]
-    assert f"from {days['from']} until {today}" in LogEntry.objects.get().get_change_message()
+    assert f"from {days['from']} until {days['to']}" in LogEntry.objects.get().get_change_message()
 
 
 def test_what_makes_no_sense_is_refused(officer: Client, message: Message) -> None:

@@ -171,9 +171,10 @@ def test_failing_handlers_have_counts_and_a_link(reader: Client, noon: datetime)
     HandlerCallFactory.create(retrying=True, error="Bad: old", failing_since=since)
     HandlerCallFactory.create_batch(2, failed=True, error="Odd: newer", failing_since=noon)
     HandlerCallFactory.create(waiting=True)
+    HandlerCallFactory.create(failed=True, handler="b", failing_since=noon + timedelta(hours=1))
     rows = failing(html_of(reader))
     row = rows.pop("shop.handlers.confirm")
-    assert not rows
+    assert [*rows] == ["b"]
     assert [only(row, f"td[@data-{each}]").text for each in ("failed", "retrying")] == ["2", "1"]
     assert words(only(row, "td[@class='cellcast-error']")) == "Odd: newer"
     assert times_of(every(row, "td")[-1]) == [since]

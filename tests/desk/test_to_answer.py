@@ -413,7 +413,8 @@ def test_done_leaves_replies_stored_since_by_a_slow_clock(receptionist: Client, 
 
 
 def test_ticked_customers_are_marked_done_with_one_log_entry(receptionist: Client) -> None:
-    ticked = [ask(20, "one"), ask(10, "two", OTHER)]
+    ticked = [ask(20, "one"), ask(10, "one again"), ask(10, "two", OTHER)]
+    ask(15, "one, in between")
     left, in_row = ask(5, "three", THIRD), ask(5, "four", "+61400000004")
     done(receptionist, *ticked)
 
@@ -486,6 +487,7 @@ def test_undo_reopens_what_the_click_handled(receptionist: Client) -> None:
     before = ask(60, "long ago", THIRD)
     done_in_row(receptionist, before)
     replies = [ask(20, "one"), ask(30, "earlier"), ask(10, "two", OTHER)]
+    MessageFactory.create(receiver=CUSTOMER, created_at=timezone.now() - timedelta(minutes=5))
     for _ in range(2):  # a double click
         response = done(receptionist, before, replies[0], replies[2])
     assert LogEntry.objects.count() == 2
