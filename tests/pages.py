@@ -35,8 +35,13 @@ class Block(NamedTuple):
         return self.code.partition("\n")[0]
 
     def run(self, namespace: dict[str, Any]) -> None:
+        _NAMESPACES.append(namespace)
         code = compile("\n" * self.line + self.code, self.page, "exec")
         exec(code, namespace)  # noqa: S102
+
+
+_NAMESPACES: list[dict[str, Any]] = []
+"""Kept, as a module is: signals hold handlers weakly, and garbage collection disconnects them."""
 
 
 FENCE = re.compile(r"^( *)```([\w{}-]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
