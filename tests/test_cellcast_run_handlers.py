@@ -87,13 +87,6 @@ def test_unknown_event_is_an_error_and_runs_nothing(handler: Calls, unknown: str
     assert len(handler) == 1
 
 
-def test_command_reports_errors_of_unconnected_handlers(handler: Calls) -> None:
-    event = failing_event()
-    message_received.disconnect(dispatch_uid="calendar")
-    errors = f"event {event.pk}: calendar: NotConnected"
-    assert run(f"--event={event.pk}") == ([(0, 1, 0)], errors)
-
-
 def test_neither_texts_nor_control_characters_are_printed(
     handler: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:

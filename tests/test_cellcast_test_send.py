@@ -183,4 +183,6 @@ def test_response_is_shown_without_control_characters(scripted_server: ScriptedS
     scripted_server.response = b"HTTP/1.1 502 Bad Gateway\r\n\r\n<title>\n502 \x1b[31m</title>"
     output = run_and_fail("receive", "--url", scripted_server.url)
     assert "POST http://127.0.0.1:9/" in run_and_fail("receive", "--url", "http://127.0.0.1:9")
-    assert re.search(r"502 Bad Gateway after \d+ ms: <title> 502  \[31m</title>\n", output)
+    *_, seen, _problem, remedy = output.splitlines()
+    assert re.fullmatch(r"502 Bad Gateway after \d+ ms: <title> 502  \[31m</title>", seen)
+    assert remedy.startswith("  ")

@@ -62,12 +62,6 @@ def test_is_opted_out_accepts_every_spelling(spelling: str) -> None:
     assert opted_out(SPELLINGS) == set(SPELLINGS)
 
 
-@pytest.mark.parametrize("asked", ["+61445123456", "0445 123 456", "61445123456", "445123456"])
-def test_mobile_of_an_unknown_range_can_be_opted_out(client: WebhookClient, asked: str) -> None:
-    client.opt_out(contact="445123456")
-    assert is_opted_out(asked)
-
-
 @pytest.mark.parametrize("number", ["", " ", "0400 000 001", "cellcast", "\0"])
 def test_is_opted_out_is_false_for_others(number: str) -> None:
     OptOut.objects.create(contact="", source="list")

@@ -279,21 +279,6 @@ def test_contacts_are_looked_up_in_batches(fake_cellcast: FakeCellcast) -> None:
     assert counts(recovered(Kind.REPLIES)) == (count, 0, 0)
 
 
-@pytest.mark.parametrize("key", [KEY, ""], ids=["key", "key only where it recovers"])
-def test_late_webhook_of_a_recovered_reply_is_a_duplicate(
-    fake_cellcast: FakeCellcast, settings: Any, listen: Any, key: str
-) -> None:
-    calls = listen(message_received)
-    fake_cellcast.add_reply(ago(HOUR))
-    recovered(Kind.REPLIES)
-    settings.CELLCAST_API_KEY = key
-    response = client.reply(sender=CUSTOMER, message="Yes please")
-    assert response.json()["events"][0]["outcome"] == "duplicate"
-    settings.CELLCAST_API_KEY = KEY
-    assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
-    assert Message.objects.count() == len(calls) == 1
-
-
 # Statuses
 
 
@@ -492,16 +477,6 @@ def test_recovery_reads_messages_on_many_pages(fake_cellcast: FakeCellcast) -> N
             client.status(_id=str(number))
     assert counts(recovered(Kind.STATUSES)) == (11, 5, 5)
     assert Message.objects.count() == StatusChange.objects.count() == 11
-
-
-def test_unreadable_message_is_counted(fake_cellcast: FakeCellcast) -> None:
-    fake_cellcast.add_report("", ago(HOUR))
-    fake_cellcast.add_report("1", ago(HOUR), status=None)
-    fake_cellcast.add_report("2", ago(HOUR))
-    findings = recovered(Kind.STATUSES)
-    assert counts(findings) == (1, 1, 1)
-    assert findings.invalid == 2
-    assert WebhookEvent.objects.count() == 1
 
 
 # Opt-outs

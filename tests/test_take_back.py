@@ -17,7 +17,6 @@ from cellcast_django.diagnostics.test_send import delete_tests
 from cellcast_django.factories import HandlerCallFactory, WebhookEventFactory
 from cellcast_django.inbox import store
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
-from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.payloads import Endpoint, read
 from cellcast_django.recovery import recover
 from cellcast_django.retention import Pruned
@@ -61,18 +60,6 @@ def history() -> list[tuple[str, str, bool]]:
 def forge(by: WebhookClient = client, /, **changes: Any) -> int:
     assert by.status(**{"_id": ID, "receiver": CONTACT} | changes).status_code == 200
     return newest()
-
-
-def test_forged_reply_and_opt_out_leave_the_opt_out() -> None:
-    client.reply(sender=CONTACT, message="STOP")
-    client.opt_out(contact=OTHER)
-    assert take_back(list(WebhookEvent.objects.values_list("pk", flat=True))).events == 2
-    assert not Message.objects.exists()
-    assert is_opted_out(CONTACT) and is_opted_out(OTHER)
-    assert {each.event for each in OptOut.objects.all()} == {None}
-    assert {change.text for each in OptOut.objects.all() for change in each.history.all()} >= {
-        "STOP"
-    }
 
 
 @pytest.mark.parametrize("genuine", [[], ["sent"], ["failed", "sent"], ["sent", "sent"]])
