@@ -42,8 +42,8 @@ def send(
     Nothing has been sent if it raises ``OptedOutError``, ``NotSentError``, ``TypeError`` or
     ``ValueError`` (for a blank text, or what could not be recorded), or, without the setting,
     ``ImproperlyConfigured``. After anything else the SMS may have gone: other exceptions of your
-    function come through as they are, and ``NotRecordedError`` says that it returned neither a
-    non-empty string nor an integer, or that the database refused.
+    function come through as they are, a ``ValueError`` too, and ``NotRecordedError`` says that it
+    returned neither a non-empty string nor an integer, or that the database refused.
 
     If your function raises ``OptedOutError``, the contact's opt-out begins, without a signal; a
     rollback of yours undoes it.
