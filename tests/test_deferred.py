@@ -375,11 +375,12 @@ def test_overview_status_and_list_show_what_is_deferred(
 
 
 def test_read_again_reads_a_deferred_event_at_once(client: WebhookClient, listen: Listen) -> None:
+    client.reply()
     told = listen(status_changed)
     with unable():
         client.status()
         receiving.read_deferred()
-        [event] = receiving.reprocess(WebhookEvent.objects.get())
+        [event] = receiving.reprocess(WebhookEvent.objects.deferred().get())
         assert event.outcome == "deferred"
     [event] = receiving.reprocess(event)
     assert (event.outcome, len(told)) == ("stored", 1)

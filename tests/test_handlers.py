@@ -339,7 +339,7 @@ def test_handler_that_kills_its_process_is_called_as_often_as_the_limit_says(
     call = call_of(event, "killing")
     assert (state_of(event), call.state, call.attempts) == ("failed", "failed", limit)
     assert call.seconds is None
-    assert ("ERROR", ("killing", event.pk, "NotReturned")) in logged(caplog)
+    assert logged(caplog).count(("ERROR", ("killing", event.pk, "NotReturned"))) == limit
     assert (len(killing), len(other)) == (limit, 1)
 
 
@@ -605,13 +605,24 @@ def test_failure_is_told_by_the_last_call_that_ends(
     first: Calls, second: Calls, told: Calls, retried: int
 ) -> None:
     later, gave_up = [(first, second), (second, first)][retried]
+    later.error = gave_up.error = GiveUp("before")
+    reply(message="another")
+    told.arguments.clear()
     later.error, gave_up.error = ValueError("no"), GiveUp("never")
     event = reply()
+    later.error = gave_up.error = ValueError("no")
+    alone = reply(message="each in a turn of its own")
+    gave_up.error = GiveUp("at last")
+    of_one = HandlerCall.objects.filter(event=alone, handler=["second", "first"][retried])
+    of_one.update(next_attempt_at=timezone.now())
+    run_due()
     assert not told
     later.error = None
-    make_due(event)
-    run_due()
-    assert list(told.arguments[0]["errors"].values()) == ["GiveUp: never"]
+    for each in (event, alone):
+        make_due(each)
+        run_due()
+    errors = [list(call["errors"].values()) for call in told.arguments]
+    assert errors == [["GiveUp: never"], ["GiveUp: at last"]]
 
 
 def test_skip_of_the_last_unfinished_call_tells_that_others_failed(
