@@ -88,8 +88,8 @@ class Desk(Extension):
         """Return to the place in the list, or to the conversation, as it was narrowed."""
         choice = Choice.of(viewer.request)
         if viewer.request.GET.get(BACK) == TO_ANSWER and is_on(viewer.site, ToAnswerPage):
-            before, after = WaitingList(viewer).around(choice, message)
-            row = next(iter(after + before[::-1]), None)
+            others, after = WaitingList(viewer).around(choice, message)
+            row = next(iter(after + others[::-1]), None)
             fragment = f"#cellcast-waiting-{row.newest.pk}" if row else ""
             return ToAnswerPage.url(viewer) + choice.query() + fragment
         query = choice.query() if is_on(viewer.site, ConversationPage) else ""

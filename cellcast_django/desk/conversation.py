@@ -389,8 +389,8 @@ class ConversationPage(DeskPage):
 
         Empty if nobody else waits.
         """
-        before, after = self.waiting.around(choice, message, marked)
-        urls = (self.url(self.viewer, each.newest.pk) + choice.query() for each in after + before)
+        others, after = self.waiting.around(choice, message, marked)
+        urls = (self.url(self.viewer, each.newest.pk) + choice.query() for each in after + others)
         return next(urls, "")
 
     def list_url(self, choice: Choice) -> str:

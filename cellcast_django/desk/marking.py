@@ -67,12 +67,12 @@ class Handle(Page):
             names = ", ".join(sorted(each or gettext("the site") for each in people))
             viewer.tell(gettext("Done already, by %(names)s.") % {"names": names}, messages.INFO)
         message, waiting = found[-1], WaitingList(viewer)
-        before, after = waiting.around(choice, message, rows)
-        if form.get(BACK) == "next" and (following := next(iter(after + before), None)):
+        others, after = waiting.around(choice, message, rows)
+        if form.get(BACK) == "next" and (following := next(iter(after + others), None)):
             return HttpResponseRedirect(
                 ConversationPage.url(viewer, following.newest.pk) + choice.query()
             )
-        row = next(iter(after + before[::-1]), None)
+        row = next(iter(after + others[::-1]), None)
         return to_list(viewer, choice, message, row.newest.pk if row else None)
 
 

@@ -195,7 +195,7 @@ class WaitingList:
     def around(
         self, choice: Choice, message: Message, marked: Sequence[WaitingReply] = ()
     ) -> tuple[list[WaitingCustomer], list[WaitingCustomer]]:
-        """Return who stands before a message's customer in the list, and who after.
+        """Return who waits beside a message's customer, as listed, and who of them stands after.
 
         Where a customer stood who waits no more, their ``marked`` replies say.
         """
@@ -205,8 +205,7 @@ class WaitingList:
         here = stood[0].place(choice) if stood else (message.created_at, message.pk)
         others = [each for each in found if each.key != key]
         is_after = gt if choice.longest_first else lt
-        after = [each for each in others if is_after(each.place(choice), here)]
-        return others[: len(others) - len(after)], after
+        return others, [each for each in others if is_after(each.place(choice), here)]
 
 
 LIMIT = MAX_WAITING + 1

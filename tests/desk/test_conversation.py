@@ -389,8 +389,12 @@ def test_next_walks_the_list_and_wraps_around() -> None:
         for n in range(3)
     )
     MessageFactory.create(inbound=True, sender="", created_at=now - timedelta(days=1))
+    sent = MessageFactory.create(
+        receiver=first.sender, created_at=now - timedelta(seconds=90), status=""
+    )
 
-    assert next_of(client, first) == second
+    assert next_of(client, first) == next_of(client, sent) == second
+    assert next_of(client, second) == third
     assert next_of(client, third, order="longest") == second
     oldest = next_of(client, first, order="longest", after=third.pk)
     assert oldest is not None and oldest.contact == ""
@@ -401,6 +405,7 @@ def test_next_walks_the_list_and_wraps_around() -> None:
     Message.objects.filter(pk__lte=third.pk).update(handled_at=now)  # by a colleague
     response = client.post(handle, {"one": second.pk, "back": "next"})
     assert response["Location"] == url_of("message", "conversation", oldest.pk)
+    assert next_of(client, oldest) is None
     response = client.post(handle, {"one": oldest.pk, "back": "next"})
     assert response["Location"] == url_of("message", "to_answer")
 
