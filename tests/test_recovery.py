@@ -232,7 +232,9 @@ def test_odd_item_is_stored(
     message = Message.objects.get()
     assert (message.sender, message.body, message.created_at) == (sender, body, at)
     assert not is_opted_out(sender)
-    assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
+    item["received_at"] = timezone.localtime(at).isoformat()  # in Sydney
+    findings = recovered(Kind.REPLIES)
+    assert (*counts(findings), findings.waiting) == (1, 0, 0, 0)
 
 
 PICTURE = "https://media.example.com/1.jpg"
