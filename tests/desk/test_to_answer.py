@@ -116,6 +116,7 @@ def test_replies_without_a_number_are_of_different_people(
         assert {row.reply for row in page.context["page"].rows} == set(replies)
     urls = [url_of("message", "conversation", each.pk) for each in replies]
     assert [reader.get(url).context["page"].next_url for url in urls] == urls[::-1]
+    assert len(reader.get(urls[0]).context["page"].thread.bubbles) == 1
     done(receptionist, *replies)
     receptionist.post(url_of("message", "reopen"), {"one": replies[0].pk, "back": "change"})
     assert list(Message.objects.unhandled()) == replies[:1]
@@ -452,6 +453,7 @@ def test_pages_of_a_reply_offer_done_then_undo(receptionist: Client, page: str) 
     shown = receptionist.get(address)
     assert every(shown.text, offer)
     assert page == "change" or shown.context["page"].waiting == reply
+    assert not every(staff("view_message").get(address).text, offer)
 
     assert done_in_row(receptionist, reply, back=page)["Location"] == address
 
