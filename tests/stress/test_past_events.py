@@ -23,9 +23,9 @@ from tests.stress.storm import reply
 pytestmark = pytest.mark.stress
 
 BODIES = scaled(100)
-EVENTS_OF_A_BODY = 1_000 if SCALE >= 1 else 120
+EVENTS_OF_A_BODY = 1_000 if SCALE >= 1 else 80
 CONTACTS = scaled(2_000)
-KILLS = 5
+KILLS = 5 if SCALE >= 1 else 3
 CLIENTS, EVERY = 2, 0.1
 """Twenty webhooks a second: what a busy site gets."""
 ALONE_SECONDS = 10 if SCALE >= 1 else 3
