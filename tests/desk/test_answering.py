@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.db import connections
+from django.db import OperationalError, connections
 from django.test import Client
 from django.utils import timezone
 
@@ -492,6 +492,25 @@ def test_sending_an_answer_locks_nothing(question: Message, settings: Any) -> No
 
 def killed(*arguments: Any, reference: str) -> Any:
     raise SystemExit(1)
+
+
+def test_form_can_be_resubmitted_if_the_customer_could_not_be_claimed(
+    receptionist: Client, question: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form, take = form_of(receptionist, question), Claim.take
+
+    def lose_connection(name: str, lasts: timedelta) -> Any:
+        if name.startswith("form"):
+            return take(name, lasts)
+        raise OperationalError("the server has gone away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Claim, "take", lose_connection)
+        with pytest.raises(OperationalError):
+            answer(receptionist, question, "Yes", **form)
+
+    assert sent == []
+    assert levels(answer(receptionist, question, "Yes", **form)) == ["success"]  # reloads
 
 
 def test_answer_killed_while_it_is_sent_is_not_called_sent(
