@@ -16,10 +16,13 @@ from unittest.mock import MagicMock, call
 
 import pytest
 from django.apps import apps
+from django.contrib.admin import site
+from django.contrib.auth.models import Group, User
 from django.core.checks import Error, run_checks
 from django.core.management import CommandError, call_command
 from django.db.utils import ConnectionHandler
 from django.test import override_settings
+from django.urls import include, path
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
@@ -28,7 +31,7 @@ from cellcast_django import (
     checks,
     testing,
 )
-from cellcast_django.factories import HandlerCallFactory
+from cellcast_django.factories import HandlerCallFactory, MessageFactory
 from cellcast_django.models import (
     HandlerCall,
     Message,
@@ -38,6 +41,7 @@ from cellcast_django.models import (
 from cellcast_django.opt_outs import is_opted_out, may_want_to_stop
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
+from tests.admin_pages import listed, staff, url_of
 from tests.handlers import connected
 from tests.pages import (
     PAGE_NAMES,
@@ -252,6 +256,31 @@ def test_opt_out_ends_the_newsletter(shop_that_asks: dict[str, Any], client: Web
     assert customers.return_value.update.call_args == call(
         newsletter_ended_at=OptOut.objects.get().since
     )
+
+
+# What the page on the admin narrows
+
+
+@pytest.mark.django_db
+def test_group_sees_the_rows_of_its_number_alone(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [block] = [each for each in blocks("docs/admin.md", "python") if "get_queryset" in each.code]
+    registered: dict[Any, Any] = site._registry
+    monkeypatch.setitem(registered, Message, registered[Message])  # puts it back afterwards
+    block.run({"__name__": "shop.admin"})
+    urls = {"urlpatterns": [path("admin/", site.urls), path("", include("cellcast_django.urls"))]}
+    monkeypatch.setitem(sys.modules, "shop.urls", SimpleNamespace(**urls))
+    settings.ROOT_URLCONF = "shop.urls"
+    client = staff("view_message")
+    theirs, others = (
+        MessageFactory.create(inbound=True, receiver=f"+6148000000{each}") for each in (1, 2)
+    )
+    assert listed(client, "message") == [others.pk, theirs.pk]
+    Group.objects.create(name="North").user_set.add(User.objects.get())
+    assert listed(client, "message") == [theirs.pk]
+    assert client.get(url_of("message", "change", theirs.pk)).status_code == 200
+    assert client.get(url_of("message", "change", others.pk)).status_code == 302
 
 
 # The front page, the README, the tests' page, and getting started
