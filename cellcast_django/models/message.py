@@ -457,7 +457,7 @@ class Message(models.Model):
     def opted_out_when_sent(self, *, is_new: bool) -> dict[str, Any]:
         """Take over since when the contact had opted out when it was sent, if at all."""
         active = OptOut.objects.using(self._state.db).active().filter(contact=self.contact)
-        if not is_new:
+        if not is_new:  # what has begun since then says nothing
             active = active.filter(since__lte=self.created_at)
         since = self.opted_out_at or active.values_list("since", flat=True).first()
         return self.take({"opted_out_at": since})
