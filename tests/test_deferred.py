@@ -29,6 +29,7 @@ from cellcast_django.testing import (
     run_handlers,
     status_payload,
 )
+from tests.clock import Clock
 from tests.database_faults import refusing
 from tests.handlers import Listen, connected
 from tests.killed import lines_of
@@ -196,22 +197,50 @@ def test_error_is_the_last_one_as_every_database_stores_it(client: WebhookClient
     assert event.error == "ValueError: "
 
 
-def test_few_in_vain_end_a_round(client: WebhookClient) -> None:
+@contextmanager
+def unable_to_store(word: str, clock: Clock) -> Iterator[None]:
+    """Refuse what has this word in it, after a second: a trigger, or a row that is locked."""
+
+    def write(using: str, drafts: Any, **options: Any) -> Any:
+        if word in drafts[0].event["body"]:
+            clock.now += 1
+            raise DatabaseError
+        return really_write(using, drafts, **options)
+
+    really_write = writing.write
+    with patch.object(writing, "write", write):
+        yield
+
+
+def test_what_stays_refused_holds_up_nothing_that_can_be_read(
+    client: WebhookClient, clock: Clock
+) -> None:
     with unable():
-        for number in range(8):
-            client.status(_id=str(number))
-        with patch.object(writing, "write", side_effect=DatabaseError) as write:
-            receiving.read_deferred()
-    assert write.call_count == receiving.MAX_IN_VAIN
-    first, *_, last = WebhookEvent.objects.order_by("pk")
-    with patch.object(receiving, "MAX_SECONDS", -1):
-        assert receiving.read_deferred() == 0, "there is no time"
-    assert receiving.read_deferred() == 3, "the others have been postponed"
-    assert WebhookEvent.objects.get(pk=last.pk).outcome == "stored"
-    call_command("cellcast_run_handlers", event=[first.pk])
-    assert WebhookEvent.objects.get(pk=first.pk).outcome == "stored", "at once by its id"
-    assert WebhookEvent.objects.deferred().count() == receiving.MAX_IN_VAIN - 1, "and it alone"
-    assert inbox.read_deferred(WebhookEvent.objects.get(pk=last.pk)) == []
+        refused = [reply_payload(_id=str(number), message="poison") for number in range(35)]
+        client.webhook(refused, Endpoint.RECEIVE)
+        client.reply(sender=CUSTOMER, message="Please cancel")
+    now = timezone.now()
+    with unable_to_store("poison", clock):
+        for runs in range(1, 6):
+            with patch.object(timezone, "now", lambda at=now + runs * timedelta(minutes=1): at):
+                receiving.read_deferred()
+            if Message.objects.exists():
+                break
+    assert runs == 4, "ten or so a run: those that have waited longest first"
+    assert WebhookEvent.objects.deferred().count() == 35
+
+
+def test_event_is_read_at_once_by_its_id_and_it_alone(client: WebhookClient) -> None:
+    with unable():
+        client.status(_id="1")
+        client.status(_id="2")
+        receiving.read_deferred()
+    first, second = WebhookEvent.objects.order_by("pk")
+    call_command("cellcast_run_handlers", event=[second.pk])
+    assert WebhookEvent.objects.deferred().get() == first
+    second.refresh_from_db()
+    assert second.outcome == "stored"
+    assert inbox.read_deferred(second) == []
 
 
 def levels(caplog: pytest.LogCaptureFixture) -> list[int]:
