@@ -197,6 +197,17 @@ def test_error_is_the_last_one_as_every_database_stores_it(client: WebhookClient
     assert event.error == "ValueError: "
 
 
+def test_of_a_databases_error_the_first_line_is_kept(client: WebhookClient) -> None:
+    """What comes after it may quote the row of another customer in the same array."""
+    with unable(DatabaseError("refused\nDETAIL:  Failing row contains (+61400000002).")):
+        client.status()
+        event = WebhookEvent.objects.get()
+        assert event.error == "DatabaseError: refused"
+        receiving.read_deferred()
+    event.refresh_from_db()
+    assert event.error == "DatabaseError: refused"
+
+
 @contextmanager
 def unable_to_store(word: str, clock: Clock) -> Iterator[None]:
     """Refuse what has this word in it, after a second: a trigger, or a row that is locked."""
