@@ -5,7 +5,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
@@ -21,6 +20,7 @@ from cellcast_django.authentication import WebhookAuthentication
 from cellcast_django.conf import conf
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.error_reports import hides_variables
+from cellcast_django.handlers.work import Failure, handler_errors
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint, Invalid, Payload
 
@@ -96,7 +96,7 @@ def _source_without_length(request: HttpRequest) -> Any:
 
 
 class StorageUnavailableError(APIException):
-    """The database refused before the commit; nothing was stored."""
+    """Nothing was stored, not even the events by themselves."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_detail = _("The webhook could not be stored. Please send it again.")
@@ -114,9 +114,6 @@ class JSONNegotiation(BaseContentNegotiation):
 
 def json_exception_handler(exception: Exception, _context: dict[str, Any]) -> HttpResponse | None:
     """Turn an exception that carries an HTTP status into a JSON response with its detail."""
-    if isinstance(exception, DatabaseError):
-        logger.error("A webhook could not be stored: %s.", type(exception).__qualname__)
-        exception = StorageUnavailableError()
     if not isinstance(exception, APIException):
         return None
     response = JsonResponse({"detail": str(exception.detail)}, status=exception.status_code)
@@ -183,13 +180,19 @@ class WebhookView(APIView):
     def post(self, request: Request) -> HttpResponse:
         """Receive a webhook: 200 means stored."""
         body = read_body(request._request, limit=conf.max_body_bytes)
-        events = receiving.receive(
-            parse(body, self.endpoint),
-            endpoint=self.endpoint,
-            content_type=body.content_type,
-            username=self.username,
-            is_test=request.META.get("HTTP_CELLCAST_TEST_SEND") == "1",
-        )
+        try:
+            events = receiving.receive(
+                parse(body, self.endpoint),
+                endpoint=self.endpoint,
+                content_type=body.content_type,
+                username=self.username,
+                is_test=request.META.get("HTTP_CELLCAST_TEST_SEND") == "1",
+            )
+        except Exception as error:  # of the database or not: a 500 would not say "again"
+            logger.error("A webhook could not be stored: %s.", Failure.of(error).summary)
+            if (errors := handler_errors.get()) is not None:
+                errors.append(error)
+            raise StorageUnavailableError from None
         log_webhook(self.endpoint, self.username, events)
         return respond(events)
 

@@ -340,9 +340,16 @@ def test_what_the_api_lists_waits_for_a_lock_again_and_is_not_deferred() -> None
 
 
 @pytest.mark.django_db(transaction=False)
-def test_error_inside_a_tests_transaction_is_raised_as_it_is(client: WebhookClient) -> None:
-    with unable(ValueError("a bug")), pytest.raises(ValueError, match="a bug"):
-        client.status()
+@pytest.mark.parametrize("error", [ValueError("a bug"), DatabaseError("refused")])
+def test_error_inside_a_tests_transaction_is_raised(
+    client: WebhookClient, error: Exception
+) -> None:
+    with unable(error):
+        with pytest.raises(type(error)):
+            receiving.receive([], endpoint=Endpoint.RECEIVE)
+        with pytest.raises(type(error)):
+            WebhookClient(raise_handler_errors=True).status()
+        assert client.status().status_code == 503
     assert not WebhookEvent.objects.exists()
 
 
@@ -354,9 +361,13 @@ def test_lost_database_is_503(client: WebhookClient) -> None:
     assert not WebhookEvent.objects.exists()
 
 
-def test_event_that_cannot_be_inserted_either_is_503(client: WebhookClient) -> None:
-    with unable(), patch("cellcast_django.database.rows.insert", side_effect=DatabaseError):
-        assert client.status().status_code == 503
+@pytest.mark.parametrize("error", [DatabaseError, ValueError])
+def test_event_that_cannot_be_inserted_either_is_503(
+    client: WebhookClient, error: type[Exception]
+) -> None:
+    with unable(), patch("cellcast_django.database.rows.insert", side_effect=error):
+        response = client.status()
+    assert (response.status_code, response["Retry-After"]) == (503, "30")
 
 
 def test_handler_in_order_waits_for_a_deferred_event_for_a_day(client: WebhookClient) -> None:

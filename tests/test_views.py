@@ -36,7 +36,6 @@ from cellcast_django.signals import message_received, opt_out_received, status_c
 from cellcast_django.testing import WebhookClient, authorization, reply_payload, status_payload
 from cellcast_django.webhooks import WEBHOOKS
 from tests.clock import Clock
-from tests.database_faults import refusing
 from tests.handlers import Calls, Listen, connected
 
 RECEIVE, STATUS, OPT_OUT, *_ = URLS = [webhook.path() for webhook in WEBHOOKS]
@@ -440,12 +439,6 @@ def test_refusal_at_any_statement_leaves_no_row(last: int, clock: Clock) -> None
     stored = [WebhookEvent.objects.count(), Message.objects.count(), StatusChange.objects.count()]
     assert next(statements) > last or response.status_code == 200  # own limits are restored
     assert stored == ([2, 2, 2] if response.status_code == 200 else [0, 0, 0])
-
-
-@pytest.mark.django_db
-def test_programming_error_is_raised() -> None:
-    with refusing("INSERT", error=ZeroDivisionError()), pytest.raises(ZeroDivisionError):
-        post(DOCUMENTED_RECEIVE)
 
 
 # Handlers
