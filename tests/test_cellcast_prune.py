@@ -23,7 +23,7 @@ from cellcast_django.factories import (
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.testing import WebhookClient
-from tests.database_faults import refusing
+from tests.database_faults import just_before, refusing
 from tests.test_error_reports import frames_of, serialised
 
 pytestmark = pytest.mark.django_db
@@ -308,6 +308,18 @@ def test_event_that_has_gone_is_counted_and_passed_over(
     assert (counts(done), counts(gone)) == ([1, 1], [1])
     with pytest.raises(CommandError, match="None of these"):
         run("--event", str(forged[0].pk), key)
+
+
+def test_event_that_is_being_read_meanwhile_is_left_and_an_error() -> None:
+    event = WebhookEventFactory.create(invalid=True)
+
+    def read() -> None:
+        WebhookEvent.objects.update(outcome="stored", message=MessageFactory.create())
+
+    with just_before("^UPDATE .*webhookevent", read), pytest.raises(CommandError, match="1 event"):
+        run("--event", str(event.pk))
+    run("--event", str(event.pk))
+    assert not WebhookEvent.objects.exists()
 
 
 @pytest.mark.parametrize(

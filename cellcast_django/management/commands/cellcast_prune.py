@@ -127,6 +127,8 @@ class Command(BaseCommand):
             )
         if pruned.protected_by:
             raise CommandError(f"Kept: {PROTECTED} {pruned.protected_by}")
+        if not options["dry_run"] and (left := keys_among(WebhookEvent.objects.fresh(), events)):
+            raise CommandError(f"Left: {plural(len(left), 'event')} just being read. Try again.")
 
     def _say(self, done: str, what: str, options: dict[str, Any]) -> None:
         words = f"Would be {done}" if options["dry_run"] else done.capitalize()
