@@ -149,6 +149,15 @@ def test_message_that_has_gone_meanwhile_is_no_error() -> None:
     assert not WebhookEvent.objects.exists()
 
 
+def test_events_that_another_run_has_taken_back_meanwhile_are_no_error() -> None:
+    client.status(_id=ID, receiver=CONTACT, status="sent")
+    before = stored()
+    forged = forge()
+    with just_before("^UPDATE .*cellcast_django_message", lambda: take_back([forged])):
+        assert take_back([forged]) == Pruned()
+    assert stored() == before
+
+
 def test_message_that_your_own_model_protects_stays() -> None:
     forged = [forge(), forge(_id="other")]
     protected = Message.objects.get(cellcast_id=ID)
