@@ -313,6 +313,8 @@ def test_refusing_database_is_an_error(fake_cellcast: FakeCellcast) -> None:
         (["--unconfirmed"], "--since"),
         (["--unconfirmed", "--since", "1h", "--replies"], "--replies"),
         (["--unconfirmed", "--since", "yesterday"], "2026-11-10T09:00"),
+        (["--unconfirmed", "--since", "2091-01-01"], "--since"),
+        (["--since", "2091-01-01"], "--since"),
         (["--until", "1h"], "--until needs --unconfirmed"),
         (["--username", "old"], "--username needs --unconfirmed"),
         (["--output", "x"], "--output needs --unconfirmed"),

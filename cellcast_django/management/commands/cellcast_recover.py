@@ -72,13 +72,15 @@ class Command(BaseCommand):
 
         Raises ``CommandError`` if a list was not read to its end, or the database refused.
         """
+        since: datetime | None = options["since"]
+        if since is not None and since > timezone.now():
+            raise CommandError("--since is still to come.")
         if options["unconfirmed"]:
             self._list_unconfirmed(options)
             return
         for name in ("until", "username", "output"):
             if options[name] is not None:
                 raise CommandError(f"--{name} needs --unconfirmed.")
-        since: datetime | None = options["since"]
         try:
             with ProgressLine(self.stdout, options["verbosity"]) as line:
                 found = recover(
