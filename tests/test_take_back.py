@@ -124,6 +124,19 @@ def test_genuine_webhook_of_a_recovered_reply_stays(fake_cellcast: FakeCellcast)
     assert stored() == before
 
 
+def test_picture_of_a_recovered_reply_stays(fake_cellcast: FakeCellcast) -> None:
+    """Also where its webhook came without one."""
+    listed = json.dumps({"message": "", "media": [{"url": "https://example.com/1.jpg"}]})
+    fake_cellcast.add_reply(timezone.now() - timedelta(hours=1), CONTACT, listed)
+    recover()
+    client.reply(_id=ID, sender=CONTACT, message="")
+    assert len(Message.objects.get().media) == 1
+    before = stored()
+    client.reply(_id=ID, sender=CONTACT, message="", original_body="evil")
+    take_back([newest()])
+    assert stored() == before
+
+
 # Which events
 
 
