@@ -12,7 +12,6 @@ from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.conf import conf
-from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.models import (
     CommandRun,
     Direction,
@@ -395,7 +394,7 @@ def _deliveries_since(start: datetime) -> Deliveries:
     # By what they are not: by what they are, SQLite may read those of all times.
     sent = Message.objects.fresh().exclude(direction=Direction.INBOUND)
     sent = sent.filter(created_at__gte=start)
-    tests = Counter(of_tests(sent).values_list("status", flat=True))
+    tests = Counter(sent.of_tests().values_list("status", flat=True))
     return Deliveries(
         sent=sent.count() - tests.total(),
         delivered=sent.delivered().count() - tests[Status.DELIVERED],

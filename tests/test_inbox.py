@@ -12,7 +12,6 @@ from django.utils import timezone
 
 from cellcast_django import inbox, receiving
 from cellcast_django.database import rows
-from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.fold import Said, State, fold
 from cellcast_django.handlers.work import facts_of
 from cellcast_django.inbox.writing import Stored
@@ -269,7 +268,7 @@ def test_real_reply_is_not_a_duplicate_of_its_test(body: str) -> None:
     assert [call["message"] for call in heard.arguments] == [test, real]
     assert (test.body, test.contact) == (real.body, real.contact)
     assert (real.handled_at is None) is (body != "STOP")
-    assert list(of_tests(Message.objects.all())) == [test]
+    assert list(Message.objects.of_tests()) == [test]
 
 
 def test_report_on_a_message_without_history_moves_its_status() -> None:
