@@ -18,14 +18,14 @@ from django.core.management.base import OutputWrapper
 from django.db.models import Model
 from django.utils import timezone
 
-from cellcast_django.contact_export import ContactData
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.management.commands.cellcast_export import UNFINISHED, output_file
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
-from cellcast_django.retention import Selection, prune
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
+from cellcast_django.upkeep.contact_export import ContactData
+from cellcast_django.upkeep.retention import Selection, prune
 from tests.admin_pages import CUSTOMER
 from tests.database_faults import refusing
 from tests.handlers import Calls, Connect

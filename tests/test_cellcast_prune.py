@@ -405,6 +405,6 @@ def test_what_another_model_protects_is_neither_erased_nor_taken_back(
 def test_database_that_refuses_to_take_back_is_an_error(
     forged: list[WebhookEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cellcast_django.retention.BATCH_SECONDS", 0.1)
+    monkeypatch.setattr("cellcast_django.upkeep.retention.BATCH_SECONDS", 0.1)
     with refusing("^UPDATE"), pytest.raises(CommandError, match="database"):
         run("--event", str(forged[0].pk))

@@ -22,7 +22,7 @@ from cellcast_django.payloads import Endpoint, read, reply_payload, status_paylo
 from cellcast_django.receiving import receive
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
-from cellcast_django.verifying import find_broken
+from cellcast_django.upkeep.verifying import find_broken
 from tests.fake_cellcast import FakeCellcast
 from tests.handlers import connected
 from tests.pages import all_blocks

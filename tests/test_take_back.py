@@ -12,17 +12,17 @@ from django.db.models import ProtectedError
 from django.db.models.signals import pre_delete
 from django.utils import timezone
 
-from cellcast_django import taken_back
 from cellcast_django.diagnostics.test_send import delete_tests
 from cellcast_django.factories import HandlerCallFactory, WebhookEventFactory
 from cellcast_django.inbox import store
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, read
 from cellcast_django.recovery import recover
-from cellcast_django.retention import Pruned
-from cellcast_django.taken_back import Effects, effects_of, take_back
 from cellcast_django.testing import WebhookClient, reply_payload, status_payload
-from cellcast_django.verifying import find_broken
+from cellcast_django.upkeep import taken_back
+from cellcast_django.upkeep.retention import Pruned
+from cellcast_django.upkeep.taken_back import Effects, effects_of, take_back
+from cellcast_django.upkeep.verifying import find_broken
 from tests.database_faults import just_before, refusing
 from tests.fake_cellcast import FakeCellcast
 from tests.many import add_copies

@@ -16,8 +16,8 @@ from cellcast_django.factories import (
     WebhookEventFactory,
 )
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.recovery import unconfirmed
 from cellcast_django.testing import WebhookClient
+from cellcast_django.upkeep import unconfirmed
 from tests.database_faults import refusing
 from tests.fake_cellcast import REPLIES, FakeCellcast, Fault
 from tests.many import add_copies

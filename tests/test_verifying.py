@@ -11,7 +11,6 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from cellcast_django import verifying
 from cellcast_django.factories import HandlerCallFactory
 from cellcast_django.inbox import store
 from cellcast_django.models import (
@@ -25,9 +24,10 @@ from cellcast_django.models import (
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.payloads import Endpoint, mms_payload, read
 from cellcast_django.recovery import recover
-from cellcast_django.retention import Selection, prune
 from cellcast_django.testing import WebhookClient, reply_payload
-from cellcast_django.verifying import Broken, find_broken
+from cellcast_django.upkeep import verifying
+from cellcast_django.upkeep.retention import Selection, prune
+from cellcast_django.upkeep.verifying import Broken, find_broken
 from tests.fake_cellcast import FakeCellcast
 
 pytestmark = pytest.mark.django_db

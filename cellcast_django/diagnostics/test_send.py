@@ -17,8 +17,8 @@ from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import WebhookEvent
 from cellcast_django.opt_outs import opts_out
 from cellcast_django.payloads import read_object
-from cellcast_django.retention import Pruned
-from cellcast_django.taken_back import take_back
+from cellcast_django.upkeep.retention import Pruned
+from cellcast_django.upkeep.taken_back import take_back
 from cellcast_django.views import TEST_SEND_HEADER
 from cellcast_django.webhooks import Webhook
 

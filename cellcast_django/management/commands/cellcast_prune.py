@@ -20,8 +20,8 @@ from cellcast_django.management.terminal import (
     says_if_refused,
 )
 from cellcast_django.models import WebhookEvent
-from cellcast_django.retention import Kept, Pruned, Selection, not_understood, prune
-from cellcast_django.taken_back import effects_of, take_back
+from cellcast_django.upkeep.retention import Kept, Pruned, Selection, not_understood, prune
+from cellcast_django.upkeep.taken_back import effects_of, take_back
 
 
 class Command(BaseCommand):

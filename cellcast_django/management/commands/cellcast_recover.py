@@ -23,7 +23,7 @@ from cellcast_django.recovery import (
     problems_of,
     recover,
 )
-from cellcast_django.recovery.unconfirmed import Comparison, Unconfirmed, find_unconfirmed
+from cellcast_django.upkeep.unconfirmed import Comparison, Unconfirmed, find_unconfirmed
 
 
 class Command(BaseCommand):

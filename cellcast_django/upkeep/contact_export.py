@@ -19,7 +19,7 @@ from cellcast_django.models import (
     WebhookEvent,
     database_alias,
 )
-from cellcast_django.retention import AboutContact, not_understood
+from cellcast_django.upkeep.retention import AboutContact, not_understood
 
 KEYS_PER_QUERY = 500
 

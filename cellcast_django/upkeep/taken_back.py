@@ -26,7 +26,7 @@ from cellcast_django.models import (
 )
 from cellcast_django.payloads import Endpoint, Reply, StatusReport, read
 from cellcast_django.recovery.lists import read_stored_item
-from cellcast_django.retention import (
+from cellcast_django.upkeep.retention import (
     BATCH_SIZE,
     Part,
     Progress,

@@ -19,8 +19,8 @@ from cellcast_django.models import (
     WebhookEvent,
     message_key,
 )
-from cellcast_django.retention import EMPTY_MESSAGE
 from cellcast_django.statuses import highest
+from cellcast_django.upkeep.retention import EMPTY_MESSAGE
 
 BATCH_SIZE = 1_000
 
