@@ -273,7 +273,7 @@ def measure_webhooks() -> Webhooks:
         of_kind = WebhookEvent.objects.fresh().filter(kind__gte=kind, kind__lte=kind)
         webhooks = of_kind.filter(is_test=False).exclude(endpoint=Endpoint.API)
         newest = webhooks.order_by("-kind", "-received_at")[:MAX_NEWEST]
-        rows = list(newest.values_list("endpoint", "username", "received_at"))
+        rows = list(newest.values_list("endpoint", "received_as", "received_at"))
         for endpoint, username, at in rows:
             last_at[endpoint] = max(at, last_at.get(endpoint, at))
             last_use_of[username] = max(at, last_use_of.get(username, at))

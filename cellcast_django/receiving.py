@@ -33,7 +33,7 @@ def receive(
     *,
     endpoint: Endpoint,
     content_type: str = "",
-    username: str = "",
+    received_as: str = "",
     is_test: bool = False,
 ) -> list[WebhookEvent]:
     """Store the payloads of one webhook, run its handlers, and return its events.
@@ -44,7 +44,7 @@ def receive(
     arrival: dict[str, Any] = {
         "endpoint": endpoint,
         "content_type": content_type,
-        "username": username,
+        "received_as": received_as,
         "is_test": is_test,
     }
     try:

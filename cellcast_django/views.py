@@ -133,7 +133,7 @@ class WebhookView(APIView):
     """
 
     endpoint: Endpoint = None  # type: ignore[assignment]  # as_view() is given it
-    username: str
+    received_as: str
 
     http_method_names = ["get", "head", "post"]
     authentication_classes = [WebhookAuthentication]
@@ -170,7 +170,7 @@ class WebhookView(APIView):
             authenticated: Any = authenticator.authenticate(request)
             if authenticated is not None:
                 # Not as request.user, which the host's middleware may take for a row.
-                self.username = authenticated[0].get_username()
+                self.received_as = authenticated[0].get_username()
                 return
         raise NotAuthenticated
 
@@ -185,7 +185,7 @@ class WebhookView(APIView):
                 parse(body, self.endpoint),
                 endpoint=self.endpoint,
                 content_type=body.content_type,
-                username=self.username,
+                received_as=self.received_as,
                 is_test=request.META.get("HTTP_CELLCAST_TEST_SEND") == "1",
             )
         except Exception as error:  # of the database or not: a 500 would not say "again"
@@ -193,7 +193,7 @@ class WebhookView(APIView):
             if (errors := handler_errors.get()) is not None:
                 errors.append(error)
             raise StorageUnavailableError from None
-        log_webhook(self.endpoint, self.username, events)
+        log_webhook(self.endpoint, self.received_as, events)
         return respond(events)
 
 
@@ -209,12 +209,12 @@ def parse(body: Body, endpoint: Endpoint) -> list[Payload]:
         return [Invalid(raw=payloads.decode(body.content), reason=reason)]
 
 
-def log_webhook(endpoint: Endpoint, username: str, events: list[WebhookEvent]) -> None:
+def log_webhook(endpoint: Endpoint, received_as: str, events: list[WebhookEvent]) -> None:
     """Log one line for a webhook, at level INFO: no number, no text."""
     if logger.isEnabledFor(logging.INFO):
         outcomes = Counter(str(event.outcome) for event in events)
         counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
-        logger.info("Webhook on the %s, by %s: %s.", endpoint.label, username, counts)
+        logger.info("Webhook on the %s, by %s: %s.", endpoint.label, received_as, counts)
 
 
 def respond(events: list[WebhookEvent]) -> HttpResponse:

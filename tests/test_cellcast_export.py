@@ -100,7 +100,7 @@ def test_export_finds_what_erasure_removes_in_any_spelling(
 def test_export_holds_nothing_of_the_hosts_own(client: WebhookClient, connect: Connect) -> None:
     connect(message_received, Calls("shop.a_handler", error=ValueError("an error")))
     client.reply(sender=CONTACT, message="STOP")
-    WebhookEvent.objects.update(username="half-of-a-secret", error="a table's name")
+    WebhookEvent.objects.update(received_as="half-of-a-secret", error="a table's name")
     output = json.dumps(export())
     words = ("shop.a_handler", "an error", "half-of-a-secret", "a table's name", "application/json")
     for internal in words:
@@ -109,7 +109,7 @@ def test_export_holds_nothing_of_the_hosts_own(client: WebhookClient, connect: C
 
 INTERNAL: dict[type[Model], set[str]] = {
     Message: {"key"},
-    WebhookEvent: {"username", "content_type", "error"},
+    WebhookEvent: {"received_as", "content_type", "error"},
     OptOutChange: {"received_as"},
 }
 

@@ -282,10 +282,10 @@ def test_report_on_a_message_without_history_moves_its_status() -> None:
 
 def test_long_header_values_are_cleaned_and_truncated() -> None:
     [event] = inbox.store(
-        [report()], endpoint=Endpoint.STATUS, content_type="x\0" * 500, username="u" * 500
+        [report()], endpoint=Endpoint.STATUS, content_type="x\0" * 500, received_as="u" * 500
     )
     event.refresh_from_db()
-    assert (event.content_type, event.username) == ("x" * 255, "u" * 255)
+    assert (event.content_type, event.received_as) == ("x" * 255, "u" * 255)
 
 
 def test_nothing_comes_back_to_a_redacted_message_without_a_contact() -> None:
@@ -378,7 +378,7 @@ def test_reprocess_splits_an_array_into_events_of_the_same_origin() -> None:
     origin = {
         "endpoint": "api",
         "content_type": "application/vnd.cellcast",
-        "username": "spare",
+        "received_as": "spare",
         "is_test": True,
         "received_at": timezone.now() - timedelta(days=3),
     }

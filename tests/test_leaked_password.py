@@ -82,7 +82,7 @@ def follow(page: str = PAGE) -> list[str]:
 def post(payload: Any, endpoint: Endpoint, content_type: str = "application/json") -> int:
     """Store a webhook that came with the secret which leaks; return its first event."""
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    events = receive(read(body, content_type, endpoint), endpoint=endpoint, username="old")
+    events = receive(read(body, content_type, endpoint), endpoint=endpoint, received_as="old")
     return events[0].pk
 
 

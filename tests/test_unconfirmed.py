@@ -241,7 +241,7 @@ def test_time_and_username_narrow_the_events(fake_cellcast: FakeCellcast) -> Non
     for moment in moments:  # otherwise nobody is accused
         listed = WebhookEventFactory.create(received_at=moment)
         fake_cellcast.add_report(listed.cellcast_id, moment, receiver=listed.contact)
-    WebhookEvent.objects.filter(received_at=moments[2]).update(username="new")
+    WebhookEvent.objects.filter(received_at=moments[2]).update(received_as="new")
     since, until = (f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S.%f}" for moment in moments[1:3])
     assert found("--since", since, "--until", until) == events[1:3]
     assert found("--since", "5d", "--username", "new") == [events[2]]

@@ -24,7 +24,7 @@ from cellcast_django.upkeep.retention import AboutContact, not_understood
 KEYS_PER_QUERY = 500
 
 INTERNAL: dict[type[Model], Collection[str]] = {
-    WebhookEvent: {"username", "content_type", "error"},
+    WebhookEvent: {"received_as", "content_type", "error"},
     OptOutChange: {"received_as"},
 }
 """What says how this site works: half of a secret, a table's name."""

@@ -110,7 +110,7 @@ class Command(BaseCommand):
                 found = find_unconfirmed(
                     options["since"],
                     options["until"],
-                    username=options["username"],
+                    received_as=options["username"],
                     progress=lambda each: line.show(f"{each.kind}: {each.seen:,} seen"),
                 )
         except RecoveryError as error:
@@ -149,7 +149,7 @@ def cells_of(event: Unconfirmed) -> list[str]:
     """Return what is said of an event, in text."""
     at = f"{timezone.localtime(event.received_at):%Y-%m-%d %H:%M:%S}"
     alike = "alike" if event.alike else ""
-    return [str(event.id), at, event.kind, event.username, alike, ", ".join(event.handlers)]
+    return [str(event.id), at, event.kind, event.received_as, alike, ", ".join(event.handlers)]
 
 
 def describe_findings(findings: Findings, *, dry_run: bool) -> str:
