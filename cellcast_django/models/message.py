@@ -112,10 +112,7 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         return unreported.filter(created_at__lte=timezone.now() - older_than)
 
     def of_tests(self) -> Self:
-        """Messages that exist only because of our own Test Sends, and that nobody recorded.
-
-        One that is older than its first test was there before anybody tested with its id.
-        """
+        """Messages that exist only because of our own Test Sends, and that nobody recorded."""
         events = WebhookEvent.objects.using(self.db)
         tested = events.filter(is_test=True).exclude(message=None)
         # Not DISTINCT: without statistics, SQLite would read the messages of all events for it.
@@ -123,6 +120,7 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         if not keys:
             return self.none()
         events = events.filter(message=models.OuterRef("pk"))
+        # One that is older than its first test was there before anybody tested with its id.
         at_first = events.filter(is_test=True, received_at__lte=models.OuterRef("created_at"))
         is_real = models.Exists(events.filter(is_test=False))
         return self.filter(models.Exists(at_first), ~is_real, pk__in=keys, recorded_at=None)
