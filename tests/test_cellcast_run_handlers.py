@@ -151,7 +151,7 @@ def terminate() -> None:
 
 
 def make_all_due() -> None:
-    for event in WebhookEvent.objects.all():
+    for event in WebhookEvent.objects.order_by("pk"):
         make_due(event)
 
 
