@@ -42,7 +42,6 @@ from cellcast_django.models import (
     WebhookEvent,
 )
 from cellcast_django.recovery import recover
-from cellcast_django.retention import Selection, prune
 from cellcast_django.signals import (
     GiveUp,
     RetryLater,
@@ -52,7 +51,6 @@ from cellcast_django.signals import (
     opt_out_received,
     status_changed,
 )
-from cellcast_django.taken_back import take_back
 from cellcast_django.tasks import run_handlers
 from cellcast_django.testing import (
     WebhookClient,
@@ -60,7 +58,9 @@ from cellcast_django.testing import (
     reply_payload,
     status_payload,
 )
-from cellcast_django.verifying import find_broken
+from cellcast_django.upkeep.retention import Selection, prune
+from cellcast_django.upkeep.taken_back import take_back
+from cellcast_django.upkeep.verifying import find_broken
 from tests.fake_cellcast import KEY, serving
 from tests.handlers import Died, connected
 

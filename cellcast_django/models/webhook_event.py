@@ -127,7 +127,9 @@ class WebhookEvent(models.Model):
         related_name="events",
         help_text=_("The message the event is about."),
     )
-    username = optional_username(_("username"), _("The username of the secret that it came with."))
+    received_as = optional_username(
+        _("received as"), _("The username of the secret that it came with.")
+    )
     is_test = BooleanField(
         _("test"),
         default=False,

@@ -85,7 +85,12 @@ class Command(BaseCommand):
             self._watch()
         elif events or options["failed"]:
             require_events(events, WebhookEvent.objects.fresh(), "event")
-            read_deferred(events)
+            read = read_deferred(events)
+            left = WebhookEvent.objects.fresh().deferred().filter(pk__in=events).count()
+            if read or left:
+                self.stdout.write(
+                    f"{plural(read, 'deferred event')} read, {left:,} still deferred."
+                )
             calls = HandlerCall.objects.fresh()
             chosen = calls.filter(event__in=events).exclude(state__in=HandlerCall.ENDED_WELL)
             run_again(calls.failed() if options["failed"] else chosen, progress=self._report)
