@@ -78,22 +78,26 @@ def run_due(
     return turn.tally
 
 
-def run_again(calls: HandlerCallQuerySet, *, progress: Progress = lambda call: None) -> int:
-    """Make these calls in this process, each anew, and return how many they were.
+def run_again(
+    calls: HandlerCallQuerySet,
+    *,
+    since: datetime | None = None,
+    progress: Progress = lambda call: None,
+) -> int:
+    """Make these calls in this process, each anew and once, and return how many they were.
 
     Waits for no pause and no earlier event, calls again what is done or was skipped, and takes over
-    what is running, which may call that handler twice. Leaves redacted events alone. Raises
-    ``django.db.Error`` when the database refuses.
+    what is running, which may call that handler twice. What has been begun ``since`` (now, unless
+    this is part of a longer run) is not made again: whoever ended what it waited for has made it.
+    Leaves redacted events alone. Raises ``django.db.Error`` when the database refuses.
     """
-    turn, count = Turn(progress), 0
+    turn, count, since = Turn(progress), 0, since or timezone.now()
     for event, some in groupby(sorted(calls.values_list("event_id", "pk")), itemgetter(0)):
         loaded, chosen = load(event), {pk for _, pk in some}
-        again = {
-            call.pk
-            for call in loaded
-            if call.pk in chosen and call.event.body and steps.reopen(call)
-        }
-        count += len(again)
+        asked_for = [call for call in loaded if call.pk in chosen and call.event.body]
+        begun = {call.pk for call in asked_for if call.has_begun_since(since)}
+        again = {call.pk for call in asked_for if call.pk not in begun and steps.reopen(call)}
+        count += len(begun) + len(again)
         turn.make(loaded, again, in_order=False)
     return count
 
