@@ -129,26 +129,6 @@ def skip(pks: Collection[int], username: str) -> int:
     return with_retries(write, using=database_alias())
 
 
-def insert(event: WebhookEvent, handler: str, in_order_of: dict[str, bool]) -> None:
-    """Insert calls of a past event for a handler, unless they are there."""
-    same = {"event": event, "handler": handler, "state": State.WAITING}
-    calls = [
-        HandlerCall(
-            **same,
-            signal=signal,
-            contact=event.contact if is_in_order else "",
-            next_attempt_at=timezone.now(),
-        )
-        for signal, is_in_order in in_order_of.items()
-    ]
-
-    def write(using: str) -> None:
-        with own_statement(using):
-            HandlerCall.objects.using(using).bulk_create(calls, ignore_conflicts=True)
-
-    with_retries(write, using=database_alias())
-
-
 def is_saved_as_done(call: HandlerCall) -> bool:
     """Whether a call ``exactly_once`` is done in the database, whatever was raised since."""
     stored = HandlerCall.objects.fresh().filter(pk=call.pk, version=call.version + 1)
