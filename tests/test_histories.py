@@ -209,7 +209,7 @@ class Expected:
         self.replies = {reply: each for reply, each in self.replies.items() if each}
         for cellcast_id, history in list(self.histories.items()):
             left = {status: sources for status, sources in history.items() if sources}
-            if left or cellcast_id in self.references:
+            if left or not history or cellcast_id in self.references:  # or nothing was said of it
                 self.histories[cellcast_id] = left
             else:
                 del self.histories[cellcast_id]

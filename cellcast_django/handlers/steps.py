@@ -56,7 +56,8 @@ def begin(call: HandlerCall, *, in_order: bool) -> bool:
     if call.state == State.RUNNING:
         values |= _failure(call, NOT_RETURNED, now)
     has_begun = _write(call, values, in_order=in_order and call.contact != "")
-    call.version += has_begun
+    if has_begun:
+        call.version += 1
     return has_begun
 
 
@@ -109,7 +110,8 @@ def reopen(call: HandlerCall) -> bool:
         "skipped_by": "",
     }
     is_reopened = _write(call, values)
-    call.version += is_reopened
+    if is_reopened:
+        call.version += 1
     return is_reopened
 
 

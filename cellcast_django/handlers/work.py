@@ -38,10 +38,7 @@ class Work:
 
     function: Callable[..., Any]
     arguments: dict[str, Any] = field(repr=False)
-
-    @property
-    def exactly_once(self) -> bool:
-        return has_mark(self.function, EXACTLY_ONCE)
+    exactly_once: bool
 
     def do(self) -> None:
         """Call the function, and wait for it if it is async. Raises whatever it raises."""
@@ -66,7 +63,10 @@ class Fact:
         """Return the work of each connected handler by its name, as they connected."""
         arguments = {"signal": self.signal, "sender": self.sender, **self.arguments}
         handlers = handlers_by_name(self.signal, self.sender)
-        return {name: Work(function, arguments) for name, function in handlers.items()}
+        return {
+            name: Work(function, arguments, exactly_once=has_mark(function, EXACTLY_ONCE))
+            for name, function in handlers.items()
+        }
 
 
 FACTS = ("message", "status_change", "opt_out_change__opt_out")
