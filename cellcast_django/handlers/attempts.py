@@ -70,7 +70,7 @@ def run_due(
     ends_at = time.monotonic() + MAX_SECONDS
     turn = Turn(progress, is_over=lambda: is_over() or time.monotonic() > ends_at)
     due = calls.due(began_at).order_by("next_attempt_at", "pk").values_list("event_id", "pk")
-    # What ends lets the contact's next become due; what has failed is due after the beginning.
+    # Asked again, since what ends in order lets the next become due. What fails is due later.
     while found := [(event_id, pk) for event_id, pk in due.all() if pk not in turn.tried]:
         for event_id, some in groupby(found, itemgetter(0)):
             if turn.is_over():

@@ -43,7 +43,7 @@ def begin(call: HandlerCall, *, in_order: bool) -> bool:
     """Count an attempt, and keep others from making one until the lease ends.
 
     If ``in_order``, only once no earlier call of the handler and contact is unfinished, nor an
-    earlier event of the contact deferred. One that was running has not returned.
+    earlier event of the contact deferred. One that was running has failed: it has not returned.
     """
     now = timezone.now()
     values: dict[str, Any] = {
@@ -144,7 +144,11 @@ def _failure(call: HandlerCall, error: str, now: datetime, location: str = "") -
 def _after_failure(
     attempts: int, failure: Failure | None, received_at: datetime, now: datetime
 ) -> dict[str, Any]:
-    """Return when a call is made again that has failed this often, or that it has ended."""
+    """Return when a call is made again that has failed this often, or that it has ended.
+
+    ``failure`` is None where the handler is not known here. What ``RetryLater`` asks for is granted
+    beyond the last attempt, too, as long as the usual pauses would have taken.
+    """
     if failure is not None and issubclass(failure.kind, GiveUp):
         return _ended(State.GAVE_UP, now)
     after = None if failure is None else failure.retry_after

@@ -153,10 +153,10 @@ def do_safely(work: Work, save: Callable[[], bool] | None = None) -> Failure | N
                 stack.enter_context(_savepoint(each))
             work.do() if save is None else in_transaction(work, save)
     except BaseException as error:  # one handler must not stop another
-        failure = _failure(error)
+        failure = _described(error)
     error_left_open = _close_left_open(open_before)
     if failure is None and error_left_open is not None:
-        failure = _failure(error_left_open)
+        failure = _described(error_left_open)
     return failure
 
 
@@ -174,7 +174,8 @@ def _close_left_open(open_before: list[BaseDatabaseWrapper]) -> TransactionLeftO
     return error
 
 
-def _failure(error: BaseException) -> Failure:
+def _described(error: BaseException) -> Failure:
+    """Describe an error, and give the error itself to a test that collects them."""
     if (errors := handler_errors.get()) is not None:
         errors.append(error)
     return Failure.of(error)
