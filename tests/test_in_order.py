@@ -10,6 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.handlers import run_again, run_due, skip
 from cellcast_django.handlers.attempts import MAX_NEXT
 from cellcast_django.models import HandlerCall, Message, WebhookEvent
@@ -146,6 +147,18 @@ def test_next_is_called_when_the_earlier_one_is_skipped(booking: Calls, first: C
     assert booking.finished == ["CANCEL"]
     assert state(cancel) == "done"
     assert call_of(yes).state == "retrying"
+
+
+def test_next_still_waits_for_a_deferred_event(booking: Calls) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    yes = text("YES")
+    read_at = timezone.now()
+    WebhookEventFactory.create(outcome="deferred", contact=CUSTOMER, next_read_at=read_at)
+    cancel = text("CANCEL")
+    booking.errors.clear()
+    make_due(yes)
+    assert ran(run_due) == [yes.pk]
+    assert state(cancel) == "waiting"
 
 
 def test_event_that_a_person_runs_waits_for_none(booking: Calls) -> None:
