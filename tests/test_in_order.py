@@ -1,6 +1,7 @@
 """``@in_order``: a handler gets the events of one contact in the order they were stored in."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
@@ -183,6 +184,19 @@ def test_person_runs_several_of_a_contact_each_once(
     assert booking.heard() == ["1", "2", "3"]
     assert run_again(HandlerCall.objects.all()) == 3, "of a later decision, whatever has ended"
     assert len(booking) == 6
+
+
+def test_person_runs_one_again_while_the_clock_stands_still(
+    booking: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in tests of a host project's, or set back by then: nothing was begun in between."""
+    now = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: now)
+    event = text("YES")
+    assert run_again(event.calls.all()) == 1
+    monkeypatch.setattr(timezone, "now", lambda: now - timedelta(hours=1))
+    assert run_again(event.calls.all()) == 1
+    assert len(booking) == 3
 
 
 @pytest.mark.parametrize("option", ["--event", "--failed"])

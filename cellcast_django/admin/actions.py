@@ -108,7 +108,7 @@ class RunAgain(Action):
         calls = HandlerCall.objects.fresh().filter(event=pk)
         unfinished = calls.exclude(state__in=HandlerCall.ENDED_WELL)
         made = handlers.run_again(unfinished, since=self.began_at)
-        if not made and not calls.filter(started_at__gte=self.began_at).exists():
+        if not made and not calls.filter(started_at__gt=self.began_at).exists():
             return []
         return list(WebhookEvent.objects.fresh().filter(pk=pk))
 

@@ -156,4 +156,4 @@ class HandlerCall(models.Model):
 
     def has_begun_since(self, moment: datetime) -> bool:
         """Whether its last attempt began after this moment; not by a clock ahead of this host's."""
-        return self.started_at is not None and moment <= self.started_at <= timezone.now()
+        return self.started_at is not None and moment < self.started_at <= timezone.now()
