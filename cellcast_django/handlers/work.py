@@ -199,13 +199,15 @@ def in_transaction(work: Work, save: Callable[[], bool]) -> None:
     transactions.again_if_refused(do_and_save, using=using)
 
 
-def _notice_refusal(execute: Callable[..., Any], *arguments: Any) -> Any:
+def _notice_refusal(
+    execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]
+) -> Any:
     """Let nothing be saved after a deadlock: Django notices only those of the ORM's own writes."""
     # MariaDB has rolled back all that came before, and the handler may go on.
     try:
-        return execute(*arguments)
+        return execute(sql, params, many, context)
     except OperationalError as error:
-        connection = arguments[-1]["connection"]
+        connection = context["connection"]
         connection.needs_rollback = connection.needs_rollback or transactions.is_refused(error)
         raise
 
