@@ -39,6 +39,9 @@ from cellcast_django.payloads import (
 )
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 
+API_SECONDS = 5
+"""How long new tries begin to store what the API has listed."""
+
 Told = tuple[WebhookEvent, Sequence[FactSignal]]
 """An event that was stored, and the signals of its facts in the order in which they are told."""
 
@@ -82,7 +85,7 @@ def store(payloads: Sequence[Payload], **arrived: Any) -> Stored:
     drafts = [draft(payload, arrival) for payload in payloads]
     store_all = partial(write, drafts=drafts)
     # What the API has listed is not deferred, and nobody waits for a response.
-    seconds = transactions.BUDGET_SECONDS if arrival.endpoint == Endpoint.API else None
+    seconds = API_SECONDS if arrival.endpoint == Endpoint.API else None
     return transactions.with_retries(store_all, using=database_alias(), for_seconds=seconds)
 
 
@@ -96,10 +99,10 @@ def write(using: str, drafts: Sequence[Draft], *, replaced: WebhookEvent | None 
     connection = connections[using]
     if connection.in_atomic_block:  # otherwise with_retries has done so
         transactions.ensure_autocommit(connection)
-    with connection.cursor() as cursor, transactions.own_transaction(using, may_hurry=True):
+    with transactions.own_transaction(using) as cursor:
         messages = _lock_messages(cursor, drafts)
         contacts = {each.opts_out for each in drafts} - {""}
-        opt_outs = OptOut.objects.using(using).insert_and_lock(contacts) if contacts else {}
+        opt_outs = OptOut.objects.using(using).insert_and_lock(contacts, briefly=True)
         told = []
         for each in drafts:
             row = None if each.said is None else messages[each.said.values["key"]]
@@ -134,7 +137,7 @@ def _lock_messages(cursor: CursorWrapper, drafts: Sequence[Draft]) -> dict[str, 
 def _insert_or_lock(cursor: CursorWrapper, draft: Draft) -> Row:
     state, change = fold(None, draft.said)
     new = {**state.columns, **draft.if_new}
-    message, is_new = rows.insert_or_lock(cursor, Message, new, unique="key")
+    message, is_new = rows.insert_or_lock(cursor, Message, new, unique="key", briefly=True)
     if is_new:
         return Row(message, state, change)
     history = message.status and rows.column(cursor, StatusChange, "status", message_id=message.pk)
