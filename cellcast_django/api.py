@@ -235,7 +235,7 @@ class ApiClient:
 
     def _noticed(self, pool_class: Any) -> Any:
         """Return a class of pools whose connections say that they have connected, TLS included."""
-        client = self
+        client = self  # urllib3's exceptions do not tell: TLS may fail after the request, too
 
         class Connection(pool_class.ConnectionCls):  # type: ignore[misc]
             def connect(self) -> None:

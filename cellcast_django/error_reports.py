@@ -10,7 +10,10 @@ T = TypeVar("T")
 
 
 def hides_variables(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function so that no frame of its exceptions has variables for error trackers."""
+    """Decorate a function so that its exceptions keep their traceback but no frame's variables.
+
+    Error trackers report those of every frame, and ignore Django's ``sensitive_variables``.
+    """
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:

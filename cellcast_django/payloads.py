@@ -361,6 +361,7 @@ def is_web_url(url: object) -> TypeGuard[str]:
 class Endpoint(TextChoices):
     """Where an event came from: one of the URLs in Cellcast's dashboard, or its API."""
 
+    # The value; how what came there is read; which values of "type" mean it, wherever they come.
     RECEIVE = row("receive", _read_reply, ("receive", "sms", "mms"), _("Receive URL"))
     STATUS = row("status", _read_status_report, ("send",), _("Status URL"))
     OPT_OUT = row("opt_out", _read_opt_out, ("optout",), _("Opt-Out URL"))

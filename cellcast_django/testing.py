@@ -174,7 +174,7 @@ _REQUESTS = (RetryLater, GiveUp, TakenOverError)
 
 
 def run_handlers(*, raise_handler_errors: bool = True) -> int:
-    """Make what is due, as ``cellcast_run_handlers`` does, and return how many calls that was.
+    """Make what is due, as ``cellcast_run_handlers`` does but for mail; return how many calls.
 
     For tests where handlers run as tasks and nothing works the queue off. Raises what a handler
     raises, once all have been called.

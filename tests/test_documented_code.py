@@ -6,6 +6,7 @@ import re
 import runpy
 import sys
 import unittest
+from datetime import timedelta
 from inspect import signature
 from io import StringIO
 from pathlib import Path
@@ -15,10 +16,14 @@ from unittest.mock import MagicMock, call
 
 import pytest
 from django.apps import apps
+from django.contrib.admin import site
+from django.contrib.auth.models import Group, User
 from django.core.checks import Error, run_checks
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db.utils import ConnectionHandler
 from django.test import override_settings
+from django.urls import include, path
+from django.utils import timezone
 from django.utils.module_loading import import_string
 
 import cellcast_django
@@ -26,16 +31,17 @@ from cellcast_django import (
     checks,
     testing,
 )
-from cellcast_django.factories import HandlerCallFactory
+from cellcast_django.factories import HandlerCallFactory, MessageFactory
 from cellcast_django.models import (
     HandlerCall,
     Message,
     OptOut,
     WebhookEvent,
 )
-from cellcast_django.opt_outs import is_opted_out
+from cellcast_django.opt_outs import is_opted_out, may_want_to_stop
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
+from tests.admin_pages import listed, staff, url_of
 from tests.handlers import connected
 from tests.pages import (
     PAGE_NAMES,
@@ -252,23 +258,70 @@ def test_opt_out_ends_the_newsletter(shop_that_asks: dict[str, Any], client: Web
     )
 
 
-# The front page, the README, the tests' page, and getting started
+# What the page on the admin narrows
 
 
 @pytest.mark.django_db
-def test_readme_handler_confirms_the_order_that_was_asked_about(
-    client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+def test_group_sees_the_rows_of_its_number_alone(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    [block] = [each for each in blocks("docs/admin.md", "python") if "get_queryset" in each.code]
+    registered: dict[Any, Any] = site._registry
+    monkeypatch.setitem(registered, Message, registered[Message])  # puts it back afterwards
+    block.run({"__name__": "shop.admin"})
+    urls = {"urlpatterns": [path("admin/", site.urls), path("", include("cellcast_django.urls"))]}
+    monkeypatch.setitem(sys.modules, "shop.urls", SimpleNamespace(**urls))
+    settings.ROOT_URLCONF = "shop.urls"
+    client = staff("view_message")
+    theirs, others = (
+        MessageFactory.create(inbound=True, receiver=f"+6148000000{each}") for each in (1, 2)
+    )
+    assert listed(client, "message") == [others.pk, theirs.pk]
+    Group.objects.create(name="North").user_set.add(User.objects.get())
+    assert listed(client, "message") == [theirs.pk]
+    assert client.get(url_of("message", "change", theirs.pk)).status_code == 200
+    assert client.get(url_of("message", "change", others.pk)).status_code == 302
+
+
+# The front page, the README, the tests' page, and getting started
+
+
+@pytest.fixture
+def find_order(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
+    """README's handler, connected: returns the mock of ``Order.objects.filter``."""
     order = MagicMock()
     monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
     monkeypatch.setitem(sys.modules, "shop.models", SimpleNamespace(Order=order))
     blocks("README.md", "python")[0].run({"__name__": "shop.handlers"})
+    find: MagicMock = order.objects.filter
+    return find
+
+
+@pytest.mark.django_db
+def test_readme_handler_confirms_the_order_that_was_asked_about(
+    client: WebhookClient, find_order: MagicMock
+) -> None:
     client.reply(message="Yes", sender="+61400000009")  # who was not asked
     Message.objects.record_sent("1", receiver="0400 000 000", reference="order 7")
     client.reply(message="No")
-    order.objects.filter.assert_not_called()
+    client.reply(message="Cancel", _id="1", sender="")  # which may be anybody's
+    find_order.assert_not_called()
     client.reply(message="yes ")
-    assert order.objects.filter.mock_calls[:1] == [call(code="order 7")]
+    assert find_order.mock_calls[:1] == [call(code="order 7")]
+
+
+@pytest.mark.django_db
+def test_readme_handler_leaves_a_wish_to_stop_to_a_person(
+    client: WebhookClient, find_order: MagicMock
+) -> None:
+    Message.objects.record_sent("1", receiver="0400 000 000", reference="order 7")
+    client.reply(message="Please take me off this list, no more texts")
+    client.reply(message="Yes")
+    find_order.assert_called_once()
+    assert may_want_to_stop(Message.objects.unhandled().get().body)
+    Message.objects.inbound().update(created_at=timezone.now() - timedelta(days=4))
+    with pytest.raises(CommandError):
+        call_command("cellcast_status", "--max-stop-wish", "3d", stdout=StringIO())
 
 
 def names_of_testing_page(*, with_factories: bool) -> dict[str, Any]:

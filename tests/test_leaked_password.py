@@ -227,7 +227,8 @@ def test_replies_handled_by_a_forged_answer_are_named(fake_cellcast: FakeCellcas
     question = Message.objects.get()
 
     def confirm(message: Message, **kwargs: Any) -> None:
-        message.mark_handled()
+        for each in message.conversation().unhandled():
+            each.mark_handled()
 
     with connected(message_received, confirm=confirm):
         reply(1, "YES", _id="forged")

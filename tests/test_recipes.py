@@ -270,7 +270,7 @@ def test_loop_confirms_what_was_asked_about(
     assert reload(booking).is_confirmed is None
     cellcast.reply(sender=TYPED, message=" yes ", _id="3")
     assert reload(booking).is_confirmed is True
-    assert not Message.objects.unhandled().with_contact(TYPED).exists()
+    assert Message.objects.unhandled().with_contact(TYPED).get().body == "perhaps"
     cellcast.status(_id=message_id, status="expired")
     assert reload(booking).needs_a_call
     assert not WebhookEvent.objects.pending().exists()

@@ -21,6 +21,6 @@ class CellcastDeskConfig(AppConfig):
         ):
             if not apps.is_installed(name):
                 raise ImproperlyConfigured(
-                    f'"cellcast_django.desk" {why}: add that to INSTALLED_APPS too.'
+                    f'"cellcast_django.desk" {why}: add that to INSTALLED_APPS, or remove the desk.'
                 )
         super().import_models()

@@ -30,7 +30,7 @@ MAX_KEY = 2**63 - 1  # of a row, in every database
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """The response, or the ``error`` because of which there is none."""
+    """The response, or else the ``error``. The server may be hostile: search ``text`` alone."""
 
     url: str
     status: int = 0

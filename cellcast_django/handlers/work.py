@@ -200,6 +200,7 @@ def in_transaction(work: Work, save: Callable[[], bool]) -> None:
 
 def _notice_refusal(execute: Callable[..., Any], *arguments: Any) -> Any:
     """Let nothing be saved after a deadlock: Django notices only those of the ORM's own writes."""
+    # MariaDB has rolled back all that came before, and the handler may go on.
     try:
         return execute(*arguments)
     except OperationalError as error:

@@ -117,7 +117,8 @@ def _pair(
     """Return the pairs found, and one more for each message that is in none, the oldest first."""
     pairs, taken = dict(found), set(found.values())
     left = [each for each in reversed(items) if each not in found]
-    # Each gets the oldest item left that is not too far away: no other way pairs more.
+    # Each gets the oldest item left that is not too far away. No other way pairs more: what is too
+    # old for one is too old for the next, which may have each younger item that this one might.
     for message in (each for each in messages if each not in taken):
         while left and left[-1].received_at < message.created_at - latest:
             left.pop()

@@ -136,9 +136,9 @@ class MessageQuerySet(FreshQuerySet["Message"]):
 
         Idempotent. Your values overwrite those of a delivery report that was quicker.
         ``reference`` is your own text, for finding your own object again. ``answers`` is the reply
-        that this message answers; it is marked as handled. ``username`` is the person who sent it.
-        Raises ``TypeError`` for values of another type, and ``ValueError`` for what is empty or too
-        long, or if ``answers`` is not a reply.
+        that this message answers, which alone is then handled. ``username`` is the person who sent
+        it. Raises ``TypeError`` for values of another type, and ``ValueError`` for what is empty or
+        too long, or if ``answers`` is not a reply.
         """
         parts = outgoing_parts(
             receiver=receiver, sender=sender, body=body, reference=reference, answers=answers
@@ -374,18 +374,15 @@ class Message(models.Model):
         return None
 
     def mark_handled(self, *, username: str = "") -> None:
-        """Mark this reply, and the earlier ones of its contact, as needing nobody's attention.
+        """Mark this reply, and no other of its contact, as needing nobody's attention.
 
-        Idempotent. ``username`` is the person who says so. Raises ``ValueError`` for a message you
-        sent.
+        Code that has understood one reply has not read the others. Idempotent. ``username`` is the
+        person who says so. Raises ``ValueError`` for a message you sent.
         """
         if self.direction != Direction.INBOUND:
             raise ValueError("Only a reply can be handled, and this is a message you sent.")
-        this_and_earlier = models.Q(pk=self.pk)
-        if self.contact:
-            this_and_earlier |= models.Q(contact=self.contact, created_at__lte=self.created_at)
         changes = {"handled_at": timezone.now(), "handled_by": username_of(username)}
-        replies = Message.objects.fresh().filter(IS_UNHANDLED, this_and_earlier)
+        replies = Message.objects.fresh().filter(IS_UNHANDLED, pk=self.pk)
         again_if_refused(lambda: replies.update(**changes), using=replies.db)
         if self.handled_at is None:
             for name, value in changes.items():
@@ -460,7 +457,7 @@ class Message(models.Model):
     def opted_out_when_sent(self, *, is_new: bool) -> dict[str, Any]:
         """Take over since when the contact had opted out when it was sent, if at all."""
         active = OptOut.objects.using(self._state.db).active().filter(contact=self.contact)
-        if not is_new:
+        if not is_new:  # what has begun since then says nothing
             active = active.filter(since__lte=self.created_at)
         since = self.opted_out_at or active.values_list("since", flat=True).first()
         return self.take({"opted_out_at": since})

@@ -240,8 +240,9 @@ def listed_replies(reading: Reading, since: datetime) -> set[TimedReply]:
 def missing_replies(reading: Reading) -> Iterator[Sequence[Reply]]:
     """Yield all missing replies at once, the oldest first.
 
-    The inbox matches those that it is given once more, as one may have come meanwhile. A day before
-    is read too: its messages must not be matched with later replies.
+    All items are matched with all messages stored in that time, by contact, text and time: the list
+    has no ids. The inbox matches those that it is given once more, as one may have come meanwhile.
+    A day before is read too: its messages must not be matched with later replies.
     """
     findings, horizon = reading.findings, reading.since - LATEST
     listed = listed_replies(reading, horizon)

@@ -104,6 +104,7 @@ class Lists:
         key, claimed = key_of(report), to_contact(report.receiver)
         receivers = self.receivers.get(key, set())
         is_listed = claimed in receivers or bool(receivers and not claimed)
+        # A status that is not final has gone from the list when the next one comes.
         return is_listed and (report.status not in FINAL or (key, report.status) in self.statuses)
 
 

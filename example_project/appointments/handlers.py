@@ -24,7 +24,10 @@ def answer_appointment(message: Message, event: WebhookEvent, **kwargs: Any) -> 
     answer is handled with that; any other stays on the admin's page *To answer*, and so does one
     that comes too late.
     """
-    asked_about = Appointment.about(message.in_reply_to)
+    question = message.in_reply_to
+    if question is None or question.contact != message.contact:
+        return
+    asked_about = Appointment.about(question)
     appointment = asked_about.filter(starts_at__gt=event.received_at).first()
     if appointment is None:
         return

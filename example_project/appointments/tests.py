@@ -191,7 +191,7 @@ class ReplyTests(WebhookTestCase):
         self.assertEqual(Message.objects.unhandled().count(), 1)
 
         self.client.reply(sender=CUSTOMER, message="yes")
-        self.assertEqual(Message.objects.unhandled().count(), 0)
+        self.assertEqual(Message.objects.unhandled().get().body, "not sure")
 
     def test_yes_below_a_picture_confirms_and_a_picture_alone_is_left_to_staff(self) -> None:
         for text, state in (("", State.PLANNED), ("Yes, here is the form", State.CONFIRMED)):
@@ -237,6 +237,14 @@ class ReplyTests(WebhookTestCase):
 
         self.appointment.refresh_from_db()
         self.assertEqual(self.appointment.state, State.CANCELLED)
+
+    def test_reply_without_a_sender_is_left_to_staff(self) -> None:
+        message_id = reminder_of(self.appointment).cellcast_id
+        self.client.reply(sender="", message="no", _id=message_id)
+
+        self.appointment.refresh_from_db()
+        self.assertEqual(self.appointment.state, State.PLANNED)
+        self.assertEqual(Message.objects.unhandled().count(), 1)
 
     def test_late_reply_is_left_to_staff(self) -> None:
         Appointment.objects.update(starts_at=timezone.now() - TOMORROW)
