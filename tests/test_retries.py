@@ -91,7 +91,7 @@ def test_aborted_statement_is_tried_once_more_in_a_new_session(kind: type[Except
 @pytest.fixture
 def _server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the database have a server that can be lost."""
-    monkeypatch.setattr(retries, "vendor_of", lambda _: VENDORS["postgresql"])
+    monkeypatch.setitem(VENDORS, connection.vendor, VENDORS["postgresql"])
     monkeypatch.setattr(retries, "is_idle", lambda _: True)
 
 

@@ -10,7 +10,7 @@ from django.db.backends.utils import CursorWrapper
 from django.db.models.base import ModelState
 from django.utils import timezone
 
-from cellcast_django.database.vendors import Vendor, vendor_of
+from cellcast_django.database.vendors import VENDORS, Vendor
 
 M = TypeVar("M", bound=models.Model)
 
@@ -23,7 +23,7 @@ MAX_ROWS = 1_000  # of one statement: a database takes only so many values
 
 def insert(cursor: CursorWrapper, model: type[M], *many: Values) -> list[M]:
     """Insert rows, and return them in the same order as if they had been read."""
-    connection, vendor, inserted = cursor.db, vendor_of(cursor.db), []
+    connection, vendor, inserted = cursor.db, VENDORS[cursor.db.vendor], []
     for start in range(0, len(many), MAX_ROWS):
         some = [{**_defaults(model), **values} for values in many[start : start + MAX_ROWS]]
         statement = vendor.table_limit + _insert_statement(vendor, model, len(some))
@@ -48,7 +48,7 @@ def insert_or_lock(
     transactions wait for each other. ``briefly`` waits for others as ``own_transaction`` does.
     """
     connection, row = cursor.db, {**_defaults(model), **values}
-    vendor = vendor_of(connection)
+    vendor = VENDORS[connection.vendor]
     limit = vendor.limit if briefly else ""
     statement = limit + _insert_statement(vendor, model, 1, unique)
     adapted = _adapted(connection, model, row)
@@ -67,7 +67,7 @@ def insert_or_lock(
 
 def update(cursor: CursorWrapper, model: type[models.Model], pk: int, values: Values) -> None:
     """Write these columns of a row."""
-    quote = vendor_of(cursor.db).quote.format
+    quote = VENDORS[cursor.db.vendor].quote.format
     names = ", ".join(f"{quote(name)} = %s" for name in values)
     statement = f"UPDATE {quote(model._meta.db_table)} SET {names} WHERE id = %s"
     cursor.execute(statement, [*_adapted(cursor.db, model, values), pk])
@@ -80,7 +80,7 @@ def relate(row: models.Model, **related: models.Model | None) -> None:
 
 def column(cursor: CursorWrapper, model: type[models.Model], name: str, **where: Any) -> list[Any]:
     """Return the values of a column, of text or a number, where other columns have these."""
-    quote = vendor_of(cursor.db).quote.format
+    quote = VENDORS[cursor.db.vendor].quote.format
     condition = " AND ".join(f"{quote(each)} = %s" for each in where)
     table = quote(model._meta.db_table)
     cursor.execute(f"SELECT {quote(name)} FROM {table} WHERE {condition}", [*where.values()])
@@ -90,7 +90,7 @@ def column(cursor: CursorWrapper, model: type[models.Model], name: str, **where:
 def _lock(cursor: CursorWrapper, model: type[M], unique: str, value: Any, limit: str) -> M | None:
     connection = cursor.db
     is_locking = connection.features.has_select_for_update
-    statement = _select_statement(vendor_of(connection), model, unique, is_locking)
+    statement = _select_statement(VENDORS[connection.vendor], model, unique, is_locking)
     cursor.execute(limit + statement, [value])
     if (row := cursor.fetchone()) is None:
         return None

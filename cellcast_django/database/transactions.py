@@ -24,7 +24,7 @@ from django.db import (
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
-from cellcast_django.database.vendors import vendor_of
+from cellcast_django.database.vendors import VENDORS
 
 IDLE, ACTIVE, CLOSED = 0, 1, 4  # as psycopg numbers the states of a transaction
 
@@ -101,7 +101,7 @@ def discard(connection: BaseDatabaseWrapper) -> None:
     connection.atomic_blocks, connection.savepoint_ids = [], []
     if (session := connection.connection) is not None:
         with suppress(Error), connection.wrap_database_errors:
-            end = session.rollback if vendor_of(connection).is_embedded else session.close
+            end = session.rollback if VENDORS[connection.vendor].is_embedded else session.close
             end()
     with suppress(Error):
         connection.close()
@@ -133,7 +133,7 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
             if for_seconds:
                 may_help = time.monotonic() < last_begin
             elif is_lost(connection, error):
-                has_server = not vendor_of(connection).is_embedded
+                has_server = not VENDORS[connection.vendor].is_embedded
                 may_help = has_server and time.monotonic() < last_begin
             else:
                 may_help = retries == 0
@@ -188,7 +188,7 @@ def is_refused(error: Exception) -> bool:
 
 def is_lost(connection: BaseDatabaseWrapper, error: Exception) -> bool:
     """Whether the connection or the server is lost; on SQLite, whether its one lock is taken."""
-    if vendor_of(connection).is_embedded:
+    if VENDORS[connection.vendor].is_embedded:
         return "locked" in str(error)
     if not isinstance(error, OperationalError | InterfaceError | InternalError):
         return False
@@ -215,7 +215,7 @@ def own_transaction(using: str) -> Iterator[CursorWrapper]:
     test's transaction, which goes on afterwards.
     """
     connection = connections[using]
-    begin = () if connection.in_atomic_block else vendor_of(connection).begin
+    begin = () if connection.in_atomic_block else VENDORS[connection.vendor].begin
     with transaction.atomic(using=using, durable=True), connection.cursor() as cursor:
         for statement in begin:
             cursor.execute(statement)
@@ -235,6 +235,6 @@ def lock_for_insert(rows: models.QuerySet[Any]) -> None:
         return
     table = connection.ops.quote_name(rows.model._meta.db_table)
     with connection.cursor() as cursor:
-        for statement in vendor_of(connection).lock_for_insert:
+        for statement in VENDORS[connection.vendor].lock_for_insert:
             cursor.execute(statement.format(table=table))
     list(rows.select_for_update().values_list("pk"))

@@ -1,8 +1,7 @@
 """What differs between databases: one row for each, by Django's ``vendor``."""
 
+from collections import defaultdict
 from dataclasses import dataclass
-
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 LOCK_SECONDS = 0.25
 """A webhook waits this long for a lock, twice, and is deferred then: other requests need its
@@ -32,39 +31,31 @@ class Vendor:
     """There is no server. An in-memory database would end with its session."""
 
 
-VENDORS = {
-    "postgresql": Vendor(
-        # One round trip. The level has to be set before anything is read.
-        begin=(
-            f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; "
-            "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
-        ),
-        # Waits for the present writers, and makes later ones wait.
-        lock_for_insert=("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",),
+VENDORS = defaultdict(Vendor)  # the host project may have another database beside the app's own
+VENDORS["postgresql"] = Vendor(
+    # One round trip. The level has to be set before anything is read.
+    begin=(
+        f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; "
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
     ),
-    "mysql": Vendor(  # MariaDB, that is: MySQL lacks its collations
-        quote="`{}`",
-        unless_there=" ON DUPLICATE KEY UPDATE {0} = VALUES({0})",
-        exact_collation="utf8mb4_nopad_bin",
-        unicode_collation="utf8mb4_unicode_ci",
-        # It counts work, too: so an array, which may take its time on a slow disk, has the other
-        # limit, which knows whole seconds alone.
-        limit=f"SET STATEMENT max_statement_time = {LOCK_SECONDS} FOR ",
-        table_limit="SET STATEMENT lock_wait_timeout = 1 FOR ",
-        # At this level InnoDB also locks the gaps between the rows read for update.
-        lock_for_insert=("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
-    ),
-    "sqlite": Vendor(
-        unless_there=" ON CONFLICT ({}) DO NOTHING",  # it has RETURNING from 3.35
-        # Any write takes the one lock, even if it changes nothing.
-        lock_for_insert=("DELETE FROM {table} WHERE 1 = 0",),
-        is_embedded=True,
-    ),
-}
-
-ANY_OTHER = Vendor()  # the host project may have one beside the app's own
-
-
-def vendor_of(connection: BaseDatabaseWrapper) -> Vendor:
-    """Return what is known of the connection's database."""
-    return VENDORS.get(connection.vendor, ANY_OTHER)
+    # Waits for the present writers, and makes later ones wait.
+    lock_for_insert=("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",),
+)
+VENDORS["mysql"] = Vendor(  # MariaDB, that is: MySQL lacks its collations
+    quote="`{}`",
+    unless_there=" ON DUPLICATE KEY UPDATE {0} = VALUES({0})",
+    exact_collation="utf8mb4_nopad_bin",
+    unicode_collation="utf8mb4_unicode_ci",
+    # It counts work, too: so an array, which may take its time on a slow disk, has the other limit,
+    # which knows whole seconds alone.
+    limit=f"SET STATEMENT max_statement_time = {LOCK_SECONDS} FOR ",
+    table_limit="SET STATEMENT lock_wait_timeout = 1 FOR ",
+    # At this level InnoDB also locks the gaps between the rows read for update.
+    lock_for_insert=("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
+)
+VENDORS["sqlite"] = Vendor(
+    unless_there=" ON CONFLICT ({}) DO NOTHING",  # it has RETURNING from 3.35
+    # Any write takes the one lock, even if it changes nothing.
+    lock_for_insert=("DELETE FROM {table} WHERE 1 = 0",),
+    is_embedded=True,
+)

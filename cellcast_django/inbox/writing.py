@@ -102,7 +102,8 @@ def write(using: str, drafts: Sequence[Draft], *, replaced: WebhookEvent | None 
     with transactions.own_transaction(using) as cursor:
         messages = _lock_messages(cursor, drafts)
         contacts = {each.opts_out for each in drafts} - {""}
-        opt_outs = OptOut.objects.using(using).insert_and_lock(contacts, briefly=True)
+        queryset = OptOut.objects.using(using)
+        opt_outs = queryset.insert_and_lock(contacts, briefly=True) if contacts else {}
         told = []
         for each in drafts:
             row = None if each.said is None else messages[each.said.values["key"]]
