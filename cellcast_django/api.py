@@ -42,8 +42,8 @@ class NotSentError(Exception):
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        self.reason = reason or "no reason was given."
+        super().__init__(self.reason)
 
 
 class OptedOutError(Exception):
@@ -281,7 +281,7 @@ class ApiResponse:
         """Whether the API has certainly done nothing: a proxy's 408 or 499 does not say so."""
         if self.status // 100 == 4:
             return self.status not in (HTTPStatus.REQUEST_TIMEOUT, 499)
-        is_fault = "internal server error" in self.sentence.casefold()
+        is_fault = "internal server error" in str(self.document).casefold()
         return self.status // 100 == 2 and not self.is_success and not is_fault
 
     @property

@@ -87,7 +87,7 @@ SECRETS = Kind(
     lambda value: tuple(filter(SECRET.fits, value)),
 )
 TEXTS = Kind(
-    'a list of texts, each with a letter or a digit, such as ["stop", "opt out"]',
+    'a list with the brackets, ["one text", "another"], each text with a letter or a digit',
     lambda value: (
         isinstance(value, (list, tuple))
         and all(isinstance(entry, str) and any(map(str.isalnum, entry)) for entry in value)

@@ -64,11 +64,12 @@ def _name_of(function: Callable[..., Any]) -> str:
 
 
 def _short(name: str) -> str:
-    """Return the name as its column holds it; what is too long ends in a digest of the whole."""
-    if len(name) <= MAX_HANDLER_LENGTH - len("#99"):
+    """Return the name so that its column holds it; what is too long ends in a digest of it."""
+    longest = MAX_HANDLER_LENGTH - len("#99")  # which tells handlers of one name apart
+    if len(name) <= longest:
         return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-    return f"{name[: MAX_HANDLER_LENGTH - 20]}~{digest}"
+    digest = f"~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return name[: longest - len(digest)] + digest
 
 
 def _unwrapped(function: Callable[..., Any]) -> list[Any]:

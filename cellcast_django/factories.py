@@ -197,7 +197,7 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
     )
     contact = factory.LazyAttribute(lambda event: event.message.contact if event.message else "")
     content_type = "application/json"
-    username = "cellcast"
+    received_as = "cellcast"
     received_at = factory.LazyFunction(_now)
     body = factory.LazyAttribute(lambda event: json.dumps(_payload(event)))
 

@@ -12,7 +12,6 @@ from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.conf import conf
-from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.models import (
     CommandRun,
     Direction,
@@ -274,7 +273,7 @@ def measure_webhooks() -> Webhooks:
         of_kind = WebhookEvent.objects.fresh().filter(kind__gte=kind, kind__lte=kind)
         webhooks = of_kind.filter(is_test=False).exclude(endpoint=Endpoint.API)
         newest = webhooks.order_by("-kind", "-received_at")[:MAX_NEWEST]
-        rows = list(newest.values_list("endpoint", "username", "received_at"))
+        rows = list(newest.values_list("endpoint", "received_as", "received_at"))
         for endpoint, username, at in rows:
             last_at[endpoint] = max(at, last_at.get(endpoint, at))
             last_use_of[username] = max(at, last_use_of.get(username, at))
@@ -395,7 +394,7 @@ def _deliveries_since(start: datetime) -> Deliveries:
     # By what they are not: by what they are, SQLite may read those of all times.
     sent = Message.objects.fresh().exclude(direction=Direction.INBOUND)
     sent = sent.filter(created_at__gte=start)
-    tests = Counter(of_tests(sent).values_list("status", flat=True))
+    tests = Counter(sent.of_tests().values_list("status", flat=True))
     return Deliveries(
         sent=sent.count() - tests.total(),
         delivered=sent.delivered().count() - tests[Status.DELIVERED],

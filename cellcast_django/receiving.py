@@ -22,11 +22,8 @@ logger = logging.getLogger("cellcast_django")
 
 MAX_NAMED = 10
 """Of the events of an array, how many a line in the log names."""
-
-
-MAX_IN_VAIN = 5
 MAX_SECONDS = 10
-"""After how many deferred events read in vain, or how long, a run goes on with what is due."""
+"""How long a run reads deferred events before it goes on with what is due."""
 
 ONE_DAY = timedelta(days=1)
 
@@ -36,7 +33,7 @@ def receive(
     *,
     endpoint: Endpoint,
     content_type: str = "",
-    username: str = "",
+    received_as: str = "",
     is_test: bool = False,
 ) -> list[WebhookEvent]:
     """Store the payloads of one webhook, run its handlers, and return its events.
@@ -47,7 +44,7 @@ def receive(
     arrival: dict[str, Any] = {
         "endpoint": endpoint,
         "content_type": content_type,
-        "username": username,
+        "received_as": received_as,
         "is_test": is_test,
     }
     try:
@@ -72,20 +69,20 @@ def _tell_deferred(events: Sequence[WebhookEvent], error: Exception) -> None:
 
 
 def read_deferred(event_ids: Iterable[int] | None = None) -> int:
-    """Read the deferred events whose time has come, in their order; return how many were read.
+    """Read the deferred events whose time has come; return how many were read.
 
     With ``event_ids``, only these, and at once. Their calls are due then. What cannot be stored is
-    read again after a pause; after a few in vain the rest is left to the next run. Safe in several
-    processes at once. Raises ``django.db.Error``.
+    read again after a pause, behind all that have waited longer, so that it holds up nothing that
+    can be. Safe in several processes at once. Raises ``django.db.Error``.
     """
-    deferred, count, in_vain = WebhookEvent.objects.fresh().deferred(), 0, 0
+    deferred, count = WebhookEvent.objects.fresh().deferred(), 0
     if event_ids is None:
         deferred = deferred.filter(next_read_at__lte=timezone.now())
     else:
         deferred = deferred.filter(pk__in=event_ids)
     ends_at = time.monotonic() + MAX_SECONDS
-    for pk in list(deferred.order_by("pk").values_list("pk", flat=True)):
-        if in_vain == MAX_IN_VAIN or time.monotonic() > ends_at:
+    for pk in list(deferred.order_by("next_read_at", "pk").values_list("pk", flat=True)):
+        if time.monotonic() > ends_at:
             break
         event = deferred.filter(pk=pk).first()
         if event is None:  # another process has read it
@@ -93,7 +90,6 @@ def read_deferred(event_ids: Iterable[int] | None = None) -> int:
         try:
             count += bool(inbox.read_deferred(event))
         except Exception as error:
-            in_vain += 1
             is_old = timezone.now() - event.received_at > ONE_DAY
             level = logging.ERROR if is_old or not isinstance(error, Error) else logging.WARNING
             logger.log(level, "Still deferred: event %s: %s.", pk, Failure.of(error).summary)

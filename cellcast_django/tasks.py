@@ -9,12 +9,13 @@ from typing import Any
 
 from django.utils import timezone
 
-from cellcast_django import handlers, recovery, retention
+from cellcast_django import handlers, recovery
 from cellcast_django.conf import conf
 from cellcast_django.days import duration_of
 from cellcast_django.models import CommandRun
 from cellcast_django.receiving import read_deferred, tasks_package
 from cellcast_django.reply_mail import mail_waiting_replies
+from cellcast_django.upkeep import retention
 
 __all__ = ["prune", "recover", "run_due_handlers", "run_handlers"]
 

@@ -5,7 +5,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
@@ -21,6 +20,7 @@ from cellcast_django.authentication import WebhookAuthentication
 from cellcast_django.conf import conf
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.error_reports import hides_variables
+from cellcast_django.handlers.work import Failure, handler_errors
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint, Invalid, Payload
 
@@ -96,7 +96,7 @@ def _source_without_length(request: HttpRequest) -> Any:
 
 
 class StorageUnavailableError(APIException):
-    """The database refused before the commit; nothing was stored."""
+    """Nothing was stored, not even the events by themselves."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_detail = _("The webhook could not be stored. Please send it again.")
@@ -114,9 +114,6 @@ class JSONNegotiation(BaseContentNegotiation):
 
 def json_exception_handler(exception: Exception, _context: dict[str, Any]) -> HttpResponse | None:
     """Turn an exception that carries an HTTP status into a JSON response with its detail."""
-    if isinstance(exception, DatabaseError):
-        logger.error("A webhook could not be stored: %s.", type(exception).__qualname__)
-        exception = StorageUnavailableError()
     if not isinstance(exception, APIException):
         return None
     response = JsonResponse({"detail": str(exception.detail)}, status=exception.status_code)
@@ -136,7 +133,7 @@ class WebhookView(APIView):
     """
 
     endpoint: Endpoint = None  # type: ignore[assignment]  # as_view() is given it
-    username: str
+    received_as: str
 
     http_method_names = ["get", "head", "post"]
     authentication_classes = [WebhookAuthentication]
@@ -173,7 +170,7 @@ class WebhookView(APIView):
             authenticated: Any = authenticator.authenticate(request)
             if authenticated is not None:
                 # Not as request.user, which the host's middleware may take for a row.
-                self.username = authenticated[0].get_username()
+                self.received_as = authenticated[0].get_username()
                 return
         raise NotAuthenticated
 
@@ -183,14 +180,20 @@ class WebhookView(APIView):
     def post(self, request: Request) -> HttpResponse:
         """Receive a webhook: 200 means stored."""
         body = read_body(request._request, limit=conf.max_body_bytes)
-        events = receiving.receive(
-            parse(body, self.endpoint),
-            endpoint=self.endpoint,
-            content_type=body.content_type,
-            username=self.username,
-            is_test=request.META.get("HTTP_CELLCAST_TEST_SEND") == "1",
-        )
-        log_webhook(self.endpoint, self.username, events)
+        try:
+            events = receiving.receive(
+                parse(body, self.endpoint),
+                endpoint=self.endpoint,
+                content_type=body.content_type,
+                received_as=self.received_as,
+                is_test=request.META.get("HTTP_CELLCAST_TEST_SEND") == "1",
+            )
+        except Exception as error:  # of the database or not: a 500 would not say "again"
+            logger.error("A webhook could not be stored: %s.", Failure.of(error).summary)
+            if (errors := handler_errors.get()) is not None:
+                errors.append(error)
+            raise StorageUnavailableError from None
+        log_webhook(self.endpoint, self.received_as, events)
         return respond(events)
 
 
@@ -206,12 +209,12 @@ def parse(body: Body, endpoint: Endpoint) -> list[Payload]:
         return [Invalid(raw=payloads.decode(body.content), reason=reason)]
 
 
-def log_webhook(endpoint: Endpoint, username: str, events: list[WebhookEvent]) -> None:
+def log_webhook(endpoint: Endpoint, received_as: str, events: list[WebhookEvent]) -> None:
     """Log one line for a webhook, at level INFO: no number, no text."""
     if logger.isEnabledFor(logging.INFO):
         outcomes = Counter(str(event.outcome) for event in events)
         counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
-        logger.info("Webhook on the %s, by %s: %s.", endpoint.label, username, counts)
+        logger.info("Webhook on the %s, by %s: %s.", endpoint.label, received_as, counts)
 
 
 def respond(events: list[WebhookEvent]) -> HttpResponse:

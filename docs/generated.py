@@ -25,7 +25,7 @@ from django.db.models import Model
 from django.test import override_settings
 
 import cellcast_django
-from cellcast_django import checks, health, retention, tasks, testing
+from cellcast_django import checks, health, tasks, testing
 from cellcast_django.conf import Settings
 from cellcast_django.models import (
     HandlerCall,
@@ -36,6 +36,7 @@ from cellcast_django.models import (
     WebhookEvent,
 )
 from cellcast_django.statuses import UNKNOWN_PRECEDENCE, Status
+from cellcast_django.upkeep import retention
 from cellcast_django.webhooks import WEBHOOKS
 
 PACKAGE = Path(cellcast_django.__file__).parent

@@ -31,7 +31,7 @@ from cellcast_django.models import (
     WebhookEvent,
 )
 from cellcast_django.signals import message_received, opt_out_received, status_changed
-from cellcast_django.verifying import find_broken
+from cellcast_django.upkeep.verifying import find_broken
 from tests.handlers import connected
 
 Request = Callable[[], Any]

@@ -6,7 +6,6 @@ reads, and looks then whether what was begun can be ended.
 
 import json
 import sys
-from collections import Counter
 from functools import partial
 from io import StringIO
 from itertools import count
@@ -114,53 +113,9 @@ def keep_order() -> None:
                 break
 
 
-# Past events that a handler is given: each once, or twice where its end was not saved
-
-
-def note(event: WebhookEvent, kind: str) -> None:
-    """Write a row, which is how the next process knows of the call."""
-    calls = Message.objects.filter(key__startswith=f"{kind} {event.pk} ").count()
-    Message.objects.create(key=f"{kind} {event.pk} {calls}")
-
-
-@in_order
-def plain(event: WebhookEvent, **kwargs: Any) -> None:
-    note(event, "plain")
-
-
-@in_order
-@exactly_once
-def once(event: WebhookEvent, **kwargs: Any) -> None:
-    note(event, "once")
-
-
-def give_again() -> None:
-    for place, (name, handler) in enumerate({"plain": plain, "once": once}.items()):
-        for statements in count():
-            contact = f"+6149157{place}{statements:03}"
-            events = [store(contact, str(number))[0] for number in range(3)]
-            message_received.connect(handler, dispatch_uid=name)
-            give = partial(run_handlers, "--again", name, "--since", "1h")
-            status = act_and_be_killed(give, statements)
-            for event in events:
-                make_due(event)
-            give()
-            calls = Counter(
-                Message.objects.filter(key__startswith=f"{name} {event.pk} ").count()
-                for event in events
-            )
-            assert {WebhookEvent.objects.get(pk=event.pk).state for event in events} == {"done"}
-            assert set(calls) <= ({1} if name == "once" else {1, 2}), calls
-            print("twice" if calls[2] else "once")
-            message_received.disconnect(dispatch_uid=name)
-            if status == 0:
-                break
-
-
 PROGRAMS = {
     "exactly_once": write_once,
     "in_order": keep_order,
-    "again": give_again,
 }
 
 if __name__ == "__main__":

@@ -395,7 +395,7 @@ def test_event_page_shows_body_and_each_handlers_result(
     assert "ValueError" in words(rows[0]) and "ValueError" not in words(rows[1])
     assert "<b>no luck" not in page
     assert "&quot;message&quot;: &quot;YES&quot;" in page
-    assert re.search(r"Username: .*\bcellcast\b", text_of(page))
+    assert re.search(r"Received as: .*\bcellcast\b", text_of(page))
 
 
 # Search and filters

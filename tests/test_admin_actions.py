@@ -22,9 +22,10 @@ from cellcast_django.admin.actions import (
 from cellcast_django.admin.display.badges import sentence_of
 from cellcast_django.admin.display.texts import exact_time
 from cellcast_django.factories import HandlerCallFactory, WebhookEventFactory
+from cellcast_django.handlers import run_due
 from cellcast_django.models import HandlerCall, WebhookEvent
 from cellcast_django.receiving import tasks_package
-from cellcast_django.signals import GiveUp, message_received
+from cellcast_django.signals import GiveUp, exactly_once, in_order, message_received
 from tests.admin_pages import (
     CUSTOMER,
     ID,
@@ -379,6 +380,27 @@ def test_many_calls_are_run_again_from_their_list(operator: Client, gone: Calls)
     assert every(question.text, "p[@class='cellcast-warning']"), "it is done"
     assert levels(confirm(operator, question, url)) == ["success"]
     assert len(gone) == 7
+
+
+@pytest.mark.parametrize("place", ["calls", "events", "event"])
+def test_several_calls_of_a_contact_are_run_again_once_each(
+    operator: Client, gone: Calls, place: str
+) -> None:
+    """Whoever ends a call in order makes the contact's next one."""
+    in_order(exactly_once(gone))
+    events = [reply(message=str(number)) for number in range(3)]
+    gone.error = None
+    gone.arguments.clear()
+    if place == "calls":
+        response = run(operator, "run_again", *of("gone"), model="handlercall")
+    elif place == "events":
+        response = run(operator, "run_again", *keys())
+    else:
+        response = press(operator, url_of("webhookevent", "act", events[0].pk, "run_again"))
+    run_due()
+    assert gone.heard() == ["0", "1", "2"]
+    assert levels(response) == ["success"], "what another's end has made was run again, too"
+    assert {state_of(event) for event in events} == {"done"}
 
 
 def of_handler(action: str, handler: str = "gone") -> str:

@@ -294,6 +294,14 @@ UNCERTAIN = {
     "200 false by a fault of theirs": refusal(
         200, {"status": False, "message": "Internal server error", "error": {"name": "CastError"}}
     ),
+    "200 false by a fault of theirs in two parts": refusal(
+        200,
+        {
+            "status": False,
+            "message": "internal server error",
+            "error": {"errorMessage": "CastError"},
+        },
+    ),
     "503 with false": Fault(status=503, body=b'{"status": false}'),
     "200 that says 500": refusal(200, {"meta": {"code": 500}, "message": "Internal"}),
     "silent": Fault(hangs=True, is_sent=True),

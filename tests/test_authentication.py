@@ -217,7 +217,7 @@ def test_very_long_username_is_truncated() -> None:
     secret = "u" * 1_000 + ":a-long-enough-password"
     with override_settings(CELLCAST_WEBHOOK_SECRETS=[secret]):
         WebhookClient().status()
-    assert WebhookEvent.objects.get().username == "u" * 255
+    assert WebhookEvent.objects.get().received_as == "u" * 255
 
 
 # Another authentication class
@@ -244,7 +244,7 @@ def post_to_view_with(*classes: type[BaseAuthentication], **environ: Any) -> Any
 @pytest.mark.django_db
 def test_subclassed_view_uses_only_its_own_authentication_class() -> None:
     assert post_to_view_with(OwnAuthentication, HTTP_X_NAME="host").status_code == 200
-    assert WebhookEvent.objects.get().username == "host"
+    assert WebhookEvent.objects.get().received_as == "host"
     right = authorization()["Authorization"]
     assert post_to_view_with(OwnAuthentication, HTTP_AUTHORIZATION=right).status_code == 403
 
@@ -254,7 +254,7 @@ def test_first_authentication_class_to_accept_names_the_sender() -> None:
     right = authorization()["Authorization"]
     classes = (OwnAuthentication, WebhookAuthentication)
     assert post_to_view_with(*classes, HTTP_AUTHORIZATION=right).status_code == 200
-    assert WebhookEvent.objects.get().username == "cellcast"
+    assert WebhookEvent.objects.get().received_as == "cellcast"
 
 
 def test_view_without_an_authentication_class_refuses_everybody() -> None:

@@ -18,14 +18,14 @@ from django.core.management.base import OutputWrapper
 from django.db.models import Model
 from django.utils import timezone
 
-from cellcast_django.contact_export import ContactData
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.management.commands.cellcast_export import UNFINISHED, output_file
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
-from cellcast_django.retention import Selection, prune
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
+from cellcast_django.upkeep.contact_export import ContactData
+from cellcast_django.upkeep.retention import Selection, prune
 from tests.admin_pages import CUSTOMER
 from tests.database_faults import refusing
 from tests.handlers import Calls, Connect
@@ -100,15 +100,16 @@ def test_export_finds_what_erasure_removes_in_any_spelling(
 def test_export_holds_nothing_of_the_hosts_own(client: WebhookClient, connect: Connect) -> None:
     connect(message_received, Calls("shop.a_handler", error=ValueError("an error")))
     client.reply(sender=CONTACT, message="STOP")
-    WebhookEvent.objects.update(username="half-of-a-secret")
+    WebhookEvent.objects.update(received_as="half-of-a-secret", error="a table's name")
     output = json.dumps(export())
-    for internal in ("shop.a_handler", "an error", "half-of-a-secret", "application/json"):
+    words = ("shop.a_handler", "an error", "half-of-a-secret", "a table's name", "application/json")
+    for internal in words:
         assert internal not in output
 
 
 INTERNAL: dict[type[Model], set[str]] = {
     Message: {"key"},
-    WebhookEvent: {"username", "content_type"},
+    WebhookEvent: {"received_as", "content_type", "error"},
     OptOutChange: {"received_as"},
 }
 
@@ -192,7 +193,7 @@ def _two_people() -> None:
         event = WebhookEventFactory.create(
             message__receiver=CONTACT, message__body=words, message__created_at=at(moment)
         )
-        WebhookEvent.objects.filter(pk=event.pk).update(received_at=at(moment), error=words)
+        WebhookEvent.objects.filter(pk=event.pk).update(received_at=at(moment), body=words)
         StatusChange.objects.filter(event=event).update(recorded_at=at(moment), reason=words)
         assert event.message is not None
         log(event.message, words)
@@ -220,7 +221,7 @@ def test_file_has_the_rows_of_these_days(
     found = json.loads(output.out)
     rows = {key: found[key] for key in ("messages", "events", "status_changes", "log_entries")}
     rows["opt_outs"] = found["opt_outs"][0]["history"]
-    columns = ("body", "error", "reason", "action", "note")
+    columns = ("body", "body", "reason", "action", "note")
     for (key, items), column in zip(rows.items(), columns, strict=True):
         assert [item[column] for item in items] == kept.split(), key
     assert output.err.startswith(f"{len(kept.split())} events could not")

@@ -23,7 +23,7 @@ from cellcast_django.factories import (
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.testing import WebhookClient
-from tests.database_faults import refusing
+from tests.database_faults import just_before, refusing
 from tests.test_error_reports import frames_of, serialised
 
 pytestmark = pytest.mark.django_db
@@ -310,6 +310,18 @@ def test_event_that_has_gone_is_counted_and_passed_over(
         run("--event", str(forged[0].pk), key)
 
 
+def test_event_that_is_being_read_meanwhile_is_left_and_an_error() -> None:
+    event = WebhookEventFactory.create(invalid=True)
+
+    def read() -> None:
+        WebhookEvent.objects.update(outcome="stored", message=MessageFactory.create())
+
+    with just_before("^UPDATE .*webhookevent", read), pytest.raises(CommandError, match="1 event"):
+        run("--event", str(event.pk))
+    run("--event", str(event.pk))
+    assert not WebhookEvent.objects.exists()
+
+
 @pytest.mark.parametrize(
     "option",
     [
@@ -393,6 +405,6 @@ def test_what_another_model_protects_is_neither_erased_nor_taken_back(
 def test_database_that_refuses_to_take_back_is_an_error(
     forged: list[WebhookEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cellcast_django.retention.BATCH_SECONDS", 0.1)
+    monkeypatch.setattr("cellcast_django.upkeep.retention.BATCH_SECONDS", 0.1)
     with refusing("^UPDATE"), pytest.raises(CommandError, match="database"):
         run("--event", str(forged[0].pk))

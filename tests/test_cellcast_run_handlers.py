@@ -20,6 +20,7 @@ from tests.clock import Clock
 from tests.database_faults import refusing
 from tests.handlers import Calls, connected, make_due
 from tests.logs import logged
+from tests.test_deferred import unable
 
 pytestmark = pytest.mark.django_db
 
@@ -63,6 +64,17 @@ def test_event_option_ignores_the_pause_and_records_no_run(handler: Calls) -> No
     assert run("--event", str(event.pk)) == ([(0, 0, 0)], ""), "what is done is not done again"
     assert other.state == "pending"
     assert not CommandRun.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_event_option_says_what_became_of_deferred_events(handler: Calls) -> None:
+    handler.error = None
+    with unable():
+        options = ["--event", str(failing_event().pk), str(failing_event(message="two").pk)]
+        assert run(*options)[0] == [(0, 2), (0, 0, 0)]
+    assert run(*options[:2])[0] == [(1, 0), (1, 0, 0)]
+    assert run(*options)[0] == [(1, 0), (1, 0, 0)]
+    assert run(*options)[0] == [(0, 0, 0)]
 
 
 def test_failed_option_makes_every_failed_call_and_records_no_run(
@@ -139,7 +151,7 @@ def terminate() -> None:
 
 
 def make_all_due() -> None:
-    for event in WebhookEvent.objects.all():
+    for event in WebhookEvent.objects.order_by("pk"):
         make_due(event)
 
 

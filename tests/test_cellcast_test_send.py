@@ -57,7 +57,7 @@ def test_command_sends_the_example_to_its_url(site: str, webhook: Webhook) -> No
     output = run(webhook.slug)
     event = WebhookEvent.objects.get()
     assert (event.endpoint, event.outcome) == (webhook.endpoint, "stored")
-    assert event.username == "cellcast"
+    assert event.received_as == "cellcast"
     assert event.body.encode() == webhook.body
     assert f"POST {webhook.url(site)}\n" in output
     assert "as cellcast\n" in output
@@ -144,7 +144,7 @@ def test_url_option_without_path_gets_the_projects_path(live_server: Any, settin
     settings.CELLCAST_WEBHOOK_SECRETS = [f"new:{PASSWORD}", f"cellcast:{PASSWORD}"]
     output = run("status", "--url", f"{live_server.url}/")
     assert f"POST {live_server.url}/sms/webhook-status\n" in output
-    assert WebhookEvent.objects.get().username == "new"
+    assert WebhookEvent.objects.get().received_as == "new"
     run("status", "--url", f"{live_server.url}/sms/webhook-receiver/")
     assert WebhookEvent.objects.latest("pk").endpoint == "receive"
 

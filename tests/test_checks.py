@@ -217,6 +217,13 @@ def test_wrong_value_is_an_error(settings: Any, name: str, value: object) -> Non
     assert name in next(check_settings()).msg
 
 
+def test_hint_about_own_numbers_is_not_about_stop_words(settings: Any) -> None:
+    settings.CELLCAST_OWN_NUMBERS = "0491570006"
+    [error] = check_settings()
+    assert "[" in str(error.hint)
+    assert "stop" not in str(error.hint)
+
+
 @pytest.mark.parametrize(("name", "value"), each_of(RIGHT))
 def test_right_value_passes(settings: Any, name: str, value: object) -> None:
     setattr(settings, name, value)

@@ -29,6 +29,7 @@ from cellcast_django.testing import (
     run_handlers,
     status_payload,
 )
+from tests.clock import Clock
 from tests.database_faults import refusing
 from tests.handlers import Listen, connected
 from tests.killed import lines_of
@@ -196,22 +197,61 @@ def test_error_is_the_last_one_as_every_database_stores_it(client: WebhookClient
     assert event.error == "ValueError: "
 
 
-def test_few_in_vain_end_a_round(client: WebhookClient) -> None:
+def test_of_a_databases_error_the_first_line_is_kept(client: WebhookClient) -> None:
+    """What comes after it may quote the row of another customer in the same array."""
+    with unable(DatabaseError("refused\nDETAIL:  Failing row contains (+61400000002).")):
+        client.status()
+        event = WebhookEvent.objects.get()
+        assert event.error == "DatabaseError: refused"
+        receiving.read_deferred()
+    event.refresh_from_db()
+    assert event.error == "DatabaseError: refused"
+
+
+@contextmanager
+def unable_to_store(word: str, clock: Clock) -> Iterator[None]:
+    """Refuse what has this word in it, after a second: a trigger, or a row that is locked."""
+
+    def write(using: str, drafts: Any, **options: Any) -> Any:
+        if word in drafts[0].event["body"]:
+            clock.now += 1
+            raise DatabaseError
+        return really_write(using, drafts, **options)
+
+    really_write = writing.write
+    with patch.object(writing, "write", write):
+        yield
+
+
+def test_what_stays_refused_holds_up_nothing_that_can_be_read(
+    client: WebhookClient, clock: Clock
+) -> None:
     with unable():
-        for number in range(8):
-            client.status(_id=str(number))
-        with patch.object(writing, "write", side_effect=DatabaseError) as write:
-            receiving.read_deferred()
-    assert write.call_count == receiving.MAX_IN_VAIN
-    first, *_, last = WebhookEvent.objects.order_by("pk")
-    with patch.object(receiving, "MAX_SECONDS", -1):
-        assert receiving.read_deferred() == 0, "there is no time"
-    assert receiving.read_deferred() == 3, "the others have been postponed"
-    assert WebhookEvent.objects.get(pk=last.pk).outcome == "stored"
-    call_command("cellcast_run_handlers", event=[first.pk])
-    assert WebhookEvent.objects.get(pk=first.pk).outcome == "stored", "at once by its id"
-    assert WebhookEvent.objects.deferred().count() == receiving.MAX_IN_VAIN - 1, "and it alone"
-    assert inbox.read_deferred(WebhookEvent.objects.get(pk=last.pk)) == []
+        refused = [reply_payload(_id=str(number), message="poison") for number in range(35)]
+        client.webhook(refused, Endpoint.RECEIVE)
+        client.reply(sender=CUSTOMER, message="Please cancel")
+    now = timezone.now()
+    with unable_to_store("poison", clock):
+        for runs in range(1, 6):
+            with patch.object(timezone, "now", lambda at=now + runs * timedelta(minutes=1): at):
+                receiving.read_deferred()
+            if Message.objects.exists():
+                break
+    assert runs == 4, "ten or so a run: those that have waited longest first"
+    assert WebhookEvent.objects.deferred().count() == 35
+
+
+def test_event_is_read_at_once_by_its_id_and_it_alone(client: WebhookClient) -> None:
+    with unable():
+        client.status(_id="1")
+        client.status(_id="2")
+        receiving.read_deferred()
+    first, second = WebhookEvent.objects.order_by("pk")
+    call_command("cellcast_run_handlers", event=[second.pk])
+    assert WebhookEvent.objects.deferred().get() == first
+    second.refresh_from_db()
+    assert second.outcome == "stored"
+    assert inbox.read_deferred(second) == []
 
 
 def levels(caplog: pytest.LogCaptureFixture) -> list[int]:
@@ -300,9 +340,16 @@ def test_what_the_api_lists_waits_for_a_lock_for_longer_and_is_not_deferred() ->
 
 
 @pytest.mark.django_db(transaction=False)
-def test_error_inside_a_tests_transaction_is_raised_as_it_is(client: WebhookClient) -> None:
-    with unable(ValueError("a bug")), pytest.raises(ValueError, match="a bug"):
-        client.status()
+@pytest.mark.parametrize("error", [ValueError("a bug"), DatabaseError("refused")])
+def test_error_inside_a_tests_transaction_is_raised(
+    client: WebhookClient, error: Exception
+) -> None:
+    with unable(error):
+        with pytest.raises(type(error)):
+            receiving.receive([], endpoint=Endpoint.RECEIVE)
+        with pytest.raises(type(error)):
+            WebhookClient(raise_handler_errors=True).status()
+        assert client.status().status_code == 503
     assert not WebhookEvent.objects.exists()
 
 
@@ -314,9 +361,13 @@ def test_lost_database_is_503(client: WebhookClient) -> None:
     assert not WebhookEvent.objects.exists()
 
 
-def test_event_that_cannot_be_inserted_either_is_503(client: WebhookClient) -> None:
-    with unable(), patch("cellcast_django.database.rows.insert", side_effect=DatabaseError):
-        assert client.status().status_code == 503
+@pytest.mark.parametrize("error", [DatabaseError, ValueError])
+def test_event_that_cannot_be_inserted_either_is_503(
+    client: WebhookClient, error: type[Exception]
+) -> None:
+    with unable(), patch("cellcast_django.database.rows.insert", side_effect=error):
+        response = client.status()
+    assert (response.status_code, response["Retry-After"]) == (503, "30")
 
 
 def test_handler_in_order_waits_for_a_deferred_event_for_a_day(client: WebhookClient) -> None:

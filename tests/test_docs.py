@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from io import StringIO
@@ -31,9 +30,7 @@ from cellcast_django.models import (
     HandlerCall,
     WebhookEvent,
 )
-from cellcast_django.signals import message_received
 from tests.browser.conftest import POLICY
-from tests.handlers import connected
 from tests.pages import (
     FENCE,
     PAGE_NAMES,
@@ -149,21 +146,19 @@ COMMAND_LINES = sorted(
 @pytest.fixture
 def what_commands_work_on(
     db: None, fake_cellcast: Any, clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    """An event, which the list of forged ones names, and a handler."""
+) -> None:
+    """An event, which the list of forged ones names."""
     monkeypatch.chdir(tmp_path)  # where a file may be written
     Path("forged.csv").write_text("id\n17\n", encoding="utf-8")
     fake_cellcast.add_opt_out("400000000")  # otherwise nothing would be confirmed
-    with connected(message_received, **{"shop.handlers.take_answer": lambda **kwargs: None}):
-        WebhookEvent.objects.create(
-            pk=17,
-            endpoint="opt_out",
-            kind="opt_out",
-            outcome="stored",
-            body='{"contact": "1"}',
-            contact="+61400000000",
-        )
-        yield
+    WebhookEvent.objects.create(
+        pk=17,
+        endpoint="opt_out",
+        kind="opt_out",
+        outcome="stored",
+        body='{"contact": "1"}',
+        contact="+61400000000",
+    )
 
 
 @pytest.mark.django_db(transaction=True)

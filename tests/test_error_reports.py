@@ -25,7 +25,7 @@ from django.db import connection
 from django.test import Client
 
 import cellcast_django
-from cellcast_django import inbox, payloads, receiving
+from cellcast_django import inbox, payloads, receiving, views
 from cellcast_django.diagnostics import test_send
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.factories import (
@@ -101,8 +101,13 @@ def in_running_handlers(error: BaseException) -> AbstractContextManager[Any]:
     return patch.object(receiving, "_run_or_enqueue", failing(error))
 
 
-PLACES = [in_authentication, in_storing, in_running_handlers]
-"""Where an error is raised; one in parsing makes an invalid event."""
+def in_responding(error: BaseException) -> AbstractContextManager[Any]:
+    return patch.object(views, "respond", failing(error))
+
+
+UNFORESEEN = [in_authentication, in_responding]
+PLACES = [*UNFORESEEN, in_parsing, in_storing, in_running_handlers]
+"""Where an error is raised; one in parsing makes an invalid event, one in storing a 503."""
 
 
 def post(client: Client, name: str) -> Any:
@@ -149,8 +154,8 @@ def reported(error: BaseException) -> str:
 @pytest.mark.parametrize(
     ("place", "kind"),
     [
-        *((place, RuntimeError) for place in PLACES),
-        *((place, SystemExit) for place in (*PLACES, in_parsing)),
+        *((place, RuntimeError) for place in UNFORESEEN),
+        *((place, SystemExit) for place in PLACES),
     ],
 )
 @pytest.mark.parametrize("name", WEBHOOKS)
@@ -165,21 +170,23 @@ def test_error_tracker_gets_no_password_number_or_text(
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("place", "code"), [*((place, 500) for place in UNFORESEEN), (in_storing, 503)]
+)
 @pytest.mark.parametrize("name", WEBHOOKS)
 def test_error_mail_hides_password_number_and_text(
-    site: Any, mailoutbox: list[EmailMultiAlternatives], name: str, place: Place
+    site: Any, mailoutbox: list[EmailMultiAlternatives], name: str, place: Place, code: int
 ) -> None:
     with place(RuntimeError("a mistake")):
-        assert post(Client(raise_request_exception=False), name).status_code == 500
+        assert post(Client(raise_request_exception=False), name).status_code == code
     [mail] = mailoutbox
-    assert "a mistake" in str(mail.body)
+    assert ("a mistake" in str(mail.body)) is (code == 500)
     assert "CELLCAST_WEBHOOK_SECRETS" in str(mail.body)
     assert_hides_everything(str(mail.message()))
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", UNFORESEEN)
 def test_debug_page_hides_password_number_and_text(site: Any, place: Place) -> None:
     site.DEBUG = True
     with place(RuntimeError("a mistake")):

@@ -24,7 +24,7 @@ from cellcast_django.models import (
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
-from cellcast_django.verifying import find_broken
+from cellcast_django.upkeep.verifying import find_broken
 from tests.handlers import Listen
 
 pytestmark = pytest.mark.django_db

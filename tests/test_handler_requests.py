@@ -1,5 +1,6 @@
 """What a handler may ask for: to be called later, never again, or exactly once."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -19,7 +20,7 @@ from django.utils import timezone
 
 from cellcast_django.handlers import run_due, work
 from cellcast_django.handlers.work import Fact
-from cellcast_django.models import HandlerCall, Message, StatusChange, WebhookEvent
+from cellcast_django.models import HandlerCall, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.signals import RetryLater, exactly_once, message_received
 from tests.clock import Clock
 from tests.database_faults import refused_for_another, refusing
@@ -351,6 +352,48 @@ def test_exactly_once_is_called_a_second_time_after_a_serialisation_failure_alon
     once.then = refuse
     reply()
     assert (len(written()), len(once)) == (rows, calls)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_slow_exactly_once_is_called_again_at_once_after_a_serialisation_failure(
+    once: Once, clock: Clock
+) -> None:
+    def refuse() -> None:
+        clock.now += 0.5
+        if len(once) == 1:
+            raise refused_for_another()
+
+    once.then = refuse
+    event = reply()
+    assert (call_of(event, "once").state, call_of(event, "once").attempts) == ("done", 1)
+    assert len(written()) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="says so only where it serialises")
+def test_slow_exactly_once_is_called_again_at_once_where_the_database_refuses(once: Once) -> None:
+    row = OptOut.objects.create(contact="+61400000009", source="person")
+    other = connection.copy()
+
+    def change_what_another_has_changed() -> None:
+        rows = OptOut.objects.filter(pk=row.pk)
+        assert rows.exists()
+        if len(once) == 1:
+            with other.cursor() as cursor:
+                cursor.execute("UPDATE cellcast_django_optout SET note = 'theirs'")
+            time.sleep(0.5)
+        rows.update(note="ours")
+
+    once.first = lambda: connection.cursor().execute(
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+    )
+    once.then = change_what_another_has_changed
+    try:
+        event = reply()
+    finally:
+        other.close()
+    assert (call_of(event, "once").state, call_of(event, "once").attempts) == ("done", 1)
+    assert len(written()) == 1
 
 
 @pytest.mark.django_db(transaction=True)

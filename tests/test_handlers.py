@@ -476,6 +476,15 @@ def test_handler_that_is_not_connected_here_uses_up_an_attempt(
     assert call_of(event).state == "failed"
 
 
+def test_handler_that_is_disconnected_before_its_first_call_uses_up_an_attempt() -> None:
+    with connected(message_received, first=Calls()):
+        payloads = read(json.dumps(reply_payload()).encode(), "", Endpoint.RECEIVE)
+        stored = inbox.store(payloads, endpoint=Endpoint.RECEIVE)
+    handlers.run(stored.calls)
+    call = call_of(stored[0])
+    assert (call.state, call.error) == ("retrying", steps.NOT_CONNECTED)
+
+
 @pytest.mark.parametrize("mark", MARKS.values(), ids=MARKS)
 def test_process_without_the_handler_ends_nothing_for_it(mark: Callable[[Calls], Calls]) -> None:
     """In a rolling deploy: a web process of the new code stores, a worker of the old one runs."""

@@ -67,9 +67,9 @@ def test_event_of_any_kind_counts_for_its_url(kind: WebhookEvent.Kind) -> None:
 
 def test_health_has_the_last_use_of_each_username() -> None:
     for username, hours in (("old", 50), ("new", 2), ("old", 9)):
-        WebhookEventFactory.create(username=username, received_at=ago(hours=hours))
-    WebhookEventFactory.create(username="test", is_test=True)
-    WebhookEventFactory.create(username="api", endpoint=Endpoint.API.value)
+        WebhookEventFactory.create(received_as=username, received_at=ago(hours=hours))
+    WebhookEventFactory.create(received_as="test", is_test=True)
+    WebhookEventFactory.create(received_as="api", endpoint=Endpoint.API.value)
     uses = measure_webhooks().last_use_of
     since = {name: round((timezone.now() - used) / HOUR) for name, used in uses.items()}
     assert since == {"old": 9, "new": 2}

@@ -1,13 +1,17 @@
 """``@in_order``: a handler gets the events of one contact in the order they were stored in."""
 
 from collections.abc import Iterator
+from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.handlers import run_again, run_due, skip
 from cellcast_django.handlers.attempts import MAX_NEXT
 from cellcast_django.models import HandlerCall, Message, WebhookEvent
@@ -146,12 +150,74 @@ def test_next_is_called_when_the_earlier_one_is_skipped(booking: Calls, first: C
     assert call_of(yes).state == "retrying"
 
 
+def test_next_still_waits_for_a_deferred_event(booking: Calls) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    yes = text("YES")
+    read_at = timezone.now()
+    WebhookEventFactory.create(outcome="deferred", contact=CUSTOMER, next_read_at=read_at)
+    cancel = text("CANCEL")
+    booking.errors.clear()
+    make_due(yes)
+    assert ran(run_due) == [yes.pk]
+    assert state(cancel) == "waiting"
+
+
 def test_event_that_a_person_runs_waits_for_none(booking: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
     assert run_again(HandlerCall.objects.filter(event=cancel)) == 1
     assert booking.finished == ["CANCEL"]
     assert [state_of(each) for each in (yes, cancel)] == ["pending", "done"]
+
+
+@pytest.mark.parametrize("again", [None, "1", "2", "3"])
+@pytest.mark.parametrize("beside", [lambda: None, run_due], ids=["alone", "beside a run"])
+def test_person_runs_several_of_a_contact_each_once(
+    booking: Calls, beside: Any, again: str | None
+) -> None:
+    """Whoever ends one makes the next, and beside them a run makes what is due; one may fail."""
+    three_unfinished(booking)
+    if again is not None:
+        booking.errors[again] = ConnectionError("again")
+    assert run_again(HandlerCall.objects.all(), progress=lambda call: beside()) == 3
+    run_due()
+    assert booking.heard() == ["1", "2", "3"]
+    assert run_again(HandlerCall.objects.all()) == 3, "of a later decision, whatever has ended"
+    assert len(booking) == 6
+
+
+def test_person_runs_one_again_while_the_clock_stands_still(
+    booking: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in tests of a host project's, or set back by then: nothing was begun in between."""
+    now = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: now)
+    event = text("YES")
+    assert run_again(event.calls.all()) == 1
+    monkeypatch.setattr(timezone, "now", lambda: now - timedelta(hours=1))
+    assert run_again(event.calls.all()) == 1
+    assert len(booking) == 3
+
+
+@pytest.mark.parametrize("option", ["--event", "--failed"])
+def test_command_makes_several_of_a_contact_each_once(booking: Calls, option: str) -> None:
+    events = three_unfinished(booking)
+    if option == "--failed":
+        failed = {"state": "failed", "next_attempt_at": None, "failing_since": timezone.now()}
+        HandlerCall.objects.update(**failed)
+    chosen = [event.pk for event in events] if option == "--event" else []
+    call_command("cellcast_run_handlers", option, *chosen, stdout=StringIO())
+    call_command("cellcast_run_handlers", stdout=StringIO())
+    assert booking.heard() == ["1", "2", "3"]
+
+
+def three_unfinished(booking: Calls) -> list[WebhookEvent]:
+    """Of one contact, two waiting for one that failed; the handler is mended since."""
+    booking.errors["1"] = ConnectionError("no")
+    events = [text(body) for body in "123"]
+    booking.errors.clear()
+    booking.arguments.clear()
+    return events
 
 
 def test_at_most_ten_are_called_after_one(booking: Calls) -> None:

@@ -12,7 +12,6 @@ from django.utils import timezone
 
 from cellcast_django import inbox, receiving
 from cellcast_django.database import rows
-from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.fold import Said, State, fold
 from cellcast_django.handlers.work import facts_of
 from cellcast_django.inbox.writing import Stored
@@ -269,7 +268,7 @@ def test_real_reply_is_not_a_duplicate_of_its_test(body: str) -> None:
     assert [call["message"] for call in heard.arguments] == [test, real]
     assert (test.body, test.contact) == (real.body, real.contact)
     assert (real.handled_at is None) is (body != "STOP")
-    assert list(of_tests(Message.objects.all())) == [test]
+    assert list(Message.objects.of_tests()) == [test]
 
 
 def test_report_on_a_message_without_history_moves_its_status() -> None:
@@ -283,10 +282,10 @@ def test_report_on_a_message_without_history_moves_its_status() -> None:
 
 def test_long_header_values_are_cleaned_and_truncated() -> None:
     [event] = inbox.store(
-        [report()], endpoint=Endpoint.STATUS, content_type="x\0" * 500, username="u" * 500
+        [report()], endpoint=Endpoint.STATUS, content_type="x\0" * 500, received_as="u" * 500
     )
     event.refresh_from_db()
-    assert (event.content_type, event.username) == ("x" * 255, "u" * 255)
+    assert (event.content_type, event.received_as) == ("x" * 255, "u" * 255)
 
 
 def test_nothing_comes_back_to_a_redacted_message_without_a_contact() -> None:
@@ -379,7 +378,7 @@ def test_reprocess_splits_an_array_into_events_of_the_same_origin() -> None:
     origin = {
         "endpoint": "api",
         "content_type": "application/vnd.cellcast",
-        "username": "spare",
+        "received_as": "spare",
         "is_test": True,
         "received_at": timezone.now() - timedelta(days=3),
     }

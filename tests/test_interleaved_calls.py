@@ -14,9 +14,9 @@ from django.utils import timezone
 
 from cellcast_django.handlers import run_again, run_due, skip
 from cellcast_django.models import HandlerCall, HandlerCallQuerySet, WebhookEvent
-from cellcast_django.retention import Selection, prune
 from cellcast_django.signals import exactly_once, in_order, message_received
 from cellcast_django.testing import WebhookClient
+from cellcast_django.upkeep.retention import Selection, prune
 from tests.handlers import Calls, connected
 from tests.interleaving import Race, in_every_order, needs_server
 

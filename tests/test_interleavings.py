@@ -15,9 +15,9 @@ from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.payloads import Endpoint, Listed, Reply, read, status_payload
 from cellcast_django.receiving import read_deferred, receive
-from cellcast_django.retention import Selection, prune
-from cellcast_django.taken_back import take_back
 from cellcast_django.testing import WebhookClient
+from cellcast_django.upkeep.retention import Selection, prune
+from cellcast_django.upkeep.taken_back import take_back
 from tests.interleaving import Race, Request, in_every_order, needs_server
 
 pytestmark = [pytest.mark.django_db(transaction=True), needs_server]

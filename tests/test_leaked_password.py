@@ -22,7 +22,7 @@ from cellcast_django.payloads import Endpoint, read, reply_payload, status_paylo
 from cellcast_django.receiving import receive
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
-from cellcast_django.verifying import find_broken
+from cellcast_django.upkeep.verifying import find_broken
 from tests.fake_cellcast import FakeCellcast
 from tests.handlers import connected
 from tests.pages import all_blocks
@@ -82,7 +82,7 @@ def follow(page: str = PAGE) -> list[str]:
 def post(payload: Any, endpoint: Endpoint, content_type: str = "application/json") -> int:
     """Store a webhook that came with the secret which leaks; return its first event."""
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    events = receive(read(body, content_type, endpoint), endpoint=endpoint, username="old")
+    events = receive(read(body, content_type, endpoint), endpoint=endpoint, received_as="old")
     return events[0].pk
 
 

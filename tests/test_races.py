@@ -2,19 +2,21 @@
 
 import json
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import pairwise
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any, TypeVar
 
 import pytest
-from django.db import connections
+from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from cellcast_django import receiving
+from cellcast_django.factories import MessageFactory
 from cellcast_django.handlers import run_due
 from cellcast_django.models import (
     HandlerCall,
@@ -35,6 +37,7 @@ from cellcast_django.testing import (
     run_handlers,
     status_payload,
 )
+from tests.database_faults import just_before
 from tests.fake_cellcast import FakeCellcast
 from tests.handlers import connected
 
@@ -276,3 +279,56 @@ def test_concurrent_recoveries_store_each_item_once(
         expected |= {f"{number}": 1, f"{number} delivered": 1}
         expected[f"opt-out of +6140000001{number}"] = 1
     assert heard == expected
+
+
+# What people and the host's code write
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="takes a second to see a deadlock")
+@pytest.mark.parametrize(
+    ("write", "last_statement"),
+    [
+        (lambda reply: opt_in(reply.contact), "^INSERT .*_optoutchange"),
+        (
+            lambda reply: Message.objects.record_sent("1", receiver=reply.contact, answers=reply),
+            "^UPDATE .*handled_at",
+        ),
+    ],
+    ids=["opt_in", "record_sent"],
+)
+def test_write_of_the_hosts_is_tried_again_after_a_deadlock(
+    write: Callable[[Message], object], last_statement: str
+) -> None:
+    """However long the database took to say so, and though the write opened the connection."""
+    reply = MessageFactory.create(inbound=True)
+    opt_out(reply.contact)
+    MessageFactory.create(receiver=reply.contact, cellcast_id="1")
+    has_locked, is_waited_for = Event(), Event()
+
+    def lock_reply() -> None:
+        list(Message.objects.filter(pk=reply.pk).select_for_update())
+
+    def lock_the_other_way_round() -> None:
+        with transaction.atomic():
+            lock_reply()
+            has_locked.set()
+            is_waited_for.wait(10)
+            time.sleep(0.3)  # whoever has waited for a second is refused
+            list(OptOut.objects.select_for_update())
+            list(Message.objects.outbound().select_for_update())
+        connections.close_all()
+
+    def wait_for_reply() -> None:
+        is_waited_for.set()
+        lock_reply()
+
+    with ThreadPoolExecutor(1) as threads:
+        other = threads.submit(lock_the_other_way_round)
+        has_locked.wait(10)
+        connection.close()
+        try:
+            with just_before(last_statement, wait_for_reply):
+                assert write(reply)
+        finally:
+            is_waited_for.set()
+            other.result()

@@ -57,7 +57,7 @@ def test_documented_gateway_view_trusts_its_header(
         assert response.status_code == 200
         assert client.reply().status_code == 200
     report, reply = WebhookEvent.objects.order_by("pk")
-    assert (report.username, reply.endpoint) == ("cellcast", "receive")
+    assert (report.received_as, reply.endpoint) == ("cellcast", "receive")
 
 
 @pytest.mark.django_db

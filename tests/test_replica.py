@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.utils import timezone
 from django.utils.connection import ConnectionDoesNotExist
 
 from cellcast_django import opt_outs
@@ -118,8 +117,6 @@ def test_commands_see_what_was_just_stored(
     call_command("cellcast_run_handlers", event=[event.pk])
     call_command("cellcast_run_handlers", failed=True)
     call_command("cellcast_run_handlers")
-    yesterday = timezone.now() - timedelta(days=1)
-    call_command("cellcast_run_handlers", again="handler", since=yesterday)
     call_command("cellcast_reprocess")
     client.status(status="sent")
     call_command("cellcast_prune", event=[stored().latest("pk").pk])

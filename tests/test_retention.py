@@ -12,7 +12,6 @@ from django.db.models import ProtectedError, RestrictedError
 from django.db.models.signals import pre_delete
 from django.utils import timezone
 
-from cellcast_django import retention
 from cellcast_django.factories import (
     HandlerCallFactory,
     MessageFactory,
@@ -27,8 +26,9 @@ from cellcast_django.models import (
     WebhookEvent,
 )
 from cellcast_django.opt_outs import is_opted_out, opt_in
-from cellcast_django.retention import Kept, Pruned, Selection, prune
 from cellcast_django.testing import WebhookClient, reply_payload, run_handlers
+from cellcast_django.upkeep import retention
+from cellcast_django.upkeep.retention import Kept, Pruned, Selection, prune
 from tests.database_faults import just_before
 from tests.many import add_copies
 from tests.test_races import at_once

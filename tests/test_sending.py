@@ -247,8 +247,14 @@ def test_opt_out_refused_by_the_database_is_still_not_sent(
     assert CUSTOMER not in caplog.text
 
 
-@pytest.mark.parametrize("error", [OptedOutError(), OptedOutError("a"), NotSentError("b")])
+@pytest.mark.parametrize(
+    "error", [OptedOutError(), OptedOutError("a"), NotSentError("b"), NotSentError("")]
+)
 def test_exceptions_survive_pickling(error: OptedOutError | NotSentError) -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (type(copy), str(copy), copy.reason) == (type(error), str(error), error.reason)
     assert str(copy)
+
+
+def test_refusal_without_a_reason_says_so() -> None:
+    assert NotSentError("").reason

@@ -12,17 +12,17 @@ from django.db.models import ProtectedError
 from django.db.models.signals import pre_delete
 from django.utils import timezone
 
-from cellcast_django import taken_back
 from cellcast_django.diagnostics.test_send import delete_tests
 from cellcast_django.factories import HandlerCallFactory, WebhookEventFactory
 from cellcast_django.inbox import store
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, read
 from cellcast_django.recovery import recover
-from cellcast_django.retention import Pruned
-from cellcast_django.taken_back import Effects, effects_of, take_back
 from cellcast_django.testing import WebhookClient, reply_payload, status_payload
-from cellcast_django.verifying import find_broken
+from cellcast_django.upkeep import taken_back
+from cellcast_django.upkeep.retention import Pruned
+from cellcast_django.upkeep.taken_back import Effects, effects_of, take_back
+from cellcast_django.upkeep.verifying import find_broken
 from tests.database_faults import just_before, refusing
 from tests.fake_cellcast import FakeCellcast
 from tests.many import add_copies
@@ -124,6 +124,19 @@ def test_genuine_webhook_of_a_recovered_reply_stays(fake_cellcast: FakeCellcast)
     assert stored() == before
 
 
+def test_picture_of_a_recovered_reply_stays(fake_cellcast: FakeCellcast) -> None:
+    """Also where its webhook came without one."""
+    listed = json.dumps({"message": "", "media": [{"url": "https://example.com/1.jpg"}]})
+    fake_cellcast.add_reply(timezone.now() - timedelta(hours=1), CONTACT, listed)
+    recover()
+    client.reply(_id=ID, sender=CONTACT, message="")
+    assert len(Message.objects.get().media) == 1
+    before = stored()
+    client.reply(_id=ID, sender=CONTACT, message="", original_body="evil")
+    take_back([newest()])
+    assert stored() == before
+
+
 # Which events
 
 
@@ -147,6 +160,15 @@ def test_message_that_has_gone_meanwhile_is_no_error() -> None:
         take_back([forged])
     take_back([forged])
     assert not WebhookEvent.objects.exists()
+
+
+def test_events_that_another_run_has_taken_back_meanwhile_are_no_error() -> None:
+    client.status(_id=ID, receiver=CONTACT, status="sent")
+    before = stored()
+    forged = forge()
+    with just_before("^UPDATE .*cellcast_django_message", lambda: take_back([forged])):
+        assert take_back([forged]) == Pruned()
+    assert stored() == before
 
 
 def test_message_that_your_own_model_protects_stays() -> None:

@@ -94,7 +94,7 @@ def test_client_sends_to_the_url_of_its_kind(
     assert response.json() == {"events": [{"id": event.pk, "outcome": "stored"}]}
     assert (event.endpoint, event.kind) == (endpoint, kind)
     assert (event.cellcast_id, event.contact) == (changes.get("_id", ""), "+61400000002")
-    assert (event.content_type, event.username) == ("application/json", "cellcast")
+    assert (event.content_type, event.received_as) == ("application/json", "cellcast")
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_client_follows_rotated_secrets(client: WebhookClient) -> None:
     for secrets in [["old:password"], ["new:password", "old:password"], ["new:password"]]:
         with override_settings(CELLCAST_WEBHOOK_SECRETS=secrets):
             client.status()
-    used = WebhookEvent.objects.order_by("pk").values_list("username", flat=True)
+    used = WebhookEvent.objects.order_by("pk").values_list("received_as", flat=True)
     assert list(used) == ["old", "new", "new"]
 
 

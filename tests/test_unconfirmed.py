@@ -16,8 +16,8 @@ from cellcast_django.factories import (
     WebhookEventFactory,
 )
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.recovery import unconfirmed
 from cellcast_django.testing import WebhookClient
+from cellcast_django.upkeep import unconfirmed
 from tests.database_faults import refusing
 from tests.fake_cellcast import REPLIES, FakeCellcast, Fault
 from tests.many import add_copies
@@ -241,7 +241,7 @@ def test_time_and_username_narrow_the_events(fake_cellcast: FakeCellcast) -> Non
     for moment in moments:  # otherwise nobody is accused
         listed = WebhookEventFactory.create(received_at=moment)
         fake_cellcast.add_report(listed.cellcast_id, moment, receiver=listed.contact)
-    WebhookEvent.objects.filter(received_at=moments[2]).update(username="new")
+    WebhookEvent.objects.filter(received_at=moments[2]).update(received_as="new")
     since, until = (f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S.%f}" for moment in moments[1:3])
     assert found("--since", since, "--until", until) == events[1:3]
     assert found("--since", "5d", "--username", "new") == [events[2]]
@@ -313,6 +313,8 @@ def test_refusing_database_is_an_error(fake_cellcast: FakeCellcast) -> None:
         (["--unconfirmed"], "--since"),
         (["--unconfirmed", "--since", "1h", "--replies"], "--replies"),
         (["--unconfirmed", "--since", "yesterday"], "2026-11-10T09:00"),
+        (["--unconfirmed", "--since", "2091-01-01"], "--since"),
+        (["--since", "2091-01-01"], "--since"),
         (["--until", "1h"], "--until needs --unconfirmed"),
         (["--username", "old"], "--username needs --unconfirmed"),
         (["--output", "x"], "--output needs --unconfirmed"),

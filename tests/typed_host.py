@@ -20,7 +20,6 @@ from cellcast_django.health import Health, Light, measure_health
 from cellcast_django.models import Message, MessageQuerySet, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_stop_word, may_want_to_stop
 from cellcast_django.payloads import Endpoint, Invalid, OptOut, Reply, StatusReport
-from cellcast_django.retention import Kept, Pruned, Selection, prune
 from cellcast_django.signals import (
     FactSignal,
     GiveUp,
@@ -33,6 +32,7 @@ from cellcast_django.signals import (
 )
 from cellcast_django.statuses import Status
 from cellcast_django.testing import WebhookClient, opt_out_payload, reply_payload, status_payload
+from cellcast_django.upkeep.retention import Kept, Pruned, Selection, prune
 
 urlpatterns = [path("sms/", include("cellcast_django.urls"))]
 

@@ -117,7 +117,7 @@ def fields_of_webhook_event(webhook_event: WebhookEvent) -> None:
     assert_type(webhook_event.contact, str)
     assert_type(webhook_event.message, Message | None)
     assert_type(webhook_event.message_id, int | None)
-    assert_type(webhook_event.username, str)
+    assert_type(webhook_event.received_as, str)
     assert_type(webhook_event.is_test, bool)
     assert_type(webhook_event.received_at, datetime)
     assert_type(webhook_event.next_read_at, datetime | None)

@@ -24,6 +24,10 @@ class Action(ABC):
     warning: ClassVar[Any] = ""
     consequence: ClassVar[Any] = ""
 
+    def __init__(self) -> None:
+        self.began_at = timezone.now()
+        """Each is made for one request: of its rows, one may make what waited for another."""
+
     def affects(self, row: Any) -> bool:
         """Whether there is something to do to this row."""
         return True
@@ -61,7 +65,7 @@ class RunCallAgain(Action):
 
     def run(self, pk: int, username: str) -> list[HandlerCall]:
         call = HandlerCall.objects.fresh().filter(pk=pk)
-        return list(call) if handlers.run_again(call) else []
+        return list(call) if handlers.run_again(call, since=self.began_at) else []
 
 
 class SkipCall(Action):
@@ -102,7 +106,9 @@ class RunAgain(Action):
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
         calls = HandlerCall.objects.fresh().filter(event=pk)
-        if not handlers.run_again(calls.exclude(state__in=HandlerCall.ENDED_WELL)):
+        unfinished = calls.exclude(state__in=HandlerCall.ENDED_WELL)
+        made = handlers.run_again(unfinished, since=self.began_at)
+        if not made and not calls.filter(started_at__gt=self.began_at).exists():
             return []
         return list(WebhookEvent.objects.fresh().filter(pk=pk))
 

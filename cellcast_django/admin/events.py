@@ -125,7 +125,7 @@ class WebhookEventExport(Export):
                 call.handler for call in event.calls.all() if call.failing_since
             ),
         }
-        | columns("contact", "cellcast_id", "message_id", "username", "content_type", "body")
+        | columns("contact", "cellcast_id", "message_id", "received_as", "content_type", "body")
     )
 
 
@@ -153,7 +153,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     fields = [
         ("received_at", "endpoint", "kind", "outcome"),
         ("message", "cellcast_id"),
-        ("username", "content_type", "is_test"),
+        ("received_as", "content_type", "is_test"),
     ]
 
     def get_ordering(self, request: HttpRequest) -> Any:

@@ -15,10 +15,10 @@ from cellcast_django.admin.lists.read_only import is_ours
 from cellcast_django.admin.opt_outs import MESSAGE, EndPage, may_opt_out, opt_out_url
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.contact_export import ContactData, every_row
 from cellcast_django.days import day_of
 from cellcast_django.models import Message, OptOut, WebhookEvent
-from cellcast_django.retention import AboutContact
+from cellcast_django.upkeep.contact_export import ContactData, every_row
+from cellcast_django.upkeep.retention import AboutContact
 
 
 @shown

@@ -15,7 +15,6 @@ from django.utils.formats import date_format
 
 from cellcast_django.admin.days import first_day_on_the_way
 from cellcast_django.days import midnight
-from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.models import Direction, Message
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
@@ -127,7 +126,7 @@ Narrowing = Callable[[Any], Any]
 def messages_of(month: Month, narrow: Narrowing) -> Any:
     """Return the messages that count: without Test Sends."""
     every = Message.objects.fresh().filter(created_at__gte=month.start, created_at__lt=month.end)
-    tests = of_tests(every).values_list("pk", flat=True)
+    tests = every.of_tests().values_list("pk", flat=True)
     return narrow(every).exclude(pk__in=list(tests[:MAX_TESTS]))
 
 

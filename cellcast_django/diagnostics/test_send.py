@@ -10,16 +10,15 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from django.db.models import Exists, OuterRef
 from django.utils.encoding import iri_to_uri
 
 from cellcast_django import payloads
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.models import MessageQuerySet, WebhookEvent
+from cellcast_django.models import WebhookEvent
 from cellcast_django.opt_outs import opts_out
 from cellcast_django.payloads import read_object
-from cellcast_django.retention import Pruned
-from cellcast_django.taken_back import take_back
+from cellcast_django.upkeep.retention import Pruned
+from cellcast_django.upkeep.taken_back import take_back
 from cellcast_django.views import TEST_SEND_HEADER
 from cellcast_django.webhooks import Webhook
 
@@ -132,23 +131,6 @@ def delete_tests() -> Pruned:
     """Take back the events of all Test Sends, and what only they made; opt-outs are kept."""
     tests = WebhookEvent.objects.fresh().filter(is_test=True)
     return take_back(tests.values_list("pk", flat=True))
-
-
-def of_tests(messages: MessageQuerySet) -> MessageQuerySet:
-    """Narrow to those that exist only because of our own Test Sends, and that nobody recorded.
-
-    One that is older than its first test was there before anybody tested with its id.
-    """
-    events = WebhookEvent.objects.using(messages.db)
-    tested = events.filter(is_test=True).exclude(message=None)
-    # Not DISTINCT: without statistics, SQLite would read the messages of all events for it.
-    keys = set(tested.values_list("message_id", flat=True))
-    if not keys:
-        return messages.none()
-    events = events.filter(message=OuterRef("pk"))
-    at_first = events.filter(is_test=True, received_at__lte=OuterRef("created_at"))
-    real = events.filter(is_test=False)
-    return messages.filter(Exists(at_first), ~Exists(real), pk__in=keys, recorded_at=None)
 
 
 def would_opt_out(webhook: Webhook, body: bytes, response: Response) -> bool:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from enum import Enum, auto
 from itertools import groupby
@@ -42,10 +42,11 @@ def run(calls: Sequence[HandlerCall]) -> None:
 
     Once the database refuses, the rest is left to the next run: each might take seconds.
     """
-    turn = Turn(is_first_begun=True)
+    turn = Turn(begun=[call.pk for call in calls if call.state == HandlerCall.State.RUNNING])
     for pk, some in groupby(calls, attrgetter("event_id")):
+        stored = list(some)
         try:
-            turn.make(list(some))
+            turn.make_next(turn.make(stored, {call.pk for call in stored}))
         except Exception as error:  # the event is stored: the response stays 200
             summary = Failure.of(error).summary
             logger.error("Making the calls of event %s was broken off: %s.", pk, summary)
@@ -69,32 +70,36 @@ def run_due(
     ends_at = time.monotonic() + MAX_SECONDS
     turn = Turn(progress, is_over=lambda: is_over() or time.monotonic() > ends_at)
     due = calls.due(began_at).order_by("next_attempt_at", "pk").values_list("event_id", "pk")
-    # What ends lets the contact's next become due; what has failed is due after the beginning.
-    while found := [(event, pk) for event, pk in due.all() if pk not in turn.tried]:
-        for event, some in groupby(found, itemgetter(0)):
+    # Asked again, since what ends in order lets the next become due. What fails is due later.
+    while found := [(event_id, pk) for event_id, pk in due.all() if pk not in turn.tried]:
+        for event_id, some in groupby(found, itemgetter(0)):
             if turn.is_over():
                 return turn.tally
-            turn.make_due(event, {pk for _, pk in some})
+            turn.make_next(turn.make_due(event_id, {pk for _, pk in some}))
     return turn.tally
 
 
-def run_again(calls: HandlerCallQuerySet, *, progress: Progress = lambda call: None) -> int:
-    """Make these calls in this process, each anew, and return how many they were.
+def run_again(
+    calls: HandlerCallQuerySet,
+    *,
+    since: datetime | None = None,
+    progress: Progress = lambda call: None,
+) -> int:
+    """Make these calls in this process, each anew and once, and return how many they were.
 
     Waits for no pause and no earlier event, calls again what is done or was skipped, and takes over
-    what is running, which may call that handler twice. Leaves redacted events alone. Raises
-    ``django.db.Error`` when the database refuses.
+    what is running, which may call that handler twice. What has been begun ``since`` (now, unless
+    this is part of a longer run) is not made again: whoever ended what it waited for has made it.
+    Leaves redacted events alone. Raises ``django.db.Error`` when the database refuses.
     """
-    turn, count = Turn(progress), 0
-    for event, some in groupby(sorted(calls.values_list("event_id", "pk")), itemgetter(0)):
-        loaded, chosen = load(event), {pk for _, pk in some}
-        again = {
-            call.pk
-            for call in loaded
-            if call.pk in chosen and call.event.body and steps.reopen(call)
-        }
-        count += len(again)
-        turn.make(loaded, again, in_order=False)
+    turn, count, since = Turn(progress), 0, since or timezone.now()
+    for event_id, some in groupby(sorted(calls.values_list("event_id", "pk")), itemgetter(0)):
+        loaded, chosen = _load(event_id), {pk for _, pk in some}
+        asked_for = [call for call in loaded if call.pk in chosen and call.event.body]
+        begun = {call.pk for call in asked_for if call.has_begun_since(since)}
+        again = {call.pk for call in asked_for if call.pk not in begun and steps.reopen(call)}
+        count += len(begun) + len(again)
+        turn.make_next(turn.make(loaded, again, in_order=False))
     return count
 
 
@@ -107,12 +112,10 @@ def skip(calls: HandlerCallQuerySet, *, username: str = "") -> int:
     """
     chosen = [call for call in calls.all() if call.state not in HandlerCall.ENDED_WELL]
     count = steps.skip([call.pk for call in chosen], username)
-    turn, ends_at = Turn(), time.monotonic() + NEXT_SECONDS
-    for handler, contact in {(call.handler, call.contact) for call in chosen if call.contact}:
-        turn.make_next(handler, contact, ends_at)
+    Turn().make_next(chosen)
     unfinished = {call.event_id for call in chosen if call.is_unfinished}
     for event in WebhookEvent.objects.fresh().filter(pk__in=unfinished).failed():
-        _tell_failed(event, HandlerCall.objects.fresh().filter(event=event))
+        _tell_if_failed(_load(event.pk))
     return count
 
 
@@ -121,116 +124,6 @@ def summary(tally: Tally) -> dict[str, int]:
     states = HandlerCall.State
     failed = sum(tally[state] for state in HandlerCall.FAILED)
     return {"done": tally[states.DONE], "retrying": tally[states.RETRYING], "failed": failed}
-
-
-def load(event_id: int) -> list[HandlerCall]:
-    """Return all calls of an event, in their order, with the event and its facts."""
-    calls = HandlerCall.objects.fresh().filter(event=event_id).order_by("pk")
-    return list(calls.select_related("event", *(f"event__{fact}" for fact in FACTS)))
-
-
-class Turn:
-    """Calls that one process makes one after the other."""
-
-    def __init__(
-        self,
-        progress: Progress = lambda call: None,
-        *,
-        is_over: Callable[[], bool] = lambda: False,
-        is_first_begun: bool = False,
-    ) -> None:
-        self.tally: Tally = Counter()
-        self.tried: set[int] = set()
-        self.is_over = is_over
-        self._progress = progress
-        self._is_begun = is_first_begun
-        """Whether the next call was inserted as running."""
-
-    def make(
-        self, calls: list[HandlerCall], chosen: set[int] | None = None, *, in_order: bool = True
-    ) -> None:
-        """Make the chosen ones of an event's calls, and then what waited for them in order."""
-        self._go_on(self._make(calls, chosen, in_order=in_order))
-
-    def make_due(self, event_id: int, pks: set[int]) -> None:
-        """The same of these calls of an event, unless another process has begun them since."""
-        self._go_on(self._make_due(event_id, pks))
-
-    def make_next(self, handler: str, contact: str, ends_at: float) -> None:
-        """Make what waits for this handler and contact, in its order: a few calls."""
-        unfinished = HandlerCall.objects.fresh().unfinished()
-        waiting = unfinished.filter(handler=handler, contact=contact).order_by("event_id", "pk")
-        for _ in range(MAX_NEXT):
-            if self.is_over() or time.monotonic() > ends_at:
-                return
-            call = waiting.all()[:1].first()
-            if call is None or call.pk in self.tried or not call.is_due(timezone.now()):
-                return
-            self._make_due(call.event_id, {call.pk})
-
-    def _go_on(self, ended: Iterable[HandlerCall]) -> None:
-        ends_at = time.monotonic() + NEXT_SECONDS
-        for call in ended:
-            if call.contact:
-                self.make_next(call.handler, call.contact, ends_at)
-
-    def _make_due(self, event_id: int, pks: set[int]) -> list[HandlerCall]:
-        self.tried |= pks
-        calls, now = load(event_id), timezone.now()
-        calls.sort(key=lambda call: call.attempts)  # one that ends the process holds up no other
-        return self._make(calls, {call.pk for call in calls if call.pk in pks and call.is_due(now)})
-
-    def _make(
-        self, calls: list[HandlerCall], chosen: set[int] | None, *, in_order: bool = True
-    ) -> list[HandlerCall]:
-        """Make the chosen calls of one event, and return those that have ended."""
-        if not calls:  # the event was deleted
-            return []
-        event, made = calls[0].event, []
-        # Handlers are given the event and may change it, so this is what the turn goes by.
-        received_at = event.received_at
-        work = {signal: fact.work() for signal, fact in facts_of(event).items()}
-        chosen = {call.pk for call in calls} if chosen is None else chosen
-        self.tried |= chosen
-        for call in calls:
-            if call.pk not in chosen:
-                continue
-            result = self._attempt(call, work, received_at, in_order=in_order)
-            if result is Result.MADE:
-                made.append(call)
-                self.tally[HandlerCall.State(call.state)] += 1
-                self._progress(call)
-            elif result is Result.TAKEN:
-                break  # by another process, which goes on with the event's others
-        ended = [call for call in made if not call.is_unfinished]
-        if ended and len(ended) == len(made):
-            _tell_if_failed(event, calls)
-        return ended
-
-    def _attempt(
-        self,
-        call: HandlerCall,
-        work: Mapping[str, Mapping[str, Work]],
-        received_at: datetime,
-        *,
-        in_order: bool,
-    ) -> "Result":
-        is_running = call.state == HandlerCall.State.RUNNING
-        is_begun, self._is_begun = self._is_begun and is_running, False
-        if call.signal not in work:
-            return _made(call, steps.DELETED, steps.fail(call, steps.DELETED))
-        todo = work[call.signal].get(call.handler)
-        if is_begun and todo is not None:
-            return _do(call, todo, received_at)
-        if is_running and call.attempts >= conf.handler_max_attempts:
-            return _made(call, steps.NOT_RETURNED, steps.fail(call, steps.NOT_RETURNED))
-        if todo is None:
-            return _made(call, steps.NOT_CONNECTED, steps.miss(call, received_at))
-        if not steps.begin(call, in_order=in_order):
-            return _stand_back(call) if in_order and call.contact else Result.TAKEN
-        if is_running:
-            _log(call, steps.NOT_RETURNED)
-        return _do(call, todo, received_at)
 
 
 class Result(Enum):
@@ -243,16 +136,111 @@ class Result(Enum):
     """Another process has begun it."""
 
 
-def _made(call: HandlerCall, error: str, is_saved: bool) -> Result:
-    """Log the error of an attempt that called no handler, unless it is another process's."""
+class Turn:
+    """Calls that one process makes one after the other."""
+
+    def __init__(
+        self,
+        progress: Progress = lambda call: None,
+        *,
+        is_over: Callable[[], bool] = lambda: False,
+        begun: Collection[int] = (),
+    ) -> None:
+        self.tally: Tally = Counter()
+        self.tried: set[int] = set()
+        self.is_over = is_over
+        self._progress = progress
+        self._begun = begun
+        """The calls that this process has inserted as running, so that it need not begin them."""
+
+    def make(
+        self, calls: Sequence[HandlerCall], chosen: Set[int], *, in_order: bool = True
+    ) -> list[HandlerCall]:
+        """Make the chosen ones of an event's calls, and return those that have ended."""
+        self.tried |= chosen
+        if not calls:  # the event was deleted
+            return []
+        # Handlers are given the event and may change it, so this is what the turn goes by.
+        received_at = calls[0].event.received_at
+        work = {signal: fact.work() for signal, fact in facts_of(calls[0].event).items()}
+        made = []
+        for call in calls:
+            if call.pk not in chosen:
+                continue
+            result = self._attempt(call, work, received_at, in_order=in_order)
+            if result is Result.TAKEN:
+                break  # by another process, which goes on with the event's others
+            if result is Result.MADE:
+                made.append(call)
+                self.tally[HandlerCall.State(call.state)] += 1
+                self._progress(call)
+        ended = [call for call in made if call.state not in HandlerCall.UNFINISHED]
+        if ended and ended == made:  # otherwise one is made again
+            _tell_if_failed(calls)
+        return ended
+
+    def make_due(self, event_id: int, pks: Set[int]) -> list[HandlerCall]:
+        """Load an event's calls, and make those of ``pks`` that are still due, as ``make`` does."""
+        self.tried |= pks
+        calls, now = _load(event_id), timezone.now()
+        calls.sort(key=lambda call: call.attempts)  # one that ends the process holds up no other
+        return self.make(calls, {call.pk for call in calls if call.pk in pks and call.is_due(now)})
+
+    def make_next(self, ended: Iterable[HandlerCall]) -> None:
+        """Make what waited for these in order: of each handler and contact a few calls."""
+        ends_at = time.monotonic() + NEXT_SECONDS
+        waited_for = {(call.handler, call.contact) for call in ended if call.contact}
+        for handler, contact in sorted(waited_for):
+            unfinished = HandlerCall.objects.fresh().unfinished().order_by("event_id", "pk")
+            for _ in range(MAX_NEXT):
+                if self.is_over() or time.monotonic() > ends_at:
+                    return
+                call = unfinished.filter(handler=handler, contact=contact).first()
+                if call is None or call.pk in self.tried or not call.is_due(timezone.now()):
+                    break
+                self.make_due(call.event_id, {call.pk})
+
+    def _attempt(
+        self,
+        call: HandlerCall,
+        work: Mapping[str, Mapping[str, Work]],
+        received_at: datetime,
+        *,
+        in_order: bool,
+    ) -> Result:
+        is_running = call.state == HandlerCall.State.RUNNING
+        if call.signal not in work:
+            return _not_called(call, steps.fail(call, steps.DELETED))
+        todo = work[call.signal].get(call.handler)
+        if todo is not None and call.pk in self._begun:
+            return _do(call, todo, received_at)
+        if is_running and call.attempts >= conf.handler_max_attempts:
+            return _not_called(call, steps.fail(call, steps.NOT_RETURNED))
+        if todo is None:
+            return _not_called(call, steps.miss(call, received_at))
+        if not steps.begin(call, in_order=in_order):
+            return _stand_back(call) if in_order and call.contact else Result.TAKEN
+        if is_running:
+            _log(call, steps.NOT_RETURNED)
+        return _do(call, todo, received_at)
+
+
+def _load(event_id: int) -> list[HandlerCall]:
+    """Return all calls of an event, in their order, with the event and its facts."""
+    calls = HandlerCall.objects.fresh().filter(event=event_id).order_by("pk")
+    return list(calls.select_related("event", *(f"event__{fact}" for fact in FACTS)))
+
+
+def _not_called(call: HandlerCall, is_saved: bool) -> Result:
+    """Log why an attempt called no handler, unless another process has the call."""
     if not is_saved:
         return Result.TAKEN
-    _log(call, error)
+    _log(call, call.error)
     return Result.MADE
 
 
 def _stand_back(call: HandlerCall) -> Result:
-    """Let whoever ends the earlier call find this one."""
+    """Let whoever ends the earlier call find this one, unless another process has begun it."""
     if not call.is_due(timezone.now()):
         steps.stand_back(call)
     return Result.LEFT
@@ -294,21 +282,18 @@ def _log(call: HandlerCall, problem: str, *, is_asked_for: bool = False) -> None
         logger.error("Handler %s failed for event %s: %s.", call.handler, call.event_id, problem)
 
 
-def _tell_if_failed(event: WebhookEvent, calls: Sequence[HandlerCall]) -> None:
-    """Send ``handlers_failed`` if the end of one of its calls has left the event failed."""
+def _tell_if_failed(calls: Sequence[HandlerCall]) -> None:
+    """Send ``handlers_failed`` if the end of some of an event's calls has left it failed.
+
+    What its handlers raise is only logged.
+    """
     if all(call.state in HandlerCall.ENDED_WELL for call in calls):
         return  # nobody else makes any
     stored = list(HandlerCall.objects.fresh().filter(event=calls[0].event_id))
-    if not any(call.is_unfinished for call in stored):
-        _tell_failed(event, stored)
-
-
-def _tell_failed(event: WebhookEvent, calls: Iterable[HandlerCall]) -> None:
-    """Send ``handlers_failed``, if a call has failed; only log what its handlers raise."""
-    errors = {call.handler: call.error for call in calls if call.state in HandlerCall.FAILED}
-    if not errors:
+    errors = {call.handler: call.error for call in stored if call.state in HandlerCall.FAILED}
+    if not errors or any(call.is_unfinished for call in stored):
         return
-    fact = Fact(handlers_failed, WebhookEvent, {"event": event, "errors": errors})
+    fact = Fact(handlers_failed, WebhookEvent, {"event": calls[0].event, "errors": errors})
     for name, work in fact.work().items():
         failure = do_safely(work)
         if failure is None:

@@ -43,7 +43,7 @@ def begin(call: HandlerCall, *, in_order: bool) -> bool:
     """Count an attempt, and keep others from making one until the lease ends.
 
     If ``in_order``, only once no earlier call of the handler and contact is unfinished, nor an
-    earlier event of the contact deferred. One that was running has not returned.
+    earlier event of the contact deferred. One that was running has failed: it has not returned.
     """
     now = timezone.now()
     values: dict[str, Any] = {
@@ -56,7 +56,8 @@ def begin(call: HandlerCall, *, in_order: bool) -> bool:
     if call.state == State.RUNNING:
         values |= _failure(call, NOT_RETURNED, now)
     has_begun = _write(call, values, in_order=in_order and call.contact != "")
-    call.version += has_begun
+    if has_begun:
+        call.version += 1
     return has_begun
 
 
@@ -109,7 +110,8 @@ def reopen(call: HandlerCall) -> bool:
         "skipped_by": "",
     }
     is_reopened = _write(call, values)
-    call.version += is_reopened
+    if is_reopened:
+        call.version += 1
     return is_reopened
 
 
@@ -128,25 +130,6 @@ def skip(pks: Collection[int], username: str) -> int:
     return with_retries(write, using=database_alias())
 
 
-def insert(event: WebhookEvent, handler: str, in_order_of: dict[str, bool]) -> None:
-    """Insert calls of a past event for a handler, unless they are there."""
-    same = {"event": event, "handler": handler, "state": State.WAITING}
-    calls = [
-        HandlerCall(
-            **same,
-            signal=signal,
-            contact=event.contact if is_in_order else "",
-            next_attempt_at=timezone.now(),
-        )
-        for signal, is_in_order in in_order_of.items()
-    ]
-
-    def write(using: str) -> None:
-        HandlerCall.objects.using(using).bulk_create(calls, ignore_conflicts=True)
-
-    with_retries(write, using=database_alias())
-
-
 def is_saved_as_done(call: HandlerCall) -> bool:
     """Whether a call ``exactly_once`` is done in the database, whatever was raised since."""
     stored = HandlerCall.objects.fresh().filter(pk=call.pk, version=call.version + 1)
@@ -160,7 +143,11 @@ def _failure(call: HandlerCall, error: str, now: datetime, location: str = "") -
 def _after_failure(
     attempts: int, failure: Failure | None, received_at: datetime, now: datetime
 ) -> dict[str, Any]:
-    """Return when a call is made again that has failed this often, or that it has ended."""
+    """Return when a call is made again that has failed this often, or that it has ended.
+
+    ``failure`` is None where the handler is not known here. What ``RetryLater`` asks for is granted
+    beyond the last attempt, too, as long as the usual pauses would have taken.
+    """
     if failure is not None and issubclass(failure.kind, GiveUp):
         return _ended(State.GAVE_UP, now)
     after = None if failure is None else failure.retry_after

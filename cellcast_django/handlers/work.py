@@ -38,10 +38,7 @@ class Work:
 
     function: Callable[..., Any]
     arguments: dict[str, Any] = field(repr=False)
-
-    @property
-    def exactly_once(self) -> bool:
-        return has_mark(self.function, EXACTLY_ONCE)
+    exactly_once: bool
 
     def do(self) -> None:
         """Call the function, and wait for it if it is async. Raises whatever it raises."""
@@ -66,7 +63,10 @@ class Fact:
         """Return the work of each connected handler by its name, as they connected."""
         arguments = {"signal": self.signal, "sender": self.sender, **self.arguments}
         handlers = handlers_by_name(self.signal, self.sender)
-        return {name: Work(function, arguments) for name, function in handlers.items()}
+        return {
+            name: Work(function, arguments, exactly_once=has_mark(function, EXACTLY_ONCE))
+            for name, function in handlers.items()
+        }
 
 
 FACTS = ("message", "status_change", "opt_out_change__opt_out")
@@ -153,10 +153,10 @@ def do_safely(work: Work, save: Callable[[], bool] | None = None) -> Failure | N
                 stack.enter_context(_savepoint(each))
             work.do() if save is None else in_transaction(work, save)
     except BaseException as error:  # one handler must not stop another
-        failure = _failure(error)
+        failure = _described(error)
     error_left_open = _close_left_open(open_before)
     if failure is None and error_left_open is not None:
-        failure = _failure(error_left_open)
+        failure = _described(error_left_open)
     return failure
 
 
@@ -174,7 +174,8 @@ def _close_left_open(open_before: list[BaseDatabaseWrapper]) -> TransactionLeftO
     return error
 
 
-def _failure(error: BaseException) -> Failure:
+def _described(error: BaseException) -> Failure:
+    """Describe an error, and give the error itself to a test that collects them."""
     if (errors := handler_errors.get()) is not None:
         errors.append(error)
     return Failure.of(error)

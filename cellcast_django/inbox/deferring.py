@@ -48,7 +48,12 @@ def _columns(payload: Payload, arrival: Arrival, error: Exception) -> dict[str, 
     if isinstance(payload, Invalid):
         return known | {"outcome": outcomes.INVALID.value}
     deferred = {"outcome": outcomes.DEFERRED.value, "next_read_at": timezone.now()}
-    return known | deferred | {"error": error_of(error)}
+    return known | deferred | {"error": _why(error)}
+
+
+def _why(error: Exception) -> str:
+    """Return the error without a database's DETAIL, which may quote the rows of others."""
+    return error_of(error).partition("\n")[0]
 
 
 def _postpone(event: WebhookEvent, error: Exception) -> None:
@@ -57,7 +62,7 @@ def _postpone(event: WebhookEvent, error: Exception) -> None:
     pause = min(max(now - event.received_at, FIRST_PAUSE), LONGEST_PAUSE)
     deferred = WebhookEvent.objects.fresh().deferred().filter(pk=event.pk)
     with_retries(
-        lambda using: deferred.using(using).update(error=error_of(error), next_read_at=now + pause),
+        lambda using: deferred.using(using).update(error=_why(error), next_read_at=now + pause),
         using=deferred.db,
     )
 

@@ -39,7 +39,7 @@ class Arrival:
 
     endpoint: str
     content_type: str
-    username: str
+    received_as: str
     is_test: bool
     received_at: datetime
     time: datetime
@@ -49,14 +49,18 @@ class Arrival:
 
     @classmethod
     def now(
-        cls, endpoint: Endpoint, content_type: str = "", username: str = "", is_test: bool = False
+        cls,
+        endpoint: Endpoint,
+        content_type: str = "",
+        received_as: str = "",
+        is_test: bool = False,
     ) -> "Arrival":
         now = timezone.now()
         return cls(
             endpoint=endpoint.value,
             content_type=cleaned(content_type)[:MAX_CONTENT_TYPE_LENGTH],
             # Some user models have numbers for usernames.
-            username=cleaned(str(username or ""))[:MAX_USERNAME_LENGTH],
+            received_as=cleaned(str(received_as or ""))[:MAX_USERNAME_LENGTH],
             is_test=is_test,
             received_at=now,
             time=now,
@@ -160,7 +164,7 @@ def begin_opt_out(draft: Draft, opt_out: OptOut) -> OptOutChange | None:
         at=at,
         has_just_arrived=arrival.has_just_arrived,
         text=text,
-        received_as=arrival.username,
+        received_as=arrival.received_as,
     )
 
 

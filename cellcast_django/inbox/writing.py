@@ -195,8 +195,8 @@ def _insert_calls(
 ) -> list[HandlerCall]:
     """Insert a call for each handler that is connected for a fact, in the order they are made in.
 
-    Inline, they belong to this process until a lease ends, and the first one is running, which
-    saves a write. On a queue, and where a deferred event was read, nobody has had them yet.
+    Inline, they belong to this process until a lease ends. On a queue, and where a deferred event
+    was read, nobody has had them yet: as long as the version is 0, whoever finds them may begin.
     """
     names = {signal: calls_asked_for(signal) for _, signals in told for signal in signals}
     if not any(names.values()):
@@ -210,15 +210,17 @@ def _insert_calls(
             "handler": handler,
             "contact": event.contact if is_in_order else "",
             "state": HandlerCall.State.WAITING.value,
-            "version": int(is_inline),
+            "version": 1 if is_inline else 0,
             "next_attempt_at": due_at,
         }
         for event, signals in told
         for signal in signals
         for handler, is_in_order in names[signal]
     ]
-    if is_inline and not values[0]["contact"] and conf.handler_max_attempts > 1:
-        values[0].update(state=HandlerCall.State.RUNNING.value, attempts=1, started_at=now)
+    first = values[0]
+    if is_inline and not first["contact"] and conf.handler_max_attempts > 1:
+        # It is begun already, which saves a write; in order it would have to ask for its turn.
+        first.update(state=HandlerCall.State.RUNNING.value, attempts=1, started_at=now)
     calls = rows.insert(cursor, HandlerCall, *values)
     events = {event.pk: event for event, _ in told}
     for call in calls:

@@ -54,10 +54,11 @@ optional_username = partial(optional_word, max_length=MAX_USERNAME_LENGTH)
 """Usernames, as ``username_of`` returns them."""
 
 
-def one_of(choices: type[models.TextChoices], verbose_name: Any, help_text: Any) -> CharField:
-    """Return a column of these words."""
-    longest = max(map(len, choices.values))
-    return CharField(verbose_name, max_length=longest, choices=choices, help_text=help_text)
+def one_of(
+    choices: type[models.TextChoices], verbose_name: Any, help_text: Any, **options: Any
+) -> CharField:
+    """Return a column of these words: wide enough for longer ones of later releases."""
+    return CharField(verbose_name, max_length=16, choices=choices, help_text=help_text, **options)
 
 
 def username_of(username: object) -> str:

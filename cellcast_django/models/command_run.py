@@ -7,9 +7,9 @@ from django.db import connections, models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.database.fields import CharField, DateTimeField
+from cellcast_django.database.fields import DateTimeField
 from cellcast_django.database.transactions import with_retries
-from cellcast_django.models.base import FreshQuerySet
+from cellcast_django.models.base import FreshQuerySet, one_of
 from cellcast_django.statuses import row
 
 
@@ -24,13 +24,7 @@ class CommandRun(models.Model):
     if TYPE_CHECKING:
         id: int
 
-    command = CharField(
-        _("command"),
-        max_length=16,
-        choices=Command,
-        unique=True,
-        help_text=_("The command that ran."),
-    )
+    command = one_of(Command, _("command"), _("The command that ran."), unique=True)
     ran_at = DateTimeField(
         _("ran at"), default=timezone.now, help_text=_("When it last ran to completion.")
     )

@@ -153,3 +153,7 @@ class HandlerCall(models.Model):
         """Whether it may be begun; one that nobody has had yet, whatever a host's clock says."""
         due_at = self.next_attempt_at
         return due_at is not None and (self.version == 0 or due_at <= now)
+
+    def has_begun_since(self, moment: datetime) -> bool:
+        """Whether its last attempt began after this moment; not by a clock ahead of this host's."""
+        return self.started_at is not None and moment < self.started_at <= timezone.now()

@@ -111,6 +111,20 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         unreported = self.outbound().filter(status="", recorded_at__isnull=False)
         return unreported.filter(created_at__lte=timezone.now() - older_than)
 
+    def of_tests(self) -> Self:
+        """Messages that exist only because of our own Test Sends, and that nobody recorded."""
+        events = WebhookEvent.objects.using(self.db)
+        tested = events.filter(is_test=True).exclude(message=None)
+        # Not DISTINCT: without statistics, SQLite would read the messages of all events for it.
+        keys = set(tested.values_list("message_id", flat=True))
+        if not keys:
+            return self.none()
+        events = events.filter(message=models.OuterRef("pk"))
+        # One that is older than its first test was there before anybody tested with its id.
+        at_first = events.filter(is_test=True, received_at__lte=models.OuterRef("created_at"))
+        is_real = models.Exists(events.filter(is_test=False))
+        return self.filter(models.Exists(at_first), ~is_real, pk__in=keys, recorded_at=None)
+
     def with_contact(self, number: str | PhoneNumber) -> Self:
         """Messages from and to one customer, in any spelling of the number."""
         contact = to_contact(number)

@@ -3,8 +3,8 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from django.apps import apps
 from django.db import models
-from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -40,17 +40,21 @@ class WebhookEventQuerySet(FreshQuerySet["WebhookEvent"]):
 
     def pending(self) -> Self:
         """Events with a call that is unfinished, and those that are deferred."""
+        unfinished = _calls().unfinished().values("event")
         deferred = self.model.objects.using(self.db).deferred().values("pk")
-        return self.filter(pk__in=_events_with("unfinished").union(deferred))
+        return self.filter(pk__in=unfinished.union(deferred))
 
     def done(self) -> Self:
         """Stored events of which all calls are done or skipped."""
-        unwell = ~Q(pk__in=_events_with("unfinished")), ~Q(pk__in=_events_with("failed"))
-        return self.filter(*unwell, outcome=WebhookEvent.Outcome.STORED)
+        unfinished = _calls().unfinished().values("event")
+        failed = _calls().failed().values("event")
+        stored = self.filter(outcome=WebhookEvent.Outcome.STORED)
+        return stored.exclude(pk__in=unfinished).exclude(pk__in=failed)
 
     def failed(self) -> Self:
         """Events of which a call has failed or gave up, and none is unfinished."""
-        return self.filter(~Q(pk__in=_events_with("unfinished")), pk__in=_events_with("failed"))
+        unfinished = _calls().unfinished().values("event")
+        return self.filter(pk__in=_calls().failed().values("event")).exclude(pk__in=unfinished)
 
     def deferred(self) -> Self:
         """Events kept without their message, to be read later."""
@@ -61,10 +65,9 @@ class WebhookEventQuerySet(FreshQuerySet["WebhookEvent"]):
         return self.filter(outcome=WebhookEvent.Outcome.INVALID, dismissed_at__isnull=True)
 
 
-def _events_with(calls: str) -> Any:
-    """Return the events of the calls of this kind, which an index finds."""
-    model: Any = WebhookEvent._meta.get_field("calls").related_model
-    return getattr(model.objects, calls)().values("event")
+def _calls() -> "HandlerCallQuerySet":
+    """All calls. Their module imports this one."""
+    return apps.get_model("cellcast_django", "HandlerCall").objects.all()
 
 
 class WebhookEvent(models.Model):
@@ -127,7 +130,9 @@ class WebhookEvent(models.Model):
         related_name="events",
         help_text=_("The message the event is about."),
     )
-    username = optional_username(_("username"), _("The username of the secret that it came with."))
+    received_as = optional_username(
+        _("received as"), _("The username of the secret that it came with.")
+    )
     is_test = BooleanField(
         _("test"),
         default=False,

@@ -118,7 +118,7 @@ def test_developer_clears_the_night(on_call: Person, mail: Calls, renamed: Calls
     on_call.press(page.locator("tr[data-handler=mail] [data-action=run_again]"))
     confirm(on_call, MAILS)
     assert len(mail) == FAILURES + MAILS
-    assert not renamed, "it is given what its old name was owed by --again"
+    assert not renamed, "nor is it owed what its old name was"
     assert not WebhookEvent.objects.failed().exists()
 
     on_call.click("link", "Overview")

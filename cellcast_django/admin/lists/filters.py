@@ -21,7 +21,6 @@ from cellcast_django.admin.own_numbers import OTHER, narrow_to_sender, senders, 
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.connected import connected_handlers
 from cellcast_django.days import between, midnight
-from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.health import silent_lately, wishes_to_stop
 from cellcast_django.models import Direction, HandlerCall, Message, WebhookEvent
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
@@ -308,8 +307,8 @@ class MessageTestFilter(TestFilter):
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
         if choice == self.ONLY:
-            return of_tests(rows)
-        tests = list(of_tests(rows).order_by().values_list("pk", flat=True))
+            return rows.of_tests()
+        tests = list(rows.of_tests().order_by().values_list("pk", flat=True))
         return rows.exclude(pk__in=tests) if tests else rows
 
 

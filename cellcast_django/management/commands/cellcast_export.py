@@ -10,10 +10,10 @@ from typing import Any, TextIO
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 
-from cellcast_django.contact_export import ContactData
 from cellcast_django.days import day_of
 from cellcast_django.management.terminal import plural, says_if_refused
-from cellcast_django.retention import AboutContact
+from cellcast_django.upkeep.contact_export import ContactData
+from cellcast_django.upkeep.retention import AboutContact
 
 
 class Command(BaseCommand):

@@ -20,8 +20,8 @@ from cellcast_django.management.terminal import (
     says_if_refused,
 )
 from cellcast_django.models import WebhookEvent
-from cellcast_django.retention import Kept, Pruned, Selection, not_understood, prune
-from cellcast_django.taken_back import effects_of, take_back
+from cellcast_django.upkeep.retention import Kept, Pruned, Selection, not_understood, prune
+from cellcast_django.upkeep.taken_back import effects_of, take_back
 
 
 class Command(BaseCommand):
@@ -127,6 +127,8 @@ class Command(BaseCommand):
             )
         if pruned.protected_by:
             raise CommandError(f"Kept: {PROTECTED} {pruned.protected_by}")
+        if not options["dry_run"] and (left := keys_among(WebhookEvent.objects.fresh(), events)):
+            raise CommandError(f"Left: {plural(len(left), 'event')} just being read. Try again.")
 
     def _say(self, done: str, what: str, options: dict[str, Any]) -> None:
         words = f"Would be {done}" if options["dry_run"] else done.capitalize()

@@ -23,7 +23,7 @@ from cellcast_django.recovery import (
     problems_of,
     recover,
 )
-from cellcast_django.recovery.unconfirmed import Comparison, Unconfirmed, find_unconfirmed
+from cellcast_django.upkeep.unconfirmed import Comparison, Unconfirmed, find_unconfirmed
 
 
 class Command(BaseCommand):
@@ -72,13 +72,15 @@ class Command(BaseCommand):
 
         Raises ``CommandError`` if a list was not read to its end, or the database refused.
         """
+        since: datetime | None = options["since"]
+        if since is not None and since > timezone.now():
+            raise CommandError("--since is still to come.")
         if options["unconfirmed"]:
             self._list_unconfirmed(options)
             return
         for name in ("until", "username", "output"):
             if options[name] is not None:
                 raise CommandError(f"--{name} needs --unconfirmed.")
-        since: datetime | None = options["since"]
         try:
             with ProgressLine(self.stdout, options["verbosity"]) as line:
                 found = recover(
@@ -108,7 +110,7 @@ class Command(BaseCommand):
                 found = find_unconfirmed(
                     options["since"],
                     options["until"],
-                    username=options["username"],
+                    received_as=options["username"],
                     progress=lambda each: line.show(f"{each.kind}: {each.seen:,} seen"),
                 )
         except RecoveryError as error:
@@ -147,7 +149,7 @@ def cells_of(event: Unconfirmed) -> list[str]:
     """Return what is said of an event, in text."""
     at = f"{timezone.localtime(event.received_at):%Y-%m-%d %H:%M:%S}"
     alike = "alike" if event.alike else ""
-    return [str(event.id), at, event.kind, event.username, alike, ", ".join(event.handlers)]
+    return [str(event.id), at, event.kind, event.received_as, alike, ", ".join(event.handlers)]
 
 
 def describe_findings(findings: Findings, *, dry_run: bool) -> str:

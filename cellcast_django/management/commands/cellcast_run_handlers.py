@@ -1,22 +1,17 @@
-"""Make the calls that are due, once or with ``--watch``, or give past events to a handler."""
+"""Make the calls that are due, once or with ``--watch``."""
 
 import logging
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 from django.db import Error, connections
 
-from cellcast_django.connected import connected_handlers
 from cellcast_django.handlers import Tally, run_again, run_due, summary
-from cellcast_django.handlers.past import give, past_events
 from cellcast_django.management.terminal import (
-    ProgressLine,
     add_event_option,
-    parse_moment,
     plural,
     printable,
     require_events,
@@ -51,23 +46,6 @@ class Command(BaseCommand):
             action="store_true",
             help="look every few seconds until SIGTERM, which lets the running handler finish",
         )
-        ways.add_argument(
-            "--again",
-            metavar="NAME",
-            help="give past events to this handler alone, in their order: those that it has not "
-            "finished. Started again, it goes on",
-        )
-        parser.add_argument(
-            "--since",
-            type=parse_moment,
-            metavar="T",
-            help="with --again: events received since 2026-11-10T09:00, or an age such as 30d",
-        )
-        parser.add_argument(
-            "--done",
-            action="store_true",
-            help="with --again: also those that it has finished; started again, it begins anew",
-        )
 
     execute = says_if_refused(BaseCommand.execute)
 
@@ -75,17 +53,16 @@ class Command(BaseCommand):
         self._tally: Tally = Counter()
         self._is_over = False
         events: list[int] = options["event"]
-        if (options["again"] is None) != (options["since"] is None):
-            raise CommandError("--again NAME and --since T need each other.")
-        if options["done"] and options["again"] is None:
-            raise CommandError("--done needs --again NAME and --since T.")
-        if options["again"] is not None:
-            self._give_past_events(options)
-        elif options["watch"]:
+        if options["watch"]:
             self._watch()
         elif events or options["failed"]:
             require_events(events, WebhookEvent.objects.fresh(), "event")
-            read_deferred(events)
+            read = read_deferred(events)
+            left = WebhookEvent.objects.fresh().deferred().filter(pk__in=events).count()
+            if read or left:
+                self.stdout.write(
+                    f"{plural(read, 'deferred event')} read, {left:,} still deferred."
+                )
             calls = HandlerCall.objects.fresh()
             chosen = calls.filter(event__in=events).exclude(state__in=HandlerCall.ENDED_WELL)
             run_again(calls.failed() if options["failed"] else chosen, progress=self._report)
@@ -127,26 +104,6 @@ class Command(BaseCommand):
                         time.sleep(NAP_SECONDS)
         finally:
             signal.signal(signal.SIGTERM, previous)
-
-    def _give_past_events(self, options: dict[str, Any]) -> None:
-        """Give events to one handler, and say before how many, and how many not."""
-        name, since, done = options["again"], options["since"], options["done"]
-        if name not in (names := connected_handlers()):
-            known = printable(", ".join(names)) or "none"
-            raise CommandError(f"No handler of this name is connected. Connected are: {known}.")
-        given = past_events(name, since, done=done)
-        others = WebhookEvent.objects.fresh().filter(received_at__gte=since).count() - len(given)
-        self.stdout.write(
-            f"For {printable(name)}: {plural(len(given), 'event')}. Not for it: {others:,}."
-        )
-        with ProgressLine(self.stdout, options["verbosity"]) as line:
-
-            def events() -> Iterator[int]:
-                for number, pk in enumerate(given, start=1):
-                    yield pk
-                    line.show(f"{number:,} of {len(given):,} events")
-
-            give(events(), name, done=done, progress=self._report)
 
     def _report(self, call: HandlerCall) -> None:
         self._tally[HandlerCall.State(call.state)] += 1

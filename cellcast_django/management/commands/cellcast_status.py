@@ -15,7 +15,7 @@ from django.utils.timesince import timesince
 from cellcast_django.health import Health, age, count_silent, measure_health
 from cellcast_django.management.terminal import parse_duration, says_if_refused
 from cellcast_django.payloads import Endpoint
-from cellcast_django.verifying import find_broken
+from cellcast_django.upkeep.verifying import find_broken
 from cellcast_django.webhooks import WEBHOOKS
 
 ENDPOINTS = {each.slug: each.endpoint for each in WEBHOOKS}

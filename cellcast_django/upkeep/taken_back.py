@@ -26,7 +26,7 @@ from cellcast_django.models import (
 )
 from cellcast_django.payloads import Endpoint, Reply, StatusReport, read
 from cellcast_django.recovery.lists import read_stored_item
-from cellcast_django.retention import (
+from cellcast_django.upkeep.retention import (
     BATCH_SIZE,
     Part,
     Progress,
@@ -96,6 +96,8 @@ def _undo(using: str, pks: list[int], *, taken: set[int], note: str | None) -> P
         events, history = events_of[message.pk], history_of[message.pk]
         left = [_read(event) for event in events if event.pk not in taken]
         lies = [_read(event) for event in events if event.pk in taken]
+        if not lies:  # another run has taken them back
+            continue
         about += [each.event for each in lies]
         if left or message.recorded_at or _pruned(history):
             changed[message], before, after = _make_anew(message, history, left, lies)

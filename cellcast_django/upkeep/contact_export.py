@@ -19,15 +19,15 @@ from cellcast_django.models import (
     WebhookEvent,
     database_alias,
 )
-from cellcast_django.retention import AboutContact, not_understood
+from cellcast_django.upkeep.retention import AboutContact, not_understood
 
 KEYS_PER_QUERY = 500
 
 INTERNAL: dict[type[Model], Collection[str]] = {
-    WebhookEvent: {"username", "content_type"},
+    WebhookEvent: {"received_as", "content_type", "error"},
     OptOutChange: {"received_as"},
 }
-"""What says how this site works: half of a secret."""
+"""What says how this site works: half of a secret, a table's name."""
 
 Rows = Callable[[type[Model]], QuerySet[Any]]
 

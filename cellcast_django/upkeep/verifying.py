@@ -19,8 +19,8 @@ from cellcast_django.models import (
     WebhookEvent,
     message_key,
 )
-from cellcast_django.retention import EMPTY_MESSAGE
-from cellcast_django.statuses import highest, supersedes
+from cellcast_django.statuses import highest
+from cellcast_django.upkeep.retention import EMPTY_MESSAGE
 
 BATCH_SIZE = 1_000
 
@@ -55,17 +55,11 @@ def _batches(model: Any) -> Iterator[QuerySet[Any]]:
 
 
 def _statuses(messages: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
-    """A message's status is the highest of its history, each row of which follows from the last."""
-    names = "message", "message__status", "pk", "status", "previous_status", "applied"
+    """A message's status is the highest of its history."""
     history = StatusChange.objects.fresh().filter(message__in=messages)
-    rows = history.order_by("message", "pk").values_list(*names)
+    rows = history.order_by("message").values_list("message", "message__status", "status")
     for (message, stands), changes in groupby(rows, key=itemgetter(0, 1)):
-        current = ""
-        for _message, _stands, pk, status, previous, applied in changes:
-            if (previous, applied) != (current, supersedes(status, current)):
-                yield StatusChange, pk
-            current = highest([current, status])
-        if stands != current:
+        if stands != highest(status for _message, _stands, status in changes):
             yield Message, message
     silent = messages.filter(~Exists(StatusChange.objects.filter(message=OuterRef("pk"))))
     for pk in silent.exclude(status="").values_list("pk", flat=True):

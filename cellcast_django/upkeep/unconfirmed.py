@@ -44,7 +44,7 @@ class Unconfirmed(NamedTuple):
     id: int
     received_at: datetime
     kind: str
-    username: str
+    received_as: str
     alike: bool
     """Whether one that is alike is confirmed."""
     handlers: list[str]
@@ -113,7 +113,7 @@ def find_unconfirmed(
     since: datetime,
     until: datetime | None = None,
     *,
-    username: str | None = None,
+    received_as: str | None = None,
     progress: OnPage = lambda _findings: None,
 ) -> Comparison:
     """Compare events with the lists of Cellcast's API.
@@ -124,8 +124,8 @@ def find_unconfirmed(
     """
     events = WebhookEvent.objects.fresh().exclude(endpoint=Endpoint.API)
     events = events.filter(received_at__gte=since, received_at__lte=until or timezone.now())
-    if username is not None:
-        events = events.filter(username=username)
+    if received_as is not None:
+        events = events.filter(received_as=received_as)
     events = events.annotate(
         has_begun=Exists(OptOutChange.objects.using(events.db).filter(event=OuterRef("pk")))
     )
@@ -145,7 +145,7 @@ def find_unconfirmed(
             told = sorted({call.handler for call in event.calls.all() if call.attempts})
             alike = event.message_id in lists.alike
             found.accused[KINDS[WebhookEvent.Kind(event.kind)]].append(
-                Unconfirmed(event.pk, event.received_at, event.kind, event.username, alike, told)
+                Unconfirmed(event.pk, event.received_at, event.kind, event.received_as, alike, told)
             )
     if found.events and not found.confirmed:
         raise RecoveryError(
