@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.api import why_not
 from cellcast_django.conf import KINDS, PREFIX, SECRET, conf
-from cellcast_django.database.vendors import vendor_of
+from cellcast_django.database.vendors import VENDORS
 from cellcast_django.directory import Directory
 from cellcast_django.models import database_alias
 from cellcast_django.receiving import tasks_package
@@ -379,7 +379,7 @@ def check_database_options(**_: Any) -> Messages:
             id="cellcast_django.I001",
         )
     connection = connections[database_alias()]
-    is_embedded, options = vendor_of(connection).is_embedded, connection.settings_dict
+    is_embedded, options = VENDORS[connection.vendor].is_embedded, connection.settings_dict
     driver: dict[str, Any] = options["OPTIONS"]
     text = str(driver).lower().replace(" ", "")
     if options["CONN_MAX_AGE"] == 0 and not driver.get("pool"):

@@ -93,7 +93,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class State:
+class Known:
     """A message as it is known."""
 
     values: Values
@@ -114,26 +114,26 @@ class State:
         }
 
 
-def fold(known: State | None, said: Said) -> tuple[State, Values | None]:
+def fold(known: Known | None, said: Said) -> tuple[Known, Values | None]:
     """Return the message after this was said, and the columns of its history's new row, if any."""
     if said.is_recorded:
         return _record(known, said), None
-    state = State(values=said.values) if known is None else _fill_in(known, said)
-    if said.status in state.history:
-        return state, None
-    applied = supersedes(said.status, state.status)
+    known = Known(values=said.values) if known is None else _fill_in(known, said)
+    if said.status in known.history:
+        return known, None
+    applied = supersedes(said.status, known.status)
     change = {
         **said.details,
         "status": said.status,
-        "previous_status": state.status,
+        "previous_status": known.status,
         "applied": applied,
         "recorded_at": said.at,
     }
     moved: Any = {"status": said.status, "status_changed_at": said.at} if applied else {}
-    return replace(state, history=state.history | {said.status}, **moved), change
+    return replace(known, history=known.history | {said.status}, **moved), change
 
 
-def _fill_in(known: State, said: Said) -> State:
+def _fill_in(known: Known, said: Said) -> Known:
     """Fill in what is empty: what was said first stands.
 
     The text of a recorded message is what ``record_sent`` said, also if that was nothing. None
@@ -147,9 +147,9 @@ def _fill_in(known: State, said: Said) -> State:
     return replace(known, values={**values, **new}) if new else known
 
 
-def _record(known: State | None, said: Said) -> State:
+def _record(known: Known | None, said: Said) -> Known:
     if known is None:
-        return State(values=said.values, recorded_at=said.at)
+        return Known(values=said.values, recorded_at=said.at)
     new = {name: value for name, value in said.values.items() if value}
     recorded_at = known.recorded_at or said.at
     return replace(known, values={**known.values, **new}, recorded_at=recorded_at)

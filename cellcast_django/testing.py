@@ -15,7 +15,6 @@ from django.test import Client, override_settings
 
 from cellcast_django import handlers
 from cellcast_django.conf import conf
-from cellcast_django.database.transactions import forget_waits
 from cellcast_django.handlers.work import TakenOverError, handler_errors
 from cellcast_django.payloads import (
     Endpoint,
@@ -92,8 +91,7 @@ def fail_next(exception: BaseException) -> None:
 
 
 def reset() -> None:
-    """Empty ``sent``, and forget what should fail, and that a lock was waited for in vain."""
-    forget_waits()
+    """Empty ``sent``, and forget what should fail."""
     sent.clear()
     _failures.clear()
 

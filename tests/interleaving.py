@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, cycle
 from math import comb
@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from django.db import connection, connections
 
-from cellcast_django.database import transactions
+from cellcast_django.database.vendors import LOCK_SECONDS as BRIEF_SECONDS, VENDORS
 from cellcast_django.models import (
     Message,
     OptOut,
@@ -244,10 +244,10 @@ class _Runner:
 @contextmanager
 def _patient() -> Iterator[None]:
     """Let transactions of ours wait for a lock as long as those of the host's."""
+    vendor = VENDORS[connection.vendor]
+    begin = tuple(each.replace(f"{BRIEF_SECONDS}s", f"{LOCK_SECONDS}s") for each in vendor.begin)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transactions, "LOCK_SECONDS", LOCK_SECONDS)
-        patch.setattr(transactions, "HURRIED_LOCK_SECONDS", LOCK_SECONDS)
-        patch.setattr(transactions, "BUDGET_SECONDS", 2 * LOCK_SECONDS)
+        patch.setitem(VENDORS, connection.vendor, replace(vendor, begin=begin, limit=""))
         yield
 
 

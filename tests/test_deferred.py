@@ -325,7 +325,7 @@ def test_body_that_our_own_reading_fails_on_is_invalid(
     assert "STOP" not in caplog.text
 
 
-def test_what_the_api_lists_waits_for_a_lock_again_and_is_not_deferred() -> None:
+def test_what_the_api_lists_waits_for_a_lock_for_longer_and_is_not_deferred() -> None:
     parts: Any = dict.fromkeys(["cellcast_id", "receiver", "original_body", "sender", "body"], "")
     reply = Reply(raw="{}", status="received", **parts)
     with unable(), pytest.raises(DatabaseError):
@@ -334,7 +334,7 @@ def test_what_the_api_lists_waits_for_a_lock_again_and_is_not_deferred() -> None
     locked = OperationalError("lock timeout")
     locked.__cause__ = Exception(1205)
     for endpoint, outcome in ((Endpoint.RECEIVE, "deferred"), (Endpoint.API, "stored")):
-        with refusing("INSERT INTO .*_message", error=locked, times=1):
+        with refusing("INSERT INTO .*_message", error=locked, times=2):
             [event] = receiving.receive([reply], endpoint=endpoint)
         assert event.outcome == outcome
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from cellcast_django import inbox, receiving
 from cellcast_django.database import rows
-from cellcast_django.fold import Said, State, fold
+from cellcast_django.fold import Known, Said, fold
 from cellcast_django.handlers.work import facts_of
 from cellcast_django.inbox.writing import Stored
 from cellcast_django.models import (
@@ -289,7 +289,7 @@ def test_long_header_values_are_cleaned_and_truncated() -> None:
 
 
 def test_nothing_comes_back_to_a_redacted_message_without_a_contact() -> None:
-    redacted = State(values={"contact": "", "body": ""}, status="sent", history=frozenset({"sent"}))
+    redacted = Known(values={"contact": "", "body": ""}, status="sent", history=frozenset({"sent"}))
     said = Said(values={"contact": "", "body": "Hallo"}, at=timezone.now(), status="sent")
     assert fold(redacted, said) == (redacted, None)
 

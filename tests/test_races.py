@@ -285,7 +285,6 @@ def test_concurrent_recoveries_store_each_item_once(
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="takes a second to see a deadlock")
-@pytest.mark.xfail(strict=True, reason="a retry begins within 0.3 s, and not in a new connection")
 @pytest.mark.parametrize(
     ("write", "last_statement"),
     [

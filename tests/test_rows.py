@@ -9,7 +9,7 @@ from django.db import connection
 from django.utils import timezone
 
 from cellcast_django.database import rows, transactions
-from cellcast_django.database.vendors import vendor_of
+from cellcast_django.database.vendors import VENDORS
 from cellcast_django.models import Claim, Message, OptOut, WebhookEvent
 from cellcast_django.testing import WebhookClient, status_payload
 
@@ -22,10 +22,10 @@ def claims(*keys: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("is_embedded", [True, False])
 def test_rows_inserted_together_have_their_ids(is_embedded: bool) -> None:
-    vendor = replace(vendor_of(connection), is_embedded=is_embedded)
+    vendor = replace(VENDORS[connection.vendor], is_embedded=is_embedded)
     if is_embedded and connection.vendor != "sqlite":
         pytest.skip("others return the ids")
-    with patch.object(rows, "vendor_of", return_value=vendor), connection.cursor() as cursor:
+    with patch.dict(VENDORS, {connection.vendor: vendor}), connection.cursor() as cursor:
         inserted = rows.insert(cursor, Claim, *claims("a", "b", "c"))
     assert [Claim.objects.get(pk=each.pk).key for each in inserted] == ["a", "b", "c"]
 
@@ -46,8 +46,8 @@ def test_row_that_is_deleted_before_it_is_locked_is_inserted() -> None:
 
 
 def test_error_of_another_kind_is_no_lost_connection() -> None:
-    server = replace(vendor_of(connection), is_embedded=False)
-    with patch.object(transactions, "vendor_of", return_value=server):
+    server = replace(VENDORS[connection.vendor], is_embedded=False)
+    with patch.dict(VENDORS, {connection.vendor: server}):
         assert not transactions.is_lost(connection, ValueError("ours"))
 
 

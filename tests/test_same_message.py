@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django import receiving
-from cellcast_django.inbox.same_message import Stored, distinguishing_media, match
+from cellcast_django.inbox.same_message import StoredReply, distinguishing_media, match
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, Listed, Reply
 from cellcast_django.recovery import recover
@@ -219,7 +219,7 @@ def at(hours: float) -> datetime:
 def matched(items: list[float], messages: list[float]) -> dict[int, int]:
     """Match times in hours."""
     listed = [Listed(at(hours)) for hours in items]
-    stored = [Stored(at(hours), pk, (), False) for pk, hours in enumerate(messages)]
+    stored = [StoredReply(at(hours), pk, (), False) for pk, hours in enumerate(messages)]
     return {listed.index(item): message.pk for item, message in match(listed, stored).items()}
 
 

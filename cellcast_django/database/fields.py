@@ -7,7 +7,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.expressions import Combinable
 
-from cellcast_django.database.vendors import vendor_of
+from cellcast_django.database.vendors import VENDORS
 
 if TYPE_CHECKING:
     # Django's own, with what they hold: pyright knows django-stubs without their plugin.
@@ -31,7 +31,9 @@ class ExactCharField(CharField):
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
         """Return the column's type, with a binary collation where the default is not exact."""
-        return _collated(super().db_parameters(connection), vendor_of(connection).exact_collation)
+        return _collated(
+            super().db_parameters(connection), VENDORS[connection.vendor].exact_collation
+        )
 
 
 class UnicodeTextField(TextField):
@@ -39,7 +41,9 @@ class UnicodeTextField(TextField):
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
         """Return the column's type, with a collation where the default may lack characters."""
-        return _collated(super().db_parameters(connection), vendor_of(connection).unicode_collation)
+        return _collated(
+            super().db_parameters(connection), VENDORS[connection.vendor].unicode_collation
+        )
 
 
 def _collated(parameters: Any, collation: str | None) -> Any:

@@ -10,7 +10,7 @@ from django.db.backends.utils import CursorWrapper
 from django.db.models.base import ModelState
 from django.utils import timezone
 
-from cellcast_django.database.vendors import Vendor, vendor_of
+from cellcast_django.database.vendors import VENDORS, Vendor
 
 M = TypeVar("M", bound=models.Model)
 
@@ -23,10 +23,10 @@ MAX_ROWS = 1_000  # of one statement: a database takes only so many values
 
 def insert(cursor: CursorWrapper, model: type[M], *many: Values) -> list[M]:
     """Insert rows, and return them in the same order as if they had been read."""
-    connection, vendor, inserted = cursor.db, vendor_of(cursor.db), []
+    connection, vendor, inserted = cursor.db, VENDORS[cursor.db.vendor], []
     for start in range(0, len(many), MAX_ROWS):
         some = [{**_defaults(model), **values} for values in many[start : start + MAX_ROWS]]
-        statement = _insert_statement(vendor, model, len(some))
+        statement = vendor.table_limit + _insert_statement(vendor, model, len(some))
         values = [value for row in some for value in _adapted(connection, model, row)]
         if vendor.is_embedded:  # nobody else writes meanwhile
             cursor.execute(statement, values)
@@ -40,15 +40,17 @@ def insert(cursor: CursorWrapper, model: type[M], *many: Values) -> list[M]:
 
 
 def insert_or_lock(
-    cursor: CursorWrapper, model: type[M], values: Values, *, unique: str
+    cursor: CursorWrapper, model: type[M], values: Values, *, unique: str, briefly: bool = False
 ) -> tuple[M, bool]:
     """Insert a row, or lock the one that has this value in the ``unique`` column.
 
     Returns it, and whether it is new. Insert several in the order of that column, so that no two
-    transactions wait for each other.
+    transactions wait for each other. ``briefly`` waits for others as ``own_transaction`` does.
     """
     connection, row = cursor.db, {**_defaults(model), **values}
-    statement = _insert_statement(vendor_of(connection), model, 1, unique)
+    vendor = VENDORS[connection.vendor]
+    limit = vendor.limit if briefly else ""
+    statement = limit + _insert_statement(vendor, model, 1, unique)
     adapted = _adapted(connection, model, row)
     while True:
         cursor.execute(statement, adapted)
@@ -58,14 +60,14 @@ def insert_or_lock(
             pk = cursor.rowcount and cursor.lastrowid
         if pk:
             return _instance(connection, model, {"id": pk, **row}), True
-        found = _lock(cursor, model, unique, values[unique])
+        found = _lock(cursor, model, unique, values[unique], limit)
         if found is not None:  # otherwise it was deleted in between
             return found, False
 
 
 def update(cursor: CursorWrapper, model: type[models.Model], pk: int, values: Values) -> None:
     """Write these columns of a row."""
-    quote = vendor_of(cursor.db).quote.format
+    quote = VENDORS[cursor.db.vendor].quote.format
     names = ", ".join(f"{quote(name)} = %s" for name in values)
     statement = f"UPDATE {quote(model._meta.db_table)} SET {names} WHERE id = %s"
     cursor.execute(statement, [*_adapted(cursor.db, model, values), pk])
@@ -78,17 +80,18 @@ def relate(row: models.Model, **related: models.Model | None) -> None:
 
 def column(cursor: CursorWrapper, model: type[models.Model], name: str, **where: Any) -> list[Any]:
     """Return the values of a column, of text or a number, where other columns have these."""
-    quote = vendor_of(cursor.db).quote.format
+    quote = VENDORS[cursor.db.vendor].quote.format
     condition = " AND ".join(f"{quote(each)} = %s" for each in where)
     table = quote(model._meta.db_table)
     cursor.execute(f"SELECT {quote(name)} FROM {table} WHERE {condition}", [*where.values()])
     return [value for (value,) in cursor.fetchall()]
 
 
-def _lock(cursor: CursorWrapper, model: type[M], unique: str, value: Any) -> M | None:
+def _lock(cursor: CursorWrapper, model: type[M], unique: str, value: Any, limit: str) -> M | None:
     connection = cursor.db
     is_locking = connection.features.has_select_for_update
-    cursor.execute(_select_statement(vendor_of(connection), model, unique, is_locking), [value])
+    statement = _select_statement(VENDORS[connection.vendor], model, unique, is_locking)
+    cursor.execute(limit + statement, [value])
     if (row := cursor.fetchone()) is None:
         return None
     read = dict(zip(["id", *_defaults(model)], row, strict=True))

@@ -7,9 +7,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
-from itertools import chain, repeat
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from django.db import (
@@ -24,22 +22,15 @@ from django.db import (
     transaction,
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 
-from cellcast_django.database.sessions import Limits
-from cellcast_django.database.vendors import vendor_of
+from cellcast_django.database.vendors import VENDORS
 
 IDLE, ACTIVE, CLOSED = 0, 1, 4  # as psycopg numbers the states of a transaction
 
-BUDGET_SECONDS = 5
-"""All tries to store one webhook end within this time, before a web server kills its worker."""
-LOCK_SECONDS = 2
-"""One try waits this long for a lock; the last try begins that long before the budget ends."""
-HURRIED_LOCK_SECONDS = 0.1
-HURRIED_FOR_SECONDS = 10
-"""After a wait in vain a webhook waits only so long for a lock (MariaDB: not at all), for so long:
-what it cannot store it defers, and other requests need this process."""
-HOST_SECONDS = 0.3
-"""Retries of what people and the host's code write begin for so long: two, as a rule."""
+LOST_SECONDS = 3
+"""Tries to reach a lost database begin for so long: with two more to connect, the last one ends
+before a web server kills its worker."""
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds before each retry, and then the last of them again; each at random up to half longer, so
 that those who collided do not collide again."""
@@ -53,7 +44,6 @@ RETRIED_ERRORS = (
 )
 
 # Codes of PostgreSQL, and numbers of MariaDB.
-LOCKED_CODES = frozenset({"55P03", 1205})
 REFUSED_CODES = frozenset({"40001", "40P01", 1213, 1020})
 """Serialization failures, deadlocks, changed records."""
 GONE_CODES = frozenset({"25006", "53300", "57P01", "57P02", "57P03", 1040, 1053, 1290, 1836, 1927})
@@ -111,59 +101,46 @@ def discard(connection: BaseDatabaseWrapper) -> None:
     connection.atomic_blocks, connection.savepoint_ids = [], []
     if (session := connection.connection) is not None:
         with suppress(Error), connection.wrap_database_errors:
-            end = session.rollback if vendor_of(connection).is_embedded else session.close
+            end = session.rollback if VENDORS[connection.vendor].is_embedded else session.close
             end()
     with suppress(Error):
         connection.close()
 
 
-class _Hurry:
-    """Until when this process waits only briefly for locks: all that it remembers."""
+def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | None = None) -> T:
+    """Call ``write``, which is ours, with the alias of the database, and again if that aborts it.
 
-    until = 0.0
-
-
-def forget_waits() -> None:
-    """Wait for locks as if none had been waited for in vain: for tests."""
-    _Hurry.until = 0
-
-
-def with_retries(
-    write: Callable[[str], T],
-    *,
-    using: str,
-    for_seconds: float | None = None,
-    is_ours: bool = True,
-) -> T:
-    """Call ``write`` with the alias of the database, and again when the database aborts it.
-
-    ``write`` must be one transaction or one statement. What is ours commits also where the settings
-    turn autocommit off, or somebody has left a plain ``BEGIN``, and each retry has a new session;
-    what is not is tried again only if it was refused for another transaction, and not inside one.
-    A lock is waited for once. Anything else is tried a second time; and a lost connection, or a
-    server that starts, as long as the try ends within ``BUDGET_SECONDS``. With ``for_seconds``
-    nobody waits, and retries begin until then.
+    ``write`` must be one transaction or one statement. It commits also where the settings turn
+    autocommit off, or somebody has left a plain ``BEGIN``; and each retry has a new session. It is
+    tried a second time whatever the database said, and however long that took to say so: a lock was
+    not had in time, a deadlock, a lost session. While the server cannot be reached, new tries begin
+    for ``LOST_SECONDS``; with ``for_seconds``, where nobody waits for a response, whatever was
+    said. SQLite's one lock has been waited for long enough. Not tried again inside a transaction.
     """
     connection = connections[using]
-    is_outside = not connection.in_atomic_block and (is_ours or connection.autocommit)
-    if is_ours:
-        # Django's health check would be a round trip for each webhook; a lost session fails a try.
-        connection.health_check_done = True  # type: ignore[attr-defined]
-    pauses = _pauses(for_seconds or (BUDGET_SECONDS - LOCK_SECONDS if is_ours else HOST_SECONDS))
-    is_first = True
+    is_outside = not connection.in_atomic_block
+    # Django's health check would be a round trip for each webhook; a lost session fails a try.
+    connection.health_check_done = True  # type: ignore[attr-defined]
+    last_begin = time.monotonic() + (for_seconds or LOST_SECONDS)
+    retries = 0
     while True:
         try:
-            return _try_ours(write, connection) if is_ours else write(using)
+            return _try_ours(write, connection)
         except RETRIED_ERRORS as error:
-            if not is_outside or not (is_ours or is_refused(error)):
+            if not is_outside:
                 raise
-            if is_ours:
-                discard(connection)
-                if not for_seconds and not _helps(connection, error, is_first=is_first):
-                    raise
-            if not next(pauses):
+            discard(connection)
+            if for_seconds:
+                may_help = time.monotonic() < last_begin
+            elif is_lost(connection, error):
+                has_server = not VENDORS[connection.vendor].is_embedded
+                may_help = has_server and time.monotonic() < last_begin
+            else:
+                may_help = retries == 0
+            if not may_help:
                 raise
-        is_first = False
+        _pause_after(retries)
+        retries += 1
 
 
 def _try_ours(write: Callable[[str], T], connection: BaseDatabaseWrapper) -> T:
@@ -176,29 +153,24 @@ def _try_ours(write: Callable[[str], T], connection: BaseDatabaseWrapper) -> T:
 
 
 def again_if_refused(write: Callable[[], T], *, using: str) -> T:
-    """Call what people or the host's code write, and again if it was refused for another one."""
-    return with_retries(lambda _using: write(), using=using, is_ours=False)
+    """Call what people or the host's code write, and once more if it was refused for another one.
+
+    However long the database took to refuse it; but not inside a transaction of theirs.
+    """
+    connection = connections[using]
+    try:
+        return write()
+    except OperationalError as error:
+        is_outside = not connection.in_atomic_block and connection.autocommit
+        if not is_outside or not is_refused(error):
+            raise
+    _pause_after(0)
+    return write()
 
 
-def _pauses(seconds: float) -> Iterator[bool]:
-    """Pause before each retry, and tell whether it begins within so many seconds from now."""
-    return map(partial(_pause, time.monotonic() + seconds), chain(PAUSES, repeat(PAUSES[-1])))
-
-
-def _pause(last_begin: float, pause: float) -> bool:
-    pause *= random.uniform(1, 1.5)  # noqa: S311
-    is_in_time = time.monotonic() + pause <= last_begin
-    if is_in_time:
-        time.sleep(pause)
-    return is_in_time
-
-
-def _helps(connection: BaseDatabaseWrapper, error: Exception, *, is_first: bool) -> bool:
-    """Whether another try may help."""
-    if _code_of(error) in LOCKED_CODES:
-        _Hurry.until = time.monotonic() + HURRIED_FOR_SECONDS
-        return False
-    return is_first or is_lost(connection, error)
+def _pause_after(retries: int) -> None:
+    pause = PAUSES[min(retries, len(PAUSES) - 1)]
+    time.sleep(pause * random.uniform(1, 1.5))  # noqa: S311
 
 
 def _code_of(error: Exception) -> str | int | None:
@@ -216,7 +188,7 @@ def is_refused(error: Exception) -> bool:
 
 def is_lost(connection: BaseDatabaseWrapper, error: Exception) -> bool:
     """Whether the connection or the server is lost; on SQLite, whether its one lock is taken."""
-    if vendor_of(connection).is_embedded:
+    if VENDORS[connection.vendor].is_embedded:
         return "locked" in str(error)
     if not isinstance(error, OperationalError | InterfaceError | InternalError):
         return False
@@ -234,34 +206,20 @@ def outside_atomic_requests(view: V) -> V:
 
 
 @contextmanager
-def own_transaction(
-    using: str, *, is_one_statement: bool = False, may_hurry: bool = False
-) -> Iterator[None]:
-    """Run the block in a durable transaction, or one statement as its own where the limits hold.
+def own_transaction(using: str) -> Iterator[CursorWrapper]:
+    """Run the block in a durable transaction; what it does with the cursor waits only briefly.
 
-    It waits at most ``LOCK_SECONDS`` for a row or a table, or not even that if it ``may_hurry`` and
-    somebody has just waited in vain; and ``BUDGET_SECONDS`` for SQLite's one lock. It reads what is
+    Where the database can say so of a transaction, that holds for all of it, and it reads what is
     committed, whatever the host project's isolation level is: so it sees what it has waited for.
-    The session's limits and level are as before afterwards.
+    Elsewhere it holds for the statements that say so (``rows.insert_or_lock``). Nothing is set in a
+    test's transaction, which goes on afterwards.
     """
-    connection, limits = connections[using], Limits()
-    if not connection.in_atomic_block:
-        is_hurried = may_hurry and time.monotonic() < _Hurry.until
-        seconds = HURRIED_LOCK_SECONDS if is_hurried else LOCK_SECONDS
-        limits = vendor_of(connection).limit(connection, seconds, BUDGET_SECONDS)
-    is_alone = is_one_statement and not limits.needs_transaction
-    try:
-        with nullcontext() if is_alone else transaction.atomic(using=using, durable=True):
-            if limits.first:
-                connection.cursor().execute(limits.first)
-            yield
-    finally:
-        if limits.restore is not None:
-            with suppress(Exception):  # the session may be lost, and with it what to restore
-                limits.restore()
-
-
-own_statement = partial(own_transaction, is_one_statement=True)
+    connection = connections[using]
+    begin = () if connection.in_atomic_block else VENDORS[connection.vendor].begin
+    with transaction.atomic(using=using, durable=True), connection.cursor() as cursor:
+        for statement in begin:
+            cursor.execute(statement)
+        yield cursor
 
 
 def lock_for_insert(rows: models.QuerySet[Any]) -> None:
@@ -277,6 +235,6 @@ def lock_for_insert(rows: models.QuerySet[Any]) -> None:
         return
     table = connection.ops.quote_name(rows.model._meta.db_table)
     with connection.cursor() as cursor:
-        for statement in vendor_of(connection).lock_for_insert:
+        for statement in VENDORS[connection.vendor].lock_for_insert:
             cursor.execute(statement.format(table=table))
     list(rows.select_for_update().values_list("pk"))

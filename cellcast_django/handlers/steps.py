@@ -14,7 +14,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from cellcast_django.conf import conf
-from cellcast_django.database.transactions import own_statement, with_retries
+from cellcast_django.database.transactions import with_retries
 from cellcast_django.handlers.work import Failure
 from cellcast_django.models import HandlerCall, WebhookEvent, database_alias, username_of
 from cellcast_django.models.base import FIRST_PAUSE, LONGEST_PAUSE
@@ -120,13 +120,12 @@ def skip(pks: Collection[int], username: str) -> int:
 
     def write(using: str) -> int:
         calls = HandlerCall.objects.using(using).filter(pk__in=pks)
-        with own_statement(using):
-            return calls.exclude(state__in=HandlerCall.ENDED_WELL).update(
-                **_ended(State.SKIPPED, timezone.now()),
-                version=F("version") + 1,
-                failing_since=None,
-                skipped_by=username_of(username),
-            )
+        return calls.exclude(state__in=HandlerCall.ENDED_WELL).update(
+            **_ended(State.SKIPPED, timezone.now()),
+            version=F("version") + 1,
+            failing_since=None,
+            skipped_by=username_of(username),
+        )
 
     return with_retries(write, using=database_alias())
 
@@ -177,7 +176,7 @@ def _write(call: HandlerCall, values: dict[str, Any], *, in_order: bool = False)
             params |= {"of": call.contact, "by": call.handler, "before": call.event_id}
             since = timezone.now() - HELD_BACK_FOR
             params["since"] = connection.ops.adapt_datetimefield_value(since)
-        with own_statement(using), connection.cursor() as cursor:
+        with connection.cursor() as cursor:
             cursor.execute(_statement(tuple(values), in_order=in_order), params)
             return bool(cursor.rowcount == 1)
 

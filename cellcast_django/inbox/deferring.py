@@ -33,7 +33,7 @@ def defer(payloads: Sequence[Payload], error: Exception, **arrived: Any) -> list
     events = [_columns(payload, arrival, error) for payload in payloads]
 
     def write(using: str) -> list[WebhookEvent]:
-        with connections[using].cursor() as cursor, own_transaction(using):
+        with own_transaction(using) as cursor:
             return rows.insert(cursor, WebhookEvent, *events)
 
     return with_retries(write, using=database_alias())

@@ -1,9 +1,9 @@
 """From a payload to the columns of its message that have the same names, and to its event."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import models
 from django.utils import timezone
@@ -23,7 +23,6 @@ from cellcast_django.opt_outs import opts_out
 from cellcast_django.payloads import (
     Endpoint,
     Invalid,
-    OptOut as OptOutPayload,
     Payload,
     Reply,
     StatusReport,
@@ -35,7 +34,7 @@ cleaned = lru_cache(maxsize=64)(clean)  # the same few headers come with every w
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Arrival:
-    """How the events of one webhook arrived: all but the last two fields are columns of them."""
+    """How the events of one webhook arrived."""
 
     endpoint: str
     content_type: str
@@ -46,6 +45,8 @@ class Arrival:
     """When what they say is said."""
     has_just_arrived: bool
     """What comes from elsewhere has a time of its own, which says what it is older than."""
+
+    COLUMNS: ClassVar = ("endpoint", "content_type", "received_as", "is_test", "received_at")
 
     @classmethod
     def now(
@@ -69,11 +70,11 @@ class Arrival:
 
     @classmethod
     def of(cls, event: WebhookEvent) -> "Arrival":
-        columns = {name: getattr(event, name) for name in cls.__slots__[:-2]}
+        columns = {name: getattr(event, name) for name in cls.COLUMNS}
         return cls(**columns, time=event.received_at, has_just_arrived=True)
 
     def columns(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__[:-2]}
+        return {name: getattr(self, name) for name in self.COLUMNS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -84,37 +85,59 @@ class Draft:
     arrival: Arrival
     event: Values
     """The columns of its event that are known before anything is stored."""
-    opts_out: str = ""
+    opts_out: str
     """The contact whom it opts out, if any: our own test opts nobody out."""
-    said: Any = None
-    """What it says of a message, if it is about one: a ``Said``."""
-    if_new: Values = field(default_factory=dict)
-    """The columns of its message that nothing which comes later changes."""
-    may_be_stored: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class MessageDraft(Draft):
+    """A reply or a report: it wants to write a message, too."""
+
+    said: Said
+    if_new: Values
+    """The columns of the message that nothing which comes later changes."""
+    may_be_stored: bool
     """Whether the message may be stored without an id: it has a contact and is no test."""
+
+    @property
+    def key(self) -> str:
+        key: str = self.said.values["key"]
+        return key
 
 
 def draft(payload: Payload, arrival: Arrival) -> Draft:
     """Return what one payload wants to write."""
-    kind, error, contact, said = WebhookEvent.Kind.UNKNOWN, "", "", None
-    if_new: dict[str, Any] = {"created_at": arrival.time}
-    is_reply, is_opting_out = isinstance(payload, Reply), opts_out(payload)
+    if isinstance(payload, Reply | StatusReport):
+        return draft_message(payload, arrival)
+    kind, error, contact = WebhookEvent.Kind.UNKNOWN, "", ""
     if isinstance(payload, Invalid):
         error = payload.reason
-    elif isinstance(payload, OptOutPayload):
-        kind, contact = WebhookEvent.Kind.OPT_OUT, to_contact(payload.number)
     else:
-        kind = WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS
-        said = _said_by(payload, arrival)
-        contact = said.values["contact"]
-        if isinstance(payload, Reply) and payload.listed is not None:
-            if_new["created_at"] = payload.listed.received_at
-        if is_reply and (arrival.is_test or is_opting_out):
-            if_new["handled_at"] = if_new["created_at"]  # nobody needs to answer it
+        kind, contact = WebhookEvent.Kind.OPT_OUT, to_contact(payload.number)
     event = {"kind": kind.value, "error": error, "contact": contact, "body": payload.raw}
-    if said is not None:
-        event["cellcast_id"] = said.values["cellcast_id"]
     return Draft(
+        payload=payload,
+        arrival=arrival,
+        event=arrival.columns() | event,
+        opts_out="" if arrival.is_test else contact,
+    )
+
+
+def draft_message(payload: Reply | StatusReport, arrival: Arrival) -> MessageDraft:
+    """Return what a reply or a report wants to write."""
+    said = _said_by(payload, arrival)
+    kind, contact = WebhookEvent.Kind.STATUS, said.values["contact"]
+    is_reply, is_opting_out = isinstance(payload, Reply), False
+    if_new: dict[str, Any] = {"created_at": arrival.time}
+    if isinstance(payload, Reply):
+        kind, is_opting_out = WebhookEvent.Kind.REPLY, opts_out(payload)
+        if payload.listed is not None:
+            if_new["created_at"] = payload.listed.received_at
+        if arrival.is_test or is_opting_out:
+            if_new["handled_at"] = if_new["created_at"]  # nobody needs to answer it
+    event = {"kind": kind.value, "error": "", "contact": contact, "body": payload.raw}
+    event["cellcast_id"] = said.values["cellcast_id"]
+    return MessageDraft(
         payload=payload,
         arrival=arrival,
         event=arrival.columns() | event,

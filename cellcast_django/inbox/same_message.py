@@ -13,7 +13,7 @@ from django.db.backends.utils import CursorWrapper
 from cellcast_django.database import rows
 from cellcast_django.database.transactions import lock_for_insert
 from cellcast_django.fold import Said
-from cellcast_django.inbox.drafts import Draft
+from cellcast_django.inbox.drafts import MessageDraft
 from cellcast_django.models import Direction, Message, MessageQuerySet, StatusChange
 from cellcast_django.payloads import Listed, Reply
 
@@ -49,7 +49,7 @@ def replies_since(
     return replies.filter(contact__in=contacts, created_at__gte=since)
 
 
-class Stored(NamedTuple):
+class StoredReply(NamedTuple):
     """A stored reply, to be matched with those that the API lists."""
 
     created_at: datetime
@@ -60,22 +60,22 @@ class Stored(NamedTuple):
     own_number: str = ""
 
 
-def stored_replies(messages: MessageQuerySet) -> dict[Alike, list[Stored]]:
+def stored_replies(messages: MessageQuerySet) -> dict[Alike, list[StoredReply]]:
     """Return the messages by contact and text, the oldest first."""
     found = defaultdict(list)
     names = "contact", "body", "created_at", "pk", "media", "cellcast_id", "own_number"
     rows = messages.order_by("created_at", "pk").values_list(*names)
     for contact, body, created_at, pk, media, cellcast_id, own_number in rows.iterator():
         media = distinguishing_media(body, media)
-        reply = Stored(created_at, pk, media, not cellcast_id, own_number)
+        reply = StoredReply(created_at, pk, media, not cellcast_id, own_number)
         found[alike(contact, body)].append(reply)
     return found
 
 
-Pairs = dict[Listed, Stored]
+Pairs = dict[Listed, StoredReply]
 
 
-def match(listed: Iterable[Listed], stored: Sequence[Stored]) -> Pairs:
+def match(listed: Iterable[Listed], stored: Sequence[StoredReply]) -> Pairs:
     """Return the message of each listed reply that has one; all are of one contact and text.
 
     A recovered message has exactly the time of its item. Of the others, which are in the order of
@@ -97,8 +97,8 @@ def match(listed: Iterable[Listed], stored: Sequence[Stored]) -> Pairs:
 
 
 def _by_media(
-    items: Sequence[Listed], messages: Sequence[Stored]
-) -> Iterator[tuple[Sequence[Listed], Sequence[Stored]]]:
+    items: Sequence[Listed], messages: Sequence[StoredReply]
+) -> Iterator[tuple[Sequence[Listed], Sequence[StoredReply]]]:
     """Yield replies with the same media, then those where one side does not tell its media."""
     for media in {each.media for each in items}:
         same = [each for each in items if each.media == media]
@@ -110,7 +110,7 @@ def _by_media(
 def _pair(
     found: Pairs,
     items: Sequence[Listed],
-    messages: Sequence[Stored],
+    messages: Sequence[StoredReply],
     earliest: timedelta,
     latest: timedelta,
 ) -> Pairs:
@@ -127,14 +127,14 @@ def _pair(
     return pairs
 
 
-def lock_out_others(using: str, drafts: Iterable[Draft]) -> None:
+def lock_out_others(using: str, drafts: Iterable[MessageDraft]) -> None:
     """Keep others from storing replies of the contacts of whom the API has listed one."""
     items = _items_of(drafts)
     first = min(item.received_at for some in items.values() for item in some)
     lock_for_insert(_stored_since(using, {contact for contact, _ in items}, first))
 
 
-def unite(cursor: CursorWrapper, new: Mapping[int, Draft]) -> dict[int, Message]:
+def unite(cursor: CursorWrapper, new: Mapping[int, MessageDraft]) -> dict[int, Message]:
     """Return the messages as which new replies were stored before.
 
     ``new`` are the replies, all of a webhook or all of the API, by the rows just inserted for them.
@@ -151,7 +151,7 @@ def unite(cursor: CursorWrapper, new: Mapping[int, Draft]) -> dict[int, Message]
     return found
 
 
-def _is_any_without_id(cursor: CursorWrapper, drafts: Iterable[Draft]) -> bool:
+def _is_any_without_id(cursor: CursorWrapper, drafts: Iterable[MessageDraft]) -> bool:
     """Whether a contact has a message without an id: asked for every new reply, by the index."""
     contacts = {_alike(each)[0] for each in drafts}
     return any(
@@ -159,11 +159,11 @@ def _is_any_without_id(cursor: CursorWrapper, drafts: Iterable[Draft]) -> bool:
     )
 
 
-def _alike(draft: Draft) -> Alike:
+def _alike(draft: MessageDraft) -> Alike:
     return alike(draft.said.values["contact"], draft.said.values["body"])
 
 
-def _items_of(drafts: Iterable[Draft]) -> dict[Alike, set[Listed]]:
+def _items_of(drafts: Iterable[MessageDraft]) -> dict[Alike, set[Listed]]:
     """Return the places of replies in the API's list, and those of others alike."""
     items: dict[Alike, set[Listed]] = defaultdict(set)
     for each in drafts:
@@ -173,7 +173,7 @@ def _items_of(drafts: Iterable[Draft]) -> dict[Alike, set[Listed]]:
 
 
 def _brought_by_webhooks(
-    using: str, new: Mapping[int, Draft], items: Mapping[Alike, set[Listed]]
+    using: str, new: Mapping[int, MessageDraft], items: Mapping[Alike, set[Listed]]
 ) -> dict[int, Message]:
     """Return the messages that webhooks have stored since the recovery looked."""
     times = [item.received_at for some in items.values() for item in some]
@@ -193,7 +193,7 @@ def _stored_since(using: str, contacts: Collection[str], time: datetime) -> Mess
     return replies_since(Message.objects.using(using), contacts, time + EARLIEST)
 
 
-def _recovered_before(using: str, new: Mapping[int, Draft]) -> dict[int, Message]:
+def _recovered_before(using: str, new: Mapping[int, MessageDraft]) -> dict[int, Message]:
     """Return the recovered replies whose webhooks these are, the oldest first."""
     contacts = {_alike(each)[0] for each in new.values()}
     since = min(each.arrival.time for each in new.values()) - LATE_WEBHOOK
@@ -212,7 +212,7 @@ def _recovered_before(using: str, new: Mapping[int, Draft]) -> dict[int, Message
     return found
 
 
-def _has_same_media(recovered: Message, draft: Draft) -> bool:
+def _has_same_media(recovered: Message, draft: MessageDraft) -> bool:
     """Whether replies of the same text may be the same, though one may not tell its media."""
     media = distinguishing_media(recovered.body, recovered.media)
     others = distinguishing_media(draft.said.values["body"], draft.said.values["media"])

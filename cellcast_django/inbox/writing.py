@@ -5,8 +5,8 @@ its row and read its history; then the same for the opt-outs. Every decision is 
 locks, in Python, and then written: events, history rows, messages, opt-outs and calls.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -18,9 +18,9 @@ from cellcast_django.conf import conf
 from cellcast_django.connected import calls_asked_for
 from cellcast_django.database import rows, transactions
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.fold import State, Values, fold
+from cellcast_django.fold import Known, Values, fold
 from cellcast_django.inbox import same_message
-from cellcast_django.inbox.drafts import Arrival, Draft, begin_opt_out, draft
+from cellcast_django.inbox.drafts import Arrival, Draft, MessageDraft, begin_opt_out, draft
 from cellcast_django.models import (
     HandlerCall,
     Message,
@@ -38,6 +38,9 @@ from cellcast_django.payloads import (
     Reply,
 )
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
+
+API_SECONDS = 5
+"""How long new tries begin to store what the API has listed."""
 
 Told = tuple[WebhookEvent, Sequence[FactSignal]]
 """An event that was stored, and the signals of its facts in the order in which they are told."""
@@ -58,16 +61,25 @@ class AlreadyReadError(Exception):
 
 
 @dataclass(slots=True, repr=False)
-class Row:
-    """A message that is locked, as it was inserted or read."""
+class LockedMessage:
+    """A message that is locked, as it was inserted or read, and what is known of it by now."""
 
     message: Message
-    state: State
-    """What is known by now."""
-    first: Values | None = None
-    """The row that its history gains, if it was inserted just now."""
-    is_folded: bool = False
-    """Whether the state may differ from the message."""
+    known: Known
+    inserted_for: MessageDraft | None = None
+    """The draft that it was inserted for just now, if any,"""
+    first_row: Values | None = None
+    """and the row that its history gains for that."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """The columns to save."""
+
+    def fold(self, draft: MessageDraft) -> Values | None:
+        """Take over what the draft says; return the row that the history gains, if any."""
+        if draft is self.inserted_for:
+            return self.first_row
+        self.known, row = fold(self.known, draft.said)
+        self.changes |= self.message.take(self.known.columns)
+        return row
 
 
 @hides_variables
@@ -82,7 +94,7 @@ def store(payloads: Sequence[Payload], **arrived: Any) -> Stored:
     drafts = [draft(payload, arrival) for payload in payloads]
     store_all = partial(write, drafts=drafts)
     # What the API has listed is not deferred, and nobody waits for a response.
-    seconds = transactions.BUDGET_SECONDS if arrival.endpoint == Endpoint.API else None
+    seconds = API_SECONDS if arrival.endpoint == Endpoint.API else None
     return transactions.with_retries(store_all, using=database_alias(), for_seconds=seconds)
 
 
@@ -96,78 +108,79 @@ def write(using: str, drafts: Sequence[Draft], *, replaced: WebhookEvent | None 
     connection = connections[using]
     if connection.in_atomic_block:  # otherwise with_retries has done so
         transactions.ensure_autocommit(connection)
-    with connection.cursor() as cursor, transactions.own_transaction(using, may_hurry=True):
+    with transactions.own_transaction(using) as cursor:
         messages = _lock_messages(cursor, drafts)
         contacts = {each.opts_out for each in drafts} - {""}
-        opt_outs = OptOut.objects.using(using).insert_and_lock(contacts) if contacts else {}
+        queryset = OptOut.objects.using(using)
+        opt_outs = queryset.insert_and_lock(contacts, briefly=True) if contacts else {}
         told = []
         for each in drafts:
-            row = None if each.said is None else messages[each.said.values["key"]]
-            opt_out = opt_outs.get(each.opts_out)
-            told.append(_write_event(cursor, each, row, opt_out, replaced))
+            told.append(_write_event(cursor, each, messages, opt_outs.get(each.opts_out), replaced))
             replaced = None
-        for row in messages.values():  # what the events' handlers are given changes, too
-            if row.is_folded and (changes := row.message.take(row.state.columns)):
-                rows.update(cursor, Message, row.message.pk, changes)
+        for locked in messages.values():  # what the events' handlers are given has changed, too
+            if locked.changes:
+                rows.update(cursor, Message, locked.message.pk, locked.changes)
         calls = _insert_calls(cursor, told, drafts[0].arrival.time, is_read_later=is_deferred)
     return Stored((event for event, _ in told), calls)
 
 
-def _lock_messages(cursor: CursorWrapper, drafts: Sequence[Draft]) -> dict[str, Row]:
-    """Insert what is not there, and lock what is; return the rows by key."""
-    first = {each.said.values["key"]: each for each in reversed(drafts) if each.said is not None}
+def _lock_messages(cursor: CursorWrapper, drafts: Sequence[Draft]) -> dict[str, LockedMessage]:
+    """Insert the messages that are not there, and lock those that are; return them by key."""
+    first = {each.key: each for each in reversed(drafts) if isinstance(each, MessageDraft)}
     if any(isinstance(each.payload, Reply) and each.payload.listed for each in drafts):
         same_message.lock_out_others(cursor.db.alias, first.values())
     found = {key: _insert_or_lock(cursor, first[key]) for key in sorted(first)}
     new = {
-        row.message.pk: first[key]
-        for key, row in found.items()
-        if row.first is not None and first[key].may_be_stored
+        locked.message.pk: first[key]
+        for key, locked in found.items()
+        if locked.inserted_for is not None and first[key].may_be_stored
     }
     if new:
         for pk, message in same_message.unite(cursor, new).items():
-            said = new[pk].said
-            found[said.values["key"]] = Row(message, message.state({message.status, said.status}))
+            known = message.known({message.status, new[pk].said.status})
+            found[new[pk].key] = LockedMessage(message, known)
     return found
 
 
-def _insert_or_lock(cursor: CursorWrapper, draft: Draft) -> Row:
-    state, change = fold(None, draft.said)
-    new = {**state.columns, **draft.if_new}
-    message, is_new = rows.insert_or_lock(cursor, Message, new, unique="key")
+def _insert_or_lock(cursor: CursorWrapper, draft: MessageDraft) -> LockedMessage:
+    known, first_row = fold(None, draft.said)
+    new = {**known.columns, **draft.if_new}
+    message, is_new = rows.insert_or_lock(cursor, Message, new, unique="key", briefly=True)
     if is_new:
-        return Row(message, state, change)
-    history = message.status and rows.column(cursor, StatusChange, "status", message_id=message.pk)
-    return Row(message, message.state(history))
+        return LockedMessage(message, known, draft, first_row)
+    if not message.status:  # nothing has been reported of it
+        return LockedMessage(message, message.known())
+    history = rows.column(cursor, StatusChange, "status", message_id=message.pk)
+    return LockedMessage(message, message.known(history))
 
 
 def _write_event(
     cursor: CursorWrapper,
     draft: Draft,
-    row: Row | None,
+    messages: Mapping[str, LockedMessage],
     opt_out: OptOut | None,
     replaced: WebhookEvent | None,
 ) -> Told:
     """Write an event, the row that a history gains, and the opt-out that begins."""
-    change = None
-    if row is not None:
-        change, row.first = row.first, None
-        if change is None:
-            row.state, change = fold(row.state, draft.said)
-            row.is_folded = True
+    message, change = None, None
+    if isinstance(draft, MessageDraft):
+        locked = messages[draft.key]
+        message, change = locked.message, locked.fold(draft)
     begun = None if opt_out is None else begin_opt_out(draft, opt_out)
     outcome, signals = decide(draft, change, begun)
-    columns = {**draft.event, "outcome": outcome, "message_id": row and row.message.pk}
+    columns = {**draft.event, "outcome": outcome}
+    if message is not None:
+        columns["message_id"] = message.pk
     if replaced is None:
         [event] = rows.insert(cursor, WebhookEvent, columns)
     else:
         event = _replace(cursor.db.alias, replaced, columns)
-    if row is not None:
-        rows.relate(event, message=row.message)
+    if message is not None:
+        rows.relate(event, message=message)
         if change is not None:
-            history = {**change, "message_id": row.message.pk, "event_id": event.pk}
+            history = {**change, "message_id": message.pk, "event_id": event.pk}
             [stored] = rows.insert(cursor, StatusChange, history)
-            rows.relate(stored, message=row.message, event=event)
+            rows.relate(stored, message=message, event=event)
             rows.relate(event, status_change=stored)
     if begun is not None:
         begun.event = begun.opt_out.event = event

@@ -24,7 +24,7 @@ from cellcast_django.database.fields import (
 )
 from cellcast_django.database.rows import insert_or_lock, update
 from cellcast_django.database.transactions import again_if_refused
-from cellcast_django.fold import Direction, Said, State, fold, values_of
+from cellcast_django.fold import Direction, Known, Said, fold, values_of
 from cellcast_django.models.base import (
     FreshQuerySet,
     one_of,
@@ -190,7 +190,7 @@ def _record(connection: BaseDatabaseWrapper, said: Said) -> "Message":
                     "one now. Does each receiver have an id of its own?",
                     message.pk,
                 )
-            changes = message.take(fold(message.state(), said)[0].columns)
+            changes = message.take(fold(message.known(), said)[0].columns)
         changes |= message.opted_out_when_sent(is_new=is_new)
         if changes:
             update(cursor, Message, message.pk, changes)
@@ -450,10 +450,10 @@ class Message(models.Model):
         candidates = candidates.filter(is_before, is_recent | is_quoted)
         return candidates.order_by("-is_quoted", "-sent_at", "-pk").first()
 
-    def state(self, history: Iterable[str] = ()) -> State:
+    def known(self, history: Iterable[str] = ()) -> Known:
         """Return what is known of the message; ``history`` are the statuses reported so far."""
         said = (field.attname for field in self._meta.concrete_fields)
-        return State(
+        return Known(
             values={name: getattr(self, name) for name in said if name not in self.NOT_SAID},
             status=self.status,
             status_changed_at=self.status_changed_at,

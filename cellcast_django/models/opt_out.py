@@ -48,13 +48,20 @@ class OptOutQuerySet(FreshQuerySet["OptOut"]):
         contact = to_contact(number)
         return self.filter(contact=contact) if contact else self.none()
 
-    def insert_and_lock(self, contacts: Iterable[str]) -> dict[str, "OptOut"]:
-        """Lock the opt-outs of these contacts, after any messages, and return them by contact."""
+    def insert_and_lock(
+        self, contacts: Iterable[str], *, briefly: bool = False
+    ) -> dict[str, "OptOut"]:
+        """Lock the opt-outs of these contacts, after any messages, and return them by contact.
+
+        ``briefly`` waits for others as the inbox does.
+        """
         found = {}
         with connections[self.db].cursor() as cursor:
             for contact in sorted(set(contacts)):
                 new = {"contact": contact, "since": timezone.now()}
-                found[contact], _ = insert_or_lock(cursor, OptOut, new, unique="contact")
+                found[contact], _ = insert_or_lock(
+                    cursor, OptOut, new, unique="contact", briefly=briefly
+                )
         return found
 
     def save_changes(self, changes: Sequence["OptOutChange"]) -> None:

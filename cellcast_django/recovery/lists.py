@@ -17,7 +17,7 @@ from cellcast_django.inbox.same_message import (
     EARLIEST,
     LATEST,
     Alike,
-    Stored,
+    StoredReply,
     alike,
     distinguishing_media,
     match,
@@ -278,7 +278,7 @@ def _reply_of(item: Item) -> TimedReply:
 
 def with_stored(
     listed: Iterable[TimedReply], horizon: datetime
-) -> Iterator[tuple[dict[Listed, Reply], list[Stored]]]:
+) -> Iterator[tuple[dict[Listed, Reply], list[StoredReply]]]:
     """Yield the listed replies by contact and text, with the stored ones they may match."""
     by_contact: dict[str, list[TimedReply]] = defaultdict(list)
     for time, reply in sorted(listed, key=itemgetter(0)):

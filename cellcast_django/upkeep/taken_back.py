@@ -14,8 +14,8 @@ from django.utils import timezone
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import to_contact
-from cellcast_django.fold import Said, State, fold
-from cellcast_django.inbox.drafts import Arrival, draft
+from cellcast_django.fold import Known, Said, fold
+from cellcast_django.inbox.drafts import Arrival, draft_message
 from cellcast_django.models import (
     HandlerCall,
     Message,
@@ -142,9 +142,9 @@ def _read(event: WebhookEvent) -> _Heard:
         payload = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))[0]
     if not isinstance(payload, Reply | StatusReport):
         return _Heard(event.pk)
-    said = draft(payload, Arrival.of(event))
+    draft = draft_message(payload, Arrival.of(event))
     is_listed = isinstance(payload, Reply) and payload.listed is not None
-    return _Heard(event.pk, said.said, said.if_new["created_at"], is_listed)
+    return _Heard(event.pk, draft.said, draft.if_new["created_at"], is_listed)
 
 
 def _make_anew(
@@ -176,9 +176,9 @@ def _make_anew(
     return list(message.take(columns)), history[same:], changes[same:]
 
 
-def _without_claims(message: Message, lies: list[_Heard]) -> State:
+def _without_claims(message: Message, lies: list[_Heard]) -> Known:
     """Return the message as it is known, but for statuses and for what was claimed."""
-    known = message.state()
+    known = message.known()
     names: tuple[str, ...] = Message.REPORTED
     if message.recorded_at is not None:
         is_own = message.own_number in map(to_contact, conf.own_numbers)

@@ -12,6 +12,7 @@ from django.db import Error, connections
 from cellcast_django.handlers import Tally, run_again, run_due, summary
 from cellcast_django.management.terminal import (
     add_event_option,
+    plural,
     printable,
     require_events,
     says_if_refused,
