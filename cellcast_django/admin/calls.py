@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
+from django.forms import modelform_factory
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.html import format_html
@@ -20,6 +21,7 @@ from cellcast_django.admin.lists.filters import (
     ErrorFilter,
     HandlerFilter,
     PeriodFilter,
+    calls_url,
     names_of_handlers,
 )
 from cellcast_django.admin.lists.paging import is_key
@@ -58,6 +60,12 @@ class HandlerCallRows(Rows):
     def when(self, call: HandlerCall) -> SafeString:
         return ago(call.event.received_at)
 
+    @admin.display(description=_("handler"))
+    def handler_link(self, call: HandlerCall) -> SafeString:
+        """Return the handler as a link to all its calls that fail."""
+        url = calls_url(self.viewer, handler=call.handler, state=CallStateFilter.FAILING)
+        return format_html('<a href="{}">{}</a>', url, self.name(call))
+
     @admin.display(description=_("error"), empty_value="")
     def problem(self, call: HandlerCall) -> SafeString | str:
         words = beginning(call.error, MAX_ERROR_LENGTH)
@@ -90,6 +98,10 @@ class HandlerCallAdmin(ReadOnlyAdmin):
     rows_type = HandlerCallRows
     search_type = HandlerCallSearch
     pages = [ActOnHandler, ActOnCalls]
+    # Without a sentence of help below each label: nothing is filled in.
+    form = modelform_factory(
+        HandlerCall, fields=[], help_texts={each.name: "" for each in HandlerCall._meta.fields}
+    )
     actions = [in_list(ActOnCalls, action) for action in CALL_ACTIONS]
     list_display = [
         HandlerCallRows.name,
@@ -108,7 +120,7 @@ class HandlerCallAdmin(ReadOnlyAdmin):
     search_help_text = _("A part of the handler’s name, or event number.")
     nothing_here = _("No handler has been called yet.")
     fields = [
-        ("handler", "signal"),
+        (HandlerCallRows.handler_link, "signal"),
         ("event", HandlerCallRows.badge),
         ("attempts", "seconds"),
         ("started_at", "ended_at"),

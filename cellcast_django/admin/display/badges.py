@@ -79,19 +79,17 @@ def standing_of(row: WebhookEvent | HandlerCall) -> tuple[Tone, str | Promise]:
     if isinstance(row, HandlerCall):
         state = HandlerCall.State(row.state)
         return CALL_TONES.get(state, Tone.OPEN), state.label
-    if row.is_stored:
+    if not row.is_stored:
+        return EVENT_STATES["dismissed" if row.dismissed_at else row.outcome]
+    if row.state != WebhookEvent.State.PENDING:
         return EVENT_STATES[row.state or ""]
-    return EVENT_STATES["dismissed" if row.dismissed_at else row.outcome]
+    is_retried = any(call.is_unfinished and call.failing_since for call in row.calls.all())
+    return Tone.OPEN, _("retrying") if is_retried else _("waiting")
 
 
 def state_badge(event: WebhookEvent, waits_for: int | None = None) -> SafeString:
     """Return the badge of how an event stands, and of which earlier one it waits for, if any."""
-    if not event.is_stored or event.state != WebhookEvent.State.PENDING:
-        return badge(*standing_of(event))
-    if waits_for is not None:
-        return waiting_badge(waits_for)
-    is_retried = any(call.is_unfinished and call.failing_since for call in event.calls.all())
-    return badge(Tone.OPEN, _("retrying") if is_retried else _("waiting"))
+    return badge(*standing_of(event)) if waits_for is None else waiting_badge(waits_for)
 
 
 def waiting_badge(waits_for: int) -> SafeString:
@@ -111,6 +109,10 @@ def sentence_of(event: WebhookEvent, waits_for: int | None = None) -> str:
     """Return a sentence about the state of an event and its reason."""
     if event.outcome == WebhookEvent.Outcome.INVALID:
         return event.error
+    if event.outcome == WebhookEvent.Outcome.DEFERRED:
+        words = gettext("To be read again: %(time)s. It could not be stored: %(error)s")
+        next_read_at = event.next_read_at or timezone.now()
+        return words % {"time": exact_time(next_read_at), "error": event.error}
     if event.outcome == WebhookEvent.Outcome.DUPLICATE:
         return gettext("Already reported, so no handlers ran.")
     calls = event.calls.all()

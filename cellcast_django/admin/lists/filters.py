@@ -9,6 +9,7 @@ from django.db.models import Min, QuerySet
 from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.days import RANGE, first_day_on_the_way, range_of
@@ -24,6 +25,7 @@ from cellcast_django.days import between, midnight
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.health import silent_lately, wishes_to_stop
 from cellcast_django.models import Direction, HandlerCall, Message, WebhookEvent
+from cellcast_django.payloads import clean
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
 Choices = Iterable[tuple[str, Any]]
@@ -372,4 +374,12 @@ class ErrorFilter(ChoiceFilter):
 
 def choices_of(found: set[str], asked: str | None) -> Choices:
     """Return the texts that were found as choices, and the one that is asked for."""
-    return [(each, each) for each in sorted(found | ({asked} if asked else set()))]
+    return [(each, each) for each in sorted(found | ({clean(asked)} if asked else set()))]
+
+
+def calls_url(viewer: Viewer, **query: str) -> str:
+    """Return where these calls are listed, without tests; empty where there is no such list."""
+    if not viewer.may_view(HandlerCall):
+        return ""
+    query["test"] = TestFilter.WITHOUT
+    return f"{viewer.url(HandlerCall, 'changelist')}?{urlencode(query)}"
