@@ -64,7 +64,7 @@ class HandlerCallRows(Rows):
     def handler_link(self, call: HandlerCall) -> SafeString:
         """Return the handler as a link to all its calls that fail."""
         url = calls_url(self.viewer, handler=call.handler, state=CallStateFilter.FAILING)
-        return format_html('<a href="{}">{}</a>', url, self.name(call))
+        return format_html('<a href="{}">{}</a>', url, call.handler)
 
     @admin.display(description=_("error"), empty_value="")
     def problem(self, call: HandlerCall) -> SafeString | str:
