@@ -1,19 +1,19 @@
 """The pages of handlers' calls: what a developer on call opens first."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.forms import modelform_factory
 from django.http import HttpRequest
-from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.actions import CALL_ACTIONS
-from cellcast_django.admin.confirmation import ActOnCalls, ActOnHandler, in_list
-from cellcast_django.admin.display.badges import call_badge, waiting_badge
+from cellcast_django.admin.confirmation import ActOnCalls, ActOnHandler, calls_url, in_list
+from cellcast_django.admin.display.badges import call_badge
 from cellcast_django.admin.display.texts import ago, beginning
 from cellcast_django.admin.lists.filters import (
     CallStateFilter,
@@ -21,12 +21,11 @@ from cellcast_django.admin.lists.filters import (
     ErrorFilter,
     HandlerFilter,
     PeriodFilter,
-    calls_url,
     names_of_handlers,
 )
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.lists.rows import Rows, waits_for
+from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import HandlerCall, WebhookEvent
@@ -37,9 +36,8 @@ MAX_ERROR_LENGTH = 200  # characters of an error in the list
 class HandlerCallRows(Rows):
     """Calls in their list."""
 
-    @cached_property
-    def _waits_for(self) -> dict[int, int]:
-        return waits_for(self.rows)
+    def calls(self) -> Sequence[HandlerCall]:
+        return self.rows
 
     @admin.display(description=_("handler"))
     def name(self, call: HandlerCall) -> SafeString:
@@ -48,9 +46,9 @@ class HandlerCallRows(Rows):
     @admin.display(description=_("state"))
     def badge(self, call: HandlerCall) -> SafeString | str:
         """Return the badge of its state, as a link to the event that it waits for."""
-        if (pk := self._waits_for.get(call.pk)) and call.state == HandlerCall.State.WAITING:
-            return self.viewer.link(WebhookEvent(pk=pk), waiting_badge(pk))
-        return call_badge(call)
+        pk = self.waits_for.get(call.pk)
+        shown = call_badge(call, pk)
+        return shown if pk is None else self.viewer.link(WebhookEvent(pk=pk), shown)
 
     @admin.display(description=_("event"))
     def of_event(self, call: HandlerCall) -> str:
@@ -132,7 +130,7 @@ class HandlerCallAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Leave out the calls of events that this person may not see."""
         calls = super().get_queryset(request)
-        viewer = Viewer(self.admin_site, request)
+        viewer = self.viewer(request)
         has_events = viewer.site.is_registered(WebhookEvent)
         if has_events and viewer.is_restricted(WebhookEvent):
             return calls.filter(event__in=viewer.rows(WebhookEvent).values("pk"))
@@ -140,12 +138,12 @@ class HandlerCallAdmin(ReadOnlyAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Let those see calls who may see events: calls have no permissions of their own."""
-        return Viewer(self.admin_site, request).may("view_webhookevent")
+        return self.viewer(request).may("view_webhookevent")
 
     has_module_permission = has_view_permission
 
     def has_rerun_permission(self, request: HttpRequest) -> bool:
-        return Viewer(self.admin_site, request).may("rerun_webhookevent")
+        return self.viewer(request).may("rerun_webhookevent")
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
         title = f"{obj.handler} · #{obj.event_id}"

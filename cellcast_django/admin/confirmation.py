@@ -23,7 +23,7 @@ from cellcast_django.admin.actions import (
 from cellcast_django.admin.display.badges import Tone, standing_of
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted, grouped
-from cellcast_django.admin.lists.filters import CallStateFilter, calls_url
+from cellcast_django.admin.lists.filters import CallStateFilter, TestFilter
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import is_ours
 from cellcast_django.admin.page import MAX_SECONDS, Page
@@ -225,6 +225,14 @@ class ActOnHandler(ActionPage):
         return self.ask_or_act(action, chosen.order_by("pk"), back_url)
 
 
+def calls_url(viewer: Viewer, **query: str) -> str:
+    """Return where these calls are listed, without tests; empty where there is no such list."""
+    if not viewer.may_view(HandlerCall):
+        return ""
+    query["test"] = TestFilter.WITHOUT
+    return f"{viewer.url(HandlerCall, 'changelist')}?{urlencode(query)}"
+
+
 def urls_for_handler(viewer: Viewer, handler: str) -> tuple[str, str]:
     """Return where all failing calls of a handler are run again, and where it is skipped.
 
@@ -243,7 +251,7 @@ def in_list(page: type[ActionPage], action: type[Action]) -> Any:
 
     @admin.action(permissions=[action.permission], description=action.title)
     def act(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse:
-        asking = page(Viewer(model_admin.admin_site, request))
+        asking = page(model_admin.viewer(request))
         chosen = queryset.order_by("pk")
         return asking.ask_or_act(asking.action(action.name), chosen, request.get_full_path())
 

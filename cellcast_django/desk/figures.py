@@ -47,7 +47,7 @@ class ReasonFilter(admin.SimpleListFilter):
 
     def choices(self, changelist: Any) -> Iterator[Any]:
         """Call a reason what it is: each row of the list has it."""
-        row = next(iter(changelist.result_list), None)
+        row: Any = next(iter(changelist.result_list), None)
         is_one = row and not str(self.value()).startswith(self.OTHER)
         for choice in super().choices(changelist):
             if choice["selected"] and is_one:

@@ -11,18 +11,13 @@ from django.http import HttpResponse
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy as _, ngettext
+from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.confirmation import urls_for_handler
+from cellcast_django.admin.confirmation import calls_url, urls_for_handler
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import beginning, duration, grouped
-from cellcast_django.admin.lists.filters import (
-    CallStateFilter,
-    StatusFilter,
-    TestFilter,
-    calls_url,
-)
+from cellcast_django.admin.lists.filters import CallStateFilter, StatusFilter, TestFilter
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.connected import connected_handlers
@@ -174,10 +169,8 @@ def _lists(summary: dict[str, Any]) -> Iterator[tuple[str | Promise, str | Promi
     for kind in (each for each in Kind if each.value in summary):
         read = summary[kind.value]
         missing, seen, is_read = read["missing"], read["seen"], read["is_read"]
-        found = ngettext(
-            "%(missing)s of %(seen)s was missing", "%(missing)s of %(seen)s were missing", missing
-        ) % {"missing": grouped(missing), "seen": grouped(seen)}
-        found = found if missing else _("nothing was missing")
+        words = _("%(missing)s of %(seen)s missing") if missing else _("nothing was missing")
+        found = words % {"missing": grouped(missing), "seen": grouped(seen)}
         yield kind.label, found if is_read else _("not read"), bool(read["error"] and is_read)
 
 

@@ -97,8 +97,10 @@ def waiting_badge(waits_for: int) -> SafeString:
     return badge(Tone.OPEN, gettext("waiting for event %(key)d") % {"key": waits_for})
 
 
-def call_badge(call: HandlerCall) -> SafeString:
-    """Return the badge of a call's state."""
+def call_badge(call: HandlerCall, waits_for: int | None = None) -> SafeString:
+    """Return the badge of a call's state, and of which earlier event it waits for, if any."""
+    if waits_for is not None:
+        return waiting_badge(waits_for)
     tone, word = standing_of(call)
     if call.skipped_by:
         word = gettext("skipped by %(person)s") % {"person": call.skipped_by}
@@ -173,15 +175,13 @@ class CallRow:
     """What this person can do with it, and where."""
 
 
-def call_rows(event: WebhookEvent, waits_for: int | None = None) -> list[CallRow]:
+def call_rows(event: WebhookEvent, waits_for: dict[int, int]) -> list[CallRow]:
     """Return the calls of an event: first the failing, then what waits, then what is done."""
     connected = connected_handlers()
     rows = [
         CallRow(
             call,
-            waiting_badge(waits_for)
-            if waits_for and call.contact and call.state == HandlerCall.State.WAITING
-            else call_badge(call),
+            call_badge(call, waits_for.get(call.pk)),
             is_missing=call.state not in HandlerCall.ENDED_WELL and call.handler not in connected,
         )
         for call in sorted(event.calls.all(), key=lambda call: call.pk)

@@ -9,7 +9,6 @@ from django.db.models import Min, QuerySet
 from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.days import RANGE, first_day_on_the_way, range_of
@@ -19,7 +18,6 @@ from cellcast_django.admin.extension import CUSTOMER_OF
 from cellcast_django.admin.lists.paging import CappedPaginator, is_key
 from cellcast_django.admin.lists.search import narrow_to_any
 from cellcast_django.admin.own_numbers import OTHER, narrow_to_sender, senders, values_in_use
-from cellcast_django.admin.viewer import Viewer
 from cellcast_django.connected import connected_handlers
 from cellcast_django.days import between, midnight
 from cellcast_django.diagnostics.test_send import of_tests
@@ -193,7 +191,7 @@ class OwnNumberFilter(ChoiceFilter):
     parameter_name = "own_number"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        viewer = Viewer(model_admin.admin_site, request)
+        viewer = model_admin.viewer(request)
         self.senders = senders(viewer.rows(Message)) if viewer.may_view(Message) else []
         names: dict[str, Any] = {each: number_html(each) for each in self.senders}
         return (names | {OTHER: _("others")} if OTHER in names else names).items()
@@ -375,11 +373,3 @@ class ErrorFilter(ChoiceFilter):
 def choices_of(found: set[str], asked: str | None) -> Choices:
     """Return the texts that were found as choices, and the one that is asked for."""
     return [(each, each) for each in sorted(found | ({clean(asked)} if asked else set()))]
-
-
-def calls_url(viewer: Viewer, **query: str) -> str:
-    """Return where these calls are listed, without tests; empty where there is no such list."""
-    if not viewer.may_view(HandlerCall):
-        return ""
-    query["test"] = TestFilter.WITHOUT
-    return f"{viewer.url(HandlerCall, 'changelist')}?{urlencode(query)}"

@@ -58,6 +58,9 @@ class ReadOnlyAdmin(ModelAdmin):
     show_full_result_count = False
     sortable_by = ()
 
+    def viewer(self, request: HttpRequest) -> Viewer:
+        return Viewer.of(self.admin_site, request)
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody adds by hand what Cellcast has not reported."""
         return False
@@ -72,7 +75,7 @@ class ReadOnlyAdmin(ModelAdmin):
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
         """Let the front page lead to the section of a person who may only open pages in it."""
         perms = super().get_model_perms(request)
-        viewer = Viewer(self.admin_site, request)
+        viewer = self.viewer(request)
         if home_of(viewer.site) is self and not any(map(viewer.may_view, (Message, OptOut))):
             perms["pages"] = bool(extension_of(viewer.site).links(viewer))
         return perms
@@ -103,7 +106,7 @@ class ReadOnlyAdmin(ModelAdmin):
         actions: dict[str, Any] = super().get_actions(request, *where)
         if self.actions is None or IS_POPUP_VAR in request.GET:
             return actions
-        viewer = Viewer(self.admin_site, request)
+        viewer = self.viewer(request)
         added = extension_of(self.admin_site).actions(viewer, self.model)
         found = {each.__name__: self.get_action(each, *where) for each in added}
         return actions | {name: action for name, action in found.items() if action}
@@ -113,7 +116,7 @@ class ReadOnlyAdmin(ModelAdmin):
         shown = super().get_list_display(request)
         if IS_POPUP_VAR in request.GET:
             return shown
-        viewer = Viewer(self.admin_site, request)
+        viewer = self.viewer(request)
         return [*shown, *extension_of(self.admin_site).columns(viewer, self.model)]
 
     def get_list_filter(self, request: HttpRequest) -> Any:
@@ -146,14 +149,14 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def search(self, request: HttpRequest) -> Search:
         """Return what finds this person's rows."""
-        viewer = Viewer(self.admin_site, request)
+        viewer = self.viewer(request)
         return self.search_type(viewer, self.get_queryset(request), self.paginator.MAX_COUNT)
 
     # The page of a row
 
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
         """Show times to the second with their zone, and links to rows that the reader may open."""
-        rows = self.rows_type(Viewer(self.admin_site, request), [obj])
+        rows = self.rows_type(self.viewer(request), [obj])
         shown = {
             field.name: _shown(rows, field, self.get_empty_value_display())
             for field in self.opts.fields
@@ -179,7 +182,7 @@ class ReadOnlyAdmin(ModelAdmin):
         form_url: str = "",
         obj: Model | None = None,
     ) -> HttpResponse:
-        viewer = Viewer(self.admin_site, request)
+        viewer = self.viewer(request)
         # What was done to a row is for those who look after the app, not after its customers.
         shows_history = viewer.may_view(WebhookEvent) or viewer.may("view_activity")
         context |= {"shows_history": shows_history} | self.details(viewer, obj)
