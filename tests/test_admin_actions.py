@@ -415,6 +415,8 @@ def test_user_skips_a_renamed_handler_everywhere(
     assert WebhookEvent.objects.done().count() == 3
     assert skipped.get().state == "done"
     assert levels(operator.get(of_handler("skip"), follow=True)) == []
+    for unknown in ("", "\0"):  # PostgreSQL refuses a text with it
+        assert levels(operator.get(of_handler("skip", unknown), follow=True)) == []
 
 
 @pytest.mark.parametrize("action", CALL_ACTIONS)
