@@ -1,5 +1,6 @@
 """The pages of handlers' calls: what a developer on call opens first."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.forms import modelform_factory
 from django.http import HttpRequest
-from django.utils.html import format_html
+from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
@@ -41,7 +42,9 @@ class HandlerCallRows(Rows):
 
     @admin.display(description=_("handler"))
     def name(self, call: HandlerCall) -> SafeString:
-        return format_html("<code>{}</code>", call.handler)
+        """Return the handler's name, which breaks between its words alone."""
+        words = re.sub("([._])", r"\1<wbr>", escape(call.handler))
+        return SafeString(f"<code>{words}</code>")
 
     @admin.display(description=_("state"))
     def badge(self, call: HandlerCall) -> SafeString | str:
