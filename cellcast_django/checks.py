@@ -10,9 +10,8 @@ from inspect import iscoroutinefunction, signature
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Info, Tags, Warning as Notice, register
+from django.core.checks import CheckMessage, Error, Tags, Warning as Notice, register
 from django.db import connections
 from django.urls import NoReverseMatch, Resolver404, get_script_prefix, resolve
 from django.utils.functional import Promise
@@ -259,26 +258,6 @@ def check_time_zone(**_: Any) -> Messages:
         )
 
 
-@check(_("Caches"))
-def check_cacheops(**_: Any) -> Messages:
-    """django-cacheops forgets a row when the ORM saves it, and the inbox writes SQL of its own."""
-    profiles = {
-        name.lower(): profile for name, profile in getattr(settings, "CACHEOPS", {}).items()
-    }
-    ours = [profile for name, profile in profiles.items() if name.startswith(f"{TAG}.")]
-    if f"{TAG}.*" not in profiles:
-        ours.append(profiles.get("*.*"))
-    defaults = getattr(settings, "CACHEOPS_DEFAULTS", {})
-    is_cached = any(each is not None and {**defaults, **each}.get("ops") for each in ours)
-    if is_cached and apps.is_installed("cacheops"):
-        yield Notice(
-            "django-cacheops caches this app's models, so that handlers are told old statuses and "
-            "pages show old rows.",
-            hint='Write CACHEOPS = {"cellcast_django.*": None, …} in your settings.',
-            id="cellcast_django.W005",
-        )
-
-
 # The way to the views
 
 
@@ -371,13 +350,6 @@ def check_vendor(*, databases: Any = None, **_: Any) -> Messages:
 @check(_("Database"), deploy=True)
 def check_database_options(**_: Any) -> Messages:
     """They must not slow webhooks down or lose them."""
-    if any(options.get("ATOMIC_REQUESTS") for options in settings.DATABASES.values()):
-        yield Info(
-            "ATOMIC_REQUESTS does not apply to webhooks: they are committed before handlers "
-            "run, and handlers run outside any transaction.",
-            hint="Use transaction.atomic() in each handler that writes more than once.",
-            id="cellcast_django.I001",
-        )
     connection = connections[database_alias()]
     is_embedded, options = VENDORS[connection.vendor].is_embedded, connection.settings_dict
     driver: dict[str, Any] = options["OPTIONS"]

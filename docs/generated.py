@@ -141,7 +141,7 @@ def _messages_of(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
             continue
-        if node.func.id in ("Error", "Notice", "Info"):
+        if node.func.id in ("Error", "Notice"):
             [identity] = [each.value for each in node.keywords if each.arg == "id"]
             sentence = _sentence(node.args[0])
             if isinstance(identity, ast.Constant):

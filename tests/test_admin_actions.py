@@ -251,6 +251,12 @@ def test_actions_work_under_atomic_requests(
     assert in_transaction == [False]
 
 
+def test_read_again_says_that_a_handler_has_failed(operator: Client, gone: Calls) -> None:
+    response = run(operator, "reprocess", make_invalid(UNDERSTOOD_NOW).pk)
+    [said] = map(str, response.context["messages"])
+    assert said.endswith(" 1 retrying.")
+
+
 def test_read_again_on_the_queue_reports_waiting_handlers(
     operator: Client, listen: Listen, settings: Any
 ) -> None:
@@ -343,7 +349,7 @@ def test_user_skips_a_call_from_its_row(operator: Client, first: Calls, gone: Ca
     call = call_of(event, "gone")
     assert (state_of(event), call.state, call.skipped_by) == ("done", "skipped", "staff-0")
     assert "staff-0" in words(calls_shown(operator, event)["gone"])
-    assert log() == [(str(call.pk), f"{SkipCall.log}.")]
+    assert log() == [(str(call.pk), f"{SkipCall.log} gone.")]
     assert levels(operator.get(url, follow=True)) == ["info"]  # nothing is left to skip
 
 
@@ -359,8 +365,10 @@ def test_many_calls_are_skipped_from_their_list(
     assert planned(question) == {"gone": 3}
     assert levels(confirm(operator, question, model="handlercall")) == ["success"]
     assert [list(errors_of(event)) for event in events] == [["first"]] * 3
-    assert log() == [(None, f"{SkipCall.log}: 3 calls.")]
+    assert log() == [(None, f"{SkipCall.log} gone: 3 calls.")]
     assert levels(run(operator, "skip", *chosen, model="handlercall")) == ["info"]
+    run(operator, "skip", *chosen, *of("first"), model="handlercall")
+    assert log()[1:] == [(None, f"{SkipCall.log} first: 3 calls.")], "what it has changed"
 
 
 def test_many_calls_are_run_again_from_their_list(operator: Client, gone: Calls) -> None:
@@ -423,11 +431,14 @@ def test_user_skips_a_renamed_handler_everywhere(
     assert planned(operator.get(of_handler("run_again"))) == {"gone": 2}
     response = confirm(operator, question, of_handler("skip"))
 
-    assert response.redirect_chain[0][0] == url_of("handlercall", handler="gone", test="no")
+    failing = url_of("handlercall", handler="gone", state="failing", test="no")
+    assert response.redirect_chain[0][0] == failing, "what still fails, not all that is done"
     assert levels(response) == ["success"]
     assert WebhookEvent.objects.done().count() == 3
     assert skipped.get().state == "done"
     assert levels(operator.get(of_handler("skip"), follow=True)) == []
+    for unknown in ("", "\0"):  # PostgreSQL refuses a text with it
+        assert levels(operator.get(of_handler("skip", unknown), follow=True)) == []
 
 
 @pytest.mark.parametrize("action", CALL_ACTIONS)
@@ -608,6 +619,7 @@ STATES: list[dict[str, Any]] = [
     {"duplicate": True},
     {"invalid": True},
     {"invalid": True, "dismissed_at": FIVE_HOURS_AGO, "error": "odd"},
+    {"outcome": "deferred", "error": "Refused: now", "next_read_at": IN_FIVE_HOURS},
     {"failed": True},
     *(
         {"pending": True, **RETRYING, "call__next_attempt_at": at}
@@ -624,8 +636,10 @@ def test_event_page_starts_with_state_and_a_sentence_of_its_own(reader: Client) 
         state = every(page, "section[@class='module cellcast-summary']/p")[0]
         assert words(state).endswith(sentence_of(event))
         assert page.index("cellcast-summary") < page.index("cellcast-body-heading")
+        assert event.error in words(state)
+        if event.outcome == "deferred":
+            assert exact_time(IN_FIVE_HOURS) in words(state)
         if event.outcome == "invalid":
-            assert event.error in words(state)
             assert not every(page, "h2[@id='cellcast-handlers-heading']")
         sentences.add(sentence_of(event))
     assert len(sentences - {""}) == len(STATES)

@@ -122,9 +122,9 @@ def test_export_link_keeps_filters_and_search_but_not_the_page(exporter: Client)
     assert every(form, "input[@name='csrfmiddlewaretoken']")
     assert "Export CSV" in page_of(exporter, "webhookevent")
     assert "Export CSV" not in page_of(exporter, "statuschange")
-    assert exporter.post(url_of("message", "export", nonsense="1")).status_code == 400
-    response = exporter.post(url_of("webhookevent", "export", message__id__exact="x"))
-    assert (response.status_code, response["Location"]) == (302, url_of("webhookevent", e=1))
+    for unknown in ({"message__id__exact": "x"}, {"nonsense": "1"}):
+        response = exporter.post(url_of("webhookevent", "export", **unknown))
+        assert (response.status_code, response["Location"]) == (302, url_of("webhookevent", e=1))
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,8 @@ def test_filters_of_calls_offer_what_is_connected_or_failing_and_the_chosen(
     assert choices("handler", handler="neither") == ["connected", "gone", "neither"]
     assert choices("error") == ["ConnectionError"]
     assert choices("error", error="KeyError") == ["ConnectionError", "KeyError"]
+    for parameter in ("handler", "error"):  # PostgreSQL refuses a text with it
+        assert "\0" not in "".join(choices(parameter, **{parameter: "\0"}))
 
 
 def test_page_of_a_call_shows_its_error_and_what_can_be_done(
@@ -237,7 +239,11 @@ def test_page_of_a_call_shows_its_error_and_what_can_be_done(
     page = page_of(reader, "handlercall", "change", call.pk)
     assert "KeyError: &lt;b&gt;1&lt;/b&gt;" in page and "book (x.py:1)" in page
     assert url_of("webhookevent", "change", call.event_id) in addresses(page)
-    assert not every(page, "a[@data-action]")
+    assert not every(page, "a[@data-action]") and not every(page, "div[@class='help']")
+    other = HandlerCallFactory.create(failed=True, handler=call.handler)
+    HandlerCallFactory.create(handler=call.handler)
+    [url] = [each for each in addresses(page) if f"handler={call.handler}" in each]
+    assert [row.pk for row in changelist_at(reader, url).result_list] == [other.pk, call.pk]
     page = page_of(operator, "handlercall", "change", call.pk)
     assert [each.get("data-action") for each in every(page, "a[@data-action]")] == [
         "run_again",

@@ -156,6 +156,22 @@ def test_words_of_the_proof_lead_to_their_reply(client: WebhookClient, by_person
         assert (url in page_of(person, "optout", "change", made.pk)) == may_view
 
 
+@pytest.mark.parametrize(
+    ("note", "is_quoted"), [("", True), ("Asked: “Please stop!”", False), ("By phone", True)]
+)
+def test_page_quotes_the_words_once(
+    viewer: Client, client: WebhookClient, note: str, is_quoted: bool
+) -> None:
+    client.reply(sender=CUSTOMER, message="Please stop!")
+    made = opt_out(CUSTOMER, note=note, asked_in=Message.objects.get())
+
+    [html, _] = page_of(viewer, "optout", "change", made.pk).split("<details")
+
+    assert html.count("Please stop!") == 1
+    assert html.count(note or "Please stop!") == 1
+    assert bool(every(html, "div[@class='cellcast-text cellcast-words']")) == is_quoted
+
+
 def test_page_does_not_link_to_an_event_hidden_by_the_site(
     viewer: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

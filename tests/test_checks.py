@@ -7,11 +7,8 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
-from unittest.mock import patch
 
 import pytest
-from django.apps import apps
-from django.conf import settings
 from django.core.checks import CheckMessage, run_checks
 from django.db import connection
 from django.http import HttpResponse
@@ -21,7 +18,6 @@ from django.urls import include, path, re_path
 from cellcast_django import api, checks
 from cellcast_django.checks import (
     check_api,
-    check_cacheops,
     check_callables,
     check_database_options,
     check_https,
@@ -400,12 +396,6 @@ def test_deployment_needs_https_and_no_redirect_to_it(
     assert ids(check_https) == expected
 
 
-@pytest.mark.parametrize("is_on", [False, True])
-def test_atomic_requests_are_noted(monkeypatch: pytest.MonkeyPatch, is_on: bool) -> None:
-    monkeypatch.setitem(settings.DATABASES, "other", {"ATOMIC_REQUESTS": is_on})
-    assert ("I001" in ids(check_database_options)) is is_on
-
-
 KEPT = {"CONN_MAX_AGE": 60}
 ANSWERS = {"connect_timeout": 2}
 
@@ -631,23 +621,3 @@ def test_misspelt_setting_warns(settings: Any, name: str, meant: str) -> None:
 def test_setting_of_the_hosts_own_passes(settings: Any) -> None:
     settings.CELLCAST_GATEWAY = settings.CELLCAST_SENDER = settings.SELLCAST_API_URL = "x"
     assert ids(check_settings) == []
-
-
-@pytest.mark.parametrize(
-    ("profiles", "defaults", "expected"),
-    [
-        ({"*.*": {"timeout": 60}}, {}, []),
-        ({"*.*": {"ops": "all"}}, {}, ["W005"]),
-        ({"*.*": {}}, {"ops": {"get"}}, ["W005"]),
-        ({"*.*": {"ops": "all"}, "cellcast_django.*": None}, {}, []),
-        ({"cellcast_django.OptOut": {"ops": "get"}, "cellcast_django.*": None}, {}, ["W005"]),
-        ({"shop.*": {"ops": "all"}}, {}, []),
-    ],
-)
-def test_cacheops_for_our_models_warns(
-    settings: Any, profiles: dict[str, Any], defaults: dict[str, Any], expected: list[str]
-) -> None:
-    settings.CACHEOPS, settings.CACHEOPS_DEFAULTS = profiles, defaults
-    assert ids(check_cacheops) == []
-    with patch.object(apps, "is_installed", lambda name: name == "cacheops"):
-        assert ids(check_cacheops) == expected

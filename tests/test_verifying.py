@@ -127,3 +127,12 @@ def test_command_prints_rule_and_id_and_fails() -> None:
     document = json.loads(stdout.getvalue())
     assert document["broken"] == [{"rule": "opt-out", "model": "OptOut", "id": ended.pk}]
     assert len(document["problems"]) == 1
+
+
+def test_command_prints_ids_as_they_are_pasted() -> None:
+    call = HandlerCallFactory.create(id=36_919)
+    HandlerCall.objects.filter(pk=call.pk).update(next_attempt_at=timezone.now())
+    stdout = StringIO()
+    with pytest.raises(CommandError):
+        call_command("cellcast_status", "--verify", stdout=stdout)
+    assert "id 36919" in stdout.getvalue()

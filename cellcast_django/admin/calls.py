@@ -1,18 +1,20 @@
 """The pages of handlers' calls: what a developer on call opens first."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
+from django.forms import modelform_factory
 from django.http import HttpRequest
-from django.utils.functional import cached_property
-from django.utils.html import format_html
+from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.actions import CALL_ACTIONS
-from cellcast_django.admin.confirmation import ActOnCalls, ActOnHandler, in_list
-from cellcast_django.admin.display.badges import call_badge, waiting_badge
+from cellcast_django.admin.confirmation import ActOnCalls, ActOnHandler, calls_url, in_list
+from cellcast_django.admin.display.badges import call_badge
 from cellcast_django.admin.display.texts import ago, beginning
 from cellcast_django.admin.lists.filters import (
     CallStateFilter,
@@ -24,7 +26,7 @@ from cellcast_django.admin.lists.filters import (
 )
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.lists.rows import Rows, waits_for
+from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import HandlerCall, WebhookEvent
@@ -35,20 +37,21 @@ MAX_ERROR_LENGTH = 200  # characters of an error in the list
 class HandlerCallRows(Rows):
     """Calls in their list."""
 
-    @cached_property
-    def _waits_for(self) -> dict[int, int]:
-        return waits_for(self.rows)
+    def calls(self) -> Sequence[HandlerCall]:
+        return self.rows
 
     @admin.display(description=_("handler"))
     def name(self, call: HandlerCall) -> SafeString:
-        return format_html("<code>{}</code>", call.handler)
+        """Return the handler's name, which breaks between its words alone."""
+        words = re.sub("([._])", r"\1<wbr>", escape(call.handler))
+        return SafeString(f"<code>{words}</code>")
 
     @admin.display(description=_("state"))
     def badge(self, call: HandlerCall) -> SafeString | str:
         """Return the badge of its state, as a link to the event that it waits for."""
-        if (pk := self._waits_for.get(call.pk)) and call.state == HandlerCall.State.WAITING:
-            return self.viewer.link(WebhookEvent(pk=pk), waiting_badge(pk))
-        return call_badge(call)
+        pk = self.waits_for.get(call.pk)
+        shown = call_badge(call, pk)
+        return shown if pk is None else self.viewer.link(WebhookEvent(pk=pk), shown)
 
     @admin.display(description=_("event"))
     def of_event(self, call: HandlerCall) -> str:
@@ -57,6 +60,12 @@ class HandlerCallRows(Rows):
     @admin.display(description=_("received"))
     def when(self, call: HandlerCall) -> SafeString:
         return ago(call.event.received_at)
+
+    @admin.display(description=_("handler"))
+    def handler_link(self, call: HandlerCall) -> SafeString:
+        """Return the handler as a link to all its calls that fail."""
+        url = calls_url(self.viewer, handler=call.handler, state=CallStateFilter.FAILING)
+        return format_html('<a href="{}">{}</a>', url, call.handler)
 
     @admin.display(description=_("error"), empty_value="")
     def problem(self, call: HandlerCall) -> SafeString | str:
@@ -90,6 +99,10 @@ class HandlerCallAdmin(ReadOnlyAdmin):
     rows_type = HandlerCallRows
     search_type = HandlerCallSearch
     pages = [ActOnHandler, ActOnCalls]
+    # Without a sentence of help below each label: nothing is filled in.
+    form = modelform_factory(
+        HandlerCall, fields=[], help_texts={each.name: "" for each in HandlerCall._meta.fields}
+    )
     actions = [in_list(ActOnCalls, action) for action in CALL_ACTIONS]
     list_display = [
         HandlerCallRows.name,
@@ -108,7 +121,7 @@ class HandlerCallAdmin(ReadOnlyAdmin):
     search_help_text = _("A part of the handler’s name, or event number.")
     nothing_here = _("No handler has been called yet.")
     fields = [
-        ("handler", "signal"),
+        (HandlerCallRows.handler_link, "signal"),
         ("event", HandlerCallRows.badge),
         ("attempts", "seconds"),
         ("started_at", "ended_at"),
@@ -120,7 +133,7 @@ class HandlerCallAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Leave out the calls of events that this person may not see."""
         calls = super().get_queryset(request)
-        viewer = Viewer(self.admin_site, request)
+        viewer = self.viewer(request)
         has_events = viewer.site.is_registered(WebhookEvent)
         if has_events and viewer.is_restricted(WebhookEvent):
             return calls.filter(event__in=viewer.rows(WebhookEvent).values("pk"))
@@ -128,12 +141,12 @@ class HandlerCallAdmin(ReadOnlyAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Let those see calls who may see events: calls have no permissions of their own."""
-        return Viewer(self.admin_site, request).may("view_webhookevent")
+        return self.viewer(request).may("view_webhookevent")
 
     has_module_permission = has_view_permission
 
     def has_rerun_permission(self, request: HttpRequest) -> bool:
-        return Viewer(self.admin_site, request).may("rerun_webhookevent")
+        return self.viewer(request).may("rerun_webhookevent")
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
         title = f"{obj.handler} · #{obj.event_id}"

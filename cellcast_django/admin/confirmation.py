@@ -23,13 +23,14 @@ from cellcast_django.admin.actions import (
 from cellcast_django.admin.display.badges import Tone, standing_of
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted, grouped
-from cellcast_django.admin.lists.filters import TestFilter
+from cellcast_django.admin.lists.filters import CallStateFilter, TestFilter
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import is_ours
 from cellcast_django.admin.page import MAX_SECONDS, Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import Claim, HandlerCall, WebhookEvent
 from cellcast_django.models.claim import TICKET_LASTS, new_ticket
+from cellcast_django.payloads import clean
 
 MAX_SELECTED = 1_000  # rows for one action
 LEVELS = {Tone.OPEN: messages.WARNING, Tone.BAD: messages.ERROR}
@@ -180,12 +181,15 @@ class ActionPage(Page):
             self.viewer.tell(stays(count), messages.INFO)
 
     def _log(self, action: Action, keys: list[int], changed: int, rows: dict[int, Any]) -> None:
-        """Write one entry, about the row or with the count."""
+        """Write one entry, about the row or with the count; of calls it names the handlers."""
+        names, words = ("event", "events"), action.log
+        if action.model is HandlerCall:
+            names = ("call", "calls")
+            words += f" {', '.join(sorted({row.handler for row in rows.values()}))}"
         if len(keys) == 1:
-            self.viewer.log(rows[keys[0]], f"{action.log}.")
+            self.viewer.log(rows[keys[0]], f"{words}.")
         else:
-            names = ("call", "calls") if action.model is HandlerCall else ("event", "events")
-            self.viewer.log_list(action.model, f"{action.log}: {counted(changed, *names)}.")
+            self.viewer.log_list(action.model, f"{words}: {counted(changed, *names)}.")
 
 
 class ActOnEvents(ActionPage):
@@ -212,14 +216,21 @@ class ActOnHandler(ActionPage):
 
     def show(self, name: str) -> HttpResponse:  # type: ignore[override]
         action = self.action(name)
-        handler = self.request.GET.get("handler", "")
+        handler = clean(self.request.GET.get("handler", ""))
         calls = self.rows.filter(handler=handler, event__is_test=False)  # as they are counted
         chosen = (
             calls.failing() if name == RunCallAgain.name else calls.unfinished() | calls.failed()
         )
-        query = urlencode({"handler": handler, "test": TestFilter.WITHOUT})
-        back_url = f"{self.viewer.url(HandlerCall, 'changelist')}?{query}"
+        back_url = calls_url(self.viewer, handler=handler, state=CallStateFilter.FAILING)
         return self.ask_or_act(action, chosen.order_by("pk"), back_url)
+
+
+def calls_url(viewer: Viewer, **query: str) -> str:
+    """Return where these calls are listed, without tests; empty where there is no such list."""
+    if not viewer.may_view(HandlerCall):
+        return ""
+    query["test"] = TestFilter.WITHOUT
+    return f"{viewer.url(HandlerCall, 'changelist')}?{urlencode(query)}"
 
 
 def urls_for_handler(viewer: Viewer, handler: str) -> tuple[str, str]:
@@ -240,7 +251,7 @@ def in_list(page: type[ActionPage], action: type[Action]) -> Any:
 
     @admin.action(permissions=[action.permission], description=action.title)
     def act(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse:
-        asking = page(Viewer(model_admin.admin_site, request))
+        asking = page(model_admin.viewer(request))
         chosen = queryset.order_by("pk")
         return asking.ask_or_act(asking.action(action.name), chosen, request.get_full_path())
 

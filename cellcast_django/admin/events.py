@@ -1,12 +1,12 @@
 """The pages of webhook events."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, prefetch_related_objects
 from django.http import HttpRequest
-from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
@@ -32,10 +32,10 @@ from cellcast_django.admin.lists.filters import (
 )
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.lists.rows import Rows, waits_for
+from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search, spellings
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.models import HandlerCall, Message, WebhookEvent
 
 MAX_PROBLEM_LENGTH = 200  # characters of the errors in the list
 
@@ -61,13 +61,14 @@ class WebhookEventRows(Rows):
     @admin.display(description=_("state"))
     def state(self, event: WebhookEvent) -> SafeString | str:
         """Return the badge of an event's state, as a link to the event that it waits for."""
-        waits_for = self.waits_for(event)
-        shown = state_badge(event, waits_for)
-        if waits_for is None:
-            return shown
-        return self.viewer.link(WebhookEvent(pk=waits_for), shown)
+        pk = self.awaited_by(event)
+        shown = state_badge(event, pk)
+        return shown if pk is None else self.viewer.link(WebhookEvent(pk=pk), shown)
 
-    def waits_for(self, event: WebhookEvent) -> int | None:
+    def calls(self) -> Iterator[HandlerCall]:
+        return (call for event in self.rows for call in event.calls.all())
+
+    def awaited_by(self, event: WebhookEvent) -> int | None:
         """Return the event that a handler ``in_order`` has to finish before this one.
 
         ``None`` if a handler has failed for this one: that is called again before.
@@ -75,12 +76,8 @@ class WebhookEventRows(Rows):
         unfinished = [call for call in event.calls.all() if call.is_unfinished]
         if any(call.failing_since for call in unfinished):
             return None
-        found = (self._waits_for.get(call.pk) for call in unfinished)
+        found = (self.waits_for.get(call.pk) for call in unfinished)
         return min(filter(None, found), default=None)
-
-    @cached_property
-    def _waits_for(self) -> dict[int, int]:
-        return waits_for(call for event in self.rows for call in event.calls.all())
 
     @admin.display(description=_("contact"))
     def contact(self, event: WebhookEvent) -> str:
@@ -162,13 +159,13 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         return ["-pk"] if by_key else ["-received_at", "-pk"]
 
     def has_rerun_permission(self, request: HttpRequest) -> bool:
-        return Viewer(self.admin_site, request).may("rerun_webhookevent")
+        return self.viewer(request).may("rerun_webhookevent")
 
     def has_reprocess_permission(self, request: HttpRequest) -> bool:
-        return Viewer(self.admin_site, request).may("reprocess_webhookevent")
+        return self.viewer(request).may("reprocess_webhookevent")
 
     def has_dismiss_permission(self, request: HttpRequest) -> bool:
-        return Viewer(self.admin_site, request).may("dismiss_webhookevent")
+        return self.viewer(request).may("dismiss_webhookevent")
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
         prefetch_related_objects([obj], "calls")
@@ -176,13 +173,13 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         words = [f"#{obj.pk}", obj.get_kind_display(), rows.customer(obj).label]
         page = EventPage(
             state=rows.state(obj),
-            sentence=sentence_of(obj, rows.waits_for(obj)),
+            sentence=sentence_of(obj, rows.awaited_by(obj)),
             contact=rows.contact(obj),
             message_link=obj.message and rows.link(obj, obj.message, gettext("View message")),
             actions=ActOnEvents.offered(viewer, obj),
             calls=[
                 replace(row, actions=ActOnCalls.offered(viewer, row.call))
-                for row in call_rows(obj, waits_for=rows.waits_for(obj))
+                for row in call_rows(obj, rows.waits_for)
             ],
             formatted_body=format_body(obj.body, obj.content_type),
         )

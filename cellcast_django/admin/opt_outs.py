@@ -242,7 +242,7 @@ class OptOutAdmin(ReadOnlyAdmin):
         return opt_outs
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return Viewer(self.admin_site, request).may("add_optout")
+        return self.viewer(request).may("add_optout")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
@@ -251,7 +251,7 @@ class OptOutAdmin(ReadOnlyAdmin):
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Fill in the number, and the words of the reply that asks for it."""
-        message = asked_in(Viewer(self.admin_site, request))
+        message = asked_in(self.viewer(request))
         if message is None:
             return {}
         is_reply = message.direction == Direction.INBOUND and message.body
@@ -263,7 +263,7 @@ class OptOutAdmin(ReadOnlyAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
         """Opt the contact out, with the words of the reply that asks for it."""
-        viewer = Viewer(self.admin_site, request)
+        viewer = self.viewer(request)
         number, reason = form.cleaned_data["number"], form.cleaned_data["reason"]
         reply = None
         message = asked_in(viewer, contact=to_contact(number))
@@ -280,7 +280,7 @@ class OptOutAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
     ) -> HttpResponse:
         """Say who has been opted out, unless this person may view none, and lead back."""
-        viewer = Viewer(self.admin_site, request)
+        viewer = self.viewer(request)
         if not viewer.may_view(OptOut):
             viewer.tell(gettext("Opted out."))
             return HttpResponseRedirect(viewer.url(OptOut, "add"))

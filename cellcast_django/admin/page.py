@@ -122,7 +122,7 @@ class Page:
         def view(request: HttpRequest, **arguments: Any) -> HttpResponseBase:
             if cls.only_takes_forms and request.method != "POST":
                 return HttpResponseNotAllowed(["POST"])
-            page = cls(Viewer(site, request))
+            page = cls(Viewer.of(site, request))
             if not page.is_allowed:
                 raise PermissionDenied
             return page.show(**arguments)

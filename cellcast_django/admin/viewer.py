@@ -9,6 +9,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.functional import cached_property
 from django.utils.html import format_html
 
 from cellcast_django.admin.contacts import HostDirectory
@@ -16,7 +17,15 @@ from cellcast_django.models import username_of
 
 
 class Viewer:
-    """Who sends a request to a site. Rows and pages are those of the site's own classes."""
+    """Who sends a request to a site: ``of`` returns one for each request, which looks up once.
+
+    Rows and pages are those of the site's own classes.
+    """
+
+    @classmethod
+    def of(cls, site: AdminSite, request: HttpRequest) -> "Viewer":
+        viewers: dict[AdminSite, Viewer] = vars(request).setdefault("cellcast_viewers", {})
+        return viewers.setdefault(site, cls(site, request))
 
     def __init__(self, site: AdminSite, request: HttpRequest) -> None:
         self.site = site
@@ -28,13 +37,10 @@ class Viewer:
         """Who it is, as it is stored."""
         return username_of(self.request.user.get_username())
 
-    @property
+    @cached_property
     def directory(self) -> HostDirectory:
-        """What the host project knows of customers: the same for all of a request."""
-        request: Any = self.request
-        if not hasattr(request, "cellcast_directory"):
-            request.cellcast_directory = HostDirectory()
-        return request.cellcast_directory  # type: ignore[no-any-return]
+        """What the host project knows of customers."""
+        return HostDirectory()
 
     def may(self, permission: str) -> bool:
         """Whether this person has a permission of the app, such as ``handle_message``."""

@@ -107,10 +107,10 @@ class Door(ModelAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        return HttpResponseRedirect(ToAnswerPage.url(Viewer(self.admin_site, request)))
+        return HttpResponseRedirect(ToAnswerPage.url(Viewer.of(self.admin_site, request)))
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        viewer = Viewer(self.admin_site, request)
+        viewer = Viewer.of(self.admin_site, request)
         return is_on(viewer.site, ToAnswerPage) and ToAnswerPage(viewer).is_allowed
 
     has_module_permission = has_view_permission

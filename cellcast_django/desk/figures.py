@@ -43,7 +43,16 @@ class ReasonFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         chosen = request.GET.get(self.parameter_name)
-        return [(chosen, _("as counted in Figures"))] if chosen else []
+        return [(chosen, _("other reasons"))] if chosen else []
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Call a reason what it is: each row of the list has it."""
+        row: Any = next(iter(changelist.result_list), None)
+        is_one = row and not str(self.value()).startswith(self.OTHER)
+        for choice in super().choices(changelist):
+            if choice["selected"] and is_one:
+                choice["display"] = row.reason or _("no reason given")
+            yield choice
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         chosen = clean(str(self.value()))  # a hidden filter is not asked

@@ -26,7 +26,7 @@ def conversation_url(number: str | PhoneNumber, *, request: HttpRequest) -> str 
     for site in sorted(all_sites, key=lambda site: (site.name != name, site.name != "admin")):
         if not isinstance(extension_of(site), Desk) or not is_on(site, ConversationPage):
             continue
-        viewer = Viewer(site, request)
+        viewer = Viewer.of(site, request)
         if site.has_permission(request) and viewer.may_view(Message):
             newest = viewer.rows(Message).filter(contact=contact).order_by("-created_at", "-pk")
             key = newest.values_list("pk", flat=True).first()

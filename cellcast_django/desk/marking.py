@@ -203,7 +203,7 @@ def mark_done(
     model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]
 ) -> HttpResponse | None:
     """Mark the selected replies and the customers' earlier ones as handled."""
-    return MarkSelected(Viewer(model_admin.admin_site, request)).act_on(queryset, mark_done)
+    return MarkSelected(model_admin.viewer(request)).act_on(queryset, mark_done)
 
 
 @admin.action(description=_("Mark as new"))
@@ -211,7 +211,7 @@ def mark_new(
     model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]
 ) -> HttpResponse | None:
     """Make the selected replies new again, whoever has handled them."""
-    return MarkSelected(Viewer(model_admin.admin_site, request)).act_on(queryset, mark_new)
+    return MarkSelected(model_admin.viewer(request)).act_on(queryset, mark_new)
 
 
 def reopen_column(viewer: Viewer) -> Callable[[Message], str]:

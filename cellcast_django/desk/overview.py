@@ -10,11 +10,10 @@ from typing import Any
 from django.http import HttpResponse
 from django.utils import timezone
 from django.utils.functional import Promise
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy as _, ngettext
+from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.confirmation import urls_for_handler
+from cellcast_django.admin.confirmation import calls_url, urls_for_handler
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import beginning, duration, grouped
@@ -56,7 +55,7 @@ MIN_SECONDS = 1
 
 MAX_ERROR_LENGTH = 160  # characters of a handler's error
 
-LIGHT_TONES = {Light.NEVER: Tone.QUIET, Light.RECEIVED: Tone.GOOD, Light.UNREPORTED: Tone.BAD}
+LIGHT_TONES = {Light.NEVER: Tone.QUIET, Light.RECEIVED: Tone.QUIET, Light.UNREPORTED: Tone.BAD}
 
 
 @shown
@@ -78,7 +77,7 @@ class EventsPart:
     """What the overview and the app's index say of events."""
 
     not_done: list[tuple[LinkedCount, SafeString]]
-    """How many events are invalid and how many calls have not ended well, and the badges."""
+    """How many events are not stored and how many calls wait, and the badges."""
     comes_first: bool
     """Whether this person runs handlers, rather than answers customers."""
     lights: list[tuple[WebhookHealth, SafeString]]
@@ -86,8 +85,7 @@ class EventsPart:
     is_new: bool
     overdue: str | None
     failing_handlers: list[FailingRow]
-    deferred_error: str
-    """Why the oldest deferred event could not be stored."""
+    deferred: Deferred
 
     @classmethod
     def of(cls, viewer: Viewer) -> "EventsPart | None":
@@ -97,7 +95,7 @@ class EventsPart:
         webhooks, deferred, handlers = measure_webhooks(), measure_deferred(), measure_handlers()
         return cls(
             not_done=list(_not_done(viewer, deferred, handlers)),
-            deferred_error=beginning(deferred.error, MAX_ERROR_LENGTH),
+            deferred=deferred,
             comes_first=viewer.may("rerun_webhookevent"),
             lights=[
                 (each, badge(LIGHT_TONES[each.light], each.light.label))
@@ -112,31 +110,17 @@ class EventsPart:
 def _not_done(
     viewer: Viewer, deferred: Deferred, handlers: Handlers
 ) -> Iterator[tuple[LinkedCount, SafeString]]:
-    """Yield how many events are not stored, and how many calls not done, by state; of none none."""
+    """Yield how many events are not stored, and how many calls wait; of none none."""
     url = f"{viewer.url(WebhookEvent, 'changelist')}?test={TestFilter.WITHOUT}&outcome="
     if deferred.count:
         tone = Tone.BAD if deferred.is_overdue else Tone.OPEN
         yield LinkedCount(deferred.count, f"{url}deferred"), badge(tone, _("deferred"))
     if invalid := count_invalid():
         yield LinkedCount(invalid, f"{url}invalid"), badge(Tone.BAD, _("invalid"))
-    states = HandlerCall.State
-    for state, count in (
-        (states.FAILED, handlers.failed),
-        (states.RETRYING, handlers.retrying),
-        (states.WAITING, handlers.waiting),
-    ):
-        if count:
-            tone = Tone.BAD if state == states.FAILED else Tone.OPEN
-            url = _calls_url(viewer, state=state.value)
-            yield LinkedCount(count, url), badge(tone, state.label)
-
-
-def _calls_url(viewer: Viewer, **query: str) -> str:
-    """Return where these calls are listed; empty where the site has no such list."""
-    if not viewer.may_view(HandlerCall):
-        return ""
-    query["test"] = TestFilter.WITHOUT
-    return f"{viewer.url(HandlerCall, 'changelist')}?{urlencode(query)}"
+    if handlers.waiting:
+        waiting = HandlerCall.State.WAITING
+        url = calls_url(viewer, state=waiting.value)
+        yield LinkedCount(handlers.waiting, url), badge(Tone.OPEN, waiting.label)
 
 
 def _failing_handlers(viewer: Viewer) -> Iterator[FailingRow]:
@@ -150,7 +134,7 @@ def _failing_handlers(viewer: Viewer) -> Iterator[FailingRow]:
             handler=each,
             is_missing=each.handler not in connected,
             error=beginning(error, MAX_ERROR_LENGTH),
-            list_url=_calls_url(viewer, handler=each.handler, state=CallStateFilter.FAILING),
+            list_url=calls_url(viewer, handler=each.handler, state=CallStateFilter.FAILING),
             run_again_url=run_again_url,
             skip_url=skip_url,
         )
@@ -185,9 +169,8 @@ def _lists(summary: dict[str, Any]) -> Iterator[tuple[str | Promise, str | Promi
     for kind in (each for each in Kind if each.value in summary):
         read = summary[kind.value]
         missing, seen, is_read = read["missing"], read["seen"], read["is_read"]
-        found = ngettext(
-            "%(missing)s of %(seen)s was missing", "%(missing)s of %(seen)s were missing", missing
-        ) % {"missing": grouped(missing), "seen": grouped(seen)}
+        words = _("%(missing)s of %(seen)s missing") if missing else _("nothing was missing")
+        found = words % {"missing": grouped(missing), "seen": grouped(seen)}
         yield kind.label, found if is_read else _("not read"), bool(read["error"] and is_read)
 
 

@@ -115,7 +115,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'webhook event',
                 'verbose_name_plural': 'webhook events',
-                'permissions': [('rerun_webhookevent', 'Can run handlers of webhook events again, and skip them'), ('reprocess_webhookevent', 'Can read invalid webhook events again'), ('dismiss_webhookevent', 'Can dismiss invalid webhook events'), ('set_up_webhookevent', 'Can open the setup page and send tests'), ('export_webhookevent', 'Can export webhook events')],
+                'permissions': [('rerun_webhookevent', 'Can run handlers of webhook events again, and skip them'), ('reprocess_webhookevent', 'Can read webhook events again'), ('dismiss_webhookevent', 'Can dismiss invalid webhook events'), ('set_up_webhookevent', 'Can open the setup page and send tests'), ('export_webhookevent', 'Can export webhook events')],
                 'default_permissions': ('view',),
             },
         ),

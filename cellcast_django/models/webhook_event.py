@@ -152,7 +152,7 @@ class WebhookEvent(models.Model):
         default_permissions = ("view",)
         permissions = [
             ("rerun_webhookevent", _("Can run handlers of webhook events again, and skip them")),
-            ("reprocess_webhookevent", _("Can read invalid webhook events again")),
+            ("reprocess_webhookevent", _("Can read webhook events again")),
             ("dismiss_webhookevent", _("Can dismiss invalid webhook events")),
             ("set_up_webhookevent", _("Can open the setup page and send tests")),
             ("export_webhookevent", _("Can export webhook events")),

@@ -10,10 +10,11 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from cellcast_django.factories import HandlerCallFactory
 from cellcast_django.models import Message
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import CUSTOMER, url_of
+from tests.admin_pages import CUSTOMER, Know, url_of
 from tests.browser.conftest import tab_stops
 from tests.handlers import Calls, connected
 
@@ -237,3 +238,35 @@ def test_reopen_is_whole_beside_the_longest_row(
     reopen = page.get_by_role("button", name="Reopen").bounding_box()
     box = page.locator("#result_list").locator("xpath=..").bounding_box()
     assert reopen["x"] + reopen["width"] <= box["x"] + box["width"]
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+@pytest.mark.parametrize("model", ["message", "handlercall"])
+def test_names_in_lists_break_between_words_alone(
+    browse: Callable[[str], None], page: Any, know: Know, model: str, width: int
+) -> None:
+    know(names=lambda numbers: dict.fromkeys(numbers, "Alexandra Konstantinopoulou-Lee"))
+    WebhookClient().reply(message="I shall certainly come to my appointment on Wednesday " * 3)
+    error = "ConnectionError: the calendar did not answer in time " * 3
+    handler = "appointments.confirm_booking_of_the_day"
+    HandlerCallFactory.create(handler=handler, failed=True, error=error)
+    page.set_viewport_size({"width": width, "height": 800})
+    browse(url_of(model))
+
+    names = page.locator("#result_list .field-contact bdi, #result_list .field-name code")
+    assert names.count()
+    assert names.evaluate_all(BROKEN_WORDS) == []
+    assert (
+        page.locator("#changelist .results").evaluate("box => box.scrollWidth - box.clientWidth")
+        < 2
+    )
+
+
+BROKEN_WORDS = r"""names => names.flatMap(name => [...name.childNodes])
+    .filter(node => node.nodeType === Node.TEXT_NODE)
+    .flatMap(text => [...text.data.matchAll(/[^\s-]+-?/g)].filter(word => {
+        const range = document.createRange();
+        range.setStart(text, word.index);
+        range.setEnd(text, word.index + word[0].length);
+        return range.getClientRects().length > 1;
+    }).map(String))"""

@@ -280,15 +280,6 @@ def test_every_query_of_what_counts_uses_an_index(
     assert {sql: steps for sql in statements if (steps := scans(sql))} == {}
 
 
-@pytest.mark.parametrize(("language", "is_marked"), [("ar", True), ("en-au", False)])
-def test_untranslated_text_is_marked_left_to_right(
-    admin_client: Client, settings: Any, language: str, is_marked: bool
-) -> None:
-    settings.LANGUAGE_CODE = language
-    page = admin_client.get(url_of("message", "to_answer")).text
-    assert bool(every(page, "div[@lang='en'][@dir='ltr']")) is is_marked
-
-
 @pytest.mark.exhaustive
 def test_query_count_does_not_grow_with_rows(admin_client: Client) -> None:
     fill(70)

@@ -29,7 +29,7 @@ def reader(db: None) -> Client:
 def part_of(client: Client) -> str:
     """The text of the part."""
     html = client.get(reverse("admin:cellcast_django_overview")).content.decode()
-    return words(section(html, "recovery")).removeprefix("What never arrived").strip()
+    return words(section(html, "recovery")).removeprefix("What may not have arrived").strip()
 
 
 def test_messages_without_a_report_are_counted_and_listed(reader: Client) -> None:
@@ -69,6 +69,14 @@ def test_page_shows_the_last_recovery_and_what_it_found(
     assert "Delivery reports 1 of 1" in part
     assert "Opt-outs 0" not in part
     assert "2 h ago" in part
+
+
+def test_list_of_which_nothing_was_missing_is_not_counted(reader: Client) -> None:
+    found = {"seen": 3_000, "missing": 0, "error": False, "is_read": True}
+    CommandRun.record(CommandRun.Command.RECOVER, {"replies": found})
+    html = reader.get(reverse("admin:cellcast_django_overview")).content.decode()
+    [card] = every(section(html, "recovery"), "li[h3]")
+    assert words(card).endswith(" nothing was missing")
 
 
 def test_list_that_was_not_read_to_its_end_is_marked(reader: Client) -> None:

@@ -28,7 +28,7 @@ INSTALLED_APPS += ["cacheops"]
 CACHEOPS_REDIS = "{redis}"
 CACHEOPS = {{"*.*": {{"ops": "all", "timeout": 3600}}}}
 """,
-    "cacheops-as-the-check-says": """\
+    "cacheops-as-the-docs-say": """\
 INSTALLED_APPS += ["cacheops"]
 CACHEOPS_REDIS = "{redis}"
 CACHEOPS = {{"cellcast_django.*": None, "*.*": {{"ops": "all", "timeout": 3600}}}}

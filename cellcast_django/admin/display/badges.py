@@ -79,19 +79,17 @@ def standing_of(row: WebhookEvent | HandlerCall) -> tuple[Tone, str | Promise]:
     if isinstance(row, HandlerCall):
         state = HandlerCall.State(row.state)
         return CALL_TONES.get(state, Tone.OPEN), state.label
-    if row.is_stored:
+    if not row.is_stored:
+        return EVENT_STATES["dismissed" if row.dismissed_at else row.outcome]
+    if row.state != WebhookEvent.State.PENDING:
         return EVENT_STATES[row.state or ""]
-    return EVENT_STATES["dismissed" if row.dismissed_at else row.outcome]
+    is_retried = any(call.is_unfinished and call.failing_since for call in row.calls.all())
+    return Tone.OPEN, _("retrying") if is_retried else _("waiting")
 
 
 def state_badge(event: WebhookEvent, waits_for: int | None = None) -> SafeString:
     """Return the badge of how an event stands, and of which earlier one it waits for, if any."""
-    if not event.is_stored or event.state != WebhookEvent.State.PENDING:
-        return badge(*standing_of(event))
-    if waits_for is not None:
-        return waiting_badge(waits_for)
-    is_retried = any(call.is_unfinished and call.failing_since for call in event.calls.all())
-    return badge(Tone.OPEN, _("retrying") if is_retried else _("waiting"))
+    return badge(*standing_of(event)) if waits_for is None else waiting_badge(waits_for)
 
 
 def waiting_badge(waits_for: int) -> SafeString:
@@ -99,8 +97,10 @@ def waiting_badge(waits_for: int) -> SafeString:
     return badge(Tone.OPEN, gettext("waiting for event %(key)d") % {"key": waits_for})
 
 
-def call_badge(call: HandlerCall) -> SafeString:
-    """Return the badge of a call's state."""
+def call_badge(call: HandlerCall, waits_for: int | None = None) -> SafeString:
+    """Return the badge of a call's state, and of which earlier event it waits for, if any."""
+    if waits_for is not None:
+        return waiting_badge(waits_for)
     tone, word = standing_of(call)
     if call.skipped_by:
         word = gettext("skipped by %(person)s") % {"person": call.skipped_by}
@@ -111,6 +111,10 @@ def sentence_of(event: WebhookEvent, waits_for: int | None = None) -> str:
     """Return a sentence about the state of an event and its reason."""
     if event.outcome == WebhookEvent.Outcome.INVALID:
         return event.error
+    if event.outcome == WebhookEvent.Outcome.DEFERRED:
+        words = gettext("To be read again: %(time)s. It could not be stored: %(error)s")
+        next_read_at = event.next_read_at or timezone.now()
+        return words % {"time": exact_time(next_read_at), "error": event.error}
     if event.outcome == WebhookEvent.Outcome.DUPLICATE:
         return gettext("Already reported, so no handlers ran.")
     calls = event.calls.all()
@@ -171,15 +175,13 @@ class CallRow:
     """What this person can do with it, and where."""
 
 
-def call_rows(event: WebhookEvent, waits_for: int | None = None) -> list[CallRow]:
+def call_rows(event: WebhookEvent, waits_for: dict[int, int]) -> list[CallRow]:
     """Return the calls of an event: first the failing, then what waits, then what is done."""
     connected = connected_handlers()
     rows = [
         CallRow(
             call,
-            waiting_badge(waits_for)
-            if waits_for and call.contact and call.state == HandlerCall.State.WAITING
-            else call_badge(call),
+            call_badge(call, waits_for.get(call.pk)),
             is_missing=call.state not in HandlerCall.ENDED_WELL and call.handler not in connected,
         )
         for call in sorted(event.calls.all(), key=lambda call: call.pk)

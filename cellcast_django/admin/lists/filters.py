@@ -18,11 +18,11 @@ from cellcast_django.admin.extension import CUSTOMER_OF
 from cellcast_django.admin.lists.paging import CappedPaginator, is_key
 from cellcast_django.admin.lists.search import narrow_to_any
 from cellcast_django.admin.own_numbers import OTHER, narrow_to_sender, senders, values_in_use
-from cellcast_django.admin.viewer import Viewer
 from cellcast_django.connected import connected_handlers
 from cellcast_django.days import between, midnight
 from cellcast_django.health import silent_lately, wishes_to_stop
 from cellcast_django.models import Direction, HandlerCall, Message, WebhookEvent
+from cellcast_django.payloads import clean
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
 Choices = Iterable[tuple[str, Any]]
@@ -190,7 +190,7 @@ class OwnNumberFilter(ChoiceFilter):
     parameter_name = "own_number"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        viewer = Viewer(model_admin.admin_site, request)
+        viewer = model_admin.viewer(request)
         self.senders = senders(viewer.rows(Message)) if viewer.may_view(Message) else []
         names: dict[str, Any] = {each: number_html(each) for each in self.senders}
         return (names | {OTHER: _("others")} if OTHER in names else names).items()
@@ -371,4 +371,4 @@ class ErrorFilter(ChoiceFilter):
 
 def choices_of(found: set[str], asked: str | None) -> Choices:
     """Return the texts that were found as choices, and the one that is asked for."""
-    return [(each, each) for each in sorted(found | ({asked} if asked else set()))]
+    return [(each, each) for each in sorted(found | ({clean(asked)} if asked else set()))]

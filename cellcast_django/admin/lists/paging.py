@@ -15,7 +15,6 @@ from cellcast_django.admin.contacts import searches_names
 from cellcast_django.admin.display.texts import grouped
 from cellcast_django.admin.extension import Link, Panel, extension_of
 from cellcast_django.admin.lists.search import Note, nothing_found
-from cellcast_django.admin.viewer import Viewer
 
 if TYPE_CHECKING:
     AnyPaginator = Paginator[Any]
@@ -79,7 +78,7 @@ class CappedChangeList(ChangeList):
         if self.model_admin.search_type.finds_customers and searches_names():
             words = gettext("%(help)s Names are searched too.")
             self.search_help_text = words % {"help": self.search_help_text}
-        self.viewer = Viewer(self.model_admin.admin_site, request)
+        self.viewer = self.model_admin.viewer(request)
         self.search_notes: Sequence[Note] = getattr(request, "cellcast_search_notes", ())
         # The columns know what all rows of this page need.
         filters = {getattr(spec, "parameter_name", "") for spec in self.filter_specs}

@@ -1,6 +1,6 @@
 """Rows as a list or a page shows them: what all of them need is looked up once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,9 @@ from cellcast_django.models import HandlerCall, Message
 
 class Rows:
     """Some rows of one model as one person sees them. Its methods are the columns of the list."""
+
+    calls: Callable[[], Iterable[HandlerCall]]
+    """Returns the calls that the rows are or have; of messages there is none."""
 
     def __init__(self, viewer: Viewer, rows: Sequence[Any], *, has_several: bool = False) -> None:
         """With ``has_several`` numbers of yours, each row names the one that it is about."""
@@ -72,17 +75,18 @@ class Rows:
     def own_number(self, message: Message) -> SafeString | str:
         return own_number_html(message) if self.has_several else ""
 
-
-def waits_for(calls: Iterable[HandlerCall]) -> dict[int, int]:
-    """Return, by the keys of the calls that wait for an earlier one in order, that one's event."""
-    waiting = [call for call in calls if call.contact and call.is_unfinished]
-    if not waiting:
-        return {}
-    same = HandlerCall.objects.unfinished().filter(
-        contact__in={call.contact for call in waiting},
-        handler__in={call.handler for call in waiting},
-    )
-    rows = same.order_by().values_list("handler", "contact").annotate(Min("event_id"))
-    first = {(handler, contact): event for handler, contact, event in rows}
-    earliest = {call.pk: first.get((call.handler, call.contact)) for call in waiting}
-    return {call.pk: pk for call in waiting if (pk := earliest[call.pk]) and pk < call.event_id}
+    @cached_property
+    def waits_for(self) -> dict[int, int]:
+        """By the keys of the calls that wait for an earlier one in order: that one's event."""
+        state = HandlerCall.State.WAITING
+        waiting = [call for call in self.calls() if call.contact and call.state == state]
+        if not waiting:
+            return {}
+        same = HandlerCall.objects.unfinished().filter(
+            contact__in={call.contact for call in waiting},
+            handler__in={call.handler for call in waiting},
+        )
+        rows = same.order_by().values_list("handler", "contact").annotate(Min("event_id"))
+        first = {(handler, contact): event for handler, contact, event in rows}
+        earliest = {call.pk: first.get((call.handler, call.contact)) for call in waiting}
+        return {call.pk: pk for call in waiting if (pk := earliest[call.pk]) and pk < call.event_id}

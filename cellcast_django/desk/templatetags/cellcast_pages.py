@@ -54,5 +54,5 @@ def _viewer(request: HttpRequest) -> Viewer | None:
     # A project that replaces the default site has two of that name, and uses the second.
     for site in all_sites:
         if site.name == name and home_of(site) and isinstance(extension_of(site), Desk):
-            return Viewer(site, request)
+            return Viewer.of(site, request)
     return None

@@ -117,6 +117,8 @@ def words(value: Any) -> str:
     """Return a value of the document as a person reads it: times in the current time zone."""
     if isinstance(value, dict):
         shown = {name: each for name, each in value.items() if name != "age_seconds"}
+        if "id" in shown:
+            shown["id"] = str(shown["id"])  # to be pasted, so it has no comma
         return ", ".join(f"{spaced(name)} {words(each)}" for name, each in shown.items())
     if isinstance(value, datetime):
         ago = f" ({since(value)})" if value <= timezone.now() else ""
