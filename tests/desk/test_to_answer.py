@@ -463,12 +463,12 @@ def test_pages_of_a_reply_offer_done_then_undo(receptionist: Client, page: str) 
     assert set(Message.objects.unhandled()) == {earlier, reply}
 
 
-def test_done_requires_its_permission_and_a_post(reader: Client, receptionist: Client) -> None:
+def test_done_requires_its_permission(reader: Client, receptionist: Client) -> None:
     reply, sent = ask(10, "Hello?"), MessageFactory.create()
 
     for page in ("handle", "reopen"):
         address = url_of("message", page)
-        assert receptionist.get(address).status_code == 405
+        assert reader.get(address).status_code == 403
         assert reader.post(address, {"one": reply.pk}).status_code == 403
         assert staff("handle_message").post(address, {"one": reply.pk}).status_code == 403
     assert done_in_row(receptionist, sent).status_code == 404
@@ -479,6 +479,23 @@ def test_done_requires_its_permission_and_a_post(reader: Client, receptionist: C
         html = page_of(reader, "message", page, *arguments)
         assert not every(html, "button[@name='one']")
         assert not every(html, "input[@name='reply']")
+
+
+@pytest.mark.parametrize("page", ["handle", "reopen"])
+def test_click_after_the_session_has_ended_says_that_nothing_was_done(
+    receptionist: Client, page: str
+) -> None:
+    reply, address = ask(10, "Hello?"), url_of("message", page)
+    receptionist.logout()
+    login = receptionist.post(address, {"one": reply.pk})["Location"]
+    assert login.endswith(f"/login/?next={address}")
+    receptionist.force_login(User.objects.get())
+
+    response = receptionist.get(address, follow=True)
+
+    assert response.redirect_chain == [(reverse("admin:index"), 302)]
+    assert levels(response) == ["warning"]
+    assert list(Message.objects.unhandled()) == [reply]
 
 
 # Undo
