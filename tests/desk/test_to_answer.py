@@ -228,6 +228,8 @@ def test_wishes_to_stop_are_marked_counted_and_listed_red_from_three_days_on(
     assert chip.get("data-count") == "3"
     [url] = [each for each in addresses(page.text) if "stop=1" in each]
     wishes = reader.get(url)
+    usual = "p[@id='cellcast-usual-words']"
+    assert every(wishes.text, usual) and not every(page.text, usual)
     assert {row.reply.contact for row in wishes.context["page"].rows} == set(late)
     assert only(wishes.text, "input[@name='stop']").get("checked") is not None
 
