@@ -315,6 +315,18 @@ def test_customer_who_has_opted_out_waits_with_a_badge_and_without_a_form(
     assert not every(row, "a[@data-opt-out]")
 
 
+def test_only_who_may_want_to_stop_is_one_click_from_opting_out(reader: Client) -> None:
+    person = staff("view_message", "view_optout", "add_optout")
+    first, newest = ask(20, "no texts please"), ask(10, "Thank you")
+    ask(5, "Are you open?", OTHER)
+
+    [link] = every(page_of(person, "message", "to_answer"), "a[@data-opt-out]")
+
+    assert link.get("data-opt-out") == str(newest.pk)
+    assert link.get("href", "").startswith(url_of("optout", "add", message=first.pk))
+    assert not every(page_of(reader, "message", "to_answer"), "a[@data-opt-out]")
+
+
 def opt_out_form(person: Client, **query: str) -> tuple[str, dict[str, str]]:
     """Return the first form that the list leads to, and what opting out there sends."""
     page = page_of(person, "message", "to_answer", **query)
@@ -328,7 +340,7 @@ def opt_out_form(person: Client, **query: str) -> tuple[str, dict[str, str]]:
 @pytest.mark.parametrize("query", [{}, {"order": "longest", "q": "0400 000 001"}])
 def test_opting_out_returns_to_the_place_in_the_list(query: dict[str, str]) -> None:
     person = staff("view_message", "view_optout", "add_optout", "handle_message")
-    ask(10, "one")
+    ask(10, "no texts please")
     following = ask(20, "two", OTHER)
 
     response: Any = person.post(*opt_out_form(person, **query))
