@@ -45,7 +45,7 @@ N = TypeVar("N", bound=str | PhoneNumber)
 STOP_HINTS = re.compile(
     r"(?i)stop|unsub|opt[\W_]*out|leave me alone|wrong number|not interested|no (?:more|furth|text)"
     r"|(?:remove|delete) (?:me|my (?:number|name|details)|this number)|take (?:me|\w+ number) off"
-    r"|\b(?:do ?n.?t|never|no longer)\b[^.,!?]{,25}(?:text|sms|messag|contact|receive|send|hear)"
+    r"|\b(?:do ?n.?t|never|no longer)\b[^.,!?]{,25}(?:text|sms|message|contact|receive|send|hear)"
 )
 
 
