@@ -43,7 +43,9 @@ NUMBERS_PER_QUERY = 1_000
 N = TypeVar("N", bound=str | PhoneNumber)
 
 STOP_HINTS = re.compile(
-    r"stop|unsub|opt[\W_]*out|remove me|take me off|no more|leave me alone", re.IGNORECASE
+    r"(?i)stop|unsub|opt[\W_]*out|leave me alone|wrong number|not interested|no (?:more|furth|text)"
+    r"|(?:remove|delete) (?:me|my (?:number|name|details)|this number)|take (?:me|\w+ number) off"
+    r"|\b(?:do ?n.?t|never|no longer)\b[^.,!?]{,25}(?:text|sms|message|contact|receive|send|hear)"
 )
 
 

@@ -272,10 +272,25 @@ def test_form_for_an_unknown_message_is_empty(receptionist: Client, key: str) ->
     assert not form["number"].value()
 
 
-def test_form_hides_the_number_without_permission_to_view_messages(clerk: Client) -> None:
+def test_form_says_whom_it_opts_out_and_what_its_button_does(
+    receptionist: Client, know: Know
+) -> None:
+    know(names=names)
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
+    html = page_of(receptionist, "optout", "add", message=reply.pk)
+    title, button = only(html, "head/title"), only(html, "form[@id='optout_form']//button")
+    assert "Ms Kim Lee" in words(title)
+    assert words(title).startswith(words(button) + ": ")
+    assert not every(html, "input[@type='submit']")
+
+
+def test_form_hides_the_number_without_permission_to_view_messages(
+    clerk: Client, know: Know
+) -> None:
+    know(names=names)
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
     html = page_of(clerk, "optout", "add", message=reply.pk)
-    assert "0400 000 001" not in html
+    assert "0400 000 001" not in html and "Ms Kim Lee" not in html
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,14 @@ from cellcast_django import inbox, payloads, receiving
 from cellcast_django.conf import conf
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message, OptOut, OptOutChange, WebhookEvent
-from cellcast_django.opt_outs import is_opted_out, is_stop_word, opt_in, opt_out, opted_out
+from cellcast_django.opt_outs import (
+    is_opted_out,
+    is_stop_word,
+    may_want_to_stop,
+    opt_in,
+    opt_out,
+    opted_out,
+)
 from cellcast_django.signals import message_received, opt_out_received
 from cellcast_django.testing import WebhookClient, opt_out_payload, reply_payload
 from tests.admin_pages import make_invalid
@@ -291,6 +298,48 @@ def test_other_texts_opt_nobody_out(client: WebhookClient, text: str) -> None:
     assert stop(client, message=text) == ["stored"]
     client.status(status="blocked", receiver=CUSTOMER)
     assert not OptOut.objects.exists()
+
+
+WISHES = [
+    "don’t text me",
+    "dont text me any more",
+    "Please don't message me again",
+    "do not contact me again",
+    "Remove my number, this is the third time I ask",
+    "I don’t want any more messages",
+    "take my number off",
+    "Please take me off your list",
+    "delete my number",
+    "I no longer wish to receive these",
+    "never message me",
+    "no texts please",
+    "Wrong number, please remove",
+    "Leave me alone",
+    "STOPPING it",
+    "not interested, thanks",
+    "I DO NOT want to hear from you",
+]
+ORDINARY = [
+    "See you at 5",
+    "Can you take me at 9?",
+    "Please remove my booking on Friday",
+    "I did not get your message",
+    "No problem, text me when you are ready",
+    "Do not worry, I will be there",
+    "I don't know. Could you send me the address?",
+    "Whenever you text, I laugh",
+    "Please contact my husband instead",
+]
+
+
+@pytest.mark.parametrize("wish", WISHES)
+def test_usual_wish_to_stop_is_marked(wish: str) -> None:
+    assert may_want_to_stop(wish) and may_want_to_stop(wish.replace("’", "'"))
+
+
+@pytest.mark.parametrize("text", ORDINARY)
+def test_ordinary_reply_is_no_wish_to_stop(text: str) -> None:
+    assert not may_want_to_stop(text)
 
 
 @pytest.mark.parametrize(

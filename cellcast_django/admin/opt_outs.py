@@ -290,8 +290,10 @@ class OptOutAdmin(ReadOnlyAdmin):
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
         if obj is None:
-            is_one = {"show_save_and_add_another": False, "show_save_and_continue": False}
-            return {"title": gettext("Opt out"), **is_one}
+            message = asked_in(viewer)
+            label = viewer.directory.customer(message.contact).label if message else ""
+            asked = gettext("Opt out: %(customer)s") % {"customer": label}
+            return {"title": Unprinted(asked) if label else gettext("Opt out")}
         title = gettext("%(customer)s: opted back in")
         if obj.is_active:
             title = gettext("%(customer)s: opted out")

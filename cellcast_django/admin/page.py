@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
+from django.contrib import messages
 from django.contrib.admin import AdminSite
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
@@ -11,12 +12,13 @@ from django.http import (
     HttpRequest,
     HttpResponse,
     HttpResponseBase,
-    HttpResponseNotAllowed,
+    HttpResponseRedirect,
     QueryDict,
 )
 from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import Promise
+from django.utils.translation import gettext
 
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import outside_atomic_requests
@@ -120,11 +122,13 @@ class Page:
         """Return where the page is on a site."""
 
         def view(request: HttpRequest, **arguments: Any) -> HttpResponseBase:
-            if cls.only_takes_forms and request.method != "POST":
-                return HttpResponseNotAllowed(["POST"])
             page = cls(Viewer.of(site, request))
             if not page.is_allowed:
                 raise PermissionDenied
+            if cls.only_takes_forms and request.method != "POST":  # a login leads here by GET
+                words = gettext("You had been logged out, so nothing was done. Please do it again.")
+                page.viewer.tell(words, messages.WARNING)
+                return HttpResponseRedirect(reverse("admin:index", current_app=site.name))
             return page.show(**arguments)
 
         wrapped = guarded(site.admin_view(view))

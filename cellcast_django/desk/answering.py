@@ -206,7 +206,9 @@ class Sending(ABC):
         except OptedOutError:
             result = Notice.not_sent(_("this customer has opted out."))
         except NotSentError as error:
-            result = Notice.not_sent(clean(str(error.reason)))
+            reason = clean(str(error.reason)).rstrip(" .") or _("Cellcast gave no reason")
+            words = _("%(reason)s. If this goes on, tell whoever set up Cellcast.")
+            result = Notice.not_sent(words % {"reason": reason})
         except Exception as error:  # the host's code may raise anything
             return self._loss(error)
         if doubt is not None:
@@ -224,9 +226,8 @@ class Sending(ABC):
         logger.error("CELLCAST_SEND_WITH failed: %s.", kind)
         size = f"{len(self.text)} characters"
         self.log_loss(f"A text of {size} may have been sent, and was not recorded: {kind}.")
-        problem = f"{kind}: {clean(str(error))}".rstrip(" .:")
         words = _(
-            "May have been sent, but was not recorded: %(problem)s. Before you send it again, look "
-            "in Cellcast’s list of sent messages, or ask the customer."
+            "Cellcast did not answer, so it may have been sent. Before you send it again, look in "
+            "Cellcast’s list of sent messages, or ask the customer."
         )
-        return Notice(notices.ERROR, words % {"problem": problem})
+        return Notice(notices.ERROR, words)

@@ -5,7 +5,7 @@ Its URL names a message, never a phone number: URLs end up in the logs of web se
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
@@ -23,7 +23,12 @@ from django.utils.translation import gettext as _, gettext_lazy
 from cellcast_django.admin.contacts import Customer, Named
 from cellcast_django.admin.display.badges import although_opted_out_badge, status_badge
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import Unprinted, beginning, own_number_html
+from cellcast_django.admin.display.texts import (
+    Unprinted,
+    beginning,
+    exact_time,
+    own_number_html,
+)
 from cellcast_django.admin.lists.paging import is_key, older_than
 from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.viewer import Viewer
@@ -243,10 +248,6 @@ class Conversation:
         return list(changes.order_by("-pk")[:MAX_DIVIDERS])
 
 
-SAME_TEXT_ASKS = timedelta(minutes=10)
-"""So long after a text, the same text to the same customer is asked about."""
-
-
 class Answering(Sending):
     """An answer to the customer."""
 
@@ -272,19 +273,17 @@ class Answering(Sending):
                 "Read it, and send yours below if it is still needed."
             )
             return Notice(notices.WARNING, words)
-        sent = self.conversation.all_messages.outbound().filter(
-            recorded_at__isnull=False, created_at__gte=timezone.now() - SAME_TEXT_ASKS
-        )
-        same = next((each for each in sent.order_by("-pk") if each.body == self.text), None)
-        if same is None or str(same.pk) == self.form.get("again"):
+        # A browser may offer what has gone: its connection was lost before it was told so.
+        sent = self.conversation.all_messages.outbound().exclude(body="")
+        newest = sent.order_by("-created_at", "-pk").first()
+        if newest is None or newest.body != self.text or str(newest.pk) == self.form.get("again"):
             return None
-        self.asked_about = str(same.pk)
+        self.asked_about = str(newest.pk)
         words = _(
-            "Not sent: the same text went to this customer at %(time)s. Send it once more if you "
-            "mean to."
+            "Not sent: the last text to this customer was the same (%(time)s). Send it once more "
+            "if you mean to."
         )
-        at = date_format(timezone.localtime(same.created_at), "H:i")
-        return Notice(notices.WARNING, words % {"time": at})
+        return Notice(notices.WARNING, words % {"time": exact_time(newest.created_at)})
 
     def log_loss(self, sentence: str) -> None:
         self.viewer.log(self.conversation.message, sentence)

@@ -39,6 +39,8 @@ class NewForm:
     form: TextForm
     may_view: bool
     """Whether this person may look at messages, and so search by name."""
+    in_doubt: bool
+    """Whether the text may have been sent."""
 
     max_number_length = MAX_NUMBER_LENGTH
 
@@ -109,7 +111,8 @@ class NewConversation(DeskPage):
                 fragment = form.fragment(is_kept=notice.is_kept)
                 return HttpResponseRedirect(self._url_of(notice.leads_to) + fragment)
         may_view = self.viewer.may_view(Message)
-        return self.render(NewForm(number, found, senders, sender, form, may_view))
+        in_doubt = beginning.may_be_sent
+        return self.render(NewForm(number, found, senders, sender, form, may_view, in_doubt))
 
     def senders(self) -> list[str]:
         """Return your numbers and names that a text may go out from, as far as they are known."""

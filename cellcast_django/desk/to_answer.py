@@ -45,10 +45,10 @@ class CustomerRow:
     customer: WaitingCustomer
     known: Customer
     url: str
-    opt_out_url: str
-    """The form that opts the customer out, for those who may."""
     stop_wish: SafeString | str
     """Since when they may want to stop."""
+    opt_out_url: str
+    """The form that opts out who may want to stop, for those who may."""
 
     @property
     def name(self) -> SafeString | str:
@@ -86,10 +86,6 @@ class ToAnswerContent:
     may_handle: bool
     undo: Undo
     news_url: str
-
-    @property
-    def offers_opt_out(self) -> bool:
-        return any(row.opt_out_url for row in self.rows)
 
     @property
     def pages(self) -> list[tuple[int | str, str]]:
@@ -150,17 +146,16 @@ class ToAnswerPage(DeskPage):
         for each in (each for each in page if each.newest.pk in replies):
             reply = replies[each.newest.pk]
             customer = known.get(reply.contact) or Customer(reply.contact)
-            may_ask = offers_opt_out and not customer.opted_out_since
             wish = self.waiting.wish_of(each)
-            asked = Message(pk=(wish or each.newest).pk, contact=reply.contact)
-            form = opt_out_url(viewer, asked) if may_ask else ""
+            asked = wish and Message(pk=wish.pk, contact=wish.contact)
+            form = opt_out_url(viewer, asked) if asked and offers_opt_out else ""
             yield CustomerRow(
                 reply=reply,
                 customer=each,
                 known=customer,
                 url=ConversationPage.url(viewer, reply.pk) + query,
-                opt_out_url=form and form + back,
                 stop_wish=stop_wish_badge(wish and wish.created_at),
+                opt_out_url=form and form + back,
             )
 
 

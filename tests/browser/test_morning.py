@@ -1,17 +1,19 @@
 """A receptionist's day, with 20,000 messages and 300 customers who wait: alone, and two at once."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.urls import reverse
+from django.utils import timezone
 
 from cellcast_django.models import Message
 from cellcast_django.opt_outs import opt_out
 from cellcast_django.testing import WebhookClient, sent
 from tests.admin_pages import staff, url_of
-from tests.browser.clinic import WAITING, number_of
+from tests.browser.clinic import OWN_NUMBERS, WAITING, number_of
 from tests.browser.conftest import SignIn, log_in
 from tests.browser.person import RECEPTIONIST, Person
 
@@ -136,6 +138,32 @@ def test_nothing_covers_send_after_done_and_next(receptionist: Person) -> None:
         assert button.evaluate(IS_WHOLE_BUTTON_HIT), width
 
 
+SIZES = [(1280, 800), (1366, 768), (1440, 900)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("wrote_to_both", [False, True])
+def test_send_is_in_sight_at_each_customer(
+    receptionist: Person, size: tuple[int, int], *, wrote_to_both: bool
+) -> None:
+    """Below what the last click has left there, and below your numbers if there are several."""
+    page = receptionist.page
+    page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+    if wrote_to_both:
+        Message.objects.outbound().filter(contact=number_of(1)).update(own_number=OWN_NUMBERS[0])
+    for leave, left in (("then", ".messagelist .success"), ("back", ".cellcast-undo")):
+        receptionist.goes_to(address(0))
+        box(page).fill("Of course" if leave == "then" else "")
+        page.locator(f"button[name={leave}]").first.click()
+
+        page.wait_for_url(f"**{address(1)}*")
+        assert page.locator(left).is_visible()
+        assert page.locator("#cellcast-numbers").count() == wrote_to_both
+        for button in page.locator(".cellcast-answer button").all():
+            assert button.evaluate(IS_WHOLE_BUTTON_HIT)
+        Message.objects.filter(contact=number_of(0)).update(handled_at=None)
+
+
 # What has been typed
 
 
@@ -170,6 +198,58 @@ def test_what_was_typed_is_kept_until_it_is_sent(receptionist: Person) -> None:
     page.reload()
     assert box(page).input_value() == ""
     assert texts_sent() == ["Of course"]
+
+
+def test_done_beside_a_typed_text_asks(receptionist: Person) -> None:
+    page, answers, asked = receptionist.page, [False, True], []
+
+    def reply(dialog: Any) -> None:
+        asked.append(dialog.message)
+        dialog.accept() if answers.pop(0) else dialog.dismiss()
+
+    page.on("dialog", reply)
+    receptionist.goes_to(address(0))
+    box(page).fill("Of course")
+
+    receptionist.click("button", "Done and next")
+    assert (box(page).input_value(), waiting(), len(asked)) == ("Of course", WAITING, 1)
+    receptionist.click("button", "Done and next")
+    page.wait_for_url(f"**{address(1)}*")
+    assert (waiting(), len(asked)) == (WAITING - 1, 2)
+    receptionist.click("button", "Done and next")
+    page.wait_for_url(f"**{address(2)}*")
+
+    assert (texts_sent(), len(asked)) == ([], 2), "with nothing in the box"
+    receptionist.goes_to(address(0))
+    assert box(page).input_value() == "Of course"
+
+
+def test_text_whose_response_was_lost_is_asked_about(receptionist: Person, server: str) -> None:
+    page, url = receptionist.page, f"**{address(0)}"
+    receptionist.goes_to(address(0))
+    box(page).fill("Of course")
+    page.route(url, lambda route: (route.fetch(max_redirects=0), route.abort()))
+    send(page)
+    page.wait_for_url("chrome-error:**")
+    page.unroute(url)
+    Message.objects.filter(sent_by__gt="").update(created_at=timezone.now() - timedelta(hours=1))
+
+    page.goto(server + address(0))
+    assert box(page).input_value() == "Of course"
+    send(page)
+
+    page.locator(".messagelist .warning").wait_for()
+    assert texts_sent() == ["Of course"]
+
+
+def test_line_about_the_length_of_an_sms_is_shown_when_it_matters(receptionist: Person) -> None:
+    page = receptionist.page
+    receptionist.goes_to(address(0))
+    line = page.locator(".cellcast-answer output + span")
+
+    for length, is_shown in ((0, False), (160, False), (161, True), (3, False)):
+        box(page).fill("x" * length)
+        assert line.is_visible() == is_shown, length
 
 
 def test_what_is_typed_before_the_script_has_come_is_kept(receptionist: Person) -> None:
@@ -436,7 +516,7 @@ def test_each_control_says_whose_it_is(receptionist: Person) -> None:
     for place in range(3):
         tree = rows.nth(place).aria_snapshot()
         names = re.findall(r'(?:button|checkbox|link) "([^"]*)"', tree)
-        assert len(names) == 4
+        assert len(names) == 3
         assert [name for name in names if f"Mr Ng {place}" not in name] == []
 
     receptionist.click("link", "Mr Ng 0")

@@ -159,14 +159,21 @@ FORGED = "+61499666666"
 
 
 @pytest.mark.parametrize("own", [OURS, NAME])
+@pytest.mark.parametrize("others", [[NAME, OURS, "+61480000002"], []])
 @pytest.mark.parametrize("is_configured", [True, False])
 def test_answer_is_sent_from_the_number_the_customer_wrote_to(
-    receptionist: Client, question: Message, settings: Any, own: str, *, is_configured: bool
+    receptionist: Client,
+    question: Message,
+    settings: Any,
+    own: str,
+    others: list[str],
+    *,
+    is_configured: bool,
 ) -> None:
     if is_configured:
-        settings.CELLCAST_OWN_NUMBERS = ["0480 000 001", NAME]
+        settings.CELLCAST_OWN_NUMBERS = [own, *others]
     else:
-        for sender in (OURS, NAME, "+61480000002"):
+        for sender in (own, *others):
             Message.objects.record_sent(f"from {sender}", receiver=OTHER, sender=sender)
     MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=own)
 
@@ -250,20 +257,21 @@ def test_message_can_be_sent_without_answering_a_reply(
     assert list(Message.objects.unhandled()) == [question]
 
 
-def test_same_text_within_ten_minutes_asks(receptionist: Client, question: Message) -> None:
+def test_text_that_is_the_newest_one_sent_asks(receptionist: Client, question: Message) -> None:
     other = MessageFactory.create(inbound=True, sender=OTHER)
     assert levels(answer(receptionist, other, "Yes")) == ["success"]
     assert levels(answer(receptionist, question, "Yes")) == ["success"]
+    Message.objects.outbound().update(created_at=timezone.now() - timedelta(days=8))
+    MessageFactory.create(receiver=CUSTOMER, body="", recorded_at=None)  # only reported
 
     asked = answer(receptionist, question, "Yes")
 
     assert (len(sent), levels(asked), text_kept(asked)) == (2, ["warning"], "Yes")
     again = hidden_fields(forms(asked.text)[0])
     assert levels(answer(receptionist, question, "yes", **again)) == ["success"]
+    assert levels(answer(receptionist, question, "Yes")) == ["success"]
     again = hidden_fields(forms(answer(receptionist, question, "Yes").text)[0])
     assert levels(answer(receptionist, question, "Yes", **again)) == ["success"]
-    Message.objects.outbound().update(created_at=timezone.now() - timedelta(minutes=11))
-    assert levels(answer(receptionist, question, "Yes")) == ["success"]
     assert len(sent) == 5
 
 
@@ -541,6 +549,7 @@ def test_another_message_is_not_taken_for_the_forms(
 ) -> None:
     sent = {"receiver": CUSTOMER, "body": "Yes", "sent_by": User.objects.get().username}
     MessageFactory.create(**sent, created_at=timezone.now() - timedelta(hours=1))
+    MessageFactory.create(receiver=CUSTOMER, body="At noon")
     form = form_of(receptionist, question)
     settings.CELLCAST_SEND_WITH = f"{__name__}.broken"
     answer(receptionist, question, "Yes", **form)
@@ -584,6 +593,24 @@ def test_colleagues_are_told_of_an_answer_that_may_have_been_sent(
     assert not every(page_of(reader, "message", "conversation", question.pk), DOUBT)
 
 
+def test_button_after_a_doubt_sends_once_more(
+    receptionist: Client, question: Message, settings: Any
+) -> None:
+    def button(response: Any) -> str:
+        return words(every(response.text, "form[@class='cellcast-answer']//button")[0])
+
+    url = url_of("message", "conversation", question.pk)
+    first = button(receptionist.get(url))
+    settings.CELLCAST_SEND_WITH = f"{__name__}.broken"
+
+    again = button(answer(receptionist, question, "Yes"))
+
+    assert again != first
+    assert button(receptionist.get(url)) == again, "for a colleague"
+    receptionist.post(url, {"checked": "yes"})
+    assert button(receptionist.get(url)) == first
+
+
 def test_doubt_ends_when_somebody_has_looked(
     receptionist: Client, reader: Client, question: Message, settings: Any
 ) -> None:
@@ -609,6 +636,10 @@ def not_sent(*arguments: Any, reference: str) -> Any:
     raise NotSentError("Your balance is too low \ud83d.")
 
 
+def not_sent_without_a_reason(*arguments: Any, reference: str) -> Any:
+    raise NotSentError("")
+
+
 def unsubscribed(*arguments: Any, reference: str) -> Any:
     raise OptedOutError("The contact has unsubscribed.")
 
@@ -630,6 +661,20 @@ def test_refusal_is_shown_and_the_form_may_be_sent_again(
     settings.CELLCAST_SEND_WITH = f"{__name__}.send"
     answer(receptionist, question, "Yes", **form)
     assert len(sent) == 1
+
+
+def test_refusal_without_a_reason_is_explained_all_the_same(
+    receptionist: Client, question: Message, settings: Any
+) -> None:
+    settings.CELLCAST_SEND_WITH = f"{__name__}.not_sent"
+    told = said(answer(receptionist, question, "Yes"))
+    settings.CELLCAST_SEND_WITH = f"{__name__}.not_sent_without_a_reason"
+
+    response = answer(receptionist, question, "Yes")
+
+    assert levels(response) == ["error"]
+    assert "Cellcast gave no reason" in said(response)
+    assert told.partition(". ")[2] == said(response).partition(". ")[2] != "", "whom to tell"
 
 
 @pytest.mark.parametrize(
@@ -658,7 +703,8 @@ def test_host_projects_error_is_logged_and_the_text_kept(
     response = answer(receptionist, question, "Yes & no")
 
     assert levels(response) == ["error"]
-    assert "ConnectionError: the line is down" in said(response)
+    assert "Cellcast did not answer" in said(response)
+    assert "ConnectionError" not in said(response)  # is for the log
     assert text_kept(response) == "Yes & no"
     assert not Message.objects.outbound().exists()
     entry = LogEntry.objects.get()

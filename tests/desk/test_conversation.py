@@ -17,7 +17,7 @@ from cellcast_django.models import Message
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.statuses import Status
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import CUSTOMER, listed, page_of, staff, text_of, url_of
+from tests.admin_pages import CUSTOMER, Know, listed, page_of, staff, text_of, url_of
 from tests.desk.conftest import Show
 from tests.html import addresses, every, only, words
 from tests.many import add_copies
@@ -52,6 +52,17 @@ def say(*texts: str, contact: str = CUSTOMER, days_ago: int = 0) -> None:
     for number, text in enumerate(texts):
         parts = {"inbound": True, "sender": contact} if number % 2 == 0 else {"receiver": contact}
         MessageFactory.create(body=text, created_at=start + timedelta(minutes=number), **parts)
+
+
+@pytest.mark.parametrize("named", ["", "Ms Kim Lee", ("Ms Kim Lee", "/customers/1/")])
+def test_heading_isolates_number_and_name(reader: Client, know: Know, named: Any) -> None:
+    know(names=lambda contacts: dict.fromkeys(contacts, named))
+    say("Hello")
+
+    heading = only(reader.get(address()).text, "h1")
+
+    isolated = [words(each) for each in every(heading, "bdi")]
+    assert isolated == ["0400 000 001", *(["Ms Kim Lee"] if named else [])]
 
 
 def test_sent_messages_show_status_and_reason_and_every_message_is_linked(reader: Client) -> None:

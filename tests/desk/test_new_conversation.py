@@ -179,6 +179,8 @@ def test_failure_keeps_the_form_and_is_logged(writer: Client, settings: Any) -> 
     assert values_of(response) == ("0400 000 001", "Hello")
     entry = LogEntry.objects.get()
     assert "ConnectionError" in entry.change_message
+    form = "form[@id='cellcast-new']//button"
+    assert words(only(response.text, form)) != words(only(page_of(writer, "message", "new"), form))
     assert "Hello" not in f"{entry.change_message} {entry.object_repr}"
 
 

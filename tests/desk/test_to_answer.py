@@ -228,6 +228,8 @@ def test_wishes_to_stop_are_marked_counted_and_listed_red_from_three_days_on(
     assert chip.get("data-count") == "3"
     [url] = [each for each in addresses(page.text) if "stop=1" in each]
     wishes = reader.get(url)
+    usual = "p[@id='cellcast-usual-words']"
+    assert every(wishes.text, usual) and not every(page.text, usual)
     assert {row.reply.contact for row in wishes.context["page"].rows} == set(late)
     assert only(wishes.text, "input[@name='stop']").get("checked") is not None
 
@@ -313,6 +315,18 @@ def test_customer_who_has_opted_out_waits_with_a_badge_and_without_a_form(
     assert not every(row, "a[@data-opt-out]")
 
 
+def test_only_who_may_want_to_stop_is_one_click_from_opting_out(reader: Client) -> None:
+    person = staff("view_message", "view_optout", "add_optout")
+    first, newest = ask(20, "no texts please"), ask(10, "Thank you")
+    ask(5, "Are you open?", OTHER)
+
+    [link] = every(page_of(person, "message", "to_answer"), "a[@data-opt-out]")
+
+    assert link.get("data-opt-out") == str(newest.pk)
+    assert link.get("href", "").startswith(url_of("optout", "add", message=first.pk))
+    assert not every(page_of(reader, "message", "to_answer"), "a[@data-opt-out]")
+
+
 def opt_out_form(person: Client, **query: str) -> tuple[str, dict[str, str]]:
     """Return the first form that the list leads to, and what opting out there sends."""
     page = page_of(person, "message", "to_answer", **query)
@@ -326,7 +340,7 @@ def opt_out_form(person: Client, **query: str) -> tuple[str, dict[str, str]]:
 @pytest.mark.parametrize("query", [{}, {"order": "longest", "q": "0400 000 001"}])
 def test_opting_out_returns_to_the_place_in_the_list(query: dict[str, str]) -> None:
     person = staff("view_message", "view_optout", "add_optout", "handle_message")
-    ask(10, "one")
+    ask(10, "no texts please")
     following = ask(20, "two", OTHER)
 
     response: Any = person.post(*opt_out_form(person, **query))
@@ -463,12 +477,12 @@ def test_pages_of_a_reply_offer_done_then_undo(receptionist: Client, page: str) 
     assert set(Message.objects.unhandled()) == {earlier, reply}
 
 
-def test_done_requires_its_permission_and_a_post(reader: Client, receptionist: Client) -> None:
+def test_done_requires_its_permission(reader: Client, receptionist: Client) -> None:
     reply, sent = ask(10, "Hello?"), MessageFactory.create()
 
     for page in ("handle", "reopen"):
         address = url_of("message", page)
-        assert receptionist.get(address).status_code == 405
+        assert reader.get(address).status_code == 403
         assert reader.post(address, {"one": reply.pk}).status_code == 403
         assert staff("handle_message").post(address, {"one": reply.pk}).status_code == 403
     assert done_in_row(receptionist, sent).status_code == 404
@@ -479,6 +493,23 @@ def test_done_requires_its_permission_and_a_post(reader: Client, receptionist: C
         html = page_of(reader, "message", page, *arguments)
         assert not every(html, "button[@name='one']")
         assert not every(html, "input[@name='reply']")
+
+
+@pytest.mark.parametrize("page", ["handle", "reopen"])
+def test_click_after_the_session_has_ended_says_that_nothing_was_done(
+    receptionist: Client, page: str
+) -> None:
+    reply, address = ask(10, "Hello?"), url_of("message", page)
+    receptionist.logout()
+    login = receptionist.post(address, {"one": reply.pk})["Location"]
+    assert login.endswith(f"/login/?next={address}")
+    receptionist.force_login(User.objects.get())
+
+    response = receptionist.get(address, follow=True)
+
+    assert response.redirect_chain == [(reverse("admin:index"), 302)]
+    assert levels(response) == ["warning"]
+    assert list(Message.objects.unhandled()) == [reply]
 
 
 # Undo

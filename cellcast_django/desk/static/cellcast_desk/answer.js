@@ -1,6 +1,6 @@
-/* Counts the SMS of a text as it is typed, sends it once however often the button is clicked, and
-   keeps what has been typed in this tab until it is sent or deleted. The server does the first two
-   too, so everything works without this script. */
+/* Counts the SMS of a text as it is typed, sends it once however often the button is clicked, keeps
+   what has been typed in this tab until it is sent or deleted, and asks before its customer is
+   marked as done without it. The server sends once, too, so everything works without this script. */
 "use strict";
 
 const nameOf = (key, field) => `cellcast-draft-${key}-${field}`; // of what the tab keeps
@@ -34,6 +34,7 @@ document.querySelectorAll(".cellcast-answer").forEach((form) => {
         const count = segments(area.value.trim());
         const { one, many } = output.dataset;
         output.textContent = count === 1 ? one : many.replace("{count}", count);
+        output.nextElementSibling.hidden = count === 1;
     }
 
     form.querySelectorAll("textarea, [name=number]").forEach((field) => {
@@ -46,6 +47,11 @@ document.querySelectorAll(".cellcast-answer").forEach((form) => {
     });
     area.addEventListener("input", showCount);
     showCount();
+    document.querySelector("[data-unsent]")?.addEventListener("submit", (event) => {
+        if (area.value.trim() && !confirm(event.target.dataset.unsent)) {
+            event.preventDefault();
+        }
+    });
     form.addEventListener("submit", (event) => {
         if (isSent) {
             event.preventDefault();
