@@ -206,7 +206,7 @@ class Sending(ABC):
         except OptedOutError:
             result = Notice.not_sent(_("this customer has opted out."))
         except NotSentError as error:
-            reason = clean(str(error.reason)).rstrip(" .") or _("Cellcast gave no reason")
+            reason = clean(str(error.reason)).rstrip(" .")
             words = _("%(reason)s. If this goes on, tell whoever set up Cellcast.")
             result = Notice.not_sent(words % {"reason": reason})
         except Exception as error:  # the host's code may raise anything
