@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.api import why_not
-from cellcast_django.conf import KINDS, PREFIX, SECRET, conf
+from cellcast_django.conf import PREFIX, RULES, SECRET, conf
 from cellcast_django.database.vendors import VENDORS
 from cellcast_django.directory import Directory
 from cellcast_django.models import database_alias
@@ -60,16 +60,16 @@ def check(subject: Promise, *tags: str, deploy: bool = False) -> Callable[[Funct
 
 @check(_("Settings"))
 def check_settings(**_: Any) -> Messages:
-    """A value must be of its setting's kind; under a wrong name it has no effect."""
-    for name, kind in KINDS.items():
-        if hasattr(settings, name) and not kind.fits(getattr(settings, name)):
+    """A value must fit its setting; under a wrong name it has no effect."""
+    for name, rule in RULES.items():
+        if hasattr(settings, name) and not rule.fits(getattr(settings, name)):
             yield Error(
                 f"{name} cannot be used as it is.",
-                hint=f"Write {kind.how}, or remove the setting to use its default.",
+                hint=f"Write {rule.how}, or remove the setting to use its default.",
                 id="cellcast_django.E001",
             )
-    for name in sorted({each for each in dir(settings) if each.startswith(PREFIX)} - {*KINDS}):
-        for similar in get_close_matches(name, KINDS, n=1, cutoff=0.85):
+    for name in sorted({each for each in dir(settings) if each.startswith(PREFIX)} - {*RULES}):
+        for similar in get_close_matches(name, RULES, n=1, cutoff=0.85):
             yield Notice(
                 f"{name} is not a setting of this app, so it has no effect.",
                 hint=f"Did you mean {similar}?",

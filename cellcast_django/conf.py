@@ -1,8 +1,8 @@
-"""The app's settings, one property each: its kind, what it means, and as its body the default.
+"""The app's settings, one property each: its rule, what it means, and as its body the default.
 
-A value of another kind counts as unset, so that a mistake never lets anybody in; a system check
-reports it. Each is read when first used and after ``setting_changed``, for asking Django for one
-that is not set raises an error each time.
+A value that breaks its rule counts as unset, so that a mistake never lets anybody in; a system
+check reports it. Each is read when first used and after ``setting_changed``, for asking Django for
+one that is not set raises an error each time.
 """
 
 import re
@@ -21,7 +21,7 @@ T = TypeVar("T")
 PREFIX = "CELLCAST_"
 
 
-class Kind(NamedTuple):
+class Rule(NamedTuple):
     """What a setting's value has to be."""
 
     how: str
@@ -31,33 +31,33 @@ class Kind(NamedTuple):
     """What is used of a value that fits."""
 
 
-KINDS: dict[str, Kind] = {}
+RULES: dict[str, Rule] = {}
 """By the setting's name."""
 
 
-def setting(kind: Kind) -> Callable[[Callable[[Any], T]], "cached_property[T]"]:
+def setting(rule: Rule) -> Callable[[Callable[[Any], T]], "cached_property[T]"]:
     """Make the setting of that name of a function that returns its default."""
 
     def decorate(default: Callable[[Any], T]) -> "cached_property[T]":
         name = PREFIX + default.__name__.upper()
-        KINDS[name] = kind
+        RULES[name] = rule
 
         def read(conf: "Settings") -> T:
             value = getattr(settings, name, None)
-            return kind.use(value) if kind.fits(value) else default(conf)
+            return rule.use(value) if rule.fits(value) else default(conf)
 
         return cached_property(update_wrapper(read, default))
 
     return decorate
 
 
-# The kinds
+# The rules
 
 
-def _text(how: str, pattern: str, use: Callable[[str], str] = str) -> Kind:
-    """Return the kind of printable texts that match: lone surrogates are not printable."""
+def _text(how: str, pattern: str, use: Callable[[str], str] = str) -> Rule:
+    """Return the rule for printable texts that match: lone surrogates are not printable."""
     matches = re.compile(pattern, re.ASCII).fullmatch
-    return Kind(
+    return Rule(
         how,
         lambda value: isinstance(value, str) and value.isprintable() and bool(matches(value)),
         use,
@@ -81,12 +81,12 @@ API_KEY = _text("the key alone, without white space or line breaks", "[!-~]*")
 PATH = _text('a dotted path, such as "shop.sms.send_sms"', ".*")
 WAY = _text('"inline", or the alias of a backend in TASKS, such as "default"', ".+")
 SECRET = _text('"username:password", with both parts', "[^:]+:.+")
-SECRETS = Kind(
+SECRETS = Rule(
     'a list, ["username:password"] with the brackets, or .split() an environment variable',
     lambda value: isinstance(value, (list, tuple)),
     lambda value: tuple(filter(SECRET.fits, value)),
 )
-TEXTS = Kind(
+TEXTS = Rule(
     'a list with the brackets, ["one text", "another"], each text with a letter or a digit',
     lambda value: (
         isinstance(value, (list, tuple))
@@ -94,16 +94,16 @@ TEXTS = Kind(
     ),
     tuple,
 )
-ADDRESSES = Kind(
+ADDRESSES = Rule(
     'a list of e-mail addresses, such as ["reception@example.com"]',
     lambda value: TEXTS.fits(value) and all("@" in entry for entry in value),
     tuple,
 )
-COUNT = Kind(
+COUNT = Rule(
     "a whole number above zero",
     lambda value: type(value) is int and value > 0,  # True is an int too, hence not isinstance
 )
-REGION = Kind(
+REGION = Rule(
     'an ISO 3166 code of two capital letters, such as "AU" or "NZ"',
     lambda value: isinstance(value, str) and value in phonenumbers.SUPPORTED_REGIONS,
 )

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import spelt
-from cellcast_django.statuses import row, supersedes
+from cellcast_django.statuses import choice, supersedes
 
 Values = Mapping[str, Any]
 """Columns of a row, by name."""
@@ -21,8 +21,8 @@ Values = Mapping[str, Any]
 class Direction(TextChoices):
     """Which way a message went."""
 
-    INBOUND = row("inbound", _("inbound"))
-    OUTBOUND = row("outbound", _("outbound"))
+    INBOUND = choice("inbound", _("inbound"))
+    OUTBOUND = choice("outbound", _("outbound"))
 
 
 def message_key(direction: Direction, *identity: str) -> str:

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.statuses import row
+from cellcast_django.statuses import choice
 
 MAX_EVENTS = 1_000
 MAX_DEPTH = 100
@@ -362,10 +362,10 @@ class Endpoint(TextChoices):
     """Where an event came from: one of the URLs in Cellcast's dashboard, or its API."""
 
     # The value; how what came there is read; which values of "type" mean it, wherever they come.
-    RECEIVE = row("receive", _read_reply, ("receive", "sms", "mms"), _("Receive URL"))
-    STATUS = row("status", _read_status_report, ("send",), _("Status URL"))
-    OPT_OUT = row("opt_out", _read_opt_out, ("optout",), _("Opt-Out URL"))
-    API = row("api", _read_item, (), _("Cellcast’s API"))
+    RECEIVE = choice("receive", _read_reply, ("receive", "sms", "mms"), _("Receive URL"))
+    STATUS = choice("status", _read_status_report, ("send",), _("Status URL"))
+    OPT_OUT = choice("opt_out", _read_opt_out, ("optout",), _("Opt-Out URL"))
+    API = choice("api", _read_item, (), _("Cellcast’s API"))
 
     reader: Reader
     types: tuple[str, ...]

@@ -8,7 +8,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 
-def row(word: str, *others: Any) -> str:
+def choice(word: str, *others: Any) -> str:
     """Return a row of ``TextChoices`` whose value type checkers take for text, not for a tuple."""
     return cast("str", (word, *others))
 
@@ -25,60 +25,60 @@ class Status(TextChoices):
 
     # After the first release, a new row needs a migration: "A word that becomes known" in the docs.
 
-    SCHEDULED = row(
+    SCHEDULED = choice(
         "scheduled", _("Cellcast sends it at the time that was set. Nothing to do."), _("scheduled")
     )
-    PENDING = row("pending", _("Cellcast will send it soon. Nothing to do yet."), _("pending"))
-    QUEUED = row("queued", _("It waits at Cellcast to be sent. Nothing to do yet."), _("queued"))
-    DISPATCHED = row(
+    PENDING = choice("pending", _("Cellcast will send it soon. Nothing to do yet."), _("pending"))
+    QUEUED = choice("queued", _("It waits at Cellcast to be sent. Nothing to do yet."), _("queued"))
+    DISPATCHED = choice(
         "dispatched", _("It is on its way to the phone company. Wait a little."), _("dispatched")
     )
-    SENT = row(
+    SENT = choice(
         "sent",
         _("The phone company has it; whether it arrived is not known. If urgent, phone them."),
         _("sent"),
     )
-    RECEIVED = row(
+    RECEIVED = choice(
         "received",
         _("Somebody on the way has it, perhaps not the customer. If urgent, phone them."),
         _("received"),
     )
-    DEAD = row(
+    DEAD = choice(
         "dead",
         _("It was deleted before it was delivered. If it still matters, send it again."),
         _("deleted before sending"),
     )
-    FAILED = row(
+    FAILED = choice(
         "failed",
         _("Could not be delivered. Check the number, or phone them."),
         _("delivery failed"),
     )
-    ABORTED = row(
+    ABORTED = choice(
         "aborted",
         _("Sending broke off, so it did not arrive. If it still matters, send it again."),
         _("sending aborted"),
     )
-    CANCELED = row(
+    CANCELED = choice(
         "canceled",
         _("It was called off before it was sent. If it still matters, send it again."),
         _("sending canceled"),
     )
-    EXPIRED = row(
+    EXPIRED = choice(
         "expired",
         _("The phone was off or out of reach for too long. Phone them, or send it again later."),
         _("phone off or out of reach"),
     )
-    REJECTED = row(
+    REJECTED = choice(
         "rejected",
         _("The phone company refused it. Check the number and the words, or phone them."),
         _("refused by the carrier"),
     )
-    BLOCKED = row(
+    BLOCKED = choice(
         "blocked",
         _("Cellcast did not send it, often because they opted out. Phone before you text again."),
         _("blocked by the gateway"),
     )
-    DELIVERED = row(
+    DELIVERED = choice(
         "delivered", _("It has arrived on the customer’s phone. Nothing to do."), _("delivered")
     )
 

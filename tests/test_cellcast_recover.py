@@ -12,7 +12,7 @@ from django.utils import timezone
 from cellcast_django import tasks
 from cellcast_django.management.commands.cellcast_recover import describe_findings
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.recovery import Findings, Kind, RecoveryError
+from cellcast_django.recovery import ApiList, Findings, RecoveryError
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import refusing
 from tests.fake_cellcast import KEY, FakeCellcast, Fault
@@ -39,21 +39,21 @@ def outage(fake_cellcast: FakeCellcast) -> FakeCellcast:
     return fake_cellcast
 
 
-def line(kind: Kind, seen: int, missing: int) -> str:
+def line(kind: ApiList, seen: int, missing: int) -> str:
     """Return how the command says that it has stored what was missing."""
     findings = Findings(kind, seen=seen, missing=missing, stored=missing)
     return describe_findings(findings, dry_run=False)
 
 
-NO_OPT_OUTS = line(Kind.OPT_OUTS, 0, 0)
+NO_OPT_OUTS = line(ApiList.OPT_OUTS, 0, 0)
 
 
 def test_command_reports_what_was_missing_and_stored(outage: FakeCellcast) -> None:
-    found = [line(Kind.REPLIES, 2, 2), line(Kind.STATUSES, 1, 1), NO_OPT_OUTS]
+    found = [line(ApiList.REPLIES, 2, 2), line(ApiList.STATUSES, 1, 1), NO_OPT_OUTS]
     assert run().splitlines() == found
     assert run().splitlines() == [
-        line(Kind.REPLIES, 2, 0),
-        line(Kind.STATUSES, 1, 0),
+        line(ApiList.REPLIES, 2, 0),
+        line(ApiList.STATUSES, 1, 0),
         NO_OPT_OUTS,
     ]
     assert Message.objects.count() == 3
@@ -61,8 +61,8 @@ def test_command_reports_what_was_missing_and_stored(outage: FakeCellcast) -> No
 
 def test_dry_run_reports_what_is_missing(outage: FakeCellcast) -> None:
     assert run("--dry-run").splitlines() == [
-        describe_findings(Findings(Kind.REPLIES, seen=2, missing=2), dry_run=True),
-        describe_findings(Findings(Kind.STATUSES, seen=1, missing=1), dry_run=True),
+        describe_findings(Findings(ApiList.REPLIES, seen=2, missing=2), dry_run=True),
+        describe_findings(Findings(ApiList.STATUSES, seen=1, missing=1), dry_run=True),
         NO_OPT_OUTS,
     ]
     assert not WebhookEvent.objects.exists()
@@ -83,8 +83,8 @@ def test_command_asks_whose_key_it_is(
 
 
 def test_since_option_limits_how_far_back_to_read(outage: FakeCellcast) -> None:
-    assert run("--since", "30m").splitlines()[0] == line(Kind.REPLIES, 0, 0)
-    assert run("--since", "2h").splitlines()[0] == line(Kind.REPLIES, 2, 2)
+    assert run("--since", "30m").splitlines()[0] == line(ApiList.REPLIES, 0, 0)
+    assert run("--since", "2h").splitlines()[0] == line(ApiList.REPLIES, 2, 2)
     with pytest.raises(CommandError, match='"999999w"'):
         run("--since", "999999w")
 
@@ -95,7 +95,7 @@ def test_unreadable_list_fails_after_the_others(outage: FakeCellcast) -> None:
     with pytest.raises(CommandError) as raised:
         run(stdout=stdout)
     assert re.fullmatch(r"replies: .*\b404\.", str(raised.value))
-    found = ["replies: not read", line(Kind.STATUSES, 1, 1), NO_OPT_OUTS]
+    found = ["replies: not read", line(ApiList.STATUSES, 1, 1), NO_OPT_OUTS]
     assert stdout.getvalue().splitlines() == found
 
 
@@ -106,7 +106,7 @@ def test_wrong_key_is_reported_once(fake_cellcast: FakeCellcast, settings: Any) 
         run(stdout=stdout)
     assert "CELLCAST_API_KEY" in str(raised.value)
     assert "\n" not in str(raised.value)
-    assert stdout.getvalue().splitlines() == [f"{kind}: not read" for kind in Kind]
+    assert stdout.getvalue().splitlines() == [f"{kind}: not read" for kind in ApiList]
     fake_cellcast.requests.clear()
     settings.CELLCAST_API_KEY = ""
     with pytest.raises(CommandError, match="CELLCAST_API_KEY"):
@@ -120,7 +120,7 @@ def test_refusing_database_is_a_command_error(
     with refusing("INSERT"), pytest.raises(CommandError, match="OperationalError") as raised:
         run()
     assert raised.value.__context__ is None
-    assert run().splitlines()[0] == line(Kind.REPLIES, 2, 2)
+    assert run().splitlines()[0] == line(ApiList.REPLIES, 2, 2)
 
 
 def test_progress_is_shown_on_a_terminal_and_wiped(
@@ -131,7 +131,7 @@ def test_progress_is_shown_on_a_terminal_and_wiped(
     assert KEY not in printed and "400000001" not in printed
     assert "\rreplies: 2 seen, 0 missing" in output
     assert "\rreplies: 2 seen, 2 missing" in output
-    assert f"\r{' ' * 60}\r{line(Kind.REPLIES, 2, 2)}" in output
+    assert f"\r{' ' * 60}\r{line(ApiList.REPLIES, 2, 2)}" in output
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_progress_is_shown_on_a_terminal_and_wiped(
     ],
 )
 def test_findings_are_described_in_words(counts: Any, expected: str) -> None:
-    assert describe_findings(Findings(Kind.REPLIES, **counts), dry_run=False) == expected
+    assert describe_findings(Findings(ApiList.REPLIES, **counts), dry_run=False) == expected
 
 
 # The task

@@ -30,7 +30,7 @@ from cellcast_django.checks import (
     check_urls,
     check_vendor,
 )
-from cellcast_django.conf import KINDS
+from cellcast_django.conf import RULES
 from cellcast_django.directory import Directory
 from cellcast_django.payloads import Endpoint
 from cellcast_django.receiving import tasks_package
@@ -203,7 +203,7 @@ def each_of(values: dict[str, list[object]]) -> list[tuple[str, object]]:
 
 
 def test_every_setting_is_tried() -> None:
-    assert {*WRONG} == {*RIGHT} == {*KINDS}
+    assert {*WRONG} == {*RIGHT} == {*RULES}
 
 
 @pytest.mark.parametrize(("name", "value"), each_of(WRONG))
@@ -228,7 +228,7 @@ def test_right_value_passes(settings: Any, name: str, value: object) -> None:
 
 def test_missing_setting_passes(settings: Any) -> None:
     del settings.CELLCAST_WEBHOOK_SECRETS
-    assert not any(hasattr(settings, name) for name in KINDS)
+    assert not any(hasattr(settings, name) for name in RULES)
     assert ids(check_settings) == ids(check_secrets) == []
 
 

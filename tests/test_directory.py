@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 from django.utils.translation import gettext_lazy
 
-from cellcast_django.admin.contacts import HostDirectory
+from cellcast_django.admin.customers import HostDirectory
 from cellcast_django.directory import Directory
 from cellcast_django.factories import MessageFactory
 from tests.admin_pages import CUSTOMER, Know, page_of

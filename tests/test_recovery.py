@@ -12,7 +12,7 @@ from django.utils import timezone
 from cellcast_django import recovery
 from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
-from cellcast_django.recovery import Findings, Kind, lists, problems_of, recover
+from cellcast_django.recovery import ApiList, Findings, lists, problems_of, recover
 from cellcast_django.sending import send
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient, fail_next, reset
@@ -31,7 +31,7 @@ HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
 
 
-def recovered(kind: Kind, **options: Any) -> Findings:
+def recovered(kind: ApiList, **options: Any) -> Findings:
     [findings] = [each for each in recover(**options) if each.kind == kind]
     return findings
 
@@ -62,7 +62,7 @@ def test_missing_reply_is_stored_and_run(fake_cellcast: FakeCellcast, listen: An
     calls = listen(message_received)
     at = ago(HOUR)
     item = fake_cellcast.add_reply(at)
-    assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
+    assert counts(recovered(ApiList.REPLIES)) == (1, 1, 1)
 
     message = Message.objects.get()
     assert (message.direction, message.status) == ("inbound", "received")
@@ -72,7 +72,7 @@ def test_missing_reply_is_stored_and_run(fake_cellcast: FakeCellcast, listen: An
     assert json.loads(event.body) == item
     assert [call["message"] for call in calls] == [message]
 
-    assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
+    assert counts(recovered(ApiList.REPLIES)) == (1, 0, 0)
     assert WebhookEvent.objects.count() == len(calls) == 1
 
 
@@ -85,7 +85,7 @@ def test_known_reply_is_recognised(
     at = ago(HOUR)
     webhook_came(at + late_by)
     fake_cellcast.add_reply(at, number=number, body=body)
-    assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
+    assert counts(recovered(ApiList.REPLIES)) == (1, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_different_message_does_not_match(
     webhook_came(at - early_by, **changes)
     Message.objects.record_sent("1", receiver=CUSTOMER, body="Yes please")
     fake_cellcast.add_reply(at)
-    assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
+    assert counts(recovered(ApiList.REPLIES)) == (1, 1, 1)
 
 
 def test_one_message_absorbs_one_of_equal_replies(fake_cellcast: FakeCellcast, listen: Any) -> None:
@@ -112,10 +112,10 @@ def test_one_message_absorbs_one_of_equal_replies(fake_cellcast: FakeCellcast, l
     for hours in (1, 2, 3, 4):
         fake_cellcast.add_reply(ago(hours * HOUR))
     came = {webhook_came(ago(hours * HOUR), _id=str(hours)).pk for hours in (2, 4)}
-    assert counts(recovered(Kind.REPLIES)) == (4, 2, 2)
+    assert counts(recovered(ApiList.REPLIES)) == (4, 2, 2)
     found = [call["message"] for call in calls if call["message"].pk not in came]
     assert [round((timezone.now() - each.created_at) / HOUR) for each in found] == [3, 1]
-    assert counts(recovered(Kind.REPLIES)) == (4, 0, 0)
+    assert counts(recovered(ApiList.REPLIES)) == (4, 0, 0)
 
 
 @pytest.fixture
@@ -145,22 +145,22 @@ def test_late_webhook_and_another_recovery_store_equal_replies_once(
     fake_cellcast.add_reply(ago(4 * HOUR), body="before the others")
     for number in (1, 2):
         fake_cellcast.add_reply(ago(3 * HOUR - number * apart), body="ok")
-    recovered(Kind.REPLIES, progress=meanwhile)
+    recovered(ApiList.REPLIES, progress=meanwhile)
     assert sorted(call["message"].body for call in calls) == ["before the others", "ok", "ok"]
-    assert counts(recovered(Kind.REPLIES)) == (3, 0, 0)
+    assert counts(recovered(ApiList.REPLIES)) == (3, 0, 0)
     assert Message.objects.count() == len(calls) == 3
 
 
 def test_reply_of_the_last_ten_minutes_waits_for_its_webhook(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_reply(ago(9 * MINUTE))
     fake_cellcast.add_reply(ago(11 * MINUTE), body="old")
-    findings = recovered(Kind.REPLIES)
+    findings = recovered(ApiList.REPLIES)
     assert counts(findings) == (2, 1, 1)
     assert findings.waiting == 1
     assert Message.objects.get().body == "old"
     fake_cellcast.add_reply(ago(HOUR))  # which the message of the young one does not match
     webhook_came(ago(9 * MINUTE))
-    findings = recovered(Kind.REPLIES)
+    findings = recovered(ApiList.REPLIES)
     assert counts(findings) == (3, 1, 1)
     assert findings.waiting == 0
 
@@ -171,7 +171,7 @@ def test_recovery_stops_at_the_first_page_of_only_older_replies(
     fake_cellcast.page_size = 2
     for hours in (1, 47, 49, 73, 74, 75, 76):
         fake_cellcast.add_reply(ago(hours * HOUR))
-    assert counts(recovered(Kind.REPLIES)) == (2, 2, 2)
+    assert counts(recovered(ApiList.REPLIES)) == (2, 2, 2)
     pages = [asked["page"] for path, asked, _ in fake_cellcast.requests if path == REPLIES]
     assert pages == ["1", "2", "3"]
 
@@ -188,9 +188,9 @@ def test_shifting_pages_neither_repeat_nor_lose_replies(
     for number in range(35):
         fake_cellcast.add_reply(ago(2 * HOUR + number * MINUTE), body=str(number))
     fake_cellcast.before_page = arrive
-    assert counts(recovered(Kind.REPLIES)) == (36, 36, 36)
+    assert counts(recovered(ApiList.REPLIES)) == (36, 36, 36)
     fake_cellcast.before_page = lambda path, page: None
-    recovered(Kind.REPLIES)
+    recovered(ApiList.REPLIES)
     assert Message.objects.count() == len(fake_cellcast.replies)
 
 
@@ -207,7 +207,7 @@ def test_unreadable_item_is_counted_and_skipped(
 ) -> None:
     fake_cellcast.add_reply(ago(2 * HOUR), body="ok")
     fake_cellcast.add_reply(ago(HOUR)).update(changes)
-    findings = recovered(Kind.REPLIES)
+    findings = recovered(ApiList.REPLIES)
     assert counts(findings) == (1, 1, 1)
     assert findings.invalid == 1
 
@@ -228,12 +228,12 @@ def test_odd_item_is_stored(
     at = ago(HOUR)
     item = fake_cellcast.add_reply(at)
     item.update(changes | {"received_at": item["received_at"].removesuffix("Z")})  # UTC without it
-    assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
+    assert counts(recovered(ApiList.REPLIES)) == (1, 1, 1)
     message = Message.objects.get()
     assert (message.sender, message.body, message.created_at) == (sender, body, at)
     assert not is_opted_out(sender)
     item["received_at"] = timezone.localtime(at).isoformat()  # in Sydney
-    findings = recovered(Kind.REPLIES)
+    findings = recovered(ApiList.REPLIES)
     assert (*counts(findings), findings.waiting) == (1, 0, 0, 0)
 
 
@@ -247,13 +247,13 @@ def test_recovered_picture_does_not_match_another(fake_cellcast: FakeCellcast, l
     for at, url in ((ago(2 * HOUR), PICTURE), (ago(HOUR), another)):
         text = json.dumps({"message": "", "media": [{"url": url}]})
         fake_cellcast.add_reply(at, body=text)
-    recovered(Kind.REPLIES, age=1.5 * HOUR)
+    recovered(ApiList.REPLIES, age=1.5 * HOUR)
     client.reply(sender=CUSTOMER, message="", mms=True, media=[{"url": PICTURE}])
-    assert counts(recovered(Kind.REPLIES)) == (2, 0, 0)
+    assert counts(recovered(ApiList.REPLIES)) == (2, 0, 0)
     assert sorted(Message.objects.values_list("media", flat=True)) == [[PICTURE], [another]]
     assert len(calls) == 2
     fake_cellcast.add_reply(ago(HOUR), body=MMS)
-    assert counts(recovered(Kind.REPLIES)) == (3, 1, 1)
+    assert counts(recovered(ApiList.REPLIES)) == (3, 1, 1)
     assert Message.objects.get(body="Here is the form").media == [PICTURE]
 
 
@@ -266,7 +266,7 @@ def test_known_mms_or_what_resembles_one_is_recognised(
     at = ago(HOUR)
     webhook_came(at, message=text, media=media)
     fake_cellcast.add_reply(at, body=text)
-    assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
+    assert counts(recovered(ApiList.REPLIES)) == (1, 0, 0)
 
 
 def test_contacts_are_looked_up_in_batches(fake_cellcast: FakeCellcast) -> None:
@@ -278,7 +278,7 @@ def test_contacts_are_looked_up_in_batches(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.page_size = count
     for number in range(count):
         fake_cellcast.add_reply(at, number=f"400000{number:03}")
-    assert counts(recovered(Kind.REPLIES)) == (count, 0, 0)
+    assert counts(recovered(ApiList.REPLIES)) == (count, 0, 0)
 
 
 # Statuses
@@ -289,7 +289,7 @@ def test_missing_report_is_stored_and_run(fake_cellcast: FakeCellcast, listen: A
     cellcast_id = "6752b76d5e000000000000000"
     Message.objects.record_sent(cellcast_id, receiver="400000002", body="Hallo")
     item = fake_cellcast.add_report(cellcast_id, ago(HOUR))
-    assert counts(recovered(Kind.STATUSES)) == (1, 1, 1)
+    assert counts(recovered(ApiList.STATUSES)) == (1, 1, 1)
 
     message = Message.objects.get()
     assert (message.status, message.body, message.contact) == ("delivered", "Hallo", "+61400000002")
@@ -298,7 +298,7 @@ def test_missing_report_is_stored_and_run(fake_cellcast: FakeCellcast, listen: A
     assert json.loads(event.body) == item
     assert [call["status_change"].status for call in calls] == ["delivered"]
 
-    assert counts(recovered(Kind.STATUSES)) == (1, 0, 0)
+    assert counts(recovered(ApiList.STATUSES)) == (1, 0, 0)
     response = client.status(_id=cellcast_id, status="delivered")  # late
     assert response.json()["events"][0]["outcome"] == "duplicate"
     assert len(calls) == 1
@@ -309,7 +309,7 @@ def test_known_report_is_recognised(fake_cellcast: FakeCellcast) -> None:
     client.status(_id="2", status="sent")
     fake_cellcast.add_report("1", ago(HOUR), status="delievered")  # as Cellcast's list spells it
     fake_cellcast.add_report("2", ago(HOUR))
-    assert counts(recovered(Kind.STATUSES)) == (2, 1, 1)
+    assert counts(recovered(ApiList.STATUSES)) == (2, 1, 1)
     history = StatusChange.objects.filter(message__cellcast_id="2")
     assert list(history.values_list("status", flat=True)) == ["sent", "delivered"]
 
@@ -331,7 +331,7 @@ def test_recovered_delivery_has_its_delivery_time(
 ) -> None:
     at = ago(HOUR)
     fake_cellcast.add_report("1", at - MINUTE, status=status, updatedAt=updated_at(at))
-    recovered(Kind.STATUSES)
+    recovered(ApiList.STATUSES)
     message = Message.objects.get()
     [change] = message.status_history.all()
     assert message.status_changed_at == change.recorded_at
@@ -347,7 +347,7 @@ def test_nobody_gets_a_text_that_was_sent_to_others(fake_cellcast: FakeCellcast)
     client.status(_id="1", status="queued", receiver="+61400000700")
     for status in ("queued", "delivered"):
         fake_cellcast.add_report("1", timezone.now(), status=status, message="Your result is here")
-    assert recovered(Kind.STATUSES).texts == 0
+    assert recovered(ApiList.STATUSES).texts == 0
     message = Message.objects.get()
     assert (message.contact, message.body, message.status) == ("+61400000700", "", "delivered")
 
@@ -362,7 +362,7 @@ def test_text_that_timed_out_stands_in_its_conversation(
         send("0400 000 002", "Coming at nine?", reference="order-7")
     fake_cellcast.add_report("1", ago(HOUR), message="Coming at nine?")
 
-    recovered(Kind.STATUSES)
+    recovered(ApiList.STATUSES)
 
     message = Message.objects.with_contact("0400 000 002").get()
     assert (message.body, message.recorded_at) == ("Coming at nine?", None)
@@ -376,18 +376,18 @@ def test_text_fills_in_what_a_webhook_has_reported(
     calls = listen(status_changed)
     client.status(_id="1", status="delivered", receiver="+61400000002", message="claimed")
     fake_cellcast.add_report("1", ago(HOUR))
-    findings = recovered(Kind.STATUSES, dry_run=True)
+    findings = recovered(ApiList.STATUSES, dry_run=True)
     assert (*counts(findings), findings.texts) == (1, 0, 0, 1)
     assert Message.objects.get().body == "", "a webhook's word is not taken for it"
 
-    findings = recovered(Kind.STATUSES)
+    findings = recovered(ApiList.STATUSES)
 
     assert (*counts(findings), findings.texts) == (1, 0, 0, 1)
     message = Message.objects.get()
     assert message.body == "Hallo"
     event = WebhookEvent.objects.latest("pk")
     assert (event.endpoint, event.outcome, event.message) == ("api", "duplicate", message)
-    findings = recovered(Kind.STATUSES)
+    findings = recovered(ApiList.STATUSES)
     assert (*counts(findings), findings.texts) == (1, 0, 0, 0)
     assert WebhookEvent.objects.count() == 2
     assert len(calls) == 1 == message.status_history.count()
@@ -409,7 +409,7 @@ def test_text_fills_in_nothing_else(
     client.status(_id="1", status="delivered", receiver="+61400000002")
     Message.objects.update(**before)
     fake_cellcast.add_report("1", ago(HOUR), status=status)
-    findings = recovered(Kind.STATUSES)
+    findings = recovered(ApiList.STATUSES)
     assert Message.objects.get().body == before["body"]
     assert findings.texts == 0
     assert WebhookEvent.objects.count() == (1 if status == "delivered" else 2)
@@ -418,8 +418,8 @@ def test_text_fills_in_nothing_else(
 @pytest.mark.parametrize("text", [None, "", 7, ["Hallo"], "half \ud83d", "nul \0"])
 def test_odd_text_costs_no_status(fake_cellcast: FakeCellcast, text: object) -> None:
     fake_cellcast.add_report("1", ago(HOUR), message=text)
-    recovered(Kind.STATUSES)
-    assert recovered(Kind.STATUSES).texts == 0
+    recovered(ApiList.STATUSES)
+    assert recovered(ApiList.STATUSES).texts == 0
     assert Message.objects.get().status == "delivered"
 
 
@@ -428,7 +428,7 @@ def test_message_list_is_requested_with_a_days_margin(
 ) -> None:
     now = timezone.now()
     monkeypatch.setattr(timezone, "now", lambda: now)
-    recovered(Kind.STATUSES)
+    recovered(ApiList.STATUSES)
     requests = [parameters for path, parameters, _ in fake_cellcast.requests if path == REPORTS]
     assert requests == [
         {
@@ -446,11 +446,11 @@ def test_message_list_is_requested_with_a_days_margin(
 def test_reports_of_mms_are_read_too_where_there_is_a_list(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_report("1", ago(HOUR))
     fake_cellcast.add_report("2", ago(HOUR), media=["https://media.example.com/1.jpg"])
-    assert counts(recovered(Kind.STATUSES)) == (2, 2, 2)
+    assert counts(recovered(ApiList.STATUSES)) == (2, 2, 2)
     fake_cellcast.campaigns = {"sms"}
-    assert counts(recovered(Kind.STATUSES)) == (1, 0, 0)
+    assert counts(recovered(ApiList.STATUSES)) == (1, 0, 0)
     fake_cellcast.campaigns = set()
-    assert "campType" in recovered(Kind.STATUSES).error
+    assert "campType" in recovered(ApiList.STATUSES).error
 
 
 @pytest.mark.parametrize("status", [401, 500])
@@ -463,7 +463,7 @@ def test_list_of_mms_that_may_be_there_is_an_error(
             fake_cellcast.faults.extend([Fault(status=status)] * 6)
 
     fake_cellcast.before_page = fail
-    assert str(status) in recovered(Kind.STATUSES).error
+    assert str(status) in recovered(ApiList.STATUSES).error
 
 
 def test_recovery_reads_messages_on_many_pages(fake_cellcast: FakeCellcast) -> None:
@@ -477,7 +477,7 @@ def test_recovery_reads_messages_on_many_pages(fake_cellcast: FakeCellcast) -> N
         fake_cellcast.add_report(str(number), ago(HOUR))
         if number % 3:
             client.status(_id=str(number))
-    assert counts(recovered(Kind.STATUSES)) == (11, 5, 5)
+    assert counts(recovered(ApiList.STATUSES)) == (11, 5, 5)
     assert Message.objects.count() == StatusChange.objects.count() == 11
 
 
@@ -488,7 +488,7 @@ def test_missing_opt_out_is_stored_and_run(fake_cellcast: FakeCellcast, listen: 
     calls = listen(opt_out_received)
     OptOut.objects.insert_and_lock([CUSTOMER])  # a row without a beginning is none
     item = fake_cellcast.add_opt_out("400000001")
-    assert counts(recovered(Kind.OPT_OUTS)) == (1, 1, 1)
+    assert counts(recovered(ApiList.OPT_OUTS)) == (1, 1, 1)
 
     assert is_opted_out(CUSTOMER)
     assert OptOut.objects.get().source == OptOut.Source.LIST
@@ -497,7 +497,7 @@ def test_missing_opt_out_is_stored_and_run(fake_cellcast: FakeCellcast, listen: 
     assert json.loads(event.body) == item
     assert [call["contact"] for call in calls] == [CUSTOMER]
 
-    assert counts(recovered(Kind.OPT_OUTS)) == (1, 0, 0)
+    assert counts(recovered(ApiList.OPT_OUTS)) == (1, 0, 0)
     assert WebhookEvent.objects.count() == len(calls) == 1
 
 
@@ -509,7 +509,7 @@ def test_differences_from_cellcasts_list_are_only_counted(fake_cellcast: FakeCel
         opt_in(number)
     for number in listed:
         fake_cellcast.add_opt_out(number)
-    findings = recovered(Kind.OPT_OUTS)
+    findings = recovered(ApiList.OPT_OUTS)
     assert counts(findings) == (3, 0, 0)
     assert (findings.not_listed, findings.ended) == (1, 1)
     active = OptOut.objects.active().order_by("contact").values_list("contact", "source")
@@ -526,7 +526,7 @@ def test_recovery_reads_opt_outs_on_shifting_pages(fake_cellcast: FakeCellcast) 
     fake_cellcast.before_page = leave
     for number in ("400000001", "400000002", "+61400000001", "400000003"):
         fake_cellcast.add_opt_out(number)
-    findings = recovered(Kind.OPT_OUTS)
+    findings = recovered(ApiList.OPT_OUTS)
     assert counts(findings) == (3, 3, 3)
     assert findings.not_listed == 0
 
@@ -535,7 +535,7 @@ def test_recovery_reads_opt_outs_on_shifting_pages(fake_cellcast: FakeCellcast) 
 def test_opt_out_without_a_number_is_counted(fake_cellcast: FakeCellcast, number: Any) -> None:
     fake_cellcast.add_opt_out(number)
     fake_cellcast.add_opt_out("400000001")
-    findings = recovered(Kind.OPT_OUTS)
+    findings = recovered(ApiList.OPT_OUTS)
     assert counts(findings) == (1, 1, 1)
     assert findings.invalid == 1
 
@@ -574,7 +574,7 @@ def test_last_run_is_recorded_with_its_counts(fake_cellcast: FakeCellcast) -> No
     assert run.command == CommandRun.Command.RECOVER
     assert (timezone.now() - run.ran_at) < MINUTE
     assert run.summary.pop("credit")
-    assert set(run.summary) == set(Kind)
+    assert set(run.summary) == set(ApiList)
     assert run.summary["replies"] == asdict(found[0]) | {"error": True, "is_read": False}
 
 
@@ -647,12 +647,12 @@ def test_list_that_knows_a_webhook_is_ours(fake_cellcast: FakeCellcast) -> None:
     assert (statuses.webhooks, statuses.webhooks_listed) == (6, 2)
     assert not replies.knows_no_webhook and not statuses.knows_no_webhook
     fake_cellcast.faults.extend([None, Fault(status=404)])
-    assert not recovered(Kind.STATUSES).knows_no_webhook, "an unread list accuses no key"
+    assert not recovered(ApiList.STATUSES).knows_no_webhook, "an unread list accuses no key"
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", ApiList)
 @pytest.mark.parametrize("item", [None, 1, "x", [], [{"status": "delivered"}], {}])
-def test_odd_item_loses_only_itself(fake_cellcast: FakeCellcast, kind: Kind, item: Any) -> None:
+def test_odd_item_loses_only_itself(fake_cellcast: FakeCellcast, kind: ApiList, item: Any) -> None:
     fake_cellcast.add_reply(ago(HOUR))
     fake_cellcast.add_report("1", ago(HOUR))
     fake_cellcast.add_opt_out("400000001")
@@ -674,13 +674,13 @@ def test_broken_list_keeps_its_rows_and_does_not_stop_others(
     replies, statuses, opt_outs = recover()
     assert "404" in statuses.error
     assert (replies.stored, statuses.stored, opt_outs.stored) == (1, 1, 1)
-    assert counts(recovered(Kind.STATUSES)) == (3, 2, 2)
+    assert counts(recovered(ApiList.STATUSES)) == (3, 2, 2)
 
 
 @pytest.mark.parametrize("error", [OperationalError, KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", ApiList)
 def test_error_tracker_gets_no_key_number_or_text(
-    fake_cellcast: FakeCellcast, kind: Kind, error: type[BaseException]
+    fake_cellcast: FakeCellcast, kind: ApiList, error: type[BaseException]
 ) -> None:
     fake_cellcast.add_reply(ago(HOUR), number="400000777", body="My secret")
     fake_cellcast.add_report("1", ago(HOUR), receiver="400000777", message="My secret")
@@ -700,7 +700,7 @@ def test_transaction_that_is_refused_for_others_is_tried_again(
     """Nothing of it is deferred, and two recoveries at once often meet on MariaDB."""
     fake_cellcast.add_reply(ago(HOUR))
     with refusing("INSERT", error=refused_for_another(), times=3):
-        assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
+        assert counts(recovered(ApiList.REPLIES)) == (1, 1, 1)
 
 
 @pytest.mark.usefixtures("_one_at_a_time")
@@ -714,7 +714,7 @@ def test_interrupted_recovery_resumes(fake_cellcast: FakeCellcast, listen: Any) 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        recovered(Kind.REPLIES, progress=interrupt)
-    assert counts(recovered(Kind.REPLIES)) == (5, 3, 3)
+        recovered(ApiList.REPLIES, progress=interrupt)
+    assert counts(recovered(ApiList.REPLIES)) == (5, 3, 3)
     assert len(calls) == Message.objects.count() == 5
     assert REPLIES in {path for path, *_ in fake_cellcast.requests}

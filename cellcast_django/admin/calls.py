@@ -16,6 +16,7 @@ from cellcast_django.admin.actions import CALL_ACTIONS
 from cellcast_django.admin.confirmation import ActOnCalls, ActOnHandler, calls_url, in_list
 from cellcast_django.admin.display.badges import call_badge
 from cellcast_django.admin.display.texts import ago, beginning
+from cellcast_django.admin.lists.columns import Columns
 from cellcast_django.admin.lists.filters import (
     CallStateFilter,
     CallTestFilter,
@@ -26,7 +27,6 @@ from cellcast_django.admin.lists.filters import (
 )
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import HandlerCall, WebhookEvent
@@ -34,7 +34,7 @@ from cellcast_django.models import HandlerCall, WebhookEvent
 MAX_ERROR_LENGTH = 200  # characters of an error in the list
 
 
-class HandlerCallRows(Rows):
+class HandlerCallColumns(Columns):
     """Calls in their list."""
 
     def calls(self) -> Sequence[HandlerCall]:
@@ -96,7 +96,7 @@ class HandlerCallSearch(Search):
 class HandlerCallAdmin(ReadOnlyAdmin):
     """What each of your handlers did with each event, and what it has still to do."""
 
-    rows_type = HandlerCallRows
+    rows_type = HandlerCallColumns
     search_type = HandlerCallSearch
     pages = [ActOnHandler, ActOnCalls]
     # Without a sentence of help below each label: nothing is filled in.
@@ -105,12 +105,12 @@ class HandlerCallAdmin(ReadOnlyAdmin):
     )
     actions = [in_list(ActOnCalls, action) for action in CALL_ACTIONS]
     list_display = [
-        HandlerCallRows.name,
-        HandlerCallRows.badge,
-        HandlerCallRows.of_event,
-        HandlerCallRows.when,
+        HandlerCallColumns.name,
+        HandlerCallColumns.badge,
+        HandlerCallColumns.of_event,
+        HandlerCallColumns.when,
         "attempts",
-        HandlerCallRows.problem,
+        HandlerCallColumns.problem,
     ]
     list_filter = [CallStateFilter, HandlerFilter, ErrorFilter, PeriodFilter, CallTestFilter]
     time_field = "event__received_at"
@@ -121,12 +121,12 @@ class HandlerCallAdmin(ReadOnlyAdmin):
     search_help_text = _("A part of the handler’s name, or event number.")
     nothing_here = _("No handler has been called yet.")
     fields = [
-        (HandlerCallRows.handler_link, "signal"),
-        ("event", HandlerCallRows.badge),
+        (HandlerCallColumns.handler_link, "signal"),
+        ("event", HandlerCallColumns.badge),
         ("attempts", "seconds"),
         ("started_at", "ended_at"),
         ("next_attempt_at", "failing_since"),
-        HandlerCallRows.whole_error,
+        HandlerCallColumns.whole_error,
         "location",
     ]
 

@@ -23,6 +23,7 @@ from cellcast_django.admin.display.badges import (
 )
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import Unprinted, ago, beginning, format_body
+from cellcast_django.admin.lists.columns import Columns
 from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import (
     KindFilter,
@@ -32,7 +33,6 @@ from cellcast_django.admin.lists.filters import (
 )
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search, spellings
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import HandlerCall, Message, WebhookEvent
@@ -40,7 +40,7 @@ from cellcast_django.models import HandlerCall, Message, WebhookEvent
 MAX_PROBLEM_LENGTH = 200  # characters of the errors in the list
 
 
-class WebhookEventRows(Rows):
+class WebhookEventColumns(Columns):
     """Events in their list."""
 
     @admin.display(description=_("received"))
@@ -129,16 +129,16 @@ class WebhookEventExport(Export):
 class WebhookEventAdmin(ReadOnlyAdmin):
     """Everything that Cellcast reported, unchanged, and how your handlers dealt with it."""
 
-    rows_type = WebhookEventRows
+    rows_type = WebhookEventColumns
     search_type = WebhookEventSearch
     pages = [ActOnEvents, WebhookEventExport]
     actions = [in_list(ActOnEvents, action) for action in EVENT_ACTIONS]
     list_display = [
-        WebhookEventRows.when,
-        WebhookEventRows.content,
-        WebhookEventRows.state,
-        WebhookEventRows.contact,
-        WebhookEventRows.problem,
+        WebhookEventColumns.when,
+        WebhookEventColumns.content,
+        WebhookEventColumns.state,
+        WebhookEventColumns.contact,
+        WebhookEventColumns.problem,
     ]
     list_filter = [OutcomeFilter, KindFilter, PeriodFilter, TestFilter]
     time_field = "received_at"
@@ -169,17 +169,17 @@ class WebhookEventAdmin(ReadOnlyAdmin):
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
         prefetch_related_objects([obj], "calls")
-        rows = WebhookEventRows(viewer, [obj])
-        words = [f"#{obj.pk}", obj.get_kind_display(), rows.customer(obj).label]
+        columns = WebhookEventColumns(viewer, [obj])
+        words = [f"#{obj.pk}", obj.get_kind_display(), columns.customer(obj).label]
         page = EventPage(
-            state=rows.state(obj),
-            sentence=sentence_of(obj, rows.awaited_by(obj)),
-            contact=rows.contact(obj),
-            message_link=obj.message and rows.link(obj, obj.message, gettext("View message")),
+            state=columns.state(obj),
+            sentence=sentence_of(obj, columns.awaited_by(obj)),
+            contact=columns.contact(obj),
+            message_link=obj.message and columns.link(obj, obj.message, gettext("View message")),
             actions=ActOnEvents.offered(viewer, obj),
             calls=[
                 replace(row, actions=ActOnCalls.offered(viewer, row.call))
-                for row in call_rows(obj, rows.waits_for)
+                for row in call_rows(obj, columns.waits_for)
             ],
             formatted_body=format_body(obj.body, obj.content_type),
         )

@@ -10,11 +10,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import Customer
+from cellcast_django.admin.customers import Customer
 from cellcast_django.admin.display.badges import status_badge
 from cellcast_django.admin.display.texts import ago, beginning
+from cellcast_django.admin.lists.columns import Columns
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search, spellings
 from cellcast_django.models import Message, StatusChange
 
@@ -22,7 +22,7 @@ MAX_REASON_SHOWN = 80  # characters of a reason in the list
 MAX_MESSAGES = 200  # newest messages of a contact whose history is searched
 
 
-class StatusChangeRows(Rows):
+class StatusChangeColumns(Columns):
     """Status changes in their list."""
 
     def contacts(self) -> Iterable[str]:
@@ -81,14 +81,14 @@ class StatusChangeSearch(Search):
 class StatusChangeAdmin(ReadOnlyAdmin):
     """Every reported status, in order of arrival."""
 
-    rows_type = StatusChangeRows
+    rows_type = StatusChangeColumns
     search_type = StatusChangeSearch
     list_display = [
-        StatusChangeRows.when,
-        StatusChangeRows.contact,
-        StatusChangeRows.state,
-        StatusChangeRows.reason,
-        StatusChangeRows.effect,
+        StatusChangeColumns.when,
+        StatusChangeColumns.contact,
+        StatusChangeColumns.state,
+        StatusChangeColumns.reason,
+        StatusChangeColumns.effect,
     ]
     ordering = ["-pk"]
     list_select_related = ["message"]
@@ -100,8 +100,8 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     )
     fields = [
         "recorded_at",
-        (StatusChangeRows.state, StatusChangeRows.effect),
-        StatusChangeRows.whole_reason,
+        (StatusChangeColumns.state, StatusChangeColumns.effect),
+        StatusChangeColumns.whole_reason,
         ("message", "event"),
     ]
 

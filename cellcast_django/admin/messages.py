@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import Customer, Named, may_be_name
+from cellcast_django.admin.customers import Customer, Named, may_be_name
 from cellcast_django.admin.display.badges import (
     Tone,
     although_opted_out_badge,
@@ -30,8 +30,9 @@ from cellcast_django.admin.display.texts import (
     exact_time,
     media_links,
 )
-from cellcast_django.admin.events import WebhookEventRows
+from cellcast_django.admin.events import WebhookEventColumns
 from cellcast_django.admin.extension import extension_of
+from cellcast_django.admin.lists.columns import Columns
 from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import (
     CustomerFilter,
@@ -46,7 +47,6 @@ from cellcast_django.admin.lists.filters import (
     newest,
 )
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Note, Search, narrow_to_any, words_of
 from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
 from cellcast_django.admin.viewer import Viewer
@@ -66,7 +66,7 @@ _change = StatusChange.objects.filter(message=OuterRef("pk"), status=OuterRef("s
 REASON = Subquery(_change.values("reason")[:1])
 
 
-class MessageRows(Rows):
+class MessageColumns(Columns):
     """Messages in their list."""
 
     @admin.display(description=_("when"))
@@ -145,10 +145,15 @@ class MessageExport(Export):
 class MessageAdmin(ReadOnlyAdmin):
     """Received and sent SMS."""
 
-    rows_type = MessageRows
+    rows_type = MessageColumns
     search_type = MessageSearch
     pages = [MessageExport]
-    list_display = [MessageRows.when, MessageRows.contact, MessageRows.text, MessageRows.state]
+    list_display = [
+        MessageColumns.when,
+        MessageColumns.contact,
+        MessageColumns.text,
+        MessageColumns.state,
+    ]
     list_defer = ["body", "original_body"]
     list_filter = [
         DirectionFilter,
@@ -183,8 +188,8 @@ class MessageAdmin(ReadOnlyAdmin):
         return messages
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
-        rows = MessageRows(viewer, [obj])
-        customer = rows.customer(obj)
+        columns = MessageColumns(viewer, [obj])
+        customer = columns.customer(obj)
         is_reply, is_free = obj.direction == Direction.INBOUND, not customer.opted_out_since
         page = MessagePage(
             customer=customer,
@@ -225,10 +230,12 @@ def events_of(viewer: Viewer, message: Message) -> list[EventOfMessage] | None:
     if not viewer.may_view(WebhookEvent):
         return None
     found = viewer.rows(WebhookEvent).filter(message=message).defer("body").order_by("-pk")
-    rows = WebhookEventRows(viewer, list(found.prefetch_related("calls")[:MAX_EVENTS]))
+    columns = WebhookEventColumns(viewer, list(found.prefetch_related("calls")[:MAX_EVENTS]))
     return [
-        EventOfMessage(viewer.link(each, f"#{each.pk}"), each, rows.state(each), rows.problem(each))
-        for each in rows.rows
+        EventOfMessage(
+            viewer.link(each, f"#{each.pk}"), each, columns.state(each), columns.problem(each)
+        )
+        for each in columns.rows
     ]
 
 

@@ -11,16 +11,16 @@ from django.shortcuts import get_object_or_404
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import Customer
+from cellcast_django.admin.customers import Customer
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import Unprinted, ago, beginning, readable_number
 from cellcast_django.admin.extension import Link, extension_of
+from cellcast_django.admin.lists.columns import Columns
 from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import ChoiceFilter, PeriodFilter
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search, spellings
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
@@ -142,7 +142,7 @@ def url_to_go_back_to(viewer: Viewer, opt_out: OptOut) -> str:
 # The pages
 
 
-class OptOutRows(Rows):
+class OptOutColumns(Columns):
     """Opt-outs in their list."""
 
     @admin.display(description=_("contact"))
@@ -222,11 +222,11 @@ class EndPage(Page):
 class OptOutAdmin(ReadOnlyAdmin):
     """Who must not be texted. Staff add and end opt-outs, but never edit or delete them."""
 
-    rows_type = OptOutRows
+    rows_type = OptOutColumns
     search_type = OptOutSearch
     pages = [EndPage, OptOutExport]
     form = AddOptOutForm
-    list_display = [OptOutRows.contact, OptOutRows.when, "source", OptOutRows.state]
+    list_display = [OptOutColumns.contact, OptOutColumns.when, "source", OptOutColumns.state]
     list_filter = [StateFilter, SourceFilter, BegunFilter]
     time_field = "at"  # of a change
     nothing_here = _("Nobody has opted out.")
@@ -304,7 +304,7 @@ class OptOutAdmin(ReadOnlyAdmin):
             if (newest := rows.values_list("pk", flat=True).first()) is not None:
                 contact_link = extension_of(viewer.site).contact_link(viewer, newest)
         page = OptOutPage(
-            state=OptOutRows(viewer, [obj]).state(obj),
+            state=OptOutColumns(viewer, [obj]).state(obj),
             steps=list(_history(viewer, obj)),
             contact_link=contact_link,
             end_url=EndPage.url(viewer, obj.pk) if may_end else "",

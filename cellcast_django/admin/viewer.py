@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 
-from cellcast_django.admin.contacts import HostDirectory
+from cellcast_django.admin.customers import HostDirectory
 from cellcast_django.models import username_of
 
 

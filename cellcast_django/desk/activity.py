@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.contacts import Customer
+from cellcast_django.admin.customers import Customer
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.desk.page import DeskPage

@@ -7,8 +7,8 @@ from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 
-from cellcast_django.admin.contacts import Customer
-from cellcast_django.admin.days import RANGE, range_of
+from cellcast_django.admin.customers import Customer
+from cellcast_django.admin.day_range import RANGE, range_of
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.lists.export import streamed
 from cellcast_django.admin.lists.read_only import is_ours

@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext
 
-from cellcast_django.admin.contacts import Customer
+from cellcast_django.admin.customers import Customer
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import grouped
 from cellcast_django.admin.own_numbers import narrow_to_sender, senders

@@ -11,7 +11,7 @@ from django.contrib import messages as notices
 from django.http import HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _, gettext_lazy
 
-from cellcast_django.admin.contacts import Customer
+from cellcast_django.admin.customers import Customer
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.own_numbers import configured_own_numbers, own_numbers
 from cellcast_django.conf import conf

@@ -42,7 +42,7 @@ from cellcast_django.health import (
     slowest_handlers,
 )
 from cellcast_django.models import CommandRun, HandlerCall, Message, WebhookEvent
-from cellcast_django.recovery.client import Kind
+from cellcast_django.recovery.client import ApiList
 
 MAX_OVERDUE = timedelta(minutes=15)
 """If an attempt is overdue by more, ``cellcast_run_handlers`` is not running."""
@@ -166,7 +166,7 @@ class RecoveryPart:
 
 
 def _lists(summary: dict[str, Any]) -> Iterator[tuple[str | Promise, str | Promise, bool]]:
-    for kind in (each for each in Kind if each.value in summary):
+    for kind in (each for each in ApiList if each.value in summary):
         read = summary[kind.value]
         missing, seen, is_read = read["missing"], read["seen"], read["is_read"]
         words = _("%(missing)s of %(seen)s missing") if missing else _("nothing was missing")

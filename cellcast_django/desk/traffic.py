@@ -13,7 +13,7 @@ from django.db.models.functions import MD5
 from django.utils import timezone
 from django.utils.formats import date_format
 
-from cellcast_django.admin.days import first_day_on_the_way
+from cellcast_django.admin.day_range import first_day_on_the_way
 from cellcast_django.days import midnight
 from cellcast_django.models import Direction, Message
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status

@@ -15,7 +15,7 @@ from django.contrib.admin.views.main import SEARCH_VAR
 from django.http import HttpRequest
 from django.utils.http import urlencode
 
-from cellcast_django.admin.days import range_of
+from cellcast_django.admin.day_range import range_of
 from cellcast_django.admin.display.texts import grouped
 from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.search import Note

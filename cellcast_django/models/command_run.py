@@ -10,16 +10,16 @@ from django.utils.translation import gettext_lazy as _
 from cellcast_django.database.fields import DateTimeField
 from cellcast_django.database.transactions import with_retries
 from cellcast_django.models.base import FreshQuerySet, one_of
-from cellcast_django.statuses import row
+from cellcast_django.statuses import choice
 
 
 class CommandRun(models.Model):
     """The last run of a scheduled command: one row per command."""
 
     class Command(models.TextChoices):
-        RUN_HANDLERS = row("run_handlers", "cellcast_run_handlers")
-        RECOVER = row("recover", "cellcast_recover")
-        REPLY_MAIL = row("reply_mail", _("mail about waiting replies"))
+        RUN_HANDLERS = choice("run_handlers", "cellcast_run_handlers")
+        RECOVER = choice("recover", "cellcast_recover")
+        REPLY_MAIL = choice("reply_mail", _("mail about waiting replies"))
 
     if TYPE_CHECKING:
         id: int

@@ -18,7 +18,7 @@ from cellcast_django.models.base import (
     optional_username,
 )
 from cellcast_django.models.webhook_event import HELD_BACK_FOR, WebhookEvent
-from cellcast_django.statuses import row
+from cellcast_django.statuses import choice
 
 MAX_HANDLER_LENGTH = 255
 
@@ -68,13 +68,13 @@ class HandlerCall(models.Model):
     """One handler's work on one fact of an event, inserted with the event."""
 
     class State(models.TextChoices):
-        WAITING = row("waiting", _("waiting"))
-        RUNNING = row("running", _("running"))
-        RETRYING = row("retrying", _("retrying"))
-        DONE = row("done", _("done"))
-        FAILED = row("failed", _("failed"))
-        GAVE_UP = row("gave_up", _("gave up"))
-        SKIPPED = row("skipped", _("skipped"))
+        WAITING = choice("waiting", _("waiting"))
+        RUNNING = choice("running", _("running"))
+        RETRYING = choice("retrying", _("retrying"))
+        DONE = choice("done", _("done"))
+        FAILED = choice("failed", _("failed"))
+        GAVE_UP = choice("gave_up", _("gave up"))
+        SKIPPED = choice("skipped", _("skipped"))
 
     UNFINISHED = (State.WAITING, State.RUNNING, State.RETRYING)
     FAILED = (State.FAILED, State.GAVE_UP)

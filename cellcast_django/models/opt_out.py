@@ -25,7 +25,7 @@ from cellcast_django.models.base import (
 )
 from cellcast_django.models.webhook_event import reported_by
 from cellcast_django.payloads import MAX_NUMBER_LENGTH
-from cellcast_django.statuses import row
+from cellcast_django.statuses import choice
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -86,10 +86,10 @@ class OptOut(models.Model):
     class Source(models.TextChoices):
         """How an opt-out was made."""
 
-        WEBHOOK = row("webhook", _("opt-out webhook"))
-        REPLY = row("reply", _("reply with a stop word"))
-        LIST = row("list", _("Cellcast’s opt-out list"))
-        PERSON = row("person", _("member of staff"))
+        WEBHOOK = choice("webhook", _("opt-out webhook"))
+        REPLY = choice("reply", _("reply with a stop word"))
+        LIST = choice("list", _("Cellcast’s opt-out list"))
+        PERSON = choice("person", _("member of staff"))
 
     contact = ExactCharField(
         _("contact"),
@@ -177,8 +177,8 @@ class OptOutChange(models.Model):
     """
 
     class Kind(models.TextChoices):
-        BEGUN = row("begun", _("opted out"))
-        ENDED = row("ended", _("opted back in"))
+        BEGUN = choice("begun", _("opted out"))
+        ENDED = choice("ended", _("opted back in"))
 
     if TYPE_CHECKING:
         id: int

@@ -24,7 +24,7 @@ from cellcast_django.models.base import (
     optional_word,
 )
 from cellcast_django.payloads import MAX_ID_LENGTH, Endpoint, read_fields
-from cellcast_django.statuses import row
+from cellcast_django.statuses import choice
 
 if TYPE_CHECKING:
     from cellcast_django.models.handler_call import HandlerCallQuerySet
@@ -74,23 +74,23 @@ class WebhookEvent(models.Model):
     """One thing Cellcast reported. No run of a handler ever writes to it."""
 
     class Kind(models.TextChoices):
-        REPLY = row("reply", _("reply"))
-        STATUS = row("status", _("status"))
-        OPT_OUT = row("opt_out", _("opt-out"))
-        UNKNOWN = row("unknown", _("unknown"))
+        REPLY = choice("reply", _("reply"))
+        STATUS = choice("status", _("status"))
+        OPT_OUT = choice("opt_out", _("opt-out"))
+        UNKNOWN = choice("unknown", _("unknown"))
 
     class Outcome(models.TextChoices):
-        STORED = row("stored", _("stored"))
-        DUPLICATE = row("duplicate", _("duplicate"))
-        DEFERRED = row("deferred", _("deferred"))
-        INVALID = row("invalid", _("invalid"))
+        STORED = choice("stored", _("stored"))
+        DUPLICATE = choice("duplicate", _("duplicate"))
+        DEFERRED = choice("deferred", _("deferred"))
+        INVALID = choice("invalid", _("invalid"))
 
     class State(models.TextChoices):
         """How far an event's calls are; each has a QuerySet method of the same name."""
 
-        PENDING = row("pending", _("pending"))
-        DONE = row("done", _("done"))
-        FAILED = row("failed", _("failed"))
+        PENDING = choice("pending", _("pending"))
+        DONE = choice("done", _("done"))
+        FAILED = choice("failed", _("failed"))
 
     if TYPE_CHECKING:
         id: int

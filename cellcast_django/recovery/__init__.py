@@ -14,7 +14,7 @@ from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import CommandRun
 from cellcast_django.payloads import Endpoint, Payload
 from cellcast_django.receiving import receive
-from cellcast_django.recovery.client import Client, Findings, Kind, RecoveryError
+from cellcast_django.recovery.client import ApiList, Client, Findings, RecoveryError
 from cellcast_django.recovery.lists import (
     OnPage,
     Reading,
@@ -23,16 +23,16 @@ from cellcast_django.recovery.lists import (
     missing_statuses,
 )
 
-__all__ = ["DEFAULT_AGE", "Findings", "Kind", "RecoveryError", "problems_of", "recover"]
+__all__ = ["DEFAULT_AGE", "ApiList", "Findings", "RecoveryError", "problems_of", "recover"]
 
 DEFAULT_AGE = timedelta(days=2)
 
 ITEMS_PER_TRANSACTION = 20
 
-MISSING: dict[Kind, Callable[[Reading], Iterator[Sequence[Payload]]]] = {
-    Kind.REPLIES: missing_replies,
-    Kind.STATUSES: missing_statuses,
-    Kind.OPT_OUTS: missing_opt_outs,
+MISSING: dict[ApiList, Callable[[Reading], Iterator[Sequence[Payload]]]] = {
+    ApiList.REPLIES: missing_replies,
+    ApiList.STATUSES: missing_statuses,
+    ApiList.OPT_OUTS: missing_opt_outs,
 }
 
 
@@ -50,7 +50,7 @@ def recover(
     Raises ``RecoveryError`` if the API cannot be asked at all, and ``django.db.Error``.
     """
     now = timezone.now()
-    found = [Findings(kind) for kind in Kind]
+    found = [Findings(kind) for kind in ApiList]
     with Client() as client:
         for findings in found:
             try:

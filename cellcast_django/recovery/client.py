@@ -35,7 +35,7 @@ TELLING_COUNT = 5
 """Of so many webhooks' messages, the list of their own account has at least one."""
 
 
-class Kind(TextChoices):
+class ApiList(TextChoices):
     """The three lists of the API."""
 
     REPLIES = "replies", _("Replies")
@@ -47,7 +47,7 @@ class Kind(TextChoices):
 class Findings:
     """The results of reading one list."""
 
-    kind: Kind
+    kind: ApiList
     seen: int = 0
     """Items read from the list."""
     missing: int = 0

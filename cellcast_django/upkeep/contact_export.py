@@ -29,7 +29,7 @@ INTERNAL: dict[type[Model], Collection[str]] = {
 }
 """What says how this site works: half of a secret, a table's name."""
 
-Rows = Callable[[type[Model]], QuerySet[Any]]
+RowsOf = Callable[[type[Model]], QuerySet[Any]]
 
 
 def every_row(model: type[Model]) -> QuerySet[Any]:
@@ -42,7 +42,7 @@ class ContactData:
     """What is stored about one contact, in the rows that ``rows`` gives for each model."""
 
     about: AboutContact
-    rows: Rows = every_row
+    rows: RowsOf = every_row
     has_log_entries: bool = True
     first: date | None = None
     """With ``last``: the days of the file, both included. The number may have been another's."""

@@ -16,7 +16,7 @@ from cellcast_django.inbox.drafts import key_of
 from cellcast_django.inbox.same_message import LATEST, match
 from cellcast_django.models import OptOutChange, WebhookEvent, is_own_number
 from cellcast_django.payloads import Endpoint, StatusReport, read
-from cellcast_django.recovery.client import Client, Findings, Kind, RecoveryError
+from cellcast_django.recovery.client import ApiList, Client, Findings, RecoveryError
 from cellcast_django.recovery.lists import (
     OnPage,
     Reading,
@@ -30,10 +30,10 @@ from cellcast_django.statuses import FINAL
 LONGEST_WAY = timedelta(days=30)
 """How long before its report a message may have been sent, for the list goes by that time."""
 
-KINDS = {
-    WebhookEvent.Kind.REPLY: Kind.REPLIES,
-    WebhookEvent.Kind.STATUS: Kind.STATUSES,
-    WebhookEvent.Kind.OPT_OUT: Kind.OPT_OUTS,
+LISTS = {
+    WebhookEvent.Kind.REPLY: ApiList.REPLIES,
+    WebhookEvent.Kind.STATUS: ApiList.STATUSES,
+    WebhookEvent.Kind.OPT_OUT: ApiList.OPT_OUTS,
 }
 """Which list has what events of a kind report."""
 
@@ -55,10 +55,10 @@ class Unconfirmed(NamedTuple):
 class Comparison:
     """What the comparison of events with Cellcast's lists has found."""
 
-    confirmed: Counter[Kind] = field(default_factory=Counter)
+    confirmed: Counter[ApiList] = field(default_factory=Counter)
     """How many events each list has confirmed."""
-    accused: dict[Kind, list[Unconfirmed]] = field(default_factory=lambda: defaultdict(list))
-    spared: Counter[Kind] = field(default_factory=Counter)
+    accused: dict[ApiList, list[Unconfirmed]] = field(default_factory=lambda: defaultdict(list))
+    spared: Counter[ApiList] = field(default_factory=Counter)
     """How many are accused of nothing, because their list confirms no event at all."""
     not_compared: int = 0
     """Events that could not be understood, or have been redacted or pruned in part."""
@@ -86,14 +86,14 @@ class Lists:
     """The key of each message, and a status of it."""
     opt_outs: set[str]
 
-    def confirming(self, event: WebhookEvent, *, has_opted_out: bool) -> Kind | None:
+    def confirming(self, event: WebhookEvent, *, has_opted_out: bool) -> ApiList | None:
         """Return the list that has what the event reports."""
         if has_opted_out and event.contact in self.opt_outs:
-            return Kind.OPT_OUTS
+            return ApiList.OPT_OUTS
         if event.kind == WebhookEvent.Kind.REPLY:
-            return Kind.REPLIES if event.message_id in self.replies else None
+            return ApiList.REPLIES if event.message_id in self.replies else None
         if event.kind == WebhookEvent.Kind.STATUS and self._have_report(event):
-            return Kind.STATUSES
+            return ApiList.STATUSES
         return None
 
     def _have_report(self, event: WebhookEvent) -> bool:
@@ -137,14 +137,14 @@ def find_unconfirmed(
         is_gone = event.kind == WebhookEvent.Kind.REPLY and event.message_id is None
         if event.outcome == WebhookEvent.Outcome.DEFERRED:
             found.deferred += 1
-        elif is_gone or not event.body or event.kind not in KINDS:
+        elif is_gone or not event.body or event.kind not in LISTS:
             found.not_compared += 1
         elif confirming := lists.confirming(event, has_opted_out=has_opted_out):
             found.confirmed[confirming] += 1
         else:
             told = sorted({call.handler for call in event.calls.all() if call.attempts})
             alike = event.message_id in lists.alike
-            found.accused[KINDS[WebhookEvent.Kind(event.kind)]].append(
+            found.accused[LISTS[WebhookEvent.Kind(event.kind)]].append(
                 Unconfirmed(event.pk, event.received_at, event.kind, event.received_as, alike, told)
             )
     if found.events and not found.confirmed:
@@ -153,7 +153,7 @@ def find_unconfirmed(
             "the account whose webhooks these are?"
         )
     for kind in list(found.accused):
-        if not (lists.opt_outs if kind == Kind.OPT_OUTS else found.confirmed[kind]):
+        if not (lists.opt_outs if kind == ApiList.OPT_OUTS else found.confirmed[kind]):
             found.spared[kind] = len(found.accused.pop(kind))
     return found
 
@@ -162,7 +162,7 @@ def _read_lists(since: datetime, found: Comparison, progress: OnPage) -> Lists:
     """Read all three lists to their ends."""
     with Client() as client:
         now = timezone.now()
-        readings = [Reading(client, Findings(kind), since, now, progress) for kind in Kind]
+        readings = [Reading(client, Findings(kind), since, now, progress) for kind in ApiList]
         replies, statuses, opt_outs = readings
         confirmed, alike = _matching_replies(replies)
         receivers: dict[str, set[str]] = defaultdict(set)

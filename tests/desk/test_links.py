@@ -11,7 +11,7 @@ from django.test import Client, RequestFactory
 from phonenumbers import PhoneNumber, parse
 
 from cellcast_django.admin import register
-from cellcast_django.admin.contacts import url_or_nothing
+from cellcast_django.admin.customers import url_or_nothing
 from cellcast_django.desk.links import conversation_url
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.days import RANGE, first_day_on_the_way, range_of
+from cellcast_django.admin.day_range import RANGE, first_day_on_the_way, range_of
 from cellcast_django.admin.display.badges import EVENT_STATES
 from cellcast_django.admin.display.texts import number_html
 from cellcast_django.admin.extension import CUSTOMER_OF

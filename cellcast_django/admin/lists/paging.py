@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.translation import gettext
 
-from cellcast_django.admin.contacts import searches_names
+from cellcast_django.admin.customers import searches_names
 from cellcast_django.admin.display.texts import grouped
 from cellcast_django.admin.extension import Link, Panel, extension_of
 from cellcast_django.admin.lists.search import Note, nothing_found

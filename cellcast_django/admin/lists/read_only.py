@@ -15,8 +15,8 @@ from django.utils.text import capfirst
 
 from cellcast_django.admin.display.texts import exact_seconds
 from cellcast_django.admin.extension import extension_of
+from cellcast_django.admin.lists.columns import Columns
 from cellcast_django.admin.lists.paging import CappedChangeList, CappedPaginator
-from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search
 from cellcast_django.admin.page import Page, guarded
 from cellcast_django.admin.viewer import Viewer
@@ -35,7 +35,7 @@ class ReadOnlyAdmin(ModelAdmin):
     An index must serve every filter, search and order; the tests check the query plans.
     """
 
-    rows_type: ClassVar[type[Rows]]
+    rows_type: ClassVar[type[Columns]]
     """Its methods are the columns."""
     search_type: ClassVar[type[Search]] = Search
     pages: ClassVar[Sequence[type[Page]]] = ()
@@ -49,7 +49,7 @@ class ReadOnlyAdmin(ModelAdmin):
     list_defer: ClassVar[Sequence[str]] = ()
     """Columns that the list does not load."""
     list_prefetch: ClassVar[Sequence[str]] = ()
-    """Rows of other models that the list loads with one query each."""
+    """Columns of other models that the list loads with one query each."""
     nothing_here: ClassVar[Any] = ""
     """What an empty list says; ``""`` where the site has to be set up first."""
     list_per_page = 50
@@ -193,7 +193,7 @@ class ReadOnlyAdmin(ModelAdmin):
         return {}
 
 
-def _shown(rows: Rows, field: Any, empty: str) -> Callable[[Any], str]:
+def _shown(rows: Columns, field: Any, empty: str) -> Callable[[Any], str]:
     """Return a display function under the field's own name and label."""
 
     def shown(row: Any) -> str:

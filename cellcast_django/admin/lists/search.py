@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext
 
-from cellcast_django.admin.contacts import MAX_NAMED, contacts_ending_with, searches_names
+from cellcast_django.admin.customers import MAX_NAMED, contacts_ending_with, searches_names
 from cellcast_django.admin.display.texts import grouped
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf

@@ -17,8 +17,8 @@ from cellcast_django.management.terminal import (
 )
 from cellcast_django.recovery import (
     DEFAULT_AGE,
+    ApiList,
     Findings,
-    Kind,
     RecoveryError,
     problems_of,
     recover,
@@ -127,7 +127,7 @@ class Command(BaseCommand):
 
 def describe_comparison(found: Comparison) -> Iterator[str]:
     """Yield what was confirmed, what was not, and what nobody can tell."""
-    counts = ", ".join(f"{found.confirmed[kind]:,} {kind}" for kind in Kind)
+    counts = ", ".join(f"{found.confirmed[kind]:,} {kind}" for kind in ApiList)
     yield f"Confirmed: {counts}."
     yield f"{len(found.events):,} events are in none of Cellcast's lists."
     for kind, count in found.spared.items():

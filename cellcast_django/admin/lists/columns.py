@@ -1,4 +1,4 @@
-"""Rows as a list or a page shows them: what all of them need is looked up once."""
+"""Columns as a list or a page shows them: what all of them need is looked up once."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -8,14 +8,14 @@ from django.db.models import Min, Model
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from cellcast_django.admin.contacts import Customer
+from cellcast_django.admin.customers import Customer
 from cellcast_django.admin.display.texts import own_number_html
 from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import HandlerCall, Message
 
 
-class Rows:
+class Columns:
     """Some rows of one model as one person sees them. Its methods are the columns of the list."""
 
     calls: Callable[[], Iterable[HandlerCall]]
