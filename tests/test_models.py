@@ -703,7 +703,7 @@ def test_in_reply_to_uses_indexes(original_body: str) -> None:
     with CaptureQueriesContext(connection) as queries:
         assert reply_.in_reply_to is None
     by_id, by_contact = (str(plan_of(query["sql"])) for query in queries)
-    assert "cellcast_message_id" in by_id
+    assert "cellcast_message_cellcast_id" in by_id
     assert "cellcast_message_contact" in by_contact
     assert "cellcast_message_reference" in Message.objects.with_reference("booking-7").explain()
 

@@ -76,7 +76,7 @@ class Migration(migrations.Migration):
                 ('reference', cellcast_django.database.fields.ExactCharField(blank=True, help_text='Your own text about a message you sent.', max_length=128, verbose_name='reference')),
                 ('status', cellcast_django.database.fields.ExactCharField(blank=True, help_text='The highest status in the history; empty until the first report.', max_length=64, verbose_name='status')),
                 ('submitted_at', models.DateTimeField(blank=True, help_text='When Cellcast accepted a message you sent, by its id.', null=True, verbose_name='submitted at')),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, help_text='When this site first recorded it.', verbose_name='created at')),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now, help_text='When it came or was sent; if it was recovered, by Cellcast’s list.', verbose_name='created at')),
                 ('status_changed_at', models.DateTimeField(blank=True, help_text='When the status last changed.', null=True, verbose_name='status changed at')),
                 ('handled_at', models.DateTimeField(blank=True, help_text='Since when a reply needs nobody’s attention.', null=True, verbose_name='handled at')),
                 ('handled_by', cellcast_django.database.fields.ExactCharField(blank=True, help_text='Who dealt with a reply; empty if code did.', max_length=255, verbose_name='handled by')),
@@ -89,7 +89,7 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'messages',
                 'permissions': [('answer_message', 'Can answer messages'), ('write_message', 'Can begin conversations'), ('handle_message', 'Can mark replies as handled'), ('export_message', 'Can export messages')],
                 'default_permissions': ('view',),
-                'indexes': [models.Index(fields=['cellcast_id', 'contact'], name='cellcast_message_id'), models.Index(fields=['contact', 'created_at'], name='cellcast_message_contact'), models.Index(fields=['direction', 'status', 'created_at'], name='cellcast_message_status'), models.Index(fields=['created_at'], name='cellcast_message_created'), models.Index(fields=['own_number', 'created_at'], name='cellcast_message_own_number'), cellcast_django.database.fields.PartialIndex(fields=['own_number'], name='cellcast_message_recorded', where=models.Q(('recorded_at__isnull', False))), cellcast_django.database.fields.PartialIndex(fields=['reference'], name='cellcast_message_reference', where=models.Q(('reference', ''), _negated=True)), cellcast_django.database.fields.PartialIndex(fields=['direction', 'handled_at', 'created_at'], name='cellcast_message_unhandled', where=models.Q(('direction', 'inbound'), ('handled_at__isnull', True)))],
+                'indexes': [models.Index(fields=['cellcast_id', 'contact'], name='cellcast_message_cellcast_id'), models.Index(fields=['contact', 'created_at'], name='cellcast_message_contact'), models.Index(fields=['direction', 'status', 'created_at'], name='cellcast_message_status'), models.Index(fields=['created_at'], name='cellcast_message_created'), models.Index(fields=['own_number', 'created_at'], name='cellcast_message_own_number'), cellcast_django.database.fields.PartialIndex(fields=['own_number'], name='cellcast_message_recorded', where=models.Q(('recorded_at__isnull', False))), cellcast_django.database.fields.PartialIndex(fields=['reference'], name='cellcast_message_reference', where=models.Q(('reference', ''), _negated=True)), cellcast_django.database.fields.PartialIndex(fields=['direction', 'handled_at', 'created_at'], name='cellcast_message_unhandled', where=models.Q(('direction', 'inbound'), ('handled_at__isnull', True)))],
                 'constraints': [models.UniqueConstraint(fields=('key',), name='cellcast_message_key')],
             },
         ),
@@ -127,7 +127,7 @@ class Migration(migrations.Migration):
                 ('previous_status', cellcast_django.database.fields.ExactCharField(blank=True, help_text='The message’s status before this report.', max_length=64, verbose_name='previous status')),
                 ('applied', models.BooleanField(help_text='Whether it changed the message’s status; no if a higher one had come before.', verbose_name='applied')),
                 ('reason', cellcast_django.database.fields.UnicodeTextField(blank=True, help_text='Cellcast’s explanation, from the first report of this status.', verbose_name='reason')),
-                ('recorded_at', models.DateTimeField(default=django.utils.timezone.now, help_text='When this site recorded it.', verbose_name='recorded at')),
+                ('recorded_at', models.DateTimeField(default=django.utils.timezone.now, help_text='When the report came; if it was recovered, by Cellcast’s list.', verbose_name='recorded at')),
                 ('message', models.ForeignKey(db_index=False, help_text='The message whose history this is.', on_delete=django.db.models.deletion.CASCADE, related_name='status_history', to='cellcast_django.message', verbose_name='message')),
                 ('event', models.OneToOneField(blank=True, help_text='The event that reported it; empty once it is pruned.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='status_change', to='cellcast_django.webhookevent', verbose_name='event')),
             ],
@@ -212,7 +212,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='statuschange',
-            constraint=models.UniqueConstraint(fields=('message', 'status'), name='cellcast_one_row_a_status'),
+            constraint=models.UniqueConstraint(fields=('message', 'status'), name='cellcast_change_status'),
         ),
         migrations.AddConstraint(
             model_name='optout',
@@ -232,6 +232,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='handlercall',
-            constraint=models.UniqueConstraint(fields=('event', 'signal', 'handler'), name='cellcast_call'),
+            constraint=models.UniqueConstraint(fields=('event', 'signal', 'handler'), name='cellcast_call_handler'),
         ),
     ]

@@ -122,7 +122,7 @@ class HandlerCall(models.Model):
         verbose_name_plural = _("handler calls")
         default_permissions = ()
         constraints = [
-            UniqueConstraint(fields=["event", "signal", "handler"], name="cellcast_call")
+            UniqueConstraint(fields=["event", "signal", "handler"], name="cellcast_call_handler")
         ]
         indexes = [
             PartialIndex(

@@ -302,7 +302,9 @@ class Message(models.Model):
         _("When Cellcast accepted a message you sent, by its id."),
     )
     created_at = DateTimeField(
-        _("created at"), default=timezone.now, help_text=_("When this site first recorded it.")
+        _("created at"),
+        default=timezone.now,
+        help_text=_("When it came or was sent; if it was recovered, by Cellcast’s list."),
     )
     status_changed_at = optional_time(_("status changed at"), _("When the status last changed."))
     handled_at = optional_time(_("handled at"), _("Since when a reply needs nobody’s attention."))
@@ -329,7 +331,7 @@ class Message(models.Model):
         default_permissions = ("view",)
         indexes = [
             # By both, replies without an id are found: each new reply asks for its contact's.
-            models.Index(fields=["cellcast_id", "contact"], name="cellcast_message_id"),
+            models.Index(fields=["cellcast_id", "contact"], name="cellcast_message_cellcast_id"),
             models.Index(fields=["contact", "created_at"], name="cellcast_message_contact"),
             models.Index(
                 fields=["direction", "status", "created_at"], name="cellcast_message_status"
@@ -511,7 +513,9 @@ class StatusChange(models.Model):
         _("reason"), _("Cellcast’s explanation, from the first report of this status.")
     )
     recorded_at = DateTimeField(
-        _("recorded at"), default=timezone.now, help_text=_("When this site recorded it.")
+        _("recorded at"),
+        default=timezone.now,
+        help_text=_("When the report came; if it was recovered, by Cellcast’s list."),
     )
     event = reported_by("status_change", _("The event that reported it; empty once it is pruned."))
 
@@ -523,7 +527,7 @@ class StatusChange(models.Model):
         default_permissions = ("view",)
         ordering = ["pk"]
         constraints = [
-            models.UniqueConstraint(fields=["message", "status"], name="cellcast_one_row_a_status")
+            models.UniqueConstraint(fields=["message", "status"], name="cellcast_change_status")
         ]
 
     def __str__(self) -> str:
