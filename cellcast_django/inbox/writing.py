@@ -111,8 +111,9 @@ def write(using: str, drafts: Sequence[Draft], *, replaced: WebhookEvent | None 
     with transactions.own_transaction(using) as cursor:
         messages = _lock_messages(cursor, drafts)
         contacts = {each.opts_out for each in drafts} - {""}
-        queryset = OptOut.objects.using(using)
-        opt_outs = queryset.insert_and_lock(contacts, briefly=True) if contacts else {}
+        opt_outs: dict[str, OptOut] = {}
+        if contacts:
+            opt_outs = OptOut.objects.using(using).insert_and_lock(contacts, briefly=True)
         told = []
         for each in drafts:
             told.append(_write_event(cursor, each, messages, opt_outs.get(each.opts_out), replaced))
