@@ -308,11 +308,12 @@ def heart_beside_its_path_block() -> str:
 
 
 def _heart_in_figures(which: str) -> str:
+    files = _files_to_change()
     text = (
-        f"To change how a webhook is stored or told, {len(_files_to_change())} files of the app "
-        f"are enough, {_lines(PACKAGE / name for name in _files_to_change())} lines: {which}. With "
-        f"what these call, the heart has {_lines(_heart())} lines. All else is optional, and a "
-        "contract of import-linter keeps the heart from importing it."
+        f"To change how a webhook is stored or told, {len(files)} files are enough, "
+        f"{_lines(PACKAGE / name for name in files)} lines: {which}. The whole heart has "
+        f"{_lines(_heart())} lines. All else is optional, and a contract of import-linter keeps "
+        "the heart from importing it."
     )
     return textwrap.fill(text, width=100, break_long_words=False, break_on_hyphens=False)
 
