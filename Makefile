@@ -32,7 +32,7 @@ histories: .venv/test ## Run generated histories of calls against a model (SEED=
 	@echo 'make histories SEED=$(SEED)'
 	@.venv/bin/pytest tests/test_histories.py --hypothesis-profile=thorough --hypothesis-seed=$(SEED) $(PYTEST_ARGS)
 
-lint: .venv/lint ## Check style, spelling, workflows, import layers and types
+lint: .venv/lint ## Check style, spelling, workflows, import layers, types and budgets
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .ci/lint
 
 budgets: .venv/test ## Print how much of its budgets the project has spent

@@ -8,6 +8,8 @@ repository too; a test compares.
 import ast
 import inspect
 import re
+import textwrap
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import is_dataclass
 from functools import cached_property
@@ -42,6 +44,7 @@ from cellcast_django.webhooks import WEBHOOKS
 PACKAGE = Path(cellcast_django.__file__).parent
 APP = apps.get_app_config("cellcast_django")
 DOCS = Path(__file__).parent
+README = DOCS.parent / "README.md"
 BLOCK = re.compile(r"(<!-- generated: ([\w. ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -294,7 +297,61 @@ def _attributes_of(kind: Any) -> str:
     return f" ({', '.join(names)})"
 
 
+def heart_block() -> str:
+    """Return which files are read to change the way of a webhook, and what else there is."""
+    return _heart_in_figures(", ".join(map(code, _files_to_change())))
+
+
+def heart_beside_its_path_block() -> str:
+    """Return the same where the steps, and so their files, have been told."""
+    return _heart_in_figures(f"those above and {', '.join(map(code, _files_of_models()))}")
+
+
+def _heart_in_figures(which: str) -> str:
+    files = _files_to_change()
+    text = (
+        f"To change how a webhook is stored or told, {len(files)} files are enough, "
+        f"{_lines(PACKAGE / name for name in files)} lines: {which}. The whole heart has "
+        f"{_lines(_heart())} lines. All else is optional, and a contract of import-linter keeps "
+        "the heart from importing it."
+    )
+    return textwrap.fill(text, width=100, break_long_words=False, break_on_hyphens=False)
+
+
+def _files_to_change() -> list[str]:
+    return [*_path_of_a_webhook(), *_files_of_models()]
+
+
+def _path_of_a_webhook() -> list[str]:
+    """Return the files of the steps that the page of the architecture tells."""
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    return re.findall(r"^\d+\. `([\w/]+\.py)`", page, re.MULTILINE)
+
+
+def _files_of_models() -> list[str]:
+    files = [Path(inspect.getfile(model)).relative_to(PACKAGE).as_posix() for model in PERSONAL]
+    return list(dict.fromkeys(files))
+
+
+def _heart() -> Iterator[Path]:
+    """Yield the files of the contract that keeps what is optional out of the heart."""
+    pyproject = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = pyproject["tool"]["importlinter"]["contracts"]
+    [contract] = [each for each in contracts if "heart" in each["name"]]
+    for module in contract["source_modules"]:
+        path = PACKAGE.parent / module.replace(".", "/")
+        yield from path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]
+
+
+def _lines(files: Iterable[Path]) -> str:
+    """Return how many lines the files have, to the next hundred: a mend need not touch a page."""
+    count = sum(path.read_text(encoding="utf-8").count("\n") for path in files)
+    return f"{round(count, -2):,}"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
+    "heart": heart_block,
+    "heart beside its path": heart_beside_its_path_block,
     "settings": settings_block,
     "statuses": statuses_block,
     "urls": urls_block,
@@ -388,9 +445,9 @@ def _docstring_after(module: Any, name: str) -> str:
 
 
 if __name__ == "__main__":
-    for page in DOCS.rglob("*.md"):
+    for page in [README, *DOCS.rglob("*.md")]:
         old = page.read_text(encoding="utf-8")
         new = fill_in(old)
         if new != old:
             page.write_text(new, encoding="utf-8")
-            print(page.relative_to(DOCS))
+            print(page.relative_to(DOCS.parent))

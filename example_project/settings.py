@@ -99,7 +99,7 @@ else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     # A database server that does not respond should not hold a webhook for minutes.
     DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 2
-    # Nor should a table that a migration has locked.
+    # Nor should a lock hold this project's own code; webhooks have a limit of their own.
     if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
         DATABASES["default"]["OPTIONS"].setdefault("options", "-c lock_timeout=2s")
     if DATABASES["default"]["ENGINE"] == "django.db.backends.mysql":

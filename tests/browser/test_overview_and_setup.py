@@ -1,4 +1,4 @@
-"""From an empty database to a green light, as a new host goes the way."""
+"""From an empty database to the first webhook, as a new host goes the way."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ FIGURES = "admin:cellcast_django_figures"
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_user_sets_up_an_empty_site_until_the_light_is_green(
+def test_user_sets_up_an_empty_site_until_a_webhook_has_come(
     browse: Callable[[str], None],
     page: Any,
     server: str,
