@@ -32,7 +32,7 @@ from cellcast_django import (
     checks,
     testing,
 )
-from cellcast_django.factories import HandlerCallFactory, MessageFactory
+from cellcast_django.factories import HandlerCallFactory
 from cellcast_django.models import (
     HandlerCall,
     Message,
@@ -42,7 +42,7 @@ from cellcast_django.models import (
 from cellcast_django.opt_outs import is_opted_out, may_want_to_stop
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import listed, staff, url_of
+from tests.admin_pages import listed, url_of
 from tests.handlers import connected
 from tests.pages import (
     PAGE_NAMES,
