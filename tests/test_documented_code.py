@@ -6,13 +6,14 @@ import re
 import runpy
 import sys
 import unittest
+from collections.abc import Iterator
 from datetime import timedelta
 from inspect import signature
 from io import StringIO
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
-from unittest.mock import MagicMock, call
+from unittest.mock import MagicMock, call, patch
 
 import pytest
 from django.apps import apps
@@ -21,7 +22,7 @@ from django.contrib.auth.models import Group, User
 from django.core.checks import Error, run_checks
 from django.core.management import CommandError, call_command
 from django.db.utils import ConnectionHandler
-from django.test import override_settings
+from django.test import Client, override_settings
 from django.urls import include, path
 from django.utils import timezone
 from django.utils.module_loading import import_string
@@ -31,7 +32,7 @@ from cellcast_django import (
     checks,
     testing,
 )
-from cellcast_django.factories import HandlerCallFactory, MessageFactory
+from cellcast_django.factories import HandlerCallFactory
 from cellcast_django.models import (
     HandlerCall,
     Message,
@@ -41,7 +42,7 @@ from cellcast_django.models import (
 from cellcast_django.opt_outs import is_opted_out, may_want_to_stop
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import listed, staff, url_of
+from tests.admin_pages import listed, url_of
 from tests.handlers import connected
 from tests.pages import (
     PAGE_NAMES,
@@ -258,29 +259,49 @@ def test_opt_out_ends_the_newsletter(shop_that_asks: dict[str, Any], client: Web
     )
 
 
-# What the page on the admin narrows
+# Two teams
+
+
+@pytest.fixture
+def teams(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """The site of a host that has what the page on the admin says, and the names of its files."""
+    names = run_file("docs/admin.md", "shop/teams.py")
+    monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.teams", SimpleNamespace(**names))
+    [block] = [each for each in blocks("docs/admin.md", "python") if "get_queryset" in each.code]
+    with patch.dict(site._registry):
+        block.run({"__name__": "shop.admin"})
+        patterns = [path("admin/", site.urls), path("", include("cellcast_django.urls"))]
+        monkeypatch.setitem(sys.modules, "shop.urls", SimpleNamespace(urlpatterns=patterns))
+        settings.ROOT_URLCONF = "shop.urls"
+        yield run_file("docs/admin.md", "shop/management/commands/mail_teams.py")
 
 
 @pytest.mark.django_db
-def test_group_sees_the_rows_of_its_number_alone(
-    settings: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("teams")
+@pytest.mark.parametrize("model", ["message", "statuschange", "webhookevent", "handlercall"])
+def test_team_sees_the_rows_of_its_number_alone(
+    model: str, reader: Client, admin_client: Client
 ) -> None:
-    [block] = [each for each in blocks("docs/admin.md", "python") if "get_queryset" in each.code]
-    registered: dict[Any, Any] = site._registry
-    monkeypatch.setitem(registered, Message, registered[Message])  # puts it back afterwards
-    block.run({"__name__": "shop.admin"})
-    urls = {"urlpatterns": [path("admin/", site.urls), path("", include("cellcast_django.urls"))]}
-    monkeypatch.setitem(sys.modules, "shop.urls", SimpleNamespace(**urls))
-    settings.ROOT_URLCONF = "shop.urls"
-    client = staff("view_message")
-    theirs, others = (
-        MessageFactory.create(inbound=True, receiver=f"+6148000000{each}") for each in (1, 2)
-    )
-    assert listed(client, "message") == [others.pk, theirs.pk]
-    Group.objects.create(name="North").user_set.add(User.objects.get())
-    assert listed(client, "message") == [theirs.pk]
-    assert client.get(url_of("message", "change", theirs.pk)).status_code == 200
-    assert client.get(url_of("message", "change", others.pk)).status_code == 302
+    for sender in ("+61480000001", "+61480000002", "BrightTeeth"):
+        HandlerCallFactory.create(event__message__sender=sender)
+    assert (len(listed(reader, model)), len(listed(admin_client, model))) == (0, 3)
+    Group.objects.create(name="North").user_set.add(User.objects.get(is_superuser=False))
+    [pk] = listed(reader, model)
+    assert pk == min(listed(admin_client, model))
+    assert reader.get(url_of(model, "change", pk)).status_code == 200
+    assert reader.get(url_of(model, "change", pk + 1)).status_code == 302
+
+
+@pytest.mark.django_db
+def test_each_team_is_mailed_what_waits_for_it(
+    client: WebhookClient, teams: dict[str, Any], mailoutbox: list[Any]
+) -> None:
+    for text in ("one", "two", "stop"):
+        client.reply(receiver="0480 000 002", message=text)
+    teams["Command"]().handle()
+    [mail] = mailoutbox
+    assert (mail.to, mail.subject[-1]) == (["south@shop.example.com"], "2")
 
 
 # The front page, the README, the tests' page, and getting started

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from io import StringIO
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ from django.utils import timezone
 from cellcast_django.api import ApiError
 from cellcast_django.models import HandlerCall, Message, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_out
-from cellcast_django.sending import NotSentError, OptedOutError
+from cellcast_django.sending import NotSentError, OptedOutError, send
 from cellcast_django.testing import WebhookClient, fail_next, reset, sent
 from tests.handlers import Calls, reply
 from tests.pages import Block, blocks
@@ -99,7 +99,7 @@ def shop(
     names = dict(vars(tables))
     for file in (
         *("shop/bookings.py", "shop/tasks.py", "shop/campaigns.py"),
-        *("shop/handlers.py", "shop/offers.py", "shop/names.py"),
+        *("shop/handlers.py", "shop/offers.py", "shop/names.py", "shop/questions.py"),
     ):
         name = file.removesuffix(".py").replace("/", ".")
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
@@ -301,6 +301,28 @@ def test_loop_confirms_what_was_asked_about(
     cellcast.status(_id=message_id, status="expired")
     assert reload(booking).needs_a_call
     assert not WebhookEvent.objects.pending().exists()
+
+
+def test_reply_to_two_texts_may_be_about_both(
+    shop: SimpleNamespace, cellcast: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(reference: str, to: str = TYPED, sender: str = "+61480000001") -> None:
+        send(to, "Nine?", sender=sender, reference=reference)
+
+    now = timezone.now()
+    with monkeypatch.context() as earlier:
+        earlier.setattr(timezone, "now", lambda: now - timedelta(days=3))
+        ask("too long ago")
+    ask("from another number", sender="+61480000002")
+    ask("to somebody else", to="+61400000002")
+    for reference in ("booking-1", "booking-2", ""):
+        ask(reference)
+    for text in ("Who is this?", "Yes, both"):
+        cellcast.reply(sender=TYPED, receiver="+61480000001", message=text, _id=text)
+    ask("later")
+
+    reply = Message.objects.inbound().get(body="Yes, both")
+    assert shop.asked_about(reply) == {"booking-1", "booking-2"}
 
 
 def test_loop_phones_whoever_got_nothing_though_the_report_came_first(

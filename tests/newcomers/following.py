@@ -12,7 +12,7 @@ CLONE = "/path/to/cellcast-django"
 CREATE_DATABASE = """
 import psycopg
 with psycopg.connect("host=127.0.0.1 user=postgres", autocommit=True) as server:
-    server.execute("CREATE ROLE shop LOGIN")
+    server.execute("CREATE ROLE shop LOGIN CREATEDB")
     server.execute("CREATE DATABASE shop OWNER shop")
 """
 

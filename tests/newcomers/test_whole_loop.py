@@ -116,9 +116,9 @@ def shell(project: FreshProject, code: str) -> str:
     return project.manage("shell", "--verbosity=0", "--command", code).strip()
 
 
-def reply(project: FreshProject, url: str, text: str) -> None:
+def reply(project: FreshProject, url: str, text: str, **changes: str) -> None:
     """Send the webhook of a customer's reply, under an id of its own; no Test Send opts out."""
-    changes = {"_id": f"reply {text}", "message": text, "sender": CUSTOMER}
+    changes = {"_id": f"reply {text}", "message": text, "sender": CUSTOMER, **changes}
     secret = project.environment["CELLCAST_WEBHOOK_SECRETS"].split()[0]
     headers = {
         "Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}",
