@@ -63,6 +63,12 @@ def listed(client: Client, model: str, **query: Any) -> list[Any]:
     return [row.pk for row in changelist_at(client, url_of(model, **query)).result_list]
 
 
+def levels(response: Any) -> list[str]:
+    """Return the levels of what the page says."""
+    assert response.status_code == 200
+    return [message.level_tag for message in response.context["messages"]]
+
+
 def text_of(html: str) -> str:
     """Return the text of a page as it is read, without its markup."""
     return words(parse(html))

@@ -29,6 +29,7 @@ from cellcast_django.signals import GiveUp, exactly_once, in_order, message_rece
 from tests.admin_pages import (
     CUSTOMER,
     ID,
+    levels,
     listed,
     make_invalid,
     page_of,
@@ -62,12 +63,6 @@ def confirm(client: Client, question: Any, url: str = "", *, model: str = "webho
 def post(client: Client, url: str, row: Any, **data: Any) -> Any:
     """Confirm an action on a row without being asked, as by a form opened earlier."""
     return client.post(url, {"confirmed": "yes", "keys": row.pk} | data, follow=True)
-
-
-def levels(response: Any) -> list[str]:
-    """Return the levels of what the page says."""
-    assert response.status_code == 200
-    return [message.level_tag for message in response.context["messages"]]
 
 
 def run(client: Client, action: str, *selected: int, model: str = "webhookevent") -> Any:

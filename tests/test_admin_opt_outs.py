@@ -19,7 +19,7 @@ from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEven
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import CUSTOMER, Know, listed, page_of, staff, text_of, url_of
+from tests.admin_pages import CUSTOMER, Know, levels, listed, page_of, staff, text_of, url_of
 from tests.database_faults import just_before
 from tests.html import every, hidden_fields, only, words
 
@@ -349,7 +349,7 @@ def test_user_ends_an_opt_out_with_a_reason(clerk: Client) -> None:
     opt_out("0400 000 002")
     form = hidden_fields(every(page, "form")[-1]) | {"reason": "signed up again"}
     response = clerk.post(url, form, follow=True)
-    assert [each.level_tag for each in response.context["messages"]] == ["success"]
+    assert levels(response) == ["success"]
     made.refresh_from_db()
     assert made.ended_at is not None
     assert made.note == "signed up again"
@@ -376,7 +376,7 @@ def test_what_has_ended_or_is_not_there_is_not_ended(
     with just_before("^UPDATE .*optout", lambda: opt_in(made.contact)):
         assert clerk.post(url, {"reason": "x"}).status_code == 302
     response = clerk.post(url, {"reason": "x"}, follow=True)
-    assert {each.level_tag for each in response.context["messages"]} == {"info"}
+    assert set(levels(response)) == {"info"}
     assert not LogEntry.objects.exists()
     assert clerk.get(url_of("optout", "end", made.pk + 1)).status_code == 404
     opt_out(made.contact)
@@ -393,7 +393,7 @@ def test_what_has_begun_again_since_the_page_was_shown_is_not_ended(clerk: Clien
     opt_in(CUSTOMER)
     opt_out(CUSTOMER)
     response = clerk.post(url, form, follow=True)
-    assert [each.level_tag for each in response.context["messages"]] == ["warning"]
+    assert levels(response) == ["warning"]
     assert is_opted_out(CUSTOMER)
     assert not LogEntry.objects.exists()
 

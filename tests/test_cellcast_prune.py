@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.db.models import ProtectedError
 from django.db.models.signals import pre_delete
 from django.utils import timezone
@@ -23,6 +24,7 @@ from cellcast_django.factories import (
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.testing import WebhookClient
+from tests.commands import failure_of, output_of
 from tests.database_faults import just_before, refusing
 from tests.test_error_reports import frames_of, serialised
 
@@ -38,10 +40,7 @@ class Terminal(StringIO):
         return True
 
 
-def run(*arguments: str, stdout: StringIO | None = None, **options: Any) -> str:
-    stdout = stdout or StringIO()
-    call_command("cellcast_prune", *arguments, stdout=stdout, **options)
-    return stdout.getvalue()
+run = partial(output_of, "cellcast_prune")
 
 
 def counts(output: str) -> list[int]:
@@ -128,10 +127,8 @@ def test_erasure_never_prints_the_contact() -> None:
 def test_incomplete_erasure_fails() -> None:
     WebhookEventFactory.create(message__receiver=CONTACT, pending=True)
     MessageFactory.create(receiver=CONTACT)
-    stdout = StringIO()
-    with pytest.raises(CommandError):
-        run("--contact", CONTACT, stdout=stdout)
-    deleted, kept = stdout.getvalue().splitlines()
+    printed, _error = failure_of("cellcast_prune", "--contact", CONTACT)
+    deleted, kept = printed.splitlines()
     assert counts(deleted) == [1, 0]
     assert "cellcast_run_handlers" in kept
     assert "Kept: 1" in run("--contact", CONTACT, "--dry-run")
@@ -142,11 +139,9 @@ def test_deferred_event_is_kept_and_said_to_be(redact: list[str]) -> None:
     at = timezone.now() - timedelta(days=100)
     deferred = {"outcome": "deferred", "message": None, "history": None, "next_read_at": at}
     event = WebhookEventFactory.create(contact=CONTACT, received_at=at, **deferred)
-    stdout = StringIO()
-    with pytest.raises(CommandError):
-        run("--contact", CONTACT, *redact, stdout=stdout)
-    assert "Kept: 1 event" in stdout.getvalue() and "(deferred)" in stdout.getvalue()
-    assert "have not finished" not in stdout.getvalue()
+    printed, _error = failure_of("cellcast_prune", "--contact", CONTACT, *redact)
+    assert "Kept: 1 event" in printed and "(deferred)" in printed
+    assert "have not finished" not in printed
     assert "(deferred)" in run("--older-than", "90d", "--include-failed", *redact)
     assert WebhookEvent.objects.exclude(body="").get() == event
 

@@ -2,11 +2,12 @@
 
 import re
 from datetime import timedelta
+from functools import partial
 from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.utils import timezone
 
 from cellcast_django import tasks
@@ -14,6 +15,7 @@ from cellcast_django.management.commands.cellcast_recover import describe_findin
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.recovery import ApiList, Findings, RecoveryError
 from cellcast_django.testing import WebhookClient
+from tests.commands import failure_of, output_of
 from tests.database_faults import refusing
 from tests.fake_cellcast import KEY, FakeCellcast, Fault
 from tests.test_cellcast_prune import Terminal
@@ -23,10 +25,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 HOUR = timedelta(hours=1)
 
 
-def run(*arguments: str, stdout: StringIO | None = None, **options: Any) -> str:
-    stdout = stdout or StringIO()
-    call_command("cellcast_recover", *arguments, stdout=stdout, **options)
-    return stdout.getvalue()
+run = partial(output_of, "cellcast_recover")
 
 
 @pytest.fixture
@@ -91,22 +90,18 @@ def test_since_option_limits_how_far_back_to_read(outage: FakeCellcast) -> None:
 
 def test_unreadable_list_fails_after_the_others(outage: FakeCellcast) -> None:
     outage.faults.append(Fault(status=404))
-    stdout = StringIO()
-    with pytest.raises(CommandError) as raised:
-        run(stdout=stdout)
-    assert re.fullmatch(r"replies: .*\b404\.", str(raised.value))
+    printed, error = failure_of("cellcast_recover")
+    assert re.fullmatch(r"replies: .*\b404\.", str(error))
     found = ["replies: not read", line(ApiList.STATUSES, 1, 1), NO_OPT_OUTS]
-    assert stdout.getvalue().splitlines() == found
+    assert printed.splitlines() == found
 
 
 def test_wrong_key_is_reported_once(fake_cellcast: FakeCellcast, settings: Any) -> None:
     settings.CELLCAST_API_KEY = "another-key"
-    stdout = StringIO()
-    with pytest.raises(CommandError) as raised:
-        run(stdout=stdout)
-    assert "CELLCAST_API_KEY" in str(raised.value)
-    assert "\n" not in str(raised.value)
-    assert stdout.getvalue().splitlines() == [f"{kind}: not read" for kind in ApiList]
+    printed, error = failure_of("cellcast_recover")
+    assert "CELLCAST_API_KEY" in str(error)
+    assert "\n" not in str(error)
+    assert printed.splitlines() == [f"{kind}: not read" for kind in ApiList]
     fake_cellcast.requests.clear()
     settings.CELLCAST_API_KEY = ""
     with pytest.raises(CommandError, match="CELLCAST_API_KEY"):

@@ -4,6 +4,7 @@ import json
 import re
 from contextlib import nullcontext
 from datetime import datetime, timedelta
+from functools import partial
 from io import StringIO
 
 import pytest
@@ -14,24 +15,21 @@ from cellcast_django.factories import HandlerCallFactory, MessageFactory, Webhoo
 from cellcast_django.health import Light
 from cellcast_django.management.commands.cellcast_status import words
 from cellcast_django.models import CommandRun, Message
+from tests.commands import failure_of, output_of
 from tests.many import add_copies
 from tests.test_health import ago
 
 pytestmark = pytest.mark.django_db
 
 
-def run(*arguments: str) -> str:
-    stdout = StringIO()
-    call_command("cellcast_status", *arguments, stdout=stdout)
-    return stdout.getvalue()
+run = partial(output_of, "cellcast_status")
 
 
 def complaint(*arguments: str) -> str:
     """Return what the command says when it exits with 1."""
-    with pytest.raises(CommandError) as raised:
-        run(*arguments)
-    assert raised.value.returncode == 1
-    return str(raised.value)
+    _printed, error = failure_of("cellcast_status", *arguments)
+    assert error.returncode == 1
+    return str(error)
 
 
 @pytest.fixture
@@ -178,17 +176,12 @@ def test_command_exits_with_1_beyond_a_limit(
 
 def test_messages_without_reports_fail_without_any_limit() -> None:
     add_copies(MessageFactory.create(status="", created_at=ago(hours=2)), 19)
-    stdout = StringIO()
-    with pytest.raises(CommandError) as raised:
-        call_command("cellcast_status", "--json", stdout=stdout)
-    document = json.loads(stdout.getvalue())
+    printed, error = failure_of("cellcast_status", "--json")
+    document = json.loads(printed)
     assert document["last_webhooks"]["status"]["light"] == Light.UNREPORTED
     [problem] = document["problems"]
-    assert problem == str(raised.value)
-    stdout = StringIO()
-    with pytest.raises(CommandError):
-        call_command("cellcast_status", stdout=stdout)
-    assert problem.partition(": ")[2] in stdout.getvalue()
+    assert problem == str(error)
+    assert problem.partition(": ")[2] in failure_of("cellcast_status")[0]
 
 
 @pytest.mark.parametrize(

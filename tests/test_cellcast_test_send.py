@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from cellcast_django.management.commands import cellcast_test_send
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.webhooks import WEBHOOKS, Webhook
+from tests.commands import failure_of, output_of
 from tests.scripted_server import ScriptedServer
 from tests.test_checks import EmptyURLConf
 
@@ -29,21 +30,17 @@ def site(live_server: Any, settings: Any) -> str:
 
 def run(*arguments: str) -> str:
     """What the command prints; it never prints a password."""
-    output = StringIO()
-    call_command("cellcast_test_send", *arguments, stdout=output)
-    return shown(output)
+    return shown(output_of("cellcast_test_send", *arguments))
 
 
 def run_and_fail(*arguments: str) -> str:
     """What the command prints before it fails."""
-    output = StringIO()
-    with pytest.raises(CommandError, match="was not accepted"):
-        call_command("cellcast_test_send", *arguments, stdout=output)
-    return shown(output)
+    printed, error = failure_of("cellcast_test_send", *arguments)
+    assert "was not accepted" in str(error)
+    return shown(printed)
 
 
-def shown(output: StringIO) -> str:
-    text = output.getvalue()
+def shown(text: str) -> str:
     assert PASSWORD not in text
     assert base64.b64encode(f"cellcast:{PASSWORD}".encode()).decode() not in text
     return text

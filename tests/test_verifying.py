@@ -2,12 +2,10 @@
 
 import json
 from datetime import timedelta
-from io import StringIO
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
@@ -28,6 +26,7 @@ from cellcast_django.testing import WebhookClient, reply_payload
 from cellcast_django.upkeep import verifying
 from cellcast_django.upkeep.retention import Selection, prune
 from cellcast_django.upkeep.verifying import Broken, find_broken
+from tests.commands import failure_of, output_of
 from tests.fake_cellcast import FakeCellcast
 
 pytestmark = pytest.mark.django_db
@@ -74,9 +73,7 @@ def traffic(fake_cellcast: FakeCellcast, monkeypatch: Any) -> None:
 def test_nothing_is_broken_by_what_the_app_does() -> None:
     assert Message.objects.count() == 11
     assert list(find_broken()) == []
-    stdout = StringIO()
-    call_command("cellcast_status", "--verify", "--json", stdout=stdout)
-    assert json.loads(stdout.getvalue())["broken"] == []
+    assert json.loads(output_of("cellcast_status", "--verify", "--json"))["broken"] == []
 
 
 BREAKS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -115,16 +112,11 @@ def test_history_whose_ids_do_not_follow_each_other_is_whole() -> None:
 def test_command_prints_rule_and_id_and_fails() -> None:
     OptOutChange.objects.filter(note="Asked us to").delete()
     ended = OptOut.objects.get(contact="+61400000004")
-    stdout = StringIO()
-    with pytest.raises(CommandError) as raised:
-        call_command("cellcast_status", "--verify", stdout=stdout)
-    assert raised.value.returncode == 1
-    assert stdout.getvalue().endswith(f"  rule opt-out, model OptOut, id {ended.pk}\n")
-    assert "+61" not in stdout.getvalue()
-    stdout = StringIO()
-    with pytest.raises(CommandError):
-        call_command("cellcast_status", "--verify", "--json", stdout=stdout)
-    document = json.loads(stdout.getvalue())
+    printed, error = failure_of("cellcast_status", "--verify")
+    assert error.returncode == 1
+    assert printed.endswith(f"  rule opt-out, model OptOut, id {ended.pk}\n")
+    assert "+61" not in printed
+    document = json.loads(failure_of("cellcast_status", "--verify", "--json")[0])
     assert document["broken"] == [{"rule": "opt-out", "model": "OptOut", "id": ended.pk}]
     assert len(document["problems"]) == 1
 
@@ -132,7 +124,4 @@ def test_command_prints_rule_and_id_and_fails() -> None:
 def test_command_prints_ids_as_they_are_pasted() -> None:
     call = HandlerCallFactory.create(id=36_919)
     HandlerCall.objects.filter(pk=call.pk).update(next_attempt_at=timezone.now())
-    stdout = StringIO()
-    with pytest.raises(CommandError):
-        call_command("cellcast_status", "--verify", stdout=stdout)
-    assert "id 36919" in stdout.getvalue()
+    assert "id 36919" in failure_of("cellcast_status", "--verify")[0]

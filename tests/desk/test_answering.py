@@ -21,7 +21,7 @@ from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Claim, Message
 from cellcast_django.opt_outs import opt_out
 from cellcast_django.sending import NotSentError, OptedOutError
-from tests.admin_pages import CUSTOMER, ID, Know, page_of, staff, url_of
+from tests.admin_pages import CUSTOMER, ID, Know, levels, page_of, staff, url_of
 from tests.desk.conftest import Show
 from tests.html import every, hidden_fields, only, words
 from tests.logs import logged
@@ -82,10 +82,6 @@ def forms(page: str) -> list[Any]:
 def answer(client: Client, message: Message, text: str, **changes: Any) -> Any:
     form = {**form_of(client, message), "text": text, **changes}
     return client.post(url_of("message", "conversation", message.pk), form, follow=True)
-
-
-def levels(response: Any) -> list[str]:
-    return [message.level_tag for message in response.context["messages"]]
 
 
 def said(response: Any) -> str:

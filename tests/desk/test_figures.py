@@ -10,7 +10,6 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
-from django.utils import timezone
 
 from cellcast_django.desk import figures
 from cellcast_django.factories import (
@@ -29,14 +28,6 @@ from tests.many import add_copies
 pytestmark = pytest.mark.django_db
 
 FIGURES = "admin:cellcast_django_figures"
-
-
-@pytest.fixture
-def noon(monkeypatch: pytest.MonkeyPatch) -> datetime:
-    """Noon of a Wednesday, so that no test runs into midnight."""
-    noon = datetime(2026, 8, 12, 12, tzinfo=timezone.get_default_timezone())
-    monkeypatch.setattr(timezone, "now", lambda: noon)
-    return noon
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from cellcast_django.directory import Directory
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Claim, Message
 from cellcast_django.opt_outs import opt_out
-from tests.admin_pages import CUSTOMER, page_of, staff, url_of
+from tests.admin_pages import CUSTOMER, levels, page_of, staff, url_of
 from tests.desk.conftest import Show
 from tests.html import addresses, every, hidden_fields, only, words
 
@@ -52,10 +52,6 @@ def write(client: Client, number: str = "0400 000 001", text: str = "Hello", **c
     form = hidden_fields(only(page_of(client, "message", "new"), FORM))
     form |= {"number": number, "text": text} | changes
     return client.post(url_of("message", "new"), form, follow=True)
-
-
-def levels(response: Any) -> list[str]:
-    return [message.level_tag for message in response.context["messages"]]
 
 
 def is_at(response: Any, *place: Any) -> bool:

@@ -52,14 +52,6 @@ SETUP = "admin:cellcast_django_setup"
 
 
 @pytest.fixture
-def noon(monkeypatch: pytest.MonkeyPatch) -> datetime:
-    """Noon of a Wednesday, so that no test runs into midnight."""
-    noon = datetime(2026, 8, 12, 12, tzinfo=timezone.get_default_timezone())
-    monkeypatch.setattr(timezone, "now", lambda: noon)
-    return noon
-
-
-@pytest.fixture
 def reader(db: None) -> Client:
     """A member of staff who may view messages and events."""
     return staff("view_message", "view_webhookevent")

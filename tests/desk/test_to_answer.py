@@ -21,7 +21,7 @@ from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.opt_outs import opt_out
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import CUSTOMER, Know, listed, page_of, staff, url_of
+from tests.admin_pages import CUSTOMER, Know, levels, listed, page_of, staff, url_of
 from tests.database_faults import refused_for_another, refusing
 from tests.desk.conftest import Show
 from tests.html import addresses, every, hidden_fields, only, words
@@ -63,10 +63,6 @@ def done_in_row(client: Client, row: Message, **form: Any) -> Any:
 def undo(client: Client, page: str) -> Any:
     form = only(page, "form[@class='cellcast-undo']")
     return client.post(form.get("action", ""), hidden_fields(form), follow=True)
-
-
-def levels(response: Any) -> list[str]:
-    return [message.level_tag for message in response.context["messages"]]
 
 
 # The list
