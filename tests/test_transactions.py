@@ -244,6 +244,27 @@ def test_webhook_waits_briefly_for_a_locked_row(
     assert stored_at_last(send)
 
 
+@pytest.mark.usefixtures("_short_waits")
+def test_late_webhook_waits_briefly_for_the_reply_that_was_recovered(
+    other: BaseDatabaseWrapper,
+) -> None:
+    """Somebody answers it, say, in a transaction of the host's that goes on."""
+    recovered = MessageFactory.create(inbound=True, cellcast_id="", body="Yes")
+    with other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("UPDATE cellcast_django_message SET sender = 'held'")
+
+    def send() -> Any:
+        return WebhookClient().reply(sender=recovered.contact, message="Yes")
+
+    begun = time.monotonic()
+    assert kept(send())
+    assert time.monotonic() - begun < 3
+    other.close()
+    assert stored_at_last(send)
+    assert Message.objects.get().cellcast_id
+
+
 HAS_ONE_LOCK = connection.vendor == "sqlite"
 
 
