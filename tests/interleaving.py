@@ -245,7 +245,7 @@ class _Runner:
 def _patient() -> Iterator[None]:
     """Let transactions of ours wait for a lock as long as those of the host's."""
     vendor = VENDORS[connection.vendor]
-    begin = tuple(each.replace(f"{BRIEF_SECONDS}s", f"{LOCK_SECONDS}s") for each in vendor.begin)
+    begin = vendor.begin.replace(f"{BRIEF_SECONDS}s", f"{LOCK_SECONDS}s")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(VENDORS, connection.vendor, replace(vendor, begin=begin, limit=""))
         yield

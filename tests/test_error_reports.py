@@ -302,7 +302,7 @@ class RouterWithAMistake:
     ("command", "statement"),
     [
         ("cellcast_run_handlers", "^UPDATE cellcast_django_handlercall"),
-        ("cellcast_reprocess", "^INSERT"),
+        ("cellcast_reprocess", "INSERT INTO"),
         ("cellcast_status", "FROM .cellcast_django_webhookevent"),
         ("cellcast_test_send --delete", "FROM .cellcast_django_webhookevent"),
     ],

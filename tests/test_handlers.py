@@ -30,7 +30,7 @@ from cellcast_django.signals import (
 )
 from cellcast_django.testing import WebhookClient, reply_payload
 from tests.clock import Clock
-from tests.database_faults import just_before, refusing
+from tests.database_faults import just_before, refused_for_another, refusing
 from tests.handlers import (
     MARKS,
     UPDATE_OF_CALL,
@@ -266,6 +266,15 @@ def test_response_is_200_and_nothing_else_begins_when_running_handlers_breaks(
     [(level, (pk, place))] = logged(caplog)
     assert (level, pk) == ("ERROR", event.pk)
     assert str(place).startswith("OperationalError in refuse (")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_end_that_is_refused_for_another_is_saved_in_the_end(first: Calls, clock: Clock) -> None:
+    """As PostgreSQL does at SERIALIZABLE, for steps of other calls in the same page of an index."""
+    with refusing(UPDATE_OF_CALL, error=refused_for_another(), times=4) as refusals:
+        event = reply()
+    assert refusals.count == 4
+    assert (len(first), call_of(event).state) == (1, "done")
 
 
 def test_pauses_double_from_a_minute_to_six_hours() -> None:

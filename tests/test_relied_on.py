@@ -107,6 +107,14 @@ def test_driver_errors_outside_cursors_become_djangos(database: Any) -> None:
         raise database.Database.OperationalError
 
 
+def test_cursor_has_the_drivers_own(db: None) -> None:
+    """``own_transaction`` begins with it, before any wrapper of the host's can ask anything."""
+    refuse: Any = None
+    with connection.execute_wrapper(refuse), connection.cursor() as cursor:
+        cursor.cursor.execute("SELECT 1")
+        assert cursor.cursor.fetchone() == (1,)
+
+
 def test_queryset_compiles_to_a_statement_for_a_cursor(db: None) -> None:
     """``opt_outs`` runs its own query so, past the caches of the ORM."""
     event = WebhookEvent.objects.create(endpoint="receive", kind="unknown", outcome="invalid")

@@ -6,15 +6,15 @@ from itertools import cycle
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import Error, OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.db.models import Model
-from django.test.utils import CaptureQueriesContext
 
 from cellcast_django.database import transactions
 from cellcast_django.database.vendors import VENDORS, Vendor
+from cellcast_django.factories import MessageFactory
 from cellcast_django.handlers import run_due
 from cellcast_django.models import (
     CommandRun,
@@ -244,6 +244,27 @@ def test_webhook_waits_briefly_for_a_locked_row(
     assert stored_at_last(send)
 
 
+@pytest.mark.usefixtures("_short_waits")
+def test_late_webhook_waits_briefly_for_the_reply_that_was_recovered(
+    other: BaseDatabaseWrapper,
+) -> None:
+    """Somebody answers it, say, in a transaction of the host's that goes on."""
+    recovered = MessageFactory.create(inbound=True, cellcast_id="", body="Yes")
+    with other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("UPDATE cellcast_django_message SET sender = 'held'")
+
+    def send() -> Any:
+        return WebhookClient().reply(sender=recovered.contact, message="Yes")
+
+    begun = time.monotonic()
+    assert kept(send())
+    assert time.monotonic() - begun < 3
+    other.close()
+    assert stored_at_last(send)
+    assert Message.objects.get().cellcast_id
+
+
 HAS_ONE_LOCK = connection.vendor == "sqlite"
 
 
@@ -251,8 +272,7 @@ def kept(response: Any) -> bool:
     """Whether a webhook was deferred; SQLite, where nothing else can be written, refuses it."""
     if HAS_ONE_LOCK:
         return bool(response.status_code == 503)
-    outcomes = {each["outcome"] for each in response.json()["events"]}
-    return response.status_code == 200 and outcomes == {"deferred"}
+    return set(outcomes(response)) == {"deferred"}
 
 
 def stored_at_last(send: Callable[[], Any]) -> bool:
@@ -325,17 +345,22 @@ def test_sessions_own_limits_and_level_are_left_alone() -> None:
 def test_own_transaction_begins_by_limiting_itself_but_not_a_tests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(VENDORS, connection.vendor, Vendor(begin=("SELECT 'limited'",)))
-    queries = CaptureQueriesContext(connection)
-    with queries, transactions.own_transaction("default") as cursor:
-        cursor.execute("SELECT 'ours'")
-    statements = [query["sql"] for query in queries]
-    assert statements.index("SELECT 'limited'") == statements.index("SELECT 'ours'") - 1
+    begin = "UPDATE cellcast_django_message SET reference = 'limited'"
+    monkeypatch.setitem(VENDORS, connection.vendor, Vendor(begin=begin))
+    made = MessageFactory.create()
+    with transactions.own_transaction("default"):
+        assert Message.objects.get().reference == "limited"
+    made.save()
     with transaction.atomic():
         connection.atomic_blocks[-1]._from_testcase = True  # type: ignore[attr-defined]
-        with CaptureQueriesContext(connection) as queries, transactions.own_transaction("default"):
-            pass
-    assert "SELECT 'limited'" not in [query["sql"] for query in queries]
+        with transactions.own_transaction("default"):
+            assert Message.objects.get().reference == ""
+
+
+def test_lost_session_is_noticed_as_a_transaction_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(VENDORS, connection.vendor, Vendor(begin="no statement"))
+    with pytest.raises(Error), transactions.own_transaction("default"):
+        raise AssertionError
 
 
 # Isolation
@@ -373,7 +398,28 @@ def test_webhooks_are_stored_at_every_isolation_level(
 ) -> None:
     give_level(monkeypatch, level)
     for send in OTHER_WEBHOOKS.values():
-        assert send().status_code == 200
+        assert "deferred" not in outcomes(send())
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="elsewhere the level is the host's")
+def test_webhooks_are_stored_where_a_package_asks_before_each_statement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As django-pghistory does; once something was read, the level cannot be set any more."""
+
+    def ask_first(execute: Callable[..., Any], sql: str, params: Any, *rest: Any) -> Any:
+        execute("SELECT set_config('pghistory.context_id', 'x', true)", None, *rest)
+        return execute(sql, params, *rest)
+
+    give_level(monkeypatch, "serializable")
+    with connection.execute_wrapper(ask_first):
+        for send in OTHER_WEBHOOKS.values():
+            assert "deferred" not in outcomes(send())
+
+
+def outcomes(response: Any) -> list[str]:
+    assert response.status_code == 200
+    return [each["outcome"] for each in response.json()["events"]]
 
 
 def give_level(monkeypatch: pytest.MonkeyPatch, level: str) -> None:

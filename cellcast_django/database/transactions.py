@@ -114,8 +114,8 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
     autocommit off, or somebody has left a plain ``BEGIN``; and each retry has a new session. It is
     tried a second time whatever the database said, and however long that took to say so: a lock was
     not had in time, a deadlock, a lost session. While the server cannot be reached, new tries begin
-    for ``LOST_SECONDS``; with ``for_seconds``, where nobody waits for a response, whatever was
-    said. SQLite's one lock has been waited for long enough. Not tried again inside a transaction.
+    for ``LOST_SECONDS``; with ``for_seconds``, for what cannot be deferred, whatever was said.
+    SQLite's one lock has been waited for long enough. Not tried again inside a transaction.
     """
     connection = connections[using]
     is_outside = not connection.in_atomic_block
@@ -215,10 +215,12 @@ def own_transaction(using: str) -> Iterator[CursorWrapper]:
     test's transaction, which goes on afterwards.
     """
     connection = connections[using]
-    begin = () if connection.in_atomic_block else VENDORS[connection.vendor].begin
+    begin = "" if connection.in_atomic_block else VENDORS[connection.vendor].begin
     with transaction.atomic(using=using, durable=True), connection.cursor() as cursor:
-        for statement in begin:
-            cursor.execute(statement)
+        if begin:
+            # By the driver's own: a package that watches statements may put a query before each.
+            with connection.wrap_database_errors:
+                cursor.cursor.execute(begin)
         yield cursor
 
 

@@ -19,8 +19,8 @@ class Vendor:
     """Compares by case, accent and trailing space, where the default does not."""
     unicode_collation: str | None = None
     """Has every character, where the default may not."""
-    begin: tuple[str, ...] = ()
-    """Begin a transaction of ours, which waits for no lock longer and reads what is committed."""
+    begin: str = ""
+    """Begins a transaction of ours, which waits for no lock longer and reads what is committed."""
     limit: str = ""
     """Stands before a statement that may wait for a lock, where no transaction can be limited."""
     table_limit: str = ""
@@ -34,10 +34,8 @@ class Vendor:
 VENDORS = defaultdict(Vendor)  # the host project may have another database beside the app's own
 VENDORS["postgresql"] = Vendor(
     # One round trip. The level has to be set before anything is read.
-    begin=(
-        f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; "
-        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
-    ),
+    begin=f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; "
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
     # Waits for the present writers, and makes later ones wait.
     lock_for_insert=("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",),
 )

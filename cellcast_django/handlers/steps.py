@@ -26,6 +26,9 @@ State = HandlerCall.State
 NOT_RETURNED = "NotReturned: it was called and has not returned; perhaps its process has ended."
 NOT_CONNECTED = "NotConnected: the process that was to call it knows no handler of this name."
 DELETED = "Deleted: the message or opt-out was deleted before the handler was called."
+SAVE_SECONDS = 3
+"""New tries to save a step begin for so long: a handler whose end is not saved is called again, and
+at the level SERIALIZABLE PostgreSQL refuses one step of fifty for the one beside it."""
 
 
 def pause_after(attempts: int) -> timedelta:
@@ -180,7 +183,7 @@ def _write(call: HandlerCall, values: dict[str, Any], *, in_order: bool = False)
             cursor.execute(_statement(tuple(values), in_order=in_order), params)
             return bool(cursor.rowcount == 1)
 
-    if not with_retries(save, using=database_alias()):
+    if not with_retries(save, using=database_alias(), for_seconds=SAVE_SECONDS):
         return False
     for name, value in values.items():
         setattr(call, name, value)

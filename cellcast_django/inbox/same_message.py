@@ -200,7 +200,8 @@ def _recovered_before(using: str, new: Mapping[int, MessageDraft]) -> dict[int, 
     replies = replies_since(Message.objects.using(using), contacts, since)
     replies = replies.filter(cellcast_id="").order_by("created_at", "pk")
     waiting: dict[Alike, list[Message]] = defaultdict(list)
-    for reply in replies.select_for_update():
+    # Whoever holds one may do so for long, and MariaDB's own limit is 50 seconds.
+    for reply in replies.select_for_update(nowait=True):
         waiting[alike(reply.contact, reply.body)].append(reply)
     found = {}
     for pk, each in new.items():

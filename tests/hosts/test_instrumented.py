@@ -81,9 +81,12 @@ class Site(NamedTuple):
 
 
 SITES = {
+    # It puts a query before each statement; after one the level cannot be set any more.
     "pghistory": Site(
         'INSTALLED_APPS += ["pgtrigger", "pghistory"]\n'
         'MIDDLEWARE += ["pghistory.middleware.HistoryMiddleware"]\n'
+        'OPTIONS = DATABASES["default"]["OPTIONS"]\n'
+        'OPTIONS["options"] += " -c default_transaction_isolation=serializable"\n'
     ),
     "cachalot": Site('INSTALLED_APPS += ["cachalot"]\n'),
     "silk": Site(
