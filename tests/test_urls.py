@@ -1,5 +1,8 @@
 """The URLs and their table: names, with and without a slash, and that none ever redirects."""
 
+import re
+import subprocess
+import sys
 from operator import attrgetter
 from typing import Any
 
@@ -28,6 +31,18 @@ each_webhook = pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("slug
 def test_every_endpoint_but_the_api_has_its_documented_path() -> None:
     assert [each.endpoint for each in WEBHOOKS] == [e for e in Endpoint if e != Endpoint.API]
     assert [each.path() for each in WEBHOOKS] == PATHS
+
+
+def test_urls_of_an_app_that_is_not_installed_name_the_setting() -> None:
+    code = """if 1:
+        from django.conf import settings
+        settings.configure(SECRET_KEY="x", ROOT_URLCONF="cellcast_django.urls")
+        from django import setup, urls
+        setup()
+        urls.get_resolver().url_patterns
+    """
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert re.search(rb'ImproperlyConfigured: .*"cellcast_django".*INSTALLED_APPS', finished.stderr)
 
 
 @each_webhook
