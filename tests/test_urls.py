@@ -1,14 +1,20 @@
 """The URLs and their table: names, with and without a slash, and that none ever redirects."""
 
+import re
+import runpy
+import subprocess
+import sys
 from operator import attrgetter
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, override_settings
 from django.urls import Resolver404, resolve, reverse
 
-from cellcast_django.models import WebhookEvent
+from cellcast_django.models import WebhookEvent, base
 from cellcast_django.payloads import Endpoint, Invalid, read
 from cellcast_django.testing import WebhookClient, authorization, reply_payload, status_payload
 from cellcast_django.views import WebhookView
@@ -28,6 +34,22 @@ each_webhook = pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("slug
 def test_every_endpoint_but_the_api_has_its_documented_path() -> None:
     assert [each.endpoint for each in WEBHOOKS] == [e for e in Endpoint if e != Endpoint.API]
     assert [each.path() for each in WEBHOOKS] == PATHS
+
+
+NOT_INSTALLED = """
+from django.conf import settings
+settings.configure()
+__import__("django").setup()
+import cellcast_django.urls
+"""
+
+
+def test_urls_of_an_app_that_is_not_installed_name_the_setting(monkeypatch: Any) -> None:
+    run = subprocess.run([sys.executable, "-c", NOT_INSTALLED], capture_output=True, check=False)
+    assert re.search(rb'ImproperlyConfigured: "cellcast_django".*INSTALLED_APPS', run.stderr)
+    monkeypatch.setattr(apps, "is_installed", lambda name: False)  # where coverage sees it
+    with pytest.raises(ImproperlyConfigured):
+        runpy.run_path(str(base.__file__))
 
 
 @each_webhook

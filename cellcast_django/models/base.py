@@ -4,6 +4,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Self, TypeVar
 
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models, router
 
 from cellcast_django.database.fields import (
@@ -13,6 +15,9 @@ from cellcast_django.database.fields import (
     UnicodeTextField,
 )
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
+
+if not apps.is_installed("cellcast_django"):  # of which Django would say "app_label"
+    raise ImproperlyConfigured('"cellcast_django" is used, but is not in INSTALLED_APPS: add it.')
 
 MAX_USERNAME_LENGTH = 255
 MAX_ERROR_LENGTH = 1_000

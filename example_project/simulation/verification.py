@@ -1,5 +1,6 @@
 """What must be stored after the demo, counted by hand from ``people.py`` and ``plan.py``."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -203,6 +204,9 @@ def verify_admin(expect: Expect, browser: Browser, password: str) -> None:
         expect(f"Pages {' and '.join(paths)}", statuses, [200, 200])
     places = {browser.request("GET", reverse(f"admin:{page}"))[0] for page in PLACES.values()}
     expect(f"Pages {', '.join(PLACES)}", list(places), [200])
+    if "Setup" in PLACES:
+        page = browser.request("GET", reverse(f"admin:{PLACES['Setup']}"))[1]
+        expect("Errors of the demo's own on Setup", re.findall(r"\w+\.E\d+", page), [])
     path = reverse("admin:cellcast_django_message_changelist") + "?q=patel"
     page = browser.request("GET", path)[1]
     expect(f"{path} finds what Priya wrote", PRIYA_SAYS if PRIYA_SAYS in page else "", PRIYA_SAYS)
