@@ -149,8 +149,9 @@ def do_safely(work: Work, save: Callable[[], bool] | None = None) -> Failure | N
     try:
         with ExitStack() as stack:
             # Inside a test's transaction, a handler's database error must not abort the test.
-            for each in [each for each in open_before if each.in_atomic_block]:
-                stack.enter_context(_savepoint(each))
+            for connection in open_before:
+                if connection.in_atomic_block:
+                    stack.enter_context(_savepoint(connection))
             work.do() if save is None else in_transaction(work, save)
     except BaseException as error:  # one handler must not stop another
         failure = _described(error)

@@ -163,8 +163,7 @@ def _said_by(payload: Reply | StatusReport, arrival: Arrival) -> Said:
     if isinstance(payload, StatusReport) and payload.happened_at is not None:
         time = min(payload.happened_at, time)
     details = _common_values(payload, StatusChange)
-    del details["status"]
-    return Said(values=values, status=values.pop("status"), details=details, at=time)
+    return Said(values=values, status=payload.status, details=details, at=time)
 
 
 def key_of(report: StatusReport) -> str:
@@ -192,11 +191,14 @@ def begin_opt_out(draft: Draft, opt_out: OptOut) -> OptOutChange | None:
 
 
 def _common_values(source: Any, model: type[models.Model]) -> dict[str, Any]:
-    """Return the fields that a dataclass has in common with a model."""
+    """Return the fields that a dataclass has in common with a model, but not the status.
+
+    Which status a message and its history get is decided when the report is folded in.
+    """
     return {name: getattr(source, name) for name in _common_names(source.__class__, model)}
 
 
 @cache
 def _common_names(source: type, model: type[models.Model]) -> list[str]:
-    columns = {each.name for each in model._meta.concrete_fields}
+    columns = {each.name for each in model._meta.concrete_fields} - {"status"}
     return [each.name for each in fields(source) if each.name in columns]
