@@ -102,7 +102,7 @@ class NewConversation(DeskPage):
         )
         form = TextForm(beginning.text, draft=draft_key(self.viewer, ""))
         if self.request.method == "POST":
-            if customer is None:
+            if customer is None:  # a name: it has to be confirmed whom it means
                 notice = Notice(notices.INFO, _("Not sent yet: is this whom you mean?"))
             else:
                 notice = beginning.send()

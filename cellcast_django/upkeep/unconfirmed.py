@@ -190,5 +190,6 @@ def _matching_replies(reading: Reading) -> tuple[set[int], set[int]]:
         found |= match([place for place in replies if place not in found], others)
         listed = {each.pk for each in found.values()}
         confirmed |= listed
-        alike |= {each.pk for each in stored if found} - listed
+        if listed:
+            alike |= {each.pk for each in stored} - listed
     return confirmed, alike
