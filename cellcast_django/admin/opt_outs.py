@@ -236,10 +236,9 @@ class OptOutAdmin(ReadOnlyAdmin):
     search_fields = ["contact"]
     search_help_text = _("Phone number (any format).")
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+    def get_queryset(self, request: HttpRequest) -> Any:
         """Leave out rows that were locked, but have not begun."""
-        opt_outs: QuerySet[Any] = super().get_queryset(request).exclude(source="")
-        return opt_outs
+        return super().get_queryset(request).exclude(source="")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return self.viewer(request).may("add_optout")

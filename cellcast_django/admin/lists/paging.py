@@ -74,7 +74,7 @@ class CappedChangeList(ChangeList):
         self.show_admin_actions = self.result_count > 0
         is_narrowed = bool(self.query) or self.has_active_filters
         if self.paginator.is_capped or not is_narrowed:
-            self.full_result_count = self.result_count
+            self.full_result_count = self.result_count  # Django shows the count where they differ
         if self.model_admin.search_type.finds_customers and searches_names():
             words = gettext("%(help)s Names are searched too.")
             self.search_help_text = words % {"help": self.search_help_text}
