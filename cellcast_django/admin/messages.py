@@ -23,13 +23,7 @@ from cellcast_django.admin.display.badges import (
     status_badge,
 )
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import (
-    Unprinted,
-    ago,
-    beginning,
-    exact_time,
-    media_links,
-)
+from cellcast_django.admin.display.texts import Unprinted, ago, beginning, exact_time, media_links
 from cellcast_django.admin.events import WebhookEventColumns
 from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.lists.columns import Columns

@@ -250,14 +250,6 @@ class PeriodFilter(admin.ListFilter):
         return between(queryset, self.time_field, self.first, self.last)  # type: ignore[no-any-return]
 
 
-class KindFilter(ChoiceFilter):
-    """What kind of event it is."""
-
-    title = _("type")
-    parameter_name = "kind"
-    options = WebhookEvent.Kind.choices
-
-
 class OutcomeFilter(ChoiceFilter):
     """The states of events that the list shows as badges."""
 

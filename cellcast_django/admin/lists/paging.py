@@ -9,6 +9,7 @@ from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 
 from cellcast_django.admin.customers import searches_names
@@ -54,6 +55,11 @@ class CappedChangeList(ChangeList):
     """A changelist that counts up to a cap and defers the long columns it does not show."""
 
     model_admin: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # What it holds. Django's says that somebody is to select something in it.
+        self.title = str(capfirst(self.opts.verbose_name_plural))
 
     def get_queryset(
         self, request: HttpRequest, exclude_parameters: Any = None
