@@ -10,11 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from phonenumbers import PhoneNumber
 
 from cellcast_django.contacts import to_contact
-from cellcast_django.database.fields import (
-    CharField,
-    DateTimeField,
-    ExactCharField,
-)
+from cellcast_django.database.fields import CharField, DateTimeField, ExactCharField
 from cellcast_django.database.rows import insert_or_lock
 from cellcast_django.models.base import (
     FreshQuerySet,
