@@ -121,9 +121,9 @@ class Column:
     def delivered_share(self) -> str:
         """The delivered share of those with a final status, in percent; empty without any."""
         rate = self.total.delivery_rate
-        return (
-            "" if rate is None else gettext("%(rate)s%%") % {"rate": number_format(100 * rate, 1)}
-        )
+        if rate is None:
+            return ""
+        return gettext("%(rate)s%%") % {"rate": number_format(100 * rate, 1)}
 
 
 def days_of(first: date, last: date) -> str:

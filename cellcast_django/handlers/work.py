@@ -15,12 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.connected import handlers_by_name, has_mark
 from cellcast_django.database import transactions
-from cellcast_django.models import (
-    Direction,
-    Message,
-    WebhookEvent,
-    database_alias,
-)
+from cellcast_django.models import Direction, Message, WebhookEvent, database_alias
 from cellcast_django.models.base import error_of
 from cellcast_django.signals import (
     EXACTLY_ONCE,

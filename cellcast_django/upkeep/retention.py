@@ -307,7 +307,8 @@ def _redact_events(using: str, pks: list[int]) -> Pruned:
     events = WebhookEvent.objects.using(using).filter(pk__in=pks)
     calls = HandlerCall.objects.using(using).filter(event__in=pks)
     for call in calls.exclude(error=""):
-        calls.filter(pk=call.pk).update(error=call.error.partition(":")[0])
+        kind = call.error.partition(":")[0]  # the text after it may quote a customer
+        calls.filter(pk=call.pk).update(error=kind)
     calls.exclude(contact="").update(contact="")
     _redact_reasons(using, Q(event__in=pks))
     return Pruned(0, events.update(**EMPTY_EVENT))

@@ -153,7 +153,9 @@ def find_unconfirmed(
             "the account whose webhooks these are?"
         )
     for kind in list(found.accused):
-        if not (lists.opt_outs if kind == ApiList.OPT_OUTS else found.confirmed[kind]):
+        # Opt-outs are judged by their list as soon as that has any number.
+        is_telling = lists.opt_outs if kind == ApiList.OPT_OUTS else found.confirmed[kind]
+        if not is_telling:
             found.spared[kind] = len(found.accused.pop(kind))
     return found
 
