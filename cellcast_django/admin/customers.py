@@ -123,7 +123,7 @@ class HostDirectory:
             numbers = list(islice(found, MAX_NAMED + 1))
             contacts = [contact for contact in map(to_contact, numbers[:MAX_NAMED]) if contact]
             return contacts, len(numbers) > MAX_NAMED
-        return [], False
+        return [], False  # it raised, which is logged
 
 
 MAX_NAMED = 200  # contacts that a name is searched for at once
