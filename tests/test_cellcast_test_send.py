@@ -52,7 +52,7 @@ def shown(output: StringIO) -> str:
 # Which request
 
 
-@pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("slug"))
+@pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("endpoint.slug"))
 def test_command_sends_the_example_to_its_url(site: str, webhook: Webhook) -> None:
     output = run(webhook.endpoint.slug)
     event = WebhookEvent.objects.get()
@@ -66,7 +66,9 @@ def test_command_sends_the_example_to_its_url(site: str, webhook: Webhook) -> No
 
 
 @pytest.mark.parametrize(
-    "webhook", [each for each in WEBHOOKS if each.endpoint != "opt_out"], ids=attrgetter("slug")
+    "webhook",
+    [each for each in WEBHOOKS if each.endpoint != "opt_out"],
+    ids=attrgetter("endpoint.slug"),
 )
 def test_repeated_send_is_a_duplicate_that_calls_nobody(
     site: str, webhook: Webhook, listen: Any

@@ -46,7 +46,7 @@ JSON = "Content-Type: application/json"
 REPORT = STATUS.body
 
 
-@pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("slug"))
+@pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("endpoint.slug"))
 def test_app_stores_each_example(live_server: Any, webhook: Webhook) -> None:
     response = post_as_cellcast(webhook.url(live_server.url), webhook.body, SECRET, timeout=5)
     assert response.is_accepted
