@@ -309,7 +309,7 @@ def check_https(**_: Any) -> Messages:
         or settings.SECURE_PROXY_SSL_HEADER
         or settings.SECURE_HSTS_SECONDS
     )
-    if scheme != "https" and (scheme or not mentions_https):
+    if scheme == "http" or (not scheme and not mentions_https):
         yield Notice(
             "No setting shows that the site uses HTTPS. Over plain HTTP, anyone on the network "
             "can read the password and the messages.",

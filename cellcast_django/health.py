@@ -372,15 +372,13 @@ def measure_replies() -> Replies:
 
 def wishes_to_stop(waiting: MessageQuerySet) -> list[Wish]:
     """Return the newest waiting replies that mention stopping, except from who has opted out."""
+    # handled_at is null in all of them, but the databases use its index only if told.
     newest = waiting.order_by("-handled_at", "-created_at", "-pk")
     columns = ("pk", "contact", "created_at", Left("body", MAX_TEXT_LENGTH))
-    wishes = [
-        Wish(*row)
-        for *row, text in newest.values_list(*columns)[:MAX_WAITING]
-        if may_want_to_stop(text)
-    ]
-    done = opted_out({wish.contact for wish in wishes})
-    return [wish for wish in wishes if wish.contact not in done]
+    rows = newest.values_list(*columns)[:MAX_WAITING]
+    wishes = [Wish(pk, contact, at) for pk, contact, at, text in rows if may_want_to_stop(text)]
+    granted = opted_out({wish.contact for wish in wishes})
+    return [wish for wish in wishes if wish.contact not in granted]
 
 
 def count_silent(older_than: timedelta) -> int:
@@ -389,7 +387,10 @@ def count_silent(older_than: timedelta) -> int:
 
 
 def silent_lately(messages: MessageQuerySet, older_than: timedelta) -> MessageQuerySet:
-    """Narrow to those, of another week: an alert must end, and not hide the next one."""
+    """Narrow to the silent messages, but leave out what has been silent for a week.
+
+    Nothing more will come for those: an alert that never ends would hide the next one.
+    """
     start = timezone.now() - older_than - SILENT_PERIOD
     return messages.silent(older_than).filter(created_at__gt=start)
 

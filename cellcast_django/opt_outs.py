@@ -126,11 +126,8 @@ def opt_out(
         raise ValueError("asked_in is not a reply of this contact.")
     asked = "" if asked_in is None else asked_in.body
     note, username = clean(note), username_of(username)
-    if asked_in is not None and asked_in.handled_at is None:  # messages lock before opt-outs
-        asked_in.handled_at, asked_in.handled_by = timezone.now(), username
-        handled = {"handled_at": asked_in.handled_at, "handled_by": username}
-        replies = Message.objects.fresh().unhandled().filter(pk=asked_in.pk)
-        again_if_refused(lambda: replies.update(**handled), using=replies.db)
+    if asked_in is not None:  # messages lock before opt-outs
+        asked_in.mark_handled(username=username)
     return _begin(contact, OptOut.Source.PERSON, text=asked, note=note, username=username)
 
 

@@ -361,7 +361,8 @@ def is_web_url(url: object) -> TypeGuard[str]:
 class Endpoint(TextChoices):
     """Where an event came from: one of the URLs in Cellcast's dashboard, or its API."""
 
-    # The value; how what came there is read; which values of "type" mean it, wherever they come.
+    # In each row: the value; what reads it; which values of "type" mean it, wherever they come to;
+    # the label, which Django takes off before it calls __new__ with the others.
     RECEIVE = choice("receive", _read_reply, ("receive", "sms", "mms"), _("Receive URL"))
     STATUS = choice("status", _read_status_report, ("send",), _("Status URL"))
     OPT_OUT = choice("opt_out", _read_opt_out, ("optout",), _("Opt-Out URL"))
@@ -370,6 +371,7 @@ class Endpoint(TextChoices):
     reader: Reader
     types: tuple[str, ...]
 
+    # The defaults are for type checkers, to which Endpoint("receive") is a call of it.
     def __new__(cls, value: str, reader: Any = None, types: tuple[str, ...] = ()) -> Self:
         self = str.__new__(cls, value)
         self._value_ = value

@@ -82,11 +82,12 @@ def read_deferred(event_ids: Iterable[int] | None = None) -> int:
     read again after a pause, behind all that have waited longer, so that it holds up nothing that
     can be. Safe in several processes at once. Raises ``django.db.Error``.
     """
-    deferred, count = WebhookEvent.objects.fresh().deferred(), 0
+    deferred = WebhookEvent.objects.fresh().deferred()
     if event_ids is None:
         deferred = deferred.filter(next_read_at__lte=timezone.now())
     else:
         deferred = deferred.filter(pk__in=event_ids)
+    count = 0
     ends_at = time.monotonic() + MAX_SECONDS
     for pk in list(deferred.order_by("next_read_at", "pk").values_list("pk", flat=True)):
         if time.monotonic() > ends_at:
@@ -95,7 +96,8 @@ def read_deferred(event_ids: Iterable[int] | None = None) -> int:
         if event is None:  # another process has read it
             continue
         try:
-            count += bool(inbox.read_deferred(event))
+            if inbox.read_deferred(event):
+                count += 1
         except Exception as error:
             is_old = timezone.now() - event.received_at > ONE_DAY
             level = logging.ERROR if is_old or not isinstance(error, Error) else logging.WARNING

@@ -15,13 +15,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.connected import SENDERS, handlers_by_name
-from cellcast_django.payloads import (
-    KEYS,
-    Endpoint,
-    opt_out_payload,
-    reply_payload,
-    status_payload,
-)
+from cellcast_django.payloads import KEYS, Endpoint, opt_out_payload, reply_payload, status_payload
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 
 
@@ -40,11 +34,6 @@ class Webhook:
     """The key of the example that has to change for it to be no duplicate."""
     signal: FactSignal
     """Sent for the example."""
-
-    @property
-    def slug(self) -> str:
-        """How commands and their output spell it: ``opt-out``."""
-        return self.endpoint.slug
 
     @property
     def label(self) -> str:
@@ -101,8 +90,7 @@ def problem_of_keys(keys: Iterable[str]) -> str:
     """Return a sentence about the first key that Cellcast does not send; ``""`` if it sends all."""
     for key in keys:
         if key not in KEYS:
+            problem = f'This app reads no key "{key}".'
             similar = get_close_matches(key, KEYS, 1)
-            return f'This app reads no key "{key}".' + "".join(
-                f' Did you mean "{each}"?' for each in similar
-            )
+            return f'{problem} Did you mean "{similar[0]}"?' if similar else problem
     return ""

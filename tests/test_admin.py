@@ -789,8 +789,9 @@ WALKS = queries(
     f" {YESTERDAY} direction=inbound&{YESTERDAY} status=failed&{YESTERDAY}",
     statuschange="p=1 p=2",
     handlercall="p=1 state=done handler=shop.confirm test=no",
-    webhookevent="p=1 outcome=done outcome=duplicate outcome=invalid kind=status kind=unknown"
-    f" kind=status&outcome=duplicate kind=reply&outcome=invalid {YESTERDAY}",
+    webhookevent="p=1 outcome=done outcome=duplicate outcome=invalid kind__exact=status"
+    " kind__exact=unknown kind__exact=status&outcome=duplicate"
+    f" kind__exact=reply&outcome=invalid {YESTERDAY}",
 )
 # The few rows that are meant, which are then sorted.
 FINDS = queries(
@@ -803,8 +804,9 @@ FINDS = queries(
 FILTERED_FINDS = queries(
     message="q=0400+000+007&direction=outbound"
     f" q=0400+000+007&direction=outbound&status=failed&{YESTERDAY}",
-    webhookevent=f"kind=reply&outcome=invalid&{YESTERDAY} outcome=pending&kind=status"
-    f" outcome=failed&kind=status&{YESTERDAY} q=0400+000+007&outcome=duplicate&kind=status",
+    webhookevent=f"kind__exact=reply&outcome=invalid&{YESTERDAY} outcome=pending&kind__exact=status"
+    f" outcome=failed&kind__exact=status&{YESTERDAY}"
+    " q=0400+000+007&outcome=duplicate&kind__exact=status",
 )
 
 

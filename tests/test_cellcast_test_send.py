@@ -49,9 +49,9 @@ def shown(text: str) -> str:
 # Which request
 
 
-@pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("slug"))
+@pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("endpoint.slug"))
 def test_command_sends_the_example_to_its_url(site: str, webhook: Webhook) -> None:
-    output = run(webhook.slug)
+    output = run(webhook.endpoint.slug)
     event = WebhookEvent.objects.get()
     assert (event.endpoint, event.outcome) == (webhook.endpoint, "stored")
     assert event.received_as == "cellcast"
@@ -63,21 +63,23 @@ def test_command_sends_the_example_to_its_url(site: str, webhook: Webhook) -> No
 
 
 @pytest.mark.parametrize(
-    "webhook", [each for each in WEBHOOKS if each.endpoint != "opt_out"], ids=attrgetter("slug")
+    "webhook",
+    [each for each in WEBHOOKS if each.endpoint != "opt_out"],
+    ids=attrgetter("endpoint.slug"),
 )
 def test_repeated_send_is_a_duplicate_that_calls_nobody(
     site: str, webhook: Webhook, listen: Any
 ) -> None:
     calls = listen(webhook.signal)
     [handler] = webhook.handlers()
-    assert handler in run(webhook.slug)
-    output = run(webhook.slug)
+    assert handler in run(webhook.endpoint.slug)
+    output = run(webhook.endpoint.slug)
     assert ": duplicate." in output
     assert handler not in output
     assert f"--set {webhook.news}=…" in output
     assert len(calls) == 1
     news = [webhook.example, {**webhook.example, webhook.news: "other"}]
-    assert handler in run(webhook.slug, "--data", json.dumps(news))
+    assert handler in run(webhook.endpoint.slug, "--data", json.dumps(news))
     assert len(calls) == 2
 
 
@@ -92,7 +94,7 @@ def test_command_says_that_a_real_one_would_have_opted_out(site: str) -> None:
 def test_set_option_changes_keys_of_the_example_and_of_your_own_data(site: str) -> None:
     run("status", "--set", "status=failed", "--set", "_id=abc", "--set", "source=a=b")
     changes = {"status": "failed", "_id": "abc", "source": "a=b"}
-    [status] = [each for each in WEBHOOKS if each.slug == "status"]
+    [status] = [each for each in WEBHOOKS if each.endpoint == "status"]
     assert json.loads(WebhookEvent.objects.get().body) == {**status.example, **changes}
     assert "INSTALLED_APPS" in run(
         *("receive", "--data", '{"_id": 1, "reply": "?", "mesage": ""}'),

@@ -42,11 +42,11 @@ JSON = "Content-Type: application/json"
 # The app itself, over a socket
 
 
-[STATUS] = [each for each in WEBHOOKS if each.slug == "status"]
+[STATUS] = [each for each in WEBHOOKS if each.endpoint == "status"]
 REPORT = STATUS.body
 
 
-@pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("slug"))
+@pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("endpoint.slug"))
 def test_app_stores_each_example(live_server: Any, webhook: Webhook) -> None:
     response = post_as_cellcast(webhook.url(live_server.url), webhook.body, SECRET, timeout=5)
     assert response.is_accepted
@@ -57,7 +57,7 @@ def test_app_stores_each_example(live_server: Any, webhook: Webhook) -> None:
     assert event.body.encode() == webhook.body
     assert event.is_test
     response = post_as_cellcast(webhook.url(live_server.url), webhook.body, SECRET, timeout=5)
-    outcome = "stored" if webhook.slug == "opt-out" else "duplicate"
+    outcome = "stored" if webhook.endpoint.slug == "opt-out" else "duplicate"
     assert [event["outcome"] for event in response.events] == [outcome]
     assert diagnose(response) is None
 

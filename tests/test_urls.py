@@ -28,7 +28,7 @@ urlpatterns = _page["urlpatterns"]
 
 PATHS = ["/sms/webhook-receiver", "/sms/webhook-status", "/sms/webhook-opt-out"]
 
-each_webhook = pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("slug"))
+each_webhook = pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("endpoint.slug"))
 
 
 def test_every_endpoint_but_the_api_has_its_documented_path() -> None:

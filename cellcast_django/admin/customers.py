@@ -108,7 +108,7 @@ class HostDirectory:
         if missing and hasattr(self._directory, method):
             with _host_code(method):
                 for each, said in getattr(self._directory, method)(missing).items():
-                    with _host_code(method):
+                    with _host_code(method):  # one of a wrong shape costs itself and no other
                         self._known[method, each] = _named(said)
         return {each: self._known[method, each] for each in wanted}
 
@@ -123,7 +123,7 @@ class HostDirectory:
             numbers = list(islice(found, MAX_NAMED + 1))
             contacts = [contact for contact in map(to_contact, numbers[:MAX_NAMED]) if contact]
             return contacts, len(numbers) > MAX_NAMED
-        return [], False
+        return [], False  # it raised, which is logged
 
 
 MAX_NAMED = 200  # contacts that a name is searched for at once
@@ -170,8 +170,9 @@ def _host_code(name: str) -> Iterator[None]:
     initialised = connections.all(initialized_only=True)
     try:
         with ExitStack() as stack:
-            for using in [each.alias for each in initialised if each.in_atomic_block]:
-                stack.enter_context(transaction.atomic(using=using))
+            for connection in initialised:
+                if connection.in_atomic_block:
+                    stack.enter_context(transaction.atomic(using=connection.alias))
             yield
     except Exception as error:  # the host's code may raise anything
         logger.error("CELLCAST_DIRECTORY: %s failed: %s.", name, type(error).__qualname__)

@@ -25,12 +25,7 @@ from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import Unprinted, ago, beginning, format_body
 from cellcast_django.admin.lists.columns import Columns
 from cellcast_django.admin.lists.export import Export, columns
-from cellcast_django.admin.lists.filters import (
-    KindFilter,
-    OutcomeFilter,
-    PeriodFilter,
-    TestFilter,
-)
+from cellcast_django.admin.lists.filters import OutcomeFilter, PeriodFilter, TestFilter
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.search import Search, spellings
@@ -140,7 +135,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         WebhookEventColumns.contact,
         WebhookEventColumns.problem,
     ]
-    list_filter = [OutcomeFilter, KindFilter, PeriodFilter, TestFilter]
+    list_filter = [OutcomeFilter, "kind", PeriodFilter, TestFilter]
     time_field = "received_at"
     list_select_related = ["status_change"]
     list_defer = ["body"]
@@ -157,9 +152,6 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         """Return the newest first, ordered by the index that serves the request."""
         by_key = OutcomeFilter.parameter_name in request.GET
         return ["-pk"] if by_key else ["-received_at", "-pk"]
-
-    def has_rerun_permission(self, request: HttpRequest) -> bool:
-        return self.viewer(request).may("rerun_webhookevent")
 
     def has_reprocess_permission(self, request: HttpRequest) -> bool:
         return self.viewer(request).may("reprocess_webhookevent")

@@ -23,13 +23,7 @@ from cellcast_django.admin.display.badges import (
     status_badge,
 )
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import (
-    Unprinted,
-    ago,
-    beginning,
-    exact_time,
-    media_links,
-)
+from cellcast_django.admin.display.texts import Unprinted, ago, beginning, exact_time, media_links
 from cellcast_django.admin.events import WebhookEventColumns
 from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.lists.columns import Columns
@@ -178,14 +172,10 @@ class MessageAdmin(ReadOnlyAdmin):
         ("cellcast_id", "reference", "sender", "receiver", "own_number"),
     ]
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+    def get_queryset(self, request: HttpRequest) -> Any:
         """Add the start of the text, which is all that the list shows, and the failure's reason."""
-        messages: QuerySet[Any] = (
-            super()
-            .get_queryset(request)
-            .annotate(beginning=Left("body", MAX_TEXT_LENGTH + 1), reason=REASON)
-        )
-        return messages
+        messages = super().get_queryset(request)
+        return messages.annotate(beginning=Left("body", MAX_TEXT_LENGTH + 1), reason=REASON)
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
         columns = MessageColumns(viewer, [obj])

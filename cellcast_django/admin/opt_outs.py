@@ -48,14 +48,6 @@ class StateFilter(ChoiceFilter):
         return rows.active() if choice == "active" else rows.filter(ended_at__isnull=False)
 
 
-class SourceFilter(ChoiceFilter):
-    """How an opt-out was made."""
-
-    title = _("source")
-    parameter_name = "source"
-    options = OptOut.Source.choices
-
-
 class BegunFilter(PeriodFilter):
     """When a contact opted out, any of the times that it did."""
 
@@ -64,7 +56,9 @@ class BegunFilter(PeriodFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         begun = OptOutChange.objects.using(queryset.db).filter(kind=OptOutChange.Kind.BEGUN)
         chosen = super().queryset(request, begun)
-        return queryset if chosen is begun else queryset.filter(pk__in=chosen.values("opt_out"))
+        if chosen is begun:  # no days are asked for
+            return queryset
+        return queryset.filter(pk__in=chosen.values("opt_out"))
 
 
 class ReasonForm(forms.Form):
@@ -227,7 +221,7 @@ class OptOutAdmin(ReadOnlyAdmin):
     pages = [EndPage, OptOutExport]
     form = AddOptOutForm
     list_display = [OptOutColumns.contact, OptOutColumns.when, "source", OptOutColumns.state]
-    list_filter = [StateFilter, SourceFilter, BegunFilter]
+    list_filter = [StateFilter, "source", BegunFilter]
     time_field = "at"  # of a change
     nothing_here = _("Nobody has opted out.")
     list_defer = ["note"]
@@ -236,10 +230,9 @@ class OptOutAdmin(ReadOnlyAdmin):
     search_fields = ["contact"]
     search_help_text = _("Phone number (any format).")
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+    def get_queryset(self, request: HttpRequest) -> Any:
         """Leave out rows that were locked, but have not begun."""
-        opt_outs: QuerySet[Any] = super().get_queryset(request).exclude(source="")
-        return opt_outs
+        return super().get_queryset(request).exclude(source="")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return self.viewer(request).may("add_optout")
@@ -294,9 +287,8 @@ class OptOutAdmin(ReadOnlyAdmin):
             label = viewer.directory.customer(message.contact).label if message else ""
             asked = gettext("Opt out: %(customer)s") % {"customer": label}
             return {"title": Unprinted(asked) if label else gettext("Opt out")}
-        title = gettext("%(customer)s: opted back in")
-        if obj.is_active:
-            title = gettext("%(customer)s: opted out")
+        out, back_in = gettext("%(customer)s: opted out"), gettext("%(customer)s: opted back in")
+        title = out if obj.is_active else back_in
         may_end = obj.is_active and viewer.may("end_optout")
         contact_link = None
         if viewer.may_view(Message):

@@ -26,9 +26,10 @@ def own_numbers(messages: Any) -> list[str]:
 
 
 def senders(messages: Any) -> list[str]:
-    """Return the same with the names that you send from, which nobody can write to.
+    """Return your numbers and the names that you send from, which nobody can write to.
 
-    Last, ``OTHER`` if there are messages of any other, so that those of all add up.
+    Empty unless there are several. Last, ``OTHER`` if there are messages of any other, so that
+    those of all add up.
     """
     found = configured_own_numbers() or _recorded(messages)
     if len(found) < 2:

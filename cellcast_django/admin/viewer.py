@@ -60,7 +60,7 @@ class Viewer:
 
     def is_restricted(self, model: type[Model]) -> bool:
         """Whether the host project's own class hides some rows of a model."""
-        return bool(self.rows(model).query.where)
+        return self.site.is_registered(model) and bool(self.rows(model).query.where)
 
     def url(self, model: type[Model], page: str, *arguments: Any) -> str:
         options = self.site.get_model_admin(model).opts

@@ -13,7 +13,6 @@ from typing import Any
 
 from django.contrib import messages as notices
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q
 from django.http import HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -23,12 +22,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 from cellcast_django.admin.customers import Customer, Named
 from cellcast_django.admin.display.badges import although_opted_out_badge, status_badge
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import (
-    Unprinted,
-    beginning,
-    exact_time,
-    own_number_html,
-)
+from cellcast_django.admin.display.texts import Unprinted, beginning, exact_time, own_number_html
 from cellcast_django.admin.lists.paging import is_key, older_than
 from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.viewer import Viewer
@@ -47,7 +41,7 @@ from cellcast_django.desk.page import TO_ANSWER, DeskPage, Switch, number_switch
 from cellcast_django.desk.waiting import Choice, WaitingReply
 from cellcast_django.models import Direction, Message, OptOut, OptOutChange, database_alias
 from cellcast_django.models.claim import Claim
-from cellcast_django.models.message import is_own_number
+from cellcast_django.models.message import is_own_number, may_be_of
 
 PER_PAGE = 50
 MAX_QUOTE_LENGTH = 80  # characters of the text that a reply answers
@@ -144,9 +138,7 @@ class Conversation:
         self.own_numbers = own_numbers(viewer.rows(Message))
         self.own_number = own if own in self.own_numbers else ""
         if self.own_number:
-            # Those of a name may belong to any number.
-            is_named = ~Q(own_number__startswith="+")
-            self.messages = self.messages.filter(Q(own_number=self.own_number) | is_named)
+            self.messages = self.messages.filter(may_be_of(self.own_number))
 
     @cached_property
     def numbers_used(self) -> list[str]:

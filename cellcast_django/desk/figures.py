@@ -28,6 +28,8 @@ from cellcast_django.payloads import clean
 from cellcast_django.statuses import UNDELIVERED, Status
 
 MAX_REASONS = 20
+WHOLE, PART, CAUSE = range(3)
+"""Levels of figures: what was sent, a part of it, and why a part was not delivered."""
 
 
 class ReasonFilter(admin.SimpleListFilter):
@@ -76,16 +78,15 @@ class Figure(NamedTuple):
     label: str | Promise
     count: Callable[[Traffic], int]
     query: str
-    level: int = 1
-    """0 for a whole, 1 for a part of what was sent, 2 for a part of what was not delivered."""
+    level: int = PART
 
 
 FIGURES = [
-    Figure("sent", _("Sent"), attrgetter("sent"), "direction=outbound", 0),
+    Figure("sent", _("Sent"), attrgetter("sent"), "direction=outbound", WHOLE),
     Figure("delivered", _("delivered"), attrgetter("delivered"), "status=delivered"),
     Figure("not_delivered", _("not delivered"), attrgetter("undelivered"), "status=undelivered"),
     *(
-        Figure(each.value, each.label, partial(Traffic.ended_as, status=each), f"status={each}", 2)
+        Figure(each, each.label, partial(Traffic.ended_as, status=each), f"status={each}", CAUSE)
         for each in reversed(Status)
         if each in UNDELIVERED
     ),
@@ -93,7 +94,7 @@ FIGURES = [
         Figure(name, StatusFilter.BY_OUTCOME[name], attrgetter(name), f"status={name}")
         for name in ("on_the_way", "unreported")
     ),
-    Figure("replies", _("Replies"), attrgetter("replies"), "direction=inbound", 0),
+    Figure("replies", _("Replies"), attrgetter("replies"), "direction=inbound", WHOLE),
 ]
 
 
@@ -120,9 +121,9 @@ class Column:
     def delivered_share(self) -> str:
         """The delivered share of those with a final status, in percent; empty without any."""
         rate = self.total.delivery_rate
-        return (
-            "" if rate is None else gettext("%(rate)s%%") % {"rate": number_format(100 * rate, 1)}
-        )
+        if rate is None:
+            return ""
+        return gettext("%(rate)s%%") % {"rate": number_format(100 * rate, 1)}
 
 
 def days_of(first: date, last: date) -> str:
@@ -137,7 +138,7 @@ class FigureRow:
     name: str
     label: str | Promise
     counts: Sequence[LinkedCount]
-    level: int = 0
+    level: int = WHOLE
     width: int = 0
     """Of a day's bar: what was sent, in percent of the day with the most."""
 
@@ -154,13 +155,13 @@ class FiguresContent:
 
     @cached_property
     def rows(self) -> list[FigureRow]:
-        """The figures, each with its count in both months; of parts only those that there are."""
+        """The figures, each with its count in both months; of causes only those that there are."""
         rows = []
         for each in FIGURES:
             counts = [
                 column.linked(each.count(column.total), each.query) for column in self.columns
             ]
-            if each.level < 2 or any(counted.count for counted in counts):
+            if each.level != CAUSE or any(counted.count for counted in counts):
                 rows.append(FigureRow(each.name, each.label, counts, each.level))
         opt_outs = [each.new_opt_outs for each in self.columns if each.new_opt_outs is not None]
         return [*rows, FigureRow("opt_outs", _("New opt-outs"), opt_outs)] if opt_outs else rows
@@ -196,7 +197,7 @@ class FiguresContent:
     def day_figures(self) -> list[Figure]:
         """The columns of the days: without what this month has none of."""
         total = self.columns[-1].total
-        return [each for each in FIGURES if each.level < 2 and each.count(total)]
+        return [each for each in FIGURES if each.level != CAUSE and each.count(total)]
 
     @cached_property
     def days(self) -> list[FigureRow]:

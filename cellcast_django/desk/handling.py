@@ -58,12 +58,13 @@ def rows_of(replies: Any) -> list[WaitingReply]:
 
 
 def mark(viewer: Viewer, keys: Sequence[int], at: datetime | None) -> int:
-    """Mark replies as handled by this person, or as new: all or none; return how many.
+    """Mark replies as handled by this person at that time, or as new: all or none.
 
-    A colleague's mark stays, unless they are made new again.
+    Returns how many. A colleague's mark stays, unless they are made new again.
     """
-    rows = replies_of(viewer).filter(pk__in=keys, handled_at__isnull=at is not None)
-    update = partial(rows.update, handled_at=at, handled_by=viewer.username if at else "")
+    is_done = at is not None
+    rows = replies_of(viewer).filter(pk__in=keys, handled_at__isnull=is_done)
+    update = partial(rows.update, handled_at=at, handled_by=viewer.username if is_done else "")
     return int(again_if_refused(update, using=database_alias()))
 
 

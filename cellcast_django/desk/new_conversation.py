@@ -89,8 +89,8 @@ class NewConversation(DeskPage):
     def show(self) -> HttpResponse:
         posted, senders = self.request.POST, self.senders()
         number = clean(posted.get("number", ""))[:MAX_NUMBER_LENGTH].strip()
-        sender = posted.get("sender", "")
-        sender = sender if sender in senders else next(iter(senders), "")
+        chosen = posted.get("sender", "")
+        sender = chosen if chosen in senders else next(iter(senders), "")
         found = self.customers_named(number)
         customer = self.chosen(found) if found else Customer(to_contact(number))
         beginning = Beginning(
@@ -102,7 +102,7 @@ class NewConversation(DeskPage):
         )
         form = TextForm(beginning.text, draft=draft_key(self.viewer, ""))
         if self.request.method == "POST":
-            if customer is None:
+            if customer is None:  # a name: it has to be confirmed whom it means
                 notice = Notice(notices.INFO, _("Not sent yet: is this whom you mean?"))
             else:
                 notice = beginning.send()

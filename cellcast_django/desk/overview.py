@@ -114,7 +114,7 @@ class EventsPart:
 def _not_done(
     viewer: Viewer, deferred: Deferred, handlers: Handlers
 ) -> Iterator[tuple[LinkedCount, SafeString]]:
-    """Yield how many events are not stored, and how many calls wait; of none none."""
+    """Yield how many events are not stored, and how many calls wait, leaving out zeros."""
     url = f"{viewer.url(WebhookEvent, 'changelist')}?test={TestFilter.WITHOUT}&outcome="
     if deferred.count:
         tone = Tone.BAD if deferred.is_overdue else Tone.OPEN

@@ -79,7 +79,7 @@ class Site:
         urls: dict[str, str] = {}
         with suppress(NoReverseMatch), override(settings.LANGUAGE_CODE):
             webhooks = WEBHOOKS if BASE_URL.fits(base_url) else ()
-            urls = {webhook.slug: webhook.url(base_url) for webhook in webhooks}
+            urls = {webhook.endpoint.slug: webhook.url(base_url) for webhook in webhooks}
         return cls(base_url=base_url, urls=urls, secret=next(iter(conf.webhook_secrets), ""))
 
     @property
@@ -164,7 +164,7 @@ class Setup(DeskPage):
             urls=[
                 UrlForm(
                     endpoint=webhook.endpoint,
-                    url=site.urls.get(webhook.slug),
+                    url=site.urls.get(webhook.endpoint.slug),
                     body=self.request.POST.get("body", "")
                     if webhook is sent_to
                     else json.dumps(webhook.example, indent=2),
@@ -180,7 +180,9 @@ class Setup(DeskPage):
         """Send the form's body as Cellcast would; return the response and what it means."""
         body = self.request.POST.get("body", "").encode()
         self.viewer.log_list(WebhookEvent, f"Sent a test to the {webhook.label}.")
-        response = post_as_cellcast(site.urls[webhook.slug], body, site.secret, TIMEOUT_SECONDS)
+        response = post_as_cellcast(
+            site.urls[webhook.endpoint.slug], body, site.secret, TIMEOUT_SECONDS
+        )
         events = response.events if response.is_accepted else []
         is_here = site.base_url == f"{self.request.scheme}://{self.request.get_host()}"
         may_view = is_here and self.viewer.may_view(WebhookEvent)

@@ -146,16 +146,16 @@ class ToAnswerPage(DeskPage):
         for each in (each for each in page if each.newest.pk in replies):
             reply = replies[each.newest.pk]
             customer = known.get(reply.contact) or Customer(reply.contact)
-            wish = self.waiting.wish_of(each)
-            asked = wish and Message(pk=wish.pk, contact=wish.contact)
-            form = opt_out_url(viewer, asked) if asked and offers_opt_out else ""
+            wish, form = self.waiting.wish_of(each), ""
+            if wish and offers_opt_out:
+                form = opt_out_url(viewer, Message(pk=wish.pk, contact=wish.contact))
             yield CustomerRow(
                 reply=reply,
                 customer=each,
                 known=customer,
                 url=ConversationPage.url(viewer, reply.pk) + query,
                 stop_wish=stop_wish_badge(wish and wish.created_at),
-                opt_out_url=form and form + back,
+                opt_out_url=form + back if form else "",
             )
 
 

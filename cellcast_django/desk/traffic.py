@@ -139,6 +139,7 @@ def count_messages(
     each message, and MariaDB may have no time zones.
     """
     expected_from = first_day_on_the_way()
+    # Together, but for those that may still be on the way.
     days = [day for day in month.days if by_day or day in (month.first, expected_from)]
     found = [Traffic() for _ in days]
     place = _place_among([midnight(day) for day in days])

@@ -208,6 +208,7 @@ class Turn:
         *,
         in_order: bool,
     ) -> Result:
+        """Begin and make a call, unless there is nothing to call, or it is not its turn."""
         is_running = call.state == HandlerCall.State.RUNNING
         if call.signal not in work:
             return _not_called(call, steps.fail(call, steps.DELETED))
@@ -219,6 +220,7 @@ class Turn:
         if todo is None:
             return _not_called(call, steps.miss(call, received_at))
         if not steps.begin(call, in_order=in_order):
+            # It waits for an earlier one, or another process has begun it.
             return _stand_back(call) if in_order and call.contact else Result.TAKEN
         if is_running:
             _log(call, steps.NOT_RETURNED)

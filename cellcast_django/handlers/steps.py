@@ -166,7 +166,7 @@ def _ended(state: str, now: datetime) -> dict[str, Any]:
 
 
 def _write(call: HandlerCall, values: dict[str, Any], *, in_order: bool = False) -> bool:
-    """Save these fields if nobody has changed the call since: at a third of an ``update()``."""
+    """Save these fields if nobody has changed the call since; a third of ``update()``'s cost."""
     field: Any = HandlerCall._meta.get_field
 
     def save(using: str) -> bool:

@@ -15,12 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.connected import handlers_by_name, has_mark
 from cellcast_django.database import transactions
-from cellcast_django.models import (
-    Direction,
-    Message,
-    WebhookEvent,
-    database_alias,
-)
+from cellcast_django.models import Direction, Message, WebhookEvent, database_alias
 from cellcast_django.models.base import error_of
 from cellcast_django.signals import (
     EXACTLY_ONCE,
@@ -149,8 +144,9 @@ def do_safely(work: Work, save: Callable[[], bool] | None = None) -> Failure | N
     try:
         with ExitStack() as stack:
             # Inside a test's transaction, a handler's database error must not abort the test.
-            for each in [each for each in open_before if each.in_atomic_block]:
-                stack.enter_context(_savepoint(each))
+            for connection in open_before:
+                if connection.in_atomic_block:
+                    stack.enter_context(_savepoint(connection))
             work.do() if save is None else in_transaction(work, save)
     except BaseException as error:  # one handler must not stop another
         failure = _described(error)

@@ -72,8 +72,10 @@ def reprocess(event: WebhookEvent) -> Stored:
     """Read an invalid event again; return the events it has become, and their calls."""
     if event.outcome != WebhookEvent.Outcome.INVALID:
         return Stored()
-    arrival = Arrival.of(event)
-    return _read_again(event, replace(arrival, time=timezone.now(), has_just_arrived=False))
+    # What it says is news: nobody could read it. But an opt-out that a person has ended since it
+    # came stays ended, so it has not just arrived.
+    arrival = replace(Arrival.of(event), time=timezone.now(), has_just_arrived=False)
+    return _read_again(event, arrival)
 
 
 @hides_variables

@@ -20,14 +20,7 @@ from cellcast_django.models import (
     WebhookEvent,
 )
 from cellcast_django.opt_outs import opts_out
-from cellcast_django.payloads import (
-    Endpoint,
-    Invalid,
-    Payload,
-    Reply,
-    StatusReport,
-    clean,
-)
+from cellcast_django.payloads import Endpoint, Invalid, Payload, Reply, StatusReport, clean
 
 cleaned = lru_cache(maxsize=64)(clean)  # the same few headers come with every webhook
 
@@ -109,11 +102,10 @@ def draft(payload: Payload, arrival: Arrival) -> Draft:
     """Return what one payload wants to write."""
     if isinstance(payload, Reply | StatusReport):
         return draft_message(payload, arrival)
-    kind, error, contact = WebhookEvent.Kind.UNKNOWN, "", ""
     if isinstance(payload, Invalid):
-        error = payload.reason
+        kind, error, contact = WebhookEvent.Kind.UNKNOWN, payload.reason, ""
     else:
-        kind, contact = WebhookEvent.Kind.OPT_OUT, to_contact(payload.number)
+        kind, error, contact = WebhookEvent.Kind.OPT_OUT, "", to_contact(payload.number)
     event = {"kind": kind.value, "error": error, "contact": contact, "body": payload.raw}
     return Draft(
         payload=payload,
@@ -126,11 +118,11 @@ def draft(payload: Payload, arrival: Arrival) -> Draft:
 def draft_message(payload: Reply | StatusReport, arrival: Arrival) -> MessageDraft:
     """Return what a reply or a report wants to write."""
     said = _said_by(payload, arrival)
-    kind, contact = WebhookEvent.Kind.STATUS, said.values["contact"]
-    is_reply, is_opting_out = isinstance(payload, Reply), False
+    contact = said.values["contact"]
+    is_reply, is_opting_out = isinstance(payload, Reply), opts_out(payload)
+    kind = WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS
     if_new: dict[str, Any] = {"created_at": arrival.time}
     if isinstance(payload, Reply):
-        kind, is_opting_out = WebhookEvent.Kind.REPLY, opts_out(payload)
         if payload.listed is not None:
             if_new["created_at"] = payload.listed.received_at
         if arrival.is_test or is_opting_out:
@@ -163,8 +155,7 @@ def _said_by(payload: Reply | StatusReport, arrival: Arrival) -> Said:
     if isinstance(payload, StatusReport) and payload.happened_at is not None:
         time = min(payload.happened_at, time)
     details = _common_values(payload, StatusChange)
-    del details["status"]
-    return Said(values=values, status=values.pop("status"), details=details, at=time)
+    return Said(values=values, status=payload.status, details=details, at=time)
 
 
 def key_of(report: StatusReport) -> str:
@@ -192,11 +183,14 @@ def begin_opt_out(draft: Draft, opt_out: OptOut) -> OptOutChange | None:
 
 
 def _common_values(source: Any, model: type[models.Model]) -> dict[str, Any]:
-    """Return the fields that a dataclass has in common with a model."""
+    """Return the fields that a dataclass has in common with a model, but not the status.
+
+    Which status a message and its history get is decided when the report is folded in.
+    """
     return {name: getattr(source, name) for name in _common_names(source.__class__, model)}
 
 
 @cache
 def _common_names(source: type, model: type[models.Model]) -> list[str]:
-    columns = {each.name for each in model._meta.concrete_fields}
+    columns = {each.name for each in model._meta.concrete_fields} - {"status"}
     return [each.name for each in fields(source) if each.name in columns]

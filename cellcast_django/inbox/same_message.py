@@ -146,8 +146,9 @@ def unite(cursor: CursorWrapper, new: Mapping[int, MessageDraft]) -> dict[int, M
     found = _brought_by_webhooks(using, new, listed) if listed else _recovered_before(using, new)
     if found:
         Message.objects.using(using).filter(pk__in=found).delete()
-    for pk, message in found.items() if not listed else ():
-        _take_over(using, message, new[pk].said)
+    if not listed:
+        for pk, message in found.items():
+            _take_over(using, message, new[pk].said)
     return found
 
 

@@ -30,13 +30,7 @@ from cellcast_django.models import (
     WebhookEvent,
     database_alias,
 )
-from cellcast_django.payloads import (
-    Endpoint,
-    Invalid,
-    OptOut as OptOutPayload,
-    Payload,
-    Reply,
-)
+from cellcast_django.payloads import Endpoint, Invalid, OptOut as OptOutPayload, Payload, Reply
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 
 API_SECONDS = 5

@@ -37,12 +37,7 @@ from cellcast_django.models.base import (
 )
 from cellcast_django.models.opt_out import OptOut
 from cellcast_django.models.webhook_event import WebhookEvent, reported_by
-from cellcast_django.payloads import (
-    MAX_ID_LENGTH,
-    MAX_NUMBER_LENGTH,
-    MAX_STATUS_LENGTH,
-    clean,
-)
+from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, MAX_STATUS_LENGTH, clean
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
 if TYPE_CHECKING:
@@ -72,7 +67,7 @@ HAS_REFERENCE = ~models.Q(reference=_Literal(""))
 IS_UNHANDLED = models.Q(direction=_Literal(Direction.INBOUND.value), handled_at__isnull=True)
 
 
-def _may_be_of(own_number: str) -> models.Q:
+def may_be_of(own_number: str) -> models.Q:
     """Messages of this own number, and those of a name, which may stand for any number."""
     return models.Q(own_number=own_number) | ~models.Q(own_number__startswith="+")
 
@@ -413,7 +408,7 @@ class Message(models.Model):
         if not self.contact:
             return messages.filter(pk=self.pk)
         messages = messages.filter(contact=self.contact).order_by("created_at", "pk")
-        return messages.filter(_may_be_of(to_contact(own_number))) if own_number else messages
+        return messages.filter(may_be_of(to_contact(own_number))) if own_number else messages
 
     @cached_property
     def in_reply_to(self) -> "Message | None":
@@ -444,7 +439,7 @@ class Message(models.Model):
         quotes_nothing = models.Q(pk__in=[])
         is_quoted = models.Q(body=self.original_body) if self.original_body else quotes_nothing
         if self.own_number.startswith("+"):
-            sent = sent.filter(_may_be_of(self.own_number))
+            sent = sent.filter(may_be_of(self.own_number))
         candidates = sent.filter(contact=self.contact).annotate(
             sent_at=Coalesce("submitted_at", "created_at"),
             is_quoted=models.Case(models.When(is_quoted, then=1), default=0),

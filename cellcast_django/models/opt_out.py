@@ -10,11 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from phonenumbers import PhoneNumber
 
 from cellcast_django.contacts import to_contact
-from cellcast_django.database.fields import (
-    CharField,
-    DateTimeField,
-    ExactCharField,
-)
+from cellcast_django.database.fields import CharField, DateTimeField, ExactCharField
 from cellcast_django.database.rows import insert_or_lock
 from cellcast_django.models.base import (
     FreshQuerySet,
@@ -148,8 +144,9 @@ class OptOut(models.Model):
 
     def add_reason(self, *, at: datetime, note: str, **said: str) -> "OptOutChange":
         """Add why it stands, too, according to a person; return the change to save."""
-        if f"\n{note}\n" not in f"\n{self.note}\n":
-            self.note = "\n".join(filter(None, [self.note, note]))
+        has_note = f"\n{note}\n" in f"\n{self.note}\n"  # as lines of its own
+        if note and not has_note:
+            self.note = f"{self.note}\n{note}" if self.note else note
         return self._change(OptOutChange.Kind.BEGUN, self.Source.PERSON, at, note=note, **said)
 
     def end(self, *, at: datetime, note: str = "", username: str = "") -> "OptOutChange":

@@ -193,6 +193,7 @@ def missing_opt_outs(reading: Reading) -> Iterator[Sequence[OptOut]]:
     listed: set[str] = set()
     for opt_outs in new_opt_outs(reading):
         listed |= opt_outs.keys()
+        # One without a source was locked, but has not begun.
         begun = stored.exclude(source="").filter(contact__in=opt_outs)
         ended_at = dict(begun.values_list("contact", "ended_at"))
         findings.ended += sum(time is not None for time in ended_at.values())

@@ -111,7 +111,8 @@ class Selection:
             raise ValueError("--opt-outs needs --contact: an opt-out must outlive messages.")
         if self.number is None and self.before is None:
             raise ValueError("Say what to prune: --older-than 90d, --contact NUMBER, or both.")
-        _ = self._about  # refuses an empty number
+        if self.number is not None:
+            AboutContact(self.number)  # raises ValueError for an empty one
 
     def messages(self) -> QuerySet[Message]:
         messages: QuerySet[Message] = Message.objects.fresh()
@@ -145,11 +146,13 @@ class Selection:
     def kept(self) -> Kept:
         """Return how many events are kept although they are old enough, or about the contact."""
         parts = self._event_parts()
-        if self._about is not None:  # what is unfinished of others' keeps the message that it needs
+        if self._about is not None:
+            # Their messages are kept, too, for events that are filed under other contacts.
             contacts = self._about.contacts
-            events = self._candidates().filter(message__contact__in=contacts)
-            parts.append(events.exclude(contact__in=["", *contacts]))
+            about_theirs = self._candidates().filter(message__contact__in=contacts)
+            parts.append(about_theirs.exclude(contact__in=["", *contacts]))
         deferred = sum(part.deferred().count() for part in parts)
+        # pending() has the deferred ones as well.
         pending = sum(part.pending().count() for part in parts) - deferred
         failed = 0 if self.include_failed else sum(part.failed().count() for part in parts)
         return Kept(pending=pending, failed=failed, deferred=deferred)
@@ -304,7 +307,8 @@ def _redact_events(using: str, pks: list[int]) -> Pruned:
     events = WebhookEvent.objects.using(using).filter(pk__in=pks)
     calls = HandlerCall.objects.using(using).filter(event__in=pks)
     for call in calls.exclude(error=""):
-        calls.filter(pk=call.pk).update(error=call.error.partition(":")[0])
+        kind = call.error.partition(":")[0]  # the text after it may quote a customer
+        calls.filter(pk=call.pk).update(error=kind)
     calls.exclude(contact="").update(contact="")
     _redact_reasons(using, Q(event__in=pks))
     return Pruned(0, events.update(**EMPTY_EVENT))

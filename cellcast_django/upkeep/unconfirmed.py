@@ -153,7 +153,9 @@ def find_unconfirmed(
             "the account whose webhooks these are?"
         )
     for kind in list(found.accused):
-        if not (lists.opt_outs if kind == ApiList.OPT_OUTS else found.confirmed[kind]):
+        # Opt-outs are judged by their list as soon as that has any number.
+        is_telling = lists.opt_outs if kind == ApiList.OPT_OUTS else found.confirmed[kind]
+        if not is_telling:
             found.spared[kind] = len(found.accused.pop(kind))
     return found
 
@@ -190,5 +192,6 @@ def _matching_replies(reading: Reading) -> tuple[set[int], set[int]]:
         found |= match([place for place in replies if place not in found], others)
         listed = {each.pk for each in found.values()}
         confirmed |= listed
-        alike |= {each.pk for each in stored if found} - listed
+        if listed:
+            alike |= {each.pk for each in stored} - listed
     return confirmed, alike

@@ -67,7 +67,10 @@ def _statuses(messages: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
 
 
 def _keys(messages: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
-    """A key is the digest of its parts, which redaction empties; code may store what it likes."""
+    """A key is the digest of its parts.
+
+    Redaction has emptied those; and without an event, code of the host's may have stored any key.
+    """
     events = WebhookEvent.objects.filter(message=OuterRef("pk"))
     for message in messages.filter(Exists(events)).exclude(**EMPTY_MESSAGE):
         if message.key not in _possible_keys(message):

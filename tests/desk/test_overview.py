@@ -115,7 +115,7 @@ def test_each_url_has_a_light(reader: Client, noon: datetime) -> None:
     WebhookEventFactory.create_batch(2, received_at=noon - timedelta(minutes=7))
     WebhookEventFactory.create(reply=True, received_at=noon - timedelta(days=3))
     page = html_of(reader)
-    lights = dict.fromkeys((webhook.slug for webhook in WEBHOOKS), "never")
+    lights = dict.fromkeys((webhook.endpoint.slug for webhook in WEBHOOKS), "never")
     assert lights_of(page) == lights | {"receive": "received", "status": "received"}
     status = only(page, "li[@id='cellcast-light-status']")
     assert times_of(status) == [noon - timedelta(minutes=7)]

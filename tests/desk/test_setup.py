@@ -198,7 +198,7 @@ def test_forms_hold_the_documented_examples(operator: Client, send: MagicMock) -
     assert sent == [webhook.example for webhook in WEBHOOKS]
 
 
-@pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("slug"))
+@pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("endpoint.slug"))
 def test_form_is_sent_to_the_sites_own_url(
     operator: Client, send: MagicMock, webhook: Webhook
 ) -> None:

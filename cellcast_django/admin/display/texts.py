@@ -17,10 +17,6 @@ from cellcast_django.conf import conf
 from cellcast_django.models import Direction
 from cellcast_django.payloads import MAX_MEDIA, clean, holds_form, is_too_deep, is_web_url
 
-MINUTE = 60
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
-
 
 def number_html(contact: str) -> SafeString | str:
     """Return a phone number as HTML that keeps its direction in right-to-left text."""
@@ -129,12 +125,14 @@ def _ago_in_words(time: datetime) -> str:
 
 def duration(time: timedelta) -> str:
     """Return how long something took, in its two largest units."""
-    seconds = max(0, round(time.total_seconds()))
+    minutes, seconds = divmod(max(0, round(time.total_seconds())), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
     units = [
-        (seconds // DAY, _("%(count)d d")),
-        (seconds % DAY // HOUR, _("%(count)d h")),
-        (seconds % HOUR // MINUTE, _("%(count)d min")),
-        (seconds % MINUTE, _("%(count)d s")),
+        (days, _("%(count)d d")),
+        (hours, _("%(count)d h")),
+        (minutes, _("%(count)d min")),
+        (seconds, _("%(count)d s")),
     ]
     largest = next((place for place, (count, _unit) in enumerate(units) if count), len(units) - 1)
     words = [unit % {"count": count} for count, unit in units[largest : largest + 2] if count]

@@ -9,6 +9,7 @@ from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 
 from cellcast_django.admin.customers import searches_names
@@ -55,6 +56,11 @@ class CappedChangeList(ChangeList):
 
     model_admin: Any
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # What it holds. Django's says that somebody is to select something in it.
+        self.title = str(capfirst(self.opts.verbose_name_plural))
+
     def get_queryset(
         self, request: HttpRequest, exclude_parameters: Any = None
     ) -> QuerySet[Any, Any]:
@@ -74,7 +80,7 @@ class CappedChangeList(ChangeList):
         self.show_admin_actions = self.result_count > 0
         is_narrowed = bool(self.query) or self.has_active_filters
         if self.paginator.is_capped or not is_narrowed:
-            self.full_result_count = self.result_count
+            self.full_result_count = self.result_count  # Django shows the count where they differ
         if self.model_admin.search_type.finds_customers and searches_names():
             words = gettext("%(help)s Names are searched too.")
             self.search_help_text = words % {"help": self.search_help_text}

@@ -11,7 +11,6 @@ from django.db.models import DateTimeField, ForeignKey, Model, QuerySet
 from django.forms import Media
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
-from django.utils.text import capfirst
 
 from cellcast_django.admin.display.texts import exact_seconds
 from cellcast_django.admin.extension import extension_of
@@ -72,6 +71,9 @@ class ReadOnlyAdmin(ModelAdmin):
         """Nobody deletes by hand; ``cellcast_prune`` deletes by age."""
         return False
 
+    def has_rerun_permission(self, request: HttpRequest) -> bool:
+        return self.viewer(request).may("rerun_webhookevent")
+
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
         """Let the front page lead to the section of a person who may only open pages in it."""
         perms = super().get_model_perms(request)
@@ -124,13 +126,6 @@ class ReadOnlyAdmin(ModelAdmin):
         own = super().get_list_filter(request)
         return [*own, *extension_of(self.admin_site).filters(self.model)]
 
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """Call the list what it holds: nobody is to select something in it."""
-        title = {"title": capfirst(self.opts.verbose_name_plural)}
-        return super().changelist_view(request, title | (extra_context or {}))
-
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return CappedChangeList
 
@@ -141,16 +136,12 @@ class ReadOnlyAdmin(ModelAdmin):
         term = clean(search_term)
         if not term.strip():
             return queryset, False
-        search = self.search(request)
+        rows = self.get_queryset(request)
+        search = self.search_type(self.viewer(request), rows, self.paginator.MAX_COUNT)
         found = search.find(queryset, term)
         noted: Any = request  # the list asks for the rows, and gets nothing else from here
         noted.cellcast_search_notes = search.notes
         return found, False
-
-    def search(self, request: HttpRequest) -> Search:
-        """Return what finds this person's rows."""
-        viewer = self.viewer(request)
-        return self.search_type(viewer, self.get_queryset(request), self.paginator.MAX_COUNT)
 
     # The page of a row
 

@@ -19,7 +19,7 @@ from cellcast_django.payloads import Endpoint
 from cellcast_django.upkeep.verifying import find_broken
 from cellcast_django.webhooks import WEBHOOKS
 
-ENDPOINTS = {each.slug: each.endpoint for each in WEBHOOKS}
+ENDPOINTS = {each.endpoint.slug: each.endpoint for each in WEBHOOKS}
 
 
 def max_age(text: str) -> tuple[Endpoint | None, timedelta]:
@@ -207,10 +207,10 @@ def as_dict(health: Health) -> dict[str, Any]:
         "invalid_of_any_age": health.invalid,
         "deferred": {"count": health.deferred.count, "oldest_at": health.deferred.oldest_at},
         "handlers": {
-            **{
-                name: getattr(handlers, name)
-                for name in ("pending", "waiting", "retrying", "failed")
-            },
+            "pending": handlers.pending,
+            "waiting": handlers.waiting,
+            "retrying": handlers.retrying,
+            "failed": handlers.failed,
             "oldest_due_at": handlers.oldest_due_at,
             "overdue_seconds": handlers.overdue.total_seconds(),
             "last_run_at": handlers.ran_at,

@@ -21,7 +21,7 @@ from cellcast_django.payloads import read_object
 from cellcast_django.webhooks import WEBHOOKS, Webhook, problem_of_keys
 
 TIMEOUT_SECONDS = 15
-BY_SLUG = {each.slug: each for each in WEBHOOKS}
+BY_SLUG = {each.endpoint.slug: each for each in WEBHOOKS}
 
 
 class Command(BaseCommand):
