@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from django.apps import apps
-from django.db import Error, models
+from django.db import models
 from django.db.models import Count, Max, Min, Q
 from django.db.models.functions import Left
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.conf import conf
-from cellcast_django.database.old_tables import is_of_old_tables
 from cellcast_django.models import (
     CommandRun,
     Direction,
@@ -22,7 +20,6 @@ from cellcast_django.models import (
     Message,
     MessageQuerySet,
     WebhookEvent,
-    database_alias,
 )
 from cellcast_django.opt_outs import may_want_to_stop, opted_out
 from cellcast_django.payloads import MAX_TEXT_LENGTH, Endpoint
@@ -236,16 +233,6 @@ def measure_health() -> Health:
         failing_handlers=failing_handlers(),
         slowest_handlers=slowest_handlers(),
     )
-
-
-def has_old_tables() -> bool:
-    """Whether a table or a column is missing: looks into each table, and reads no row."""
-    try:
-        for model in apps.get_app_config("cellcast_django").get_models():
-            model._base_manager.using(database_alias()).filter(pk=0).first()
-    except Error as error:
-        return is_of_old_tables(error)
-    return False
 
 
 def age(moment: datetime) -> timedelta:

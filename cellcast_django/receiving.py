@@ -14,7 +14,6 @@ from django.utils.module_loading import import_string
 
 from cellcast_django import handlers, inbox
 from cellcast_django.conf import conf
-from cellcast_django.database.old_tables import OLD_TABLES, is_of_old_tables
 from cellcast_django.handlers.work import Failure, handler_errors
 from cellcast_django.models import HandlerCall, WebhookEvent
 from cellcast_django.payloads import Endpoint, Payload
@@ -64,15 +63,9 @@ def _tell_deferred(events: Sequence[WebhookEvent], error: Exception) -> None:
     """Log why events were deferred: an error of ours louder. In a test, it is raised at its end."""
     level = logging.WARNING if isinstance(error, Error) else logging.ERROR
     pks = ", ".join(str(event.pk) for event in events[:MAX_NAMED])
-    logger.log(level, "Deferred: event %s: %s", pks, summary_of(error))
+    logger.log(level, "Deferred: event %s: %s.", pks, Failure.of(error).summary)
     if (errors := handler_errors.get()) is not None:
         errors.append(error)
-
-
-def summary_of(error: Exception) -> str:
-    """Return why something is not stored, for the log: no text, so no number."""
-    summary = f"{Failure.of(error).summary}."
-    return f"{summary} {OLD_TABLES}" if is_of_old_tables(error) else summary
 
 
 def read_deferred(event_ids: Iterable[int] | None = None) -> int:
@@ -101,7 +94,7 @@ def read_deferred(event_ids: Iterable[int] | None = None) -> int:
         except Exception as error:
             is_old = timezone.now() - event.received_at > ONE_DAY
             level = logging.ERROR if is_old or not isinstance(error, Error) else logging.WARNING
-            logger.log(level, "Still deferred: event %s: %s", pk, summary_of(error))
+            logger.log(level, "Still deferred: event %s: %s.", pk, Failure.of(error).summary)
     return count
 
 

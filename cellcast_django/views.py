@@ -20,7 +20,7 @@ from cellcast_django.authentication import WebhookAuthentication
 from cellcast_django.conf import conf
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.handlers.work import handler_errors
+from cellcast_django.handlers.work import Failure, handler_errors
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint, Invalid, Payload
 
@@ -189,7 +189,7 @@ class WebhookView(APIView):
                 is_test=request.META.get("HTTP_CELLCAST_TEST_SEND") == "1",
             )
         except Exception as error:  # of the database or not: a 500 would not say "again"
-            logger.error("A webhook could not be stored: %s", receiving.summary_of(error))
+            logger.error("A webhook could not be stored: %s.", Failure.of(error).summary)
             if (errors := handler_errors.get()) is not None:
                 errors.append(error)
             raise StorageUnavailableError from None

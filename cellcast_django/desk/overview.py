@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.contrib import messages
-from django.http import HttpResponse, HttpResponseRedirect
-from django.urls import reverse
+from django.http import HttpResponse
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext, gettext_lazy as _
+from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.confirmation import calls_url, urls_for_handler
 from cellcast_django.admin.display.badges import Tone, badge
@@ -23,7 +21,6 @@ from cellcast_django.admin.lists.filters import CallStateFilter, StatusFilter, T
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.connected import connected_handlers
-from cellcast_django.database.old_tables import OLD_TABLES
 from cellcast_django.days import midnight
 from cellcast_django.desk.page import DeskPage, LinkedCount, url_of_page, views_all_of
 from cellcast_django.health import (
@@ -37,7 +34,6 @@ from cellcast_django.health import (
     count_invalid,
     count_silent,
     failing_handlers,
-    has_old_tables,
     last_credit,
     measure_deferred,
     measure_handlers,
@@ -201,9 +197,6 @@ class Overview(DeskPage):
         return views_all_of(self.viewer, WebhookEvent)
 
     def show(self) -> HttpResponse:
-        if has_old_tables():  # not all of this page could be read
-            self.viewer.tell(gettext(OLD_TABLES), messages.ERROR)
-            return HttpResponseRedirect(reverse("admin:index", current_app=self.viewer.site.name))
         content = OverviewContent(
             although_opted_out=self.although_opted_out(),
             events=EventsPart.of(self.viewer),

@@ -11,7 +11,6 @@ from django.db import Error as DatabaseError
 from django.db.models import BigIntegerField
 from django.utils import timezone
 
-from cellcast_django.database.old_tables import OLD_TABLES, is_of_old_tables
 from cellcast_django.days import duration_of
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import WebhookEventQuerySet
@@ -83,12 +82,10 @@ def says_if_refused(execute: Callable[P, T]) -> Callable[P, T]:
             return execute(*args, **kwargs)
         except DatabaseError as error:
             name = type(error).__name__
-            is_old = is_of_old_tables(error)
         # Outside the except block, so that it does not carry the database's error along.
         raise CommandError(
-            f"The database refused ({name}). "
-            + (OLD_TABLES if is_old else "It is down, or somebody locks it.")
-            + " What was done before that stays; run this again for the rest."
+            f"The database refused ({name}): it is down or not migrated, or somebody locks it. "
+            "What was done before that stays; run this again for the rest."
         )
 
     return wrapper

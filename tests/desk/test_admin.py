@@ -303,7 +303,7 @@ def test_query_count_does_not_grow_with_rows(admin_client: Client) -> None:
     many = queries()
     # Nobody waits in the first conversation.
     assert {name: (few[name], many[name]) for name in few if many[name] > few[name] + 3} == {}
-    assert max(few.values()) < 36
+    assert max(few.values()) < 30
 
 
 # Opting out from a reply

@@ -12,8 +12,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 from django.utils.timesince import timesince
 
-from cellcast_django.database.old_tables import OLD_TABLES
-from cellcast_django.health import Health, age, count_silent, has_old_tables, measure_health
+from cellcast_django.health import Health, age, count_silent, measure_health
 from cellcast_django.management.terminal import parse_duration, says_if_refused
 from cellcast_django.payloads import Endpoint
 from cellcast_django.upkeep.verifying import find_broken
@@ -153,8 +152,6 @@ def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
     def exceeded(name: str, value: Any) -> bool:
         return limits[name] is not None and value > limits[name]
 
-    if has_old_tables():
-        yield OLD_TABLES
     urls, handlers = health.webhooks.urls, health.handlers
     for url in urls.values():
         if url.problem:
