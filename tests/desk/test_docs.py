@@ -27,7 +27,8 @@ def test_admin_page_code_grants_the_permissions_it_names(monkeypatch: pytest.Mon
     monkeypatch.setitem(registered, Message, registered[Message])  # puts it back afterwards
     namespace: dict[str, Any] = {}
     for block in blocks("docs/admin.md", "python"):
-        block.run(namespace)
+        if "TEAMS" not in block.code:  # a host of its own runs those
+            block.run(namespace)
     assert namespace["folded"]("Chloé LEE") == "chloe lee"
     models = set(apps.get_app_config("cellcast_django").get_models()) | {ToAnswer}
     assert set(namespace["site"]._registry) == models & set(admin.site._registry)
