@@ -239,7 +239,7 @@ def test_webhook_waits_briefly_for_a_locked_row(
         cursor.execute("UPDATE cellcast_django_message SET sender = 'held'")
     begun = time.monotonic()
     assert kept(send())
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
     other.close()
     assert stored_at_last(send)
 
@@ -259,7 +259,7 @@ def test_late_webhook_waits_briefly_for_the_reply_that_was_recovered(
 
     begun = time.monotonic()
     assert kept(send())
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
     other.close()
     assert stored_at_last(send)
     assert Message.objects.get().cellcast_id
@@ -307,7 +307,7 @@ def test_webhook_waits_briefly_for_a_locked_table(
     lock_table(other, model._meta.db_table)
     begun = time.monotonic()
     response = send()
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 10
     if model is WebhookEvent:
         assert response.status_code == 503
     # An event refers to its message's table; MariaDB also locks what refers to a locked one.
