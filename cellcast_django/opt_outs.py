@@ -82,7 +82,7 @@ def opted_out(numbers: Iterable[N]) -> set[N]:
 
 def _active_among(contacts: list[str]) -> set[str]:
     """Return those of the contacts whose opt-out stands, or whose STOP has been deferred."""
-    nothing = [Value(""), Value(""), Value("")]
+    nothing = [Value(""), Value(""), Value("")]  # where a deferred event has its body: see below
     active = _opt_outs().active().filter(contact__in=contacts).values_list("contact", *nothing)
     statement, values = active.query.get_compiler(using=active.db).as_sql()
     marks = ", ".join(["%s"] * len(contacts))

@@ -216,7 +216,7 @@ Reader = Callable[[dict[str, Any], str], Payload]
 
 
 def _read_reply(element: dict[str, Any], raw: str) -> Reply:
-    """Read a customer's reply: with ``reply``, ``message`` is your own text. v3 has ``body``."""
+    """Read a reply: beside ``reply``, ``message`` is your own text; else it is the customer's."""
     text = _text(element, "reply")
     original_body = _text(element, "original_body")
     if text is None:
@@ -322,14 +322,16 @@ def _keyword(value: object) -> str:
 def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]]:
     """Return a reply's text and its media's URLs: the text of an MMS is JSON inside a string."""
     media = element.get("media")
-    is_mms = element.get("mms") is True or _keyword(element.get("mms")) in ("true", "1")  # a form's
+    # A form sends words.
+    is_mms = element.get("mms") is True or _keyword(element.get("mms")) in ("true", "1")
     if not isinstance(media, list) and not is_mms:
         return text, ()
     try:
         inner = parse_json(text)
     except PayloadError:
         inner = None
-    if not isinstance(inner, dict) or not isinstance(inner.get("message", 0), str | None):
+    has_text = isinstance(inner, dict) and "message" in inner
+    if not has_text or not isinstance(inner["message"], str | None):
         return text, _web_urls(media)
     return clean(inner["message"] or ""), _web_urls(media) or _web_urls(inner.get("media"))
 

@@ -38,8 +38,8 @@ def receive(
 ) -> list[WebhookEvent]:
     """Store the payloads of one webhook, run its handlers, and return its events.
 
-    What cannot be stored for now is deferred, but for what the API has listed. Raises
-    ``django.db.Error`` when the database refuses; nothing is stored then.
+    What cannot be stored for now is deferred; of the API's, which lists it again, the error is
+    raised. Raises ``django.db.Error`` when not even deferring works: nothing is stored then.
     """
     arrival: dict[str, Any] = {
         "endpoint": endpoint,

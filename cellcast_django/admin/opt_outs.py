@@ -116,7 +116,7 @@ def opt_out_url(viewer: Viewer, message: Message) -> str:
     return f"{viewer.url(OptOut, 'add')}?{MESSAGE}={message.pk}"
 
 
-def asked_in(viewer: Viewer, **of: str) -> Message | None:
+def opened_from(viewer: Viewer, **of: str) -> Message | None:
     """Return the message from whose page a form was opened, if this person may see it."""
     key = viewer.request.GET.get(MESSAGE, "")
     if not is_key(key) or not viewer.may_view(Message):
@@ -127,7 +127,7 @@ def asked_in(viewer: Viewer, **of: str) -> Message | None:
 
 def url_to_go_back_to(viewer: Viewer, opt_out: OptOut) -> str:
     """Return where a form leads to: to the contact's message that it was opened from, if any."""
-    message = asked_in(viewer, contact=opt_out.contact)
+    message = opened_from(viewer, contact=opt_out.contact)
     if message is None:
         return viewer.url(OptOut, "change", opt_out.pk)
     return extension_of(viewer.site).url_after_opt_out(viewer, message)
@@ -244,7 +244,7 @@ class OptOutAdmin(ReadOnlyAdmin):
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Fill in the number, and the words of the reply that asks for it."""
-        message = asked_in(self.viewer(request))
+        message = opened_from(self.viewer(request))
         if message is None:
             return {}
         is_reply = message.direction == Direction.INBOUND and message.body
@@ -259,11 +259,11 @@ class OptOutAdmin(ReadOnlyAdmin):
         viewer = self.viewer(request)
         number, reason = form.cleaned_data["number"], form.cleaned_data["reason"]
         reply = None
-        message = asked_in(viewer, contact=to_contact(number))
+        message = opened_from(viewer, contact=to_contact(number))
         if message is not None and message.direction == Direction.INBOUND:
             reply = message
         made = opt_out(number, note=reason, username=viewer.username, asked_in=reply)
-        obj.pk, obj.contact = made.pk, made.contact
+        obj.pk, obj.contact = made.pk, made.contact  # it is saved; the admin links to it
 
     def construct_change_message(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the log says: nobody changes one, so it is about one that was added."""
@@ -283,7 +283,7 @@ class OptOutAdmin(ReadOnlyAdmin):
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
         if obj is None:
-            message = asked_in(viewer)
+            message = opened_from(viewer)
             label = viewer.directory.customer(message.contact).label if message else ""
             asked = gettext("Opt out: %(customer)s") % {"customer": label}
             return {"title": Unprinted(asked) if label else gettext("Opt out")}

@@ -111,11 +111,12 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
     """Call ``write``, which is ours, with the alias of the database, and again if that aborts it.
 
     ``write`` must be one transaction or one statement. It commits also where the settings turn
-    autocommit off, or somebody has left a plain ``BEGIN``; and each retry has a new session. It is
-    tried a second time whatever the database said, and however long that took to say so: a lock was
-    not had in time, a deadlock, a lost session. While the server cannot be reached, new tries begin
-    for ``LOST_SECONDS``; with ``for_seconds``, for what cannot be deferred, whatever was said.
-    SQLite's one lock has been waited for long enough. Not tried again inside a transaction.
+    autocommit off, or somebody has left a plain ``BEGIN``; and each retry has a new session. Not
+    tried again inside a transaction. Otherwise:
+
+    - with ``for_seconds``, for what cannot be deferred, whatever was said, as long as that;
+    - without a server, for ``LOST_SECONDS``; not for SQLite's lock, which has been waited for;
+    - else (a lock not had in time, a deadlock) once, however long the database took to say so.
     """
     connection = connections[using]
     is_outside = not connection.in_atomic_block

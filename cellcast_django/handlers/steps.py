@@ -134,7 +134,10 @@ def skip(pks: Collection[int], username: str) -> int:
 
 
 def is_saved_as_done(call: HandlerCall) -> bool:
-    """Whether a call ``exactly_once`` is done in the database, whatever was raised since."""
+    """Whether a call ``exactly_once`` is done in the database, whatever was raised since.
+
+    Its end has raised the version there, and not on the instance.
+    """
     stored = HandlerCall.objects.fresh().filter(pk=call.pk, version=call.version + 1)
     return call.state == State.DONE and stored.done().exists()
 

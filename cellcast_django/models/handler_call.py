@@ -150,7 +150,7 @@ class HandlerCall(models.Model):
         return self.next_attempt_at is not None
 
     def is_due(self, now: datetime) -> bool:
-        """Whether it may be begun; one that nobody has had yet, whatever a host's clock says."""
+        """Whether it may be begun: at version 0 nobody has had it, and it is, by any clock."""
         due_at = self.next_attempt_at
         return due_at is not None and (self.version == 0 or due_at <= now)
 

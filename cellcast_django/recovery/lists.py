@@ -193,7 +193,7 @@ def missing_opt_outs(reading: Reading) -> Iterator[Sequence[OptOut]]:
     listed: set[str] = set()
     for opt_outs in new_opt_outs(reading):
         listed |= opt_outs.keys()
-        # One without a source was locked, but has not begun.
+        # A row without a source was inserted only to be locked: its opt-out has not begun.
         begun = stored.exclude(source="").filter(contact__in=opt_outs)
         ended_at = dict(begun.values_list("contact", "ended_at"))
         findings.ended += sum(time is not None for time in ended_at.values())
@@ -205,7 +205,7 @@ def missing_opt_outs(reading: Reading) -> Iterator[Sequence[OptOut]]:
 
 
 def opt_out_of(item: Item) -> tuple[str, OptOut]:
-    """Return the opt-out of an item, and its contact. Raises ``ItemError``."""
+    """Return the contact of an item, and its opt-out. Raises ``ItemError``."""
     number, contact = _contact_of(item, "number")
     return contact, OptOut(raw=as_body(item), number=number)
 

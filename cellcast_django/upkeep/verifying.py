@@ -38,8 +38,8 @@ def find_broken() -> Iterator[Broken]:
     """Yield each row that breaks a rule. Raises ``django.db.Error``."""
     for model, name, rule in RULES:
         for rows in _batches(model):
-            for breaker, pk in rule(rows):
-                yield Broken(name, breaker._meta.object_name or "", pk)
+            for broken_model, pk in rule(rows):
+                yield Broken(name, broken_model._meta.object_name or "", pk)
 
 
 Rule = Callable[[QuerySet[Any]], Iterator[tuple[type[Model], int]]]

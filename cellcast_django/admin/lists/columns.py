@@ -50,7 +50,7 @@ class Columns:
 
     @cached_property
     def _hidden(self) -> set[int]:
-        """The messages of these rows that the host project's own class leaves out."""
+        """The messages of these rows that the host project's own ``ModelAdmin`` leaves out."""
         viewer, keys = self.viewer, {row.message_id for row in self.rows} - {None}
         if not keys or not viewer.is_restricted(Message):
             return set()

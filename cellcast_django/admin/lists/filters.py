@@ -179,6 +179,7 @@ class HandledFilter(ChoiceFilter):
     def narrow(self, rows: Any, choice: str | None) -> Any:
         if choice == "new":
             return rows.unhandled()
+        # "done": for "all" nothing is narrowed
         recent: Any = newest(rows, CappedPaginator.MAX_COUNT)
         return recent.inbound().exclude(handled_at=None)
 

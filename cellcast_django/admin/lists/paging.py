@@ -73,7 +73,7 @@ class CappedChangeList(ChangeList):
         return list(self.model_admin.get_ordering(request))
 
     def get_results(self, request: HttpRequest) -> None:
-        """Show a count beside the search box only after a search or a filter."""
+        """Set what the list's template and columns need: a count only after a search or filter."""
         super().get_results(request)
         self.result_count = RowCount(self.result_count)
         self.result_count.is_capped = self.paginator.is_capped
@@ -88,7 +88,7 @@ class CappedChangeList(ChangeList):
         self.search_notes: Sequence[Note] = getattr(request, "cellcast_search_notes", ())
         # The columns know what all rows of this page need.
         filters = {getattr(spec, "parameter_name", "") for spec in self.filter_specs}
-        has_several = "own_number" in filters
+        has_several = "own_number" in filters  # with one number of yours it is hidden
         rows = self.model_admin.rows_type(self.viewer, self.result_list, has_several=has_several)
         self.list_display = [rows.bound(each) for each in self.list_display]
         if self.list_display_links is not None:  # where no column is a link

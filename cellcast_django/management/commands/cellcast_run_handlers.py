@@ -57,7 +57,7 @@ class Command(BaseCommand):
             self._watch()
         elif events or options["failed"]:
             require_events(events, WebhookEvent.objects.fresh(), "event")
-            read = read_deferred(events)
+            read = read_deferred(events)  # with --failed, which excludes --event, none
             left = WebhookEvent.objects.fresh().deferred().filter(pk__in=events).count()
             if read or left:
                 self.stdout.write(
