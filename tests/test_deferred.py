@@ -30,7 +30,7 @@ from cellcast_django.testing import (
     status_payload,
 )
 from tests.clock import Clock
-from tests.database_faults import refusing
+from tests.database_faults import just_before, refusing
 from tests.handlers import Listen, connected
 from tests.killed import lines_of
 
@@ -221,6 +221,14 @@ def unable_to_store(word: str, clock: Clock) -> Iterator[None]:
     really_write = writing.write
     with patch.object(writing, "write", write):
         yield
+
+
+def test_event_that_another_process_reads_meanwhile_is_not_counted(client: WebhookClient) -> None:
+    with unable():
+        client.reply()
+    events = WebhookEvent.objects.all()
+    with just_before("^UPDATE .*_webhookevent", lambda: events.update(outcome="stored")):
+        assert receiving.read_deferred() == 0
 
 
 def test_what_stays_refused_holds_up_nothing_that_can_be_read(

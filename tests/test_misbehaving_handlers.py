@@ -7,6 +7,7 @@ import pytest
 from django.db import connection, transaction
 
 from cellcast_django.handlers import run_again, run_due
+from cellcast_django.handlers.work import Work, do_safely
 from cellcast_django.models import HandlerCall, Message, WebhookEvent
 from cellcast_django.signals import message_received
 from tests.handlers import Calls, errors_of, make_due, ran, reply
@@ -56,6 +57,16 @@ LEFT_OPEN = (
     "TransactionLeftOpenError: It left a transaction open on the database default, "
     "which was rolled back."
 )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_handler_is_not_blamed_for_a_transaction_that_was_open_before_it(first: Calls) -> None:
+    connection.set_autocommit(False)
+    try:
+        assert do_safely(Work(first, {}, exactly_once=False)) is None
+    finally:
+        connection.set_autocommit(True)
+    assert len(first) == 1
 
 
 @pytest.mark.django_db(transaction=True)
