@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from django.apps import apps
 from django.db import models
 from django.db.models import Count, Max, Min, Q
 from django.db.models.functions import Left
@@ -20,6 +21,7 @@ from cellcast_django.models import (
     Message,
     MessageQuerySet,
     WebhookEvent,
+    database_alias,
 )
 from cellcast_django.opt_outs import may_want_to_stop, opted_out
 from cellcast_django.payloads import MAX_TEXT_LENGTH, Endpoint
@@ -233,6 +235,12 @@ def measure_health() -> Health:
         failing_handlers=failing_handlers(),
         slowest_handlers=slowest_handlers(),
     )
+
+
+def look_into_tables() -> None:
+    """Raise ``django.db.Error`` if a table or a column is missing. Reads no row."""
+    for model in apps.get_app_config("cellcast_django").get_models():
+        list(model._base_manager.using(database_alias()).filter(pk=0))
 
 
 def age(moment: datetime) -> timedelta:

@@ -102,6 +102,11 @@ class Page:
         }
         return TemplateResponse(self.request, f"admin/{self.template}", context)
 
+    def turn_away(self, words: str, level: int) -> HttpResponse:
+        """Say why the page is not shown, on the site's first one."""
+        self.viewer.tell(words, level)
+        return HttpResponseRedirect(reverse("admin:index", current_app=self.viewer.site.name))
+
     @classmethod
     def url_name(cls) -> str:
         below = f"{cls.model._meta.model_name}_" if cls.model else ""
@@ -121,8 +126,7 @@ class Page:
                 raise PermissionDenied
             if cls.only_takes_forms and request.method != "POST":  # a login leads here by GET
                 words = gettext("You had been logged out, so nothing was done. Please do it again.")
-                page.viewer.tell(words, messages.WARNING)
-                return HttpResponseRedirect(reverse("admin:index", current_app=site.name))
+                return page.turn_away(words, messages.WARNING)
             return page.show(**arguments)
 
         wrapped = guarded(site.admin_view(view))

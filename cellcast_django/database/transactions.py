@@ -4,6 +4,7 @@ They begin by writing: reading first ends in "database is locked" on SQLite, in 
 """
 
 import random
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +49,10 @@ REFUSED_CODES = frozenset({"40001", "40P01", 1213, 1020})
 """Serialization failures, deadlocks, changed records."""
 GONE_CODES = frozenset({"25006", "53300", "57P01", "57P02", "57P03", 1040, 1053, 1290, 1836, 1927})
 """Read-only after a failover, too many connections, shutting down, starting, killed."""
+MISSING_CODES = frozenset({"42P01", "42703", 1146, 1054})
+"""No such table or column, for which SQLite has only ``MISSING_WORDS``."""
+MISSING_WORDS = re.compile("no such (table|column)|has no column named")
+OLD_TABLES = "The tables are not those of this version: run migrate."
 MARIADB_CLIENT_ERRORS = 2000
 """From here on they are about the connection."""
 
@@ -185,6 +190,13 @@ def _code_of(error: Exception) -> str | int | None:
 def is_refused(error: Exception) -> bool:
     """Whether the database gave up this transaction for another one: it may succeed next time."""
     return _code_of(error) in REFUSED_CODES
+
+
+def is_of_old_tables(error: BaseException) -> bool:
+    """Whether the database has no such table or column: it is older than the code."""
+    return isinstance(error, Error) and (
+        _code_of(error) in MISSING_CODES or MISSING_WORDS.search(str(error)) is not None
+    )
 
 
 def is_lost(connection: BaseDatabaseWrapper, error: Exception) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib import messages
+from django.db import Error
 from django.http import HttpResponse
 from django.utils import timezone
 from django.utils.functional import Promise
@@ -35,6 +37,7 @@ from cellcast_django.health import (
     count_silent,
     failing_handlers,
     last_credit,
+    look_into_tables,
     measure_deferred,
     measure_handlers,
     measure_webhooks,
@@ -42,6 +45,7 @@ from cellcast_django.health import (
     slowest_handlers,
 )
 from cellcast_django.models import CommandRun, HandlerCall, Message, WebhookEvent
+from cellcast_django.models.base import error_of
 from cellcast_django.recovery.client import ApiList
 
 MAX_OVERDUE = timedelta(minutes=15)
@@ -197,6 +201,10 @@ class Overview(DeskPage):
         return views_all_of(self.viewer, WebhookEvent)
 
     def show(self) -> HttpResponse:
+        try:
+            look_into_tables()
+        except Error as error:  # of which this page could not show all
+            return self.turn_away(error_of(error), messages.ERROR)
         content = OverviewContent(
             although_opted_out=self.although_opted_out(),
             events=EventsPart.of(self.viewer),

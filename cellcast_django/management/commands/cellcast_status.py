@@ -12,7 +12,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 from django.utils.timesince import timesince
 
-from cellcast_django.health import Health, age, count_silent, measure_health
+from cellcast_django.health import Health, age, count_silent, look_into_tables, measure_health
 from cellcast_django.management.terminal import parse_duration, says_if_refused
 from cellcast_django.payloads import Endpoint
 from cellcast_django.upkeep.verifying import find_broken
@@ -89,6 +89,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         """Print the health. Raises ``CommandError`` if a limit is exceeded."""
+        look_into_tables()
         health = measure_health()
         document = as_dict(health) | {"problems": list(problems(health, options))}
         if options["verify"]:
