@@ -86,6 +86,7 @@ class Database:
 
 
 UNLIMITED = SERVER | {"OPTIONS": {"connect_timeout": 2}}
+PREPARED = {"server_side_binding": True, "prepare_threshold": 2}
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "recommended": RECOMMENDED,
@@ -95,7 +96,9 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "postgresql": {"CONN_MAX_AGE": None},
         "mariadb": {"CONN_MAX_AGE": None},
     },
-    "unlimited": {"postgresql": UNLIMITED, "mariadb": UNLIMITED},
+    "prepared": {
+        "postgresql": SERVER | {"OPTIONS": {**UNLIMITED["OPTIONS"], **PREPARED}},
+    },
     "pool": {"postgresql": {"OPTIONS": {"pool": {"timeout": 2}}}},
     "wrapped": {"postgresql": UNLIMITED | {"ENGINE": "django_prometheus.db.backends.postgresql"}},
     "pgbouncer": {
@@ -103,7 +106,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 """What a project sets: as the README says, nothing, or connections kept and never checked; and what
-some do: a pool, an engine that counts statements, a pooler in front."""
+some do: prepared statements, a pool, an engine that counts statements, a pooler in front."""
 
 EVERYWHERE = ("recommended", "defaults", "kept")
 """Measured unless the command line names others; those are known to PostgreSQL alone."""
