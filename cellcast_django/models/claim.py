@@ -34,9 +34,7 @@ class Claim(models.Model):
     if TYPE_CHECKING:
         id: int
 
-    key = CharField(
-        _("key"), max_length=64, unique=True, help_text=_("A digest of what is claimed.")
-    )
+    key = CharField(_("key"), max_length=64, help_text=_("A digest of what is claimed."))
     until = DateTimeField(_("until"), help_text=_("When the claim ends by itself."))
 
     objects: ClassVar[FreshQuerySet["Claim"]] = FreshQuerySet.as_manager()  # type: ignore[assignment]
@@ -45,6 +43,7 @@ class Claim(models.Model):
         verbose_name = _("claim")
         verbose_name_plural = _("claims")
         default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["key"], name="cellcast_claim_key")]
 
     def __str__(self) -> str:
         return f"claim {self.pk}"

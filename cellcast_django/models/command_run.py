@@ -24,15 +24,13 @@ class CommandRun(models.Model):
     if TYPE_CHECKING:
         id: int
 
-    command = one_of(Command, _("command"), _("The command that ran."), unique=True)
-    ran_at = DateTimeField(
-        _("ran at"), default=timezone.now, help_text=_("When it last ran to completion.")
-    )
+    command = one_of(Command, _("command"), _("The command that ran."))
+    ran_at = DateTimeField(_("ran at"), default=timezone.now, help_text=_("When it last ended."))
     summary: "models.JSONField[dict[str, Any], dict[str, Any]]" = models.JSONField(
         _("summary"),
         default=dict,
         blank=True,
-        help_text=_("What it found: counts only, no phone numbers."),
+        help_text=_("What it found: no number, name or text of a customer."),
     )
 
     objects: ClassVar[FreshQuerySet["CommandRun"]] = FreshQuerySet.as_manager()  # type: ignore[assignment]
@@ -41,15 +39,14 @@ class CommandRun(models.Model):
         verbose_name = _("command run")
         verbose_name_plural = _("command runs")
         default_permissions = ()
-        # No model of ours is what the page shows: its rows are Django's own log.
-        permissions = [("view_activity", _("Can see who did what with Cellcast"))]
+        constraints = [models.UniqueConstraint(fields=["command"], name="cellcast_run_command")]
 
     def __str__(self) -> str:
         return self.command
 
     @classmethod
     def last(cls, command: Command) -> datetime | None:
-        """Return when the command last ran to completion; ``None`` if it never has."""
+        """Return when the command last ended; ``None`` if it never has."""
         runs = cls.objects.fresh().filter(command=command)
         return runs.values_list("ran_at", flat=True).first()
 

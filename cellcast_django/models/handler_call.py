@@ -101,7 +101,7 @@ class HandlerCall(models.Model):
     )
     state = one_of(State, _("state"), _("How far the call is."))
     version = PositiveIntegerField(_("version"), default=0, help_text=_("Rises with each change."))
-    attempts = PositiveIntegerField(_("attempts"), default=0, help_text=_("How often it was made."))
+    attempts = PositiveIntegerField(_("attempts"), default=0, help_text=_("Since last run again."))
     next_attempt_at = optional_time(
         _("next attempt at"), _("When it is made; if it is running, when others may make it.")
     )

@@ -264,10 +264,10 @@ class Message(models.Model):
     cellcast_id = ExactCharField(
         _("Cellcast id"),
         max_length=MAX_ID_LENGTH,
-        help_text=_("Cellcast’s id; two replies to one message may share it."),
+        help_text=_("Cellcast’s id; replies may share one, and recovered ones have none."),
     )
-    sender = optional_number(_("sender"), _("The sender, as Cellcast wrote it."))
-    receiver = optional_number(_("receiver"), _("The receiver, as Cellcast wrote it."))
+    sender = optional_number(_("sender"), _("The sender, as Cellcast or your code wrote it."))
+    receiver = optional_number(_("receiver"), _("The receiver, as Cellcast or your code wrote it."))
     own_number = optional_number(
         _("own number"), _("Your number or name, written to or sent from.")
     )
@@ -299,11 +299,11 @@ class Message(models.Model):
     created_at = DateTimeField(
         _("created at"),
         default=timezone.now,
-        help_text=_("When it came or was sent; if it was recovered, by Cellcast’s list."),
+        help_text=_("When it came or was first known; if a recovered reply, by Cellcast’s list."),
     )
     status_changed_at = optional_time(_("status changed at"), _("When the status last changed."))
-    handled_at = optional_time(_("handled at"), _("Since when a reply needs nobody’s attention."))
-    handled_by = optional_username(_("handled by"), _("Who dealt with a reply; empty if code did."))
+    handled_at = optional_time(_("done at"), _("Since when a reply needs nobody’s attention."))
+    handled_by = optional_username(_("done by"), _("Who dealt with a reply; empty if code did."))
     sent_by = optional_username(
         _("sent by"),
         _("Who sent a message of yours; empty if code did."),
@@ -334,9 +334,10 @@ class Message(models.Model):
             models.Index(fields=["created_at"], name="cellcast_message_created"),
             # Which of your numbers are in use, and the messages of one of them.
             models.Index(fields=["own_number", "created_at"], name="cellcast_message_own_number"),
-            # Which of them you have sent from, whatever webhooks claim.
+            # Which of them you have sent from, whatever webhooks claim. (The time is for MariaDB,
+            # whose index holds all rows: it reads no row to tell them apart.)
             PartialIndex(
-                fields=["own_number"],
+                fields=["own_number", "recorded_at"],
                 name="cellcast_message_recorded",
                 where=models.Q(recorded_at__isnull=False),
             ),
@@ -354,9 +355,9 @@ class Message(models.Model):
         # Not unique=True, for which Django would add an index for LIKE on PostgreSQL.
         constraints = [models.UniqueConstraint(fields=["key"], name="cellcast_message_key")]
         permissions = [
-            ("answer_message", _("Can answer messages")),
+            ("answer_message", _("Can answer in conversations")),
             ("write_message", _("Can begin conversations")),
-            ("handle_message", _("Can mark replies as handled")),
+            ("handle_message", _("Can mark replies as done, and as new again")),
             ("export_message", _("Can export messages")),
         ]
 
@@ -510,7 +511,7 @@ class StatusChange(models.Model):
     recorded_at = DateTimeField(
         _("recorded at"),
         default=timezone.now,
-        help_text=_("When the report came; if it was recovered, by Cellcast’s list."),
+        help_text=_("When the report came; of a recovered delivery, by Cellcast’s list."),
     )
     event = reported_by("status_change", _("The event that reported it; empty once it is pruned."))
 

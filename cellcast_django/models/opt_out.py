@@ -84,7 +84,7 @@ class OptOut(models.Model):
 
         WEBHOOK = choice("webhook", _("opt-out webhook"))
         REPLY = choice("reply", _("reply with a stop word"))
-        LIST = choice("list", _("Cellcast’s opt-out list"))
+        LIST = choice("list", _("Cellcast’s opt-out list or refusal"))
         PERSON = choice("person", _("member of staff"))
 
     contact = ExactCharField(
@@ -97,7 +97,7 @@ class OptOut(models.Model):
     )
     source: CharField = one_of(Source, _("source"), _("How the contact opted out."))
     event = reported_by("+", _("The event that reported it, if one did and is not pruned."))
-    note = optional_text(_("note"), _("Why, in the words of a member of staff."))
+    note = optional_text(_("note"), _("Why it stands or was ended, as a member of staff wrote."))
     ended_at = optional_time(_("ended at"), _("When it was ended; empty while it is active."))
 
     objects: ClassVar[OptOutQuerySet] = OptOutQuerySet.as_manager()  # type: ignore[assignment]

@@ -114,7 +114,7 @@ class WebhookEvent(models.Model):
     error = optional_text(_("error"), _("Why the event could not be understood, or was deferred."))
     # No JSONField: jsonb reorders keys, MariaDB's JSON stops at 31 levels, and some does not parse.
     body = UnicodeTextField(
-        _("body"), help_text=_("The body as received; bytes that are not text appear as \\xNN.")
+        _("body"), help_text=_("Its part of what came; bytes that are not text appear as \\xNN.")
     )
     content_type = optional_word(
         _("content type"), _("The Content-Type header, as received."), MAX_CONTENT_TYPE_LENGTH
@@ -139,7 +139,7 @@ class WebhookEvent(models.Model):
         help_text=_("Whether it came from this app’s own Test Send."),
     )
     received_at = DateTimeField(
-        _("received at"), default=timezone.now, help_text=_("When the webhook arrived.")
+        _("received at"), default=timezone.now, help_text=_("When it arrived, or was fetched.")
     )
     next_read_at = optional_time(_("next read at"), _("When a deferred event is read again."))
     dismissed_at = optional_time(_("dismissed at"), _("When a person set an invalid event aside."))
@@ -151,11 +151,13 @@ class WebhookEvent(models.Model):
         verbose_name_plural = _("webhook events")
         default_permissions = ("view",)
         permissions = [
-            ("rerun_webhookevent", _("Can run handlers of webhook events again, and skip them")),
+            ("rerun_webhookevent", _("Can run handlers again, and skip their calls")),
             ("reprocess_webhookevent", _("Can read webhook events again")),
             ("dismiss_webhookevent", _("Can dismiss invalid webhook events")),
-            ("set_up_webhookevent", _("Can open the setup page and send tests")),
+            ("set_up_webhookevent", _("Can open the setup page, send tests and delete test data")),
             ("export_webhookevent", _("Can export webhook events")),
+            # No model of ours is what the page shows: its rows are Django's own log.
+            ("view_activity", _("Can view the activity: who did what")),
         ]
         indexes = [
             models.Index(fields=["outcome", "id"], name="cellcast_event_outcome"),
