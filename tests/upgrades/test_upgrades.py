@@ -180,6 +180,10 @@ def test_every_page_opens(release: Release) -> None:
         changes = [reverse(f"{name}_change", args=[row["id"]]) for row in rows]
         for url in (reverse(f"{name}_changelist"), *changes):
             assert browser.get(url).status_code == 200, url
+    if apps.is_installed("cellcast_django.desk"):
+        for row in release["rows"]["cellcast_django.Message"]:
+            url = reverse("admin:cellcast_django_message_conversation", args=[row["id"]])
+            assert browser.get(url).status_code == 200, url
 
 
 def test_verification_finds_nothing_broken(release: Release) -> None:
