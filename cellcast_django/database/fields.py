@@ -1,4 +1,7 @@
-"""Columns and indexes that mean the same on every database."""
+"""Columns and indexes that mean the same on every database.
+
+Migrations import these classes: what they make of a table is as frozen as the migrations are.
+"""
 
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
