@@ -92,17 +92,12 @@ class NewConversation(DeskPage):
         chosen = posted.get("sender", "")
         sender = chosen if chosen in senders else next(iter(senders), "")
         found = self.customers_named(number)
-        customer = self.chosen(found) if found else Customer(to_contact(number))
-        beginning = Beginning(
-            self.viewer,
-            customer.contact if customer else "",
-            shown=0,
-            sender=sender,
-            label=customer.label if customer else "",
-        )
+        meant = self.chosen(found) if found else Customer(to_contact(number))
+        whom = meant or Customer("")
+        beginning = Beginning(self.viewer, whom.contact, shown=0, sender=sender, label=whom.label)
         form = TextForm(beginning.text, draft=draft_key(self.viewer, ""))
         if self.request.method == "POST":
-            if customer is None:  # a name: it has to be confirmed whom it means
+            if meant is None:  # a name: the person has to say whom it means
                 notice = Notice(notices.INFO, _("Not sent yet: is this whom you mean?"))
             else:
                 notice = beginning.send()
@@ -130,15 +125,14 @@ class NewConversation(DeskPage):
         return sorted(found.values(), key=lambda each: each.name)
 
     def chosen(self, found: Sequence[Customer]) -> Customer | None:
-        """Return who is meant: the one that was chosen, or the only one, who is known already.
+        """Return who of those with a name is meant; ``None`` until the person has chosen one.
 
-        Nothing is sent to a customer who is known: their conversation opens.
+        A single one with messages need not be: nothing is sent, but their conversation opens.
         """
         contact = self.request.POST.get("contact")
         if contact is None and len(found) == 1:
-            contact = found[0].contact
-            if not self.viewer.rows(Message).filter(contact=contact).exists():
-                return None
+            has_messages = self.viewer.rows(Message).filter(contact=found[0].contact).exists()
+            return found[0] if has_messages else None
         return next((each for each in found if each.contact == contact), None)
 
     def _url_of(self, message: Message) -> str:
