@@ -39,7 +39,7 @@ from cellcast_django.desk.customer import CustomerTools
 from cellcast_django.desk.handling import Undo, mark, take_marked_last, with_earlier
 from cellcast_django.desk.page import TO_ANSWER, DeskPage, Switch, number_switches, url_of_page
 from cellcast_django.desk.waiting import Choice, WaitingReply
-from cellcast_django.models import Direction, Message, OptOut, OptOutChange, database_alias
+from cellcast_django.models import Direction, Message, OptOut, OptOutChange
 from cellcast_django.models.claim import Claim
 from cellcast_django.models.message import is_own_number, may_be_of
 
@@ -131,9 +131,7 @@ class Conversation:
         self.viewer = viewer
         self.message = message
         same = {"contact": message.contact} if message.contact else {"pk": message.pk}
-        # Never from a replica, which may not have a colleague's answer of a moment ago.
-        shown: Any = viewer.rows(Message).using(database_alias())
-        self.all_messages = self.messages = shown.filter(**same)
+        self.all_messages = self.messages = viewer.latest_rows(Message).filter(**same)
         self.own_numbers = own_numbers(viewer.rows(Message))
         self.own_number = own if own in self.own_numbers else ""
         if self.own_number:

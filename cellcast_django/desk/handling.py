@@ -25,8 +25,8 @@ UNDO = "cellcast_django.undo"
 
 
 def replies_of(viewer: Viewer) -> Any:
-    """Return the replies that this person sees: a replica may not have the last click's yet."""
-    return viewer.rows(Message).using(database_alias()).filter(direction=Direction.INBOUND)
+    """Return the replies that this person sees."""
+    return viewer.latest_rows(Message).filter(direction=Direction.INBOUND)
 
 
 def with_earlier(
@@ -43,11 +43,10 @@ def with_earlier(
     newest_at = {row.contact: row.created_at for row in reversed(chosen) if row.contact}
     others = replies_of(viewer).filter(handled_at=None, contact__in=newest_at)
     if own_number:
-        known = senders(viewer.rows(Message).using(database_alias()))
-        others = narrow_to_sender(others, own_number, known)
+        others = narrow_to_sender(others, own_number, senders(viewer.latest_rows(Message)))
     if seen_until is not None:
         others = others.filter(pk__lte=max([seen_until, *(row.pk for row in chosen)]))
-    # MariaDB finds contacts in other spellings too.
+    # MariaDB finds contacts that differ in case alone, too.
     theirs = [row for row in rows_of(others) if row.contact in newest_at]
     earlier = [row for row in theirs if row.created_at <= newest_at[row.contact]]
     return sorted({*chosen, *earlier}, reverse=True)

@@ -170,7 +170,7 @@ class MarkSelected(Page):
         if "confirmed" in form:
             keys = [int(key) for key in form.get("keys", "").split(",") if is_key(key)]
         else:
-            rows = self.rows_of(selected, is_done=is_done)
+            rows = self.rows_to_mark(selected, is_done=is_done)
             keys = [row.pk for row in rows]
             if len(rows) > MAX_UNASKED:
                 customers = len({row.contact or row.pk for row in rows})
@@ -193,13 +193,14 @@ class MarkSelected(Page):
         viewer.tell(marked_as_done(count) if is_done else new_again(count))
         tell_left(viewer, len(left))
 
-    def rows_of(self, selected: Any, *, is_done: bool) -> list[WaitingReply]:
+    def rows_to_mark(self, selected: Any, *, is_done: bool) -> list[WaitingReply]:
         # A replica may not know yet what has been marked.
         replies = selected.using(database_alias()).filter(direction=Direction.INBOUND)
         if not is_done:
             return handling.rows_of(replies.filter(handled_at__isnull=False))
         asked = self.request.GET.get(OwnNumberFilter.parameter_name, "")
-        own = asked if asked in senders(WaitingList(self.viewer).rows) else ""  # as the list
+        known = senders(self.viewer.latest_rows(Message))
+        own = asked if asked in known else ""  # the list is not narrowed by any other
         return handling.with_earlier(self.viewer, replies, own_number=own)
 
 

@@ -5,7 +5,6 @@ and learns nothing of who has been written to. Who may look at them finds custom
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from django.contrib import messages as notices
 from django.http import HttpResponse, HttpResponseRedirect
@@ -19,7 +18,7 @@ from cellcast_django.contacts import to_contact
 from cellcast_django.desk.answering import Notice, Sending, TextForm, can_send_to, draft_key
 from cellcast_django.desk.conversation import ConversationPage
 from cellcast_django.desk.page import DeskPage
-from cellcast_django.models import Message, database_alias
+from cellcast_django.models import Message
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
@@ -51,8 +50,8 @@ class Beginning(Sending):
     def refusal(self) -> Notice | None:
         newest: Message | None = None
         if self.viewer.may_view(Message):  # their newest message that this person may see
-            rows: Any = self.viewer.rows(Message).using(database_alias())
-            newest = rows.filter(contact=self.contact).order_by("-created_at").first()
+            theirs = self.viewer.latest_rows(Message).filter(contact=self.contact)
+            newest = theirs.order_by("-created_at").first()
         if newest is not None:
             if is_opted_out(self.contact):
                 words = _("Not sent: this customer has opted out.")
@@ -138,7 +137,6 @@ class NewConversation(DeskPage):
     def _url_of(self, message: Message) -> str:
         """Return the conversation of a message, or this page if this person may not see it."""
         viewer = self.viewer
-        rows: Any = viewer.rows(Message).using(database_alias())
-        if viewer.may_view(Message) and rows.filter(pk=message.pk).exists():
+        if viewer.may_view(Message) and viewer.latest_rows(Message).filter(pk=message.pk).exists():
             return ConversationPage.url(viewer, message.pk)
         return self.url(viewer)

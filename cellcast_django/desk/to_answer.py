@@ -130,7 +130,7 @@ class ToAnswerPage(DeskPage):
             url=self.url(viewer),
             waiting=waiting.count(),
             notes=notes,
-            own_numbers=own_numbers(waiting.rows),
+            own_numbers=own_numbers(viewer.latest_rows(Message)),
             may_handle=viewer.may("handle_message"),
             undo=Undo(marked, known),
             news_url=News.url(viewer),
@@ -141,21 +141,20 @@ class ToAnswerPage(DeskPage):
         self, page: Iterable[WaitingCustomer], choice: Choice, known: dict[str, Customer]
     ) -> Iterator[CustomerRow]:
         """Yield them with their newest reply, unless that is deleted at this moment."""
-        messages = self.waiting.rows.defer("body", "original_body")
+        messages = self.viewer.latest_rows(Message).defer("body", "original_body")
         replies = messages.in_bulk([each.newest.pk for each in page])
         # What somebody has searched for is in the addresses of the list and its forms alone.
         query = choice.query(q="")
-        for each in page:
-            reply, wish = replies.get(each.newest.pk), self.waiting.wish_of(each)
-            if reply is not None:
-                yield CustomerRow(
-                    reply=reply,
-                    customer=each,
-                    known=known.get(reply.contact) or Customer(reply.contact),
-                    url=ConversationPage.url(self.viewer, reply.pk) + query,
-                    stop_wish=stop_wish_badge(wish.created_at) if wish else "",
-                    opt_out_url=self.opt_out_url(wish, choice) if wish else "",
-                )
+        for each in (each for each in page if each.newest.pk in replies):
+            reply, wish = replies[each.newest.pk], self.waiting.wish_of(each)
+            yield CustomerRow(
+                reply=reply,
+                customer=each,
+                known=known.get(reply.contact) or Customer(reply.contact),
+                url=ConversationPage.url(self.viewer, reply.pk) + query,
+                stop_wish=stop_wish_badge(wish.created_at) if wish else "",
+                opt_out_url=self.opt_out_url(wish, choice) if wish else "",
+            )
 
     def opt_out_url(self, wish: WaitingReply, choice: Choice) -> str:
         """Return the form for this wish, which leads back here; ``""`` where there is none."""

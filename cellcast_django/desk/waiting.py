@@ -23,7 +23,7 @@ from cellcast_django.admin.messages import MessageSearch
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.days import midnight
 from cellcast_django.health import MAX_WAITING, wishes_to_stop
-from cellcast_django.models import Message, database_alias
+from cellcast_django.models import Message
 from cellcast_django.payloads import clean
 
 LIMIT = MAX_WAITING + 1  # replies: with that many there are more than are shown
@@ -127,9 +127,9 @@ class Neighbours(NamedTuple):
     """Who waits beside a customer, by the keys of their newest replies; ``None`` if nobody does."""
 
     following: int | None
-    """Who is next in the list; after the last, the first."""
+    """Whom to go on with: who is next in the list, or after the last one its first."""
     closest: int | None
-    """Who is next in the list; after the last, the one before."""
+    """Whose row to return to: the next one in the list, or after the last one that before it."""
 
 
 class WaitingList:
@@ -138,15 +138,11 @@ class WaitingList:
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
 
-    @cached_property
-    def rows(self) -> Any:
-        """All messages: a replica may not know yet what the last click has marked."""
-        return self.viewer.rows(Message).using(database_alias())
-
     @property
     def _newest_first(self) -> Any:
         # handled_at is null in all of them, but the databases use its index only if told.
-        return self.rows.unhandled().order_by("-handled_at", "-created_at", "-pk")
+        unhandled = self.viewer.latest_rows(Message).unhandled()
+        return unhandled.order_by("-handled_at", "-created_at", "-pk")
 
     @cached_property
     def _read(self) -> list[WaitingReply]:
@@ -160,7 +156,7 @@ class WaitingList:
     @cached_property
     def wishes(self) -> set[int]:
         """The keys of the replies that may ask for no more messages."""
-        return {wish.pk for wish in wishes_to_stop(self.rows.unhandled())}
+        return {wish.pk for wish in wishes_to_stop(self.viewer.latest_rows(Message).unhandled())}
 
     def find(self, choice: Choice) -> tuple[list[WaitingCustomer], Sequence[Note]]:
         """Return the customers in the order of the list, and what is said of the search."""
