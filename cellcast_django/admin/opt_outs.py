@@ -114,7 +114,9 @@ def opened_from(viewer: Viewer, contact: str | None = None) -> Message | None:
     if key is None or not viewer.may_view(Message):
         return None
     named = viewer.rows(Message).filter(pk=key)
-    found: Message | None = (named if contact is None else named.filter(contact=contact)).first()
+    if contact is not None:
+        named = named.filter(contact=contact)
+    found: Message | None = named.first()
     return found
 
 

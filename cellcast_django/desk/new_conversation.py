@@ -92,7 +92,7 @@ class NewConversation(DeskPage):
         sender = chosen if chosen in senders else next(iter(senders), "")
         found = self.customers_named(number)
         meant = self.chosen(found) if found else Customer(to_contact(number))
-        whom = meant or Customer("")
+        whom = meant or Customer("")  # nobody yet: nothing is sent
         beginning = Beginning(self.viewer, whom.contact, shown=0, sender=sender, label=whom.label)
         form = TextForm(beginning.text, draft=draft_key(self.viewer, ""))
         if self.request.method == "POST":

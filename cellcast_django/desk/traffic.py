@@ -129,13 +129,13 @@ def messages_of(month: Month, narrow: Narrowing) -> Any:
 def count_messages(
     month: Month, narrow: Narrowing = lambda messages: messages, *, by_day: bool = True
 ) -> list[Traffic]:
-    """Count the messages of each day by ``created_at``; otherwise in as few parts as add up.
+    """Count the messages of each day by ``created_at``; without ``by_day``, of two parts at most.
 
     In one statement. The days are compared with, not calculated: SQLite would do that in Python for
     each message, and MariaDB may have no time zones.
     """
     expected_from = first_day_on_the_way()
-    # Of each part all messages may still be on the way, or none.
+    # The second begins with the first day whose messages may still be on the way.
     starts = [day for day in month.days if by_day or day in (month.first, expected_from)]
     found = [Traffic() for _start in starts]
     place = _place_among([midnight(day) for day in starts])
