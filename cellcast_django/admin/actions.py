@@ -26,7 +26,7 @@ class Action(ABC):
 
     def __init__(self) -> None:
         self.began_at = timezone.now()
-        """Each is made for one request: of its rows, one may make what waited for another."""
+        """Each is made for one request, and what has been run since is not run by it again."""
 
     def affects(self, row: Any) -> bool:
         """Whether there is something to do to this row."""
@@ -43,9 +43,6 @@ class Action(ABC):
     @abstractmethod
     def run(self, pk: int, username: str) -> list[Any]:
         """Do it to one row, and return what it has become; nothing if there was nothing to do."""
-
-
-# Calls
 
 
 class RunCallAgain(Action):
@@ -88,9 +85,6 @@ class SkipCall(Action):
         return list(call.all()) if handlers.skip(call, username=username) else []
 
 
-# Events
-
-
 class RunAgain(Action):
     """Makes the calls of an event that have not ended well."""
 
@@ -107,10 +101,10 @@ class RunAgain(Action):
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
         calls = HandlerCall.objects.fresh().filter(event=pk)
         unfinished = calls.exclude(state__in=HandlerCall.ENDED_WELL)
-        made = handlers.run_again(unfinished, since=self.began_at)
-        if not made and not calls.filter(started_at__gt=self.began_at).exists():
-            return []
-        return list(WebhookEvent.objects.fresh().filter(pk=pk))
+        count = handlers.run_again(unfinished, since=self.began_at)
+        # The same click may have made them already, after an event that they waited for.
+        are_made = count or calls.filter(started_at__gt=self.began_at).exists()
+        return list(WebhookEvent.objects.fresh().filter(pk=pk)) if are_made else []
 
 
 class Reprocess(Action):

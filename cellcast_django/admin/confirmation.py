@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
@@ -13,13 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.http import urlencode
 from django.utils.translation import gettext, ngettext
 
-from cellcast_django.admin.actions import (
-    CALL_ACTIONS,
-    EVENT_ACTIONS,
-    Action,
-    RunCallAgain,
-    SkipCall,
-)
+from cellcast_django.admin.actions import CALL_ACTIONS, EVENT_ACTIONS, Action, RunCallAgain
 from cellcast_django.admin.display.badges import Tone, standing_of
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted, grouped
@@ -33,8 +27,7 @@ from cellcast_django.models.claim import TICKET_LASTS, new_ticket
 from cellcast_django.payloads import clean
 
 MAX_SELECTED = 1_000  # rows for one action
-LEVELS = {Tone.OPEN: messages.WARNING, Tone.BAD: messages.ERROR}
-"""Of what is said of rows that have not ended well."""
+LEVELS = {Tone.OPEN: messages.WARNING, Tone.BAD: messages.ERROR}  # of rows not ended well
 
 
 @shown
@@ -117,12 +110,16 @@ class ActionPage(Page):
         return kind()
 
     def ask_or_act(self, action: Action, rows: Any, back_url: str) -> HttpResponse:
-        """Ask about the rows, if there is something to do; once confirmed, act on them."""
-        if "confirmed" in self.request.POST:
-            wanted = filter(is_key, self.request.POST.get("keys", "").split(","))
-            confirmed = self.rows.filter(pk__in=list(wanted)[:MAX_SELECTED]).order_by("pk")
-            self.act(action, list(confirmed.values_list("pk", flat=True)))
-            return HttpResponseRedirect(back_url)
+        """Ask about the rows; once confirmed, act on those that the page asked about."""
+        if "confirmed" not in self.request.POST:
+            return self.ask(action, rows, back_url)
+        wanted = filter(is_key, self.request.POST.get("keys", "").split(","))
+        confirmed = self.rows.filter(pk__in=list(wanted)[:MAX_SELECTED]).order_by("pk")
+        self.act(action, list(confirmed.values_list("pk", flat=True)))
+        return HttpResponseRedirect(back_url)
+
+    def ask(self, action: Action, rows: Any, back_url: str) -> HttpResponse:
+        """Ask about the rows to which there is something to do; without any, say so."""
         keys = list(rows.values_list("pk", flat=True)[: MAX_SELECTED + 1])
         chosen = self.rows.filter(pk__in=keys[:MAX_SELECTED]).order_by("pk")
         if action.model is WebhookEvent:
@@ -161,9 +158,9 @@ class ActionPage(Page):
         end = time.monotonic() + MAX_SECONDS
         in_time = takewhile(lambda _pk: time.monotonic() < end, keys)
         results = [action.run(pk, self.viewer.username) for pk in in_time]
-        changed = list(filter(None, results))
+        changed = [became for became in results if became]
         if changed:
-            rows = {row.pk: row for each in changed for row in each}
+            rows = {row.pk: row for row in chain.from_iterable(changed)}
             self._log(action, keys, len(changed), rows)
             self._tell_standing(action, rows.values())
         self._tell_unaffected(len(results) - len(changed))
@@ -182,14 +179,14 @@ class ActionPage(Page):
 
     def _log(self, action: Action, keys: list[int], changed: int, rows: dict[int, Any]) -> None:
         """Write one entry, about the row or with the count; of calls it names the handlers."""
-        names, words = ("event", "events"), action.log
+        words, how_many = action.log, counted(changed, "event", "events")
         if action.model is HandlerCall:
-            names = ("call", "calls")
             words += f" {', '.join(sorted({row.handler for row in rows.values()}))}"
+            how_many = counted(changed, "call", "calls")
         if len(keys) == 1:
             self.viewer.log(rows[keys[0]], f"{words}.")
         else:
-            self.viewer.log_list(action.model, f"{words}: {counted(changed, *names)}.")
+            self.viewer.log_list(action.model, f"{words}: {how_many}.")
 
 
 class ActOnEvents(ActionPage):
@@ -218,9 +215,8 @@ class ActOnHandler(ActionPage):
         action = self.action(name)
         handler = clean(self.request.GET.get("handler", ""))
         calls = self.rows.filter(handler=handler, event__is_test=False)  # as they are counted
-        chosen = (
-            calls.failing() if name == RunCallAgain.name else calls.unfinished() | calls.failed()
-        )
+        runs_again = name == RunCallAgain.name
+        chosen = calls.failing() if runs_again else calls.unfinished() | calls.failed()
         back_url = calls_url(self.viewer, handler=handler, state=CallStateFilter.FAILING)
         return self.ask_or_act(action, chosen.order_by("pk"), back_url)
 
@@ -233,17 +229,11 @@ def calls_url(viewer: Viewer, **query: str) -> str:
     return f"{viewer.url(HandlerCall, 'changelist')}?{urlencode(query)}"
 
 
-def urls_for_handler(viewer: Viewer, handler: str) -> tuple[str, str]:
-    """Return where all failing calls of a handler are run again, and where it is skipped.
-
-    Empty for those who may not.
-    """
+def url_for_handler(viewer: Viewer, handler: str, action: type[Action]) -> str:
+    """Return the page of an action on a handler's calls; empty for those who may not."""
     if not viewer.may("rerun_webhookevent") or not is_ours(viewer.site, HandlerCall):
-        return "", ""
-    query = urlencode({"handler": handler})
-    names = RunCallAgain.name, SkipCall.name
-    again, skip = (f"{ActOnHandler.url(viewer, name)}?{query}" for name in names)
-    return again, skip
+        return ""
+    return f"{ActOnHandler.url(viewer, action.name)}?{urlencode({'handler': handler})}"
 
 
 def in_list(page: type[ActionPage], action: type[Action]) -> Any:

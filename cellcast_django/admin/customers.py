@@ -25,6 +25,8 @@ from cellcast_django.payloads import clean, is_web_url
 
 logger = logging.getLogger("cellcast_django")
 
+MAX_NAMED = 200  # contacts that a name is searched for at once
+
 
 @shown
 class Named:
@@ -85,7 +87,6 @@ class HostDirectory:
         self._known: dict[tuple[str, str], Named] = {}
 
     def customers(self, contacts: Iterable[str]) -> dict[str, Customer]:
-        """Return the customers by contact."""
         names = self._ask("names", contacts)
         active = OptOut.objects.fresh().active().filter(contact__in=list(names)) if names else ()
         since = {opt_out.contact: opt_out.since for opt_out in active}
@@ -103,40 +104,37 @@ class HostDirectory:
     def _ask(self, method: str, about: Iterable[str]) -> dict[str, Named]:
         """Return what a method says of these, each once."""
         wanted = sorted({each for each in about if each})
-        missing = [each for each in wanted if (method, each) not in self._known]
-        self._known |= {(method, each): Named() for each in missing}
-        if missing and hasattr(self._directory, method):
+        unasked = [each for each in wanted if (method, each) not in self._known]
+        self._known |= {(method, each): Named() for each in unasked}  # asked once, come what may
+        if unasked and hasattr(self._directory, method):
             with _host_code(method):
-                for each, said in getattr(self._directory, method)(missing).items():
+                for each, said in getattr(self._directory, method)(unasked).items():
                     with _host_code(method):  # one of a wrong shape costs itself and no other
                         self._known[method, each] = _named(said)
         return {each: self._known[method, each] for each in wanted}
 
     def search(self, words: str) -> tuple[list[str], bool]:
         """Return the contacts whom the host project finds, and whether there are more."""
-        if not may_be_name(words):
-            return [], False
-        with _host_code("search"):
-            found = self._directory.search(words)
-            if isinstance(found, str):  # whose letters would be numbers
-                raise TypeError
-            numbers = list(islice(found, MAX_NAMED + 1))
-            contacts = [contact for contact in map(to_contact, numbers[:MAX_NAMED]) if contact]
-            return contacts, len(numbers) > MAX_NAMED
-        return [], False  # it raised, which is logged
-
-
-MAX_NAMED = 200  # contacts that a name is searched for at once
+        contacts: list[str] = []
+        has_more = False
+        if may_be_name(words):
+            with _host_code("search"):
+                found = self._directory.search(words)
+                if isinstance(found, str):  # whose letters would be numbers
+                    raise TypeError
+                numbers = list(islice(found, MAX_NAMED + 1))
+                contacts = [contact for contact in map(to_contact, numbers[:MAX_NAMED]) if contact]
+                has_more = len(numbers) > MAX_NAMED
+        return contacts, has_more
 
 
 def searches_names() -> bool:
     """Whether the host's ``Directory`` has a search of its own."""
+    search: Any = Directory.search
     with _host_code("search"):
-        return bool(conf.directory) and (
-            getattr(import_string(conf.directory), "search", Directory.search)
-            is not Directory.search
-        )
-    return False
+        if conf.directory:
+            search = getattr(import_string(conf.directory), "search", search)
+    return search is not Directory.search
 
 
 def may_be_name(words: str) -> bool:
@@ -166,13 +164,16 @@ def url_or_nothing(url: object) -> str:
 
 @contextmanager
 def _host_code(name: str) -> Iterator[None]:
-    """Log what the host's code raises; a database error aborts no transaction around it."""
+    """Log what the host's code raises, and go on after the block.
+
+    In a savepoint of each open transaction, which a database error would abort otherwise.
+    """
     initialised = connections.all(initialized_only=True)
     try:
-        with ExitStack() as stack:
+        with ExitStack() as savepoints:
             for connection in initialised:
                 if connection.in_atomic_block:
-                    stack.enter_context(transaction.atomic(using=connection.alias))
+                    savepoints.enter_context(transaction.atomic(using=connection.alias))
             yield
     except Exception as error:  # the host's code may raise anything
         logger.error("CELLCAST_DIRECTORY: %s failed: %s.", name, type(error).__qualname__)
@@ -195,7 +196,6 @@ def contacts_ending_with(term: str) -> list[str]:
     is_enough = MIN_LAST_DIGITS <= len(digits) <= DIGITS_AFTER_PREFIX
     if not is_enough or conf.default_region != "AU":
         return []
-    missing = [
-        "".join(each) for each in product("0123456789", repeat=DIGITS_AFTER_PREFIX - len(digits))
-    ]
-    return [f"{prefix}{each}{digits}" for prefix in AUSTRALIAN_PREFIXES for each in missing]
+    between = product("0123456789", repeat=DIGITS_AFTER_PREFIX - len(digits))
+    endings = ["".join(each) + digits for each in between]
+    return [prefix + ending for prefix in AUSTRALIAN_PREFIXES for ending in endings]

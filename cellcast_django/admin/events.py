@@ -56,30 +56,30 @@ class WebhookEventColumns(Columns):
     @admin.display(description=_("state"))
     def state(self, event: WebhookEvent) -> SafeString | str:
         """Return the badge of an event's state, as a link to the event that it waits for."""
-        pk = self.awaited_by(event)
+        pk = self.event_before(event)
         shown = state_badge(event, pk)
         return shown if pk is None else self.viewer.link(WebhookEvent(pk=pk), shown)
 
     def calls(self) -> Iterator[HandlerCall]:
         return (call for event in self.rows for call in event.calls.all())
 
-    def awaited_by(self, event: WebhookEvent) -> int | None:
-        """Return the event that a handler ``in_order`` has to finish before this one.
+    def event_before(self, event: WebhookEvent) -> int | None:
+        """Return the key of the event that a handler ``in_order`` has to finish before this one.
 
-        ``None`` if a handler has failed for this one: that is called again before.
+        ``None`` while a call of this one is retried: what comes next is its own next attempt.
         """
         unfinished = [call for call in event.calls.all() if call.is_unfinished]
         if any(call.failing_since for call in unfinished):
             return None
-        found = (self.waits_for.get(call.pk) for call in unfinished)
-        return min(filter(None, found), default=None)
+        before = [self.waits_for[call.pk] for call in unfinished if call.pk in self.waits_for]
+        return min(before, default=None)
 
     @admin.display(description=_("contact"))
     def contact(self, event: WebhookEvent) -> str:
         customer = self.customer(event)
         text = customer.html or (gettext("message") if event.message_id else "")
         may_follow = self.viewer.may_view(Message) and not self.hides_message(event)
-        if event.message_id and text and may_follow:
+        if event.message_id and may_follow:
             text = self.link_to_contact(event.message_id, text)
         return format_html("{} {}", text, opt_out_badge(customer.opted_out_since, is_brief=True))
 
@@ -165,7 +165,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         words = [f"#{obj.pk}", obj.get_kind_display(), columns.customer(obj).label]
         page = EventPage(
             state=columns.state(obj),
-            sentence=sentence_of(obj, columns.awaited_by(obj)),
+            sentence=sentence_of(obj, columns.event_before(obj)),
             contact=columns.contact(obj),
             message_link=obj.message and columns.link(obj, obj.message, gettext("View message")),
             actions=ActOnEvents.offered(viewer, obj),

@@ -17,8 +17,7 @@ from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import Message
 
-CUSTOMER_OF = "customer_of"
-"""Names a message, in the address of the list of all with its customer."""
+CUSTOMER_OF = "customer_of"  # names a message: the list shows all with its customer
 
 
 class Link(NamedTuple):

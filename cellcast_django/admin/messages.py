@@ -42,14 +42,13 @@ from cellcast_django.admin.lists.filters import (
 )
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.search import Note, Search, narrow_to_any, words_of
-from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
+from cellcast_django.admin.opt_outs import opt_out_url
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.models.message import HAS_REFERENCE
 from cellcast_django.statuses import description_of
 
-MAX_TEXT_LENGTH = 160
-"""Characters of a message's text in the list; CSS cuts what does not fit on the line."""
+MAX_TEXT_LENGTH = 160  # characters of a text in the list; CSS cuts what does not fit on the line
 MAX_PICTURES = 3  # links to pictures per message in the list
 MAX_REASON_SHOWN = 40  # characters of a failure's reason in the list
 MAX_CHANGES = 100  # rows of the history on a message's page, one per status
@@ -107,9 +106,10 @@ class MessageSearch(Search):
         return [*super().meanings(term), HAS_REFERENCE & Q(reference=term)]
 
     def find(self, within: QuerySet[Any], term: str) -> QuerySet[Any]:
-        found = narrow_to_any(within, *map(self.rows.filter, self.exact(term)))
-        if found.exists():
-            return found
+        exact = narrow_to_any(within, *map(self.rows.filter, self.exact(term)))
+        if exact.exists():
+            return exact
+        # No index has words: they are looked for in the newest rows that filters have left.
         has_words = Q()
         for word in words_of(term)[:MAX_WORDS]:
             has_words &= Q(body__icontains=word)
@@ -180,7 +180,11 @@ class MessageAdmin(ReadOnlyAdmin):
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
         columns = MessageColumns(viewer, [obj])
         customer = columns.customer(obj)
-        is_reply, is_free = obj.direction == Direction.INBOUND, not customer.opted_out_since
+        is_free = customer.opted_out_since is None
+        if is_reply := obj.direction == Direction.INBOUND:
+            title, crumb = gettext("From %(customer)s"), gettext("Reply of %(time)s")
+        else:
+            title, crumb = gettext("To %(customer)s"), gettext("Message of %(time)s")
         page = MessagePage(
             customer=customer,
             state=message_state(obj),
@@ -189,15 +193,13 @@ class MessageAdmin(ReadOnlyAdmin):
             references=list(viewer.directory.references([obj.reference]).values()),
             why_empty=why_empty(obj),
             answered=link_to_answered(viewer, obj),
-            opt_out_url=opt_out_url(viewer, obj) if may_opt_out(viewer) and is_free else "",
+            opt_out_url=opt_out_url(viewer, obj.pk, obj.contact) if is_free else "",
             timeline=timeline(viewer, obj),
             events=events_of(viewer, obj),
         )
-        words = gettext("From %(customer)s") if is_reply else gettext("To %(customer)s")
-        title = Unprinted(words % {"customer": customer.label or gettext("(no number)")})
-        crumb = gettext("Reply of %(time)s") if is_reply else gettext("Message of %(time)s")
+        label = customer.label or gettext("(no number)")
         return {
-            "title": title,
+            "title": Unprinted(title % {"customer": label}),
             "subtitle": None,
             "crumb": crumb % {"time": exact_time(obj.created_at)},
             "page": page,

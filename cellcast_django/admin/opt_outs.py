@@ -19,7 +19,7 @@ from cellcast_django.admin.extension import Link, extension_of
 from cellcast_django.admin.lists.columns import Columns
 from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import ChoiceFilter, PeriodFilter
-from cellcast_django.admin.lists.paging import is_key
+from cellcast_django.admin.lists.paging import key_in
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.search import Search, spellings
 from cellcast_django.admin.page import Page
@@ -30,8 +30,7 @@ from cellcast_django.models import Direction, Message, OptOut, OptOutChange, Web
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.payloads import clean
 
-MESSAGE = "message"
-"""Names the message from whose page a form was opened."""
+MESSAGE = "message"  # names the message from whose page a form was opened
 MAX_NOTE_LENGTH = 1_000
 MAX_REPLIES = 100  # whose words may be in a history
 MAX_QUOTE_LENGTH = 500  # characters of a reply that the suggested reason quotes
@@ -54,11 +53,10 @@ class BegunFilter(PeriodFilter):
     title = _("time of opting out")
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        begun = OptOutChange.objects.using(queryset.db).filter(kind=OptOutChange.Kind.BEGUN)
-        chosen = super().queryset(request, begun)
-        if chosen is begun:  # no days are asked for
+        if self.first is None and self.last is None:
             return queryset
-        return queryset.filter(pk__in=chosen.values("opt_out"))
+        begun = OptOutChange.objects.using(queryset.db).filter(kind=OptOutChange.Kind.BEGUN)
+        return queryset.filter(pk__in=super().queryset(request, begun).values("opt_out"))
 
 
 class ReasonForm(forms.Form):
@@ -96,44 +94,38 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         return written
 
 
-# Where it is asked for
+def opt_out_url(viewer: Viewer, message: int, contact: str) -> str:
+    """Return the form that opts a contact out; ``""`` for who may not, and without a phone number.
 
-
-def may_opt_out(viewer: Viewer) -> bool:
-    """Whether this person may use the form that opts somebody out."""
-    if not viewer.may_view(OptOut):
-        return False
-    return viewer.site.get_model_admin(OptOut).has_add_permission(viewer.request)
-
-
-def opt_out_url(viewer: Viewer, message: Message) -> str:
-    """Return the link to the form that opts a customer out; ``""`` without a phone number.
-
-    No address holds the number: it names one of the customer's messages instead.
+    No address holds the number: it has the key of one of the contact's messages instead.
     """
-    if not is_phone_number(message.contact, conf.default_region):
+    if not viewer.may_view(OptOut) or not is_phone_number(contact, conf.default_region):
         return ""
-    return f"{viewer.url(OptOut, 'add')}?{MESSAGE}={message.pk}"
+    may_add = viewer.site.get_model_admin(OptOut).has_add_permission(viewer.request)
+    return f"{viewer.url(OptOut, 'add')}?{MESSAGE}={message}" if may_add else ""
 
 
-def opened_from(viewer: Viewer, **of: str) -> Message | None:
-    """Return the message from whose page a form was opened, if this person may see it."""
-    key = viewer.request.GET.get(MESSAGE, "")
-    if not is_key(key) or not viewer.may_view(Message):
+def opened_from(viewer: Viewer, contact: str | None = None) -> Message | None:
+    """Return the message that the form's address names, if this person may see it.
+
+    With a ``contact``, only if it is theirs: another number may have been typed into the form.
+    """
+    key = key_in(viewer.request.GET, MESSAGE)
+    if key is None or not viewer.may_view(Message):
         return None
-    found: Message | None = viewer.rows(Message).filter(pk=int(key), **of).first()
+    named = viewer.rows(Message).filter(pk=key)
+    if contact is not None:
+        named = named.filter(contact=contact)
+    found: Message | None = named.first()
     return found
 
 
 def url_to_go_back_to(viewer: Viewer, opt_out: OptOut) -> str:
     """Return where a form leads to: to the contact's message that it was opened from, if any."""
-    message = opened_from(viewer, contact=opt_out.contact)
+    message = opened_from(viewer, opt_out.contact)
     if message is None:
         return viewer.url(OptOut, "change", opt_out.pk)
     return extension_of(viewer.site).url_after_opt_out(viewer, message)
-
-
-# The pages
 
 
 class OptOutColumns(Columns):
@@ -196,21 +188,28 @@ class EndPage(Page):
         form = ReasonForm(posted if "reason" in posted else None)
         history = OptOutChange.objects.fresh().filter(opt_out=pk).order_by("-pk")
         newest = history.values_list("pk", flat=True).first() or 0
-        seen = int(posted["seen"]) if is_key(posted.get("seen", "")) else newest
+        posted_seen = key_in(posted, "seen")
+        seen = newest if posted_seen is None else posted_seen
         if opt_out.is_active and not form.is_valid():
             customer = self.viewer.directory.customer(opt_out.contact)
             return self.render(EndContent(form, customer, seen, back_url))
         if opt_out.is_active and newest > seen:
             again = gettext("Not ended: this customer has opted out again meanwhile.")
             self.viewer.tell(again, messages.WARNING)
-        elif opt_out.is_active and opt_in(
+        else:
+            self.end(opt_out, form)
+        return HttpResponseRedirect(back_url)
+
+    def end(self, opt_out: OptOut, form: ReasonForm) -> None:
+        """End it unless somebody was quicker, and say which."""
+        has_ended = opt_out.is_active and opt_in(
             opt_out.contact, note=form.cleaned_data["reason"], username=self.viewer.username
-        ):
+        )
+        if has_ended:
             self.viewer.log(opt_out, "Opted the customer back in.")
             self.viewer.tell(gettext("The opt-out has ended."))
         else:
             self.viewer.tell(gettext("This has already ended."), messages.INFO)
-        return HttpResponseRedirect(back_url)
 
 
 class OptOutAdmin(ReadOnlyAdmin):
@@ -258,12 +257,11 @@ class OptOutAdmin(ReadOnlyAdmin):
         """Opt the contact out, with the words of the reply that asks for it."""
         viewer = self.viewer(request)
         number, reason = form.cleaned_data["number"], form.cleaned_data["reason"]
-        reply = None
-        message = opened_from(viewer, contact=to_contact(number))
-        if message is not None and message.direction == Direction.INBOUND:
-            reply = message
-        made = opt_out(number, note=reason, username=viewer.username, asked_in=reply)
-        obj.pk, obj.contact = made.pk, made.contact  # it is saved; the admin links to it
+        message = opened_from(viewer, to_contact(number))
+        is_reply = message is not None and message.direction == Direction.INBOUND
+        reply = message if is_reply else None
+        saved = opt_out(number, note=reason, username=viewer.username, asked_in=reply)
+        obj.pk, obj.contact = saved.pk, saved.contact  # the admin goes on with its own object
 
     def construct_change_message(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the log says: nobody changes one, so it is about one that was added."""
@@ -282,27 +280,22 @@ class OptOutAdmin(ReadOnlyAdmin):
         return HttpResponseRedirect(url_to_go_back_to(viewer, obj))
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
-        if obj is None:
+        if obj is None:  # the form that opts somebody out
             message = opened_from(viewer)
             label = viewer.directory.customer(message.contact).label if message else ""
             asked = gettext("Opt out: %(customer)s") % {"customer": label}
             return {"title": Unprinted(asked) if label else gettext("Opt out")}
         out, back_in = gettext("%(customer)s: opted out"), gettext("%(customer)s: opted back in")
-        title = out if obj.is_active else back_in
+        customer = viewer.directory.customer(obj.contact).label
+        title = (out if obj.is_active else back_in) % {"customer": customer}
         may_end = obj.is_active and viewer.may("end_optout")
-        contact_link = None
-        if viewer.may_view(Message):
-            rows = viewer.rows(Message).filter(contact=obj.contact).order_by("-created_at")
-            if (newest := rows.values_list("pk", flat=True).first()) is not None:
-                contact_link = extension_of(viewer.site).contact_link(viewer, newest)
         page = OptOutPage(
             state=OptOutColumns(viewer, [obj]).state(obj),
             steps=list(_history(viewer, obj)),
-            contact_link=contact_link,
+            contact_link=_contact_link(viewer, obj),
             end_url=EndPage.url(viewer, obj.pk) if may_end else "",
         )
-        customer = viewer.directory.customer(obj.contact).label
-        return {"title": Unprinted(title % {"customer": customer}), "subtitle": None, "page": page}
+        return {"title": Unprinted(title), "subtitle": None, "page": page}
 
 
 @shown
@@ -324,26 +317,42 @@ class OptOutPage:
     state: SafeString
     steps: list[OptOutStep]
     contact_link: Link | None
-    """Where the contact leads to, if this person sees a message of theirs."""
     end_url: str
+
+
+def _contact_link(viewer: Viewer, opt_out: OptOut) -> Link | None:
+    """Return where the contact leads to, if this person sees a message of theirs."""
+    if not viewer.may_view(Message):
+        return None
+    messages = viewer.rows(Message).filter(contact=opt_out.contact).order_by("-created_at")
+    newest = messages.values_list("pk", flat=True).first()
+    return extension_of(viewer.site).contact_link(viewer, newest) if newest is not None else None
+
+
+def _replies_with(viewer: Viewer, contact: str, words: set[str]) -> list[Message]:
+    """Return a contact's replies of these words, newest first, if this person may view any."""
+    if not words or not viewer.may_view(Message):
+        return []
+    replies = viewer.rows(Message).filter(contact=contact, direction=Direction.INBOUND)
+    return list(replies.filter(body__in=words).order_by("-created_at")[:MAX_REPLIES])
 
 
 def _history(viewer: Viewer, opt_out: OptOut) -> Iterator[OptOutStep]:
     """Yield each change, with the event and the reply that it came from."""
     history = list(OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out))
-    events, replies = {}, []
+    events = {}
     if viewer.may_view(WebhookEvent):
         events = viewer.rows(WebhookEvent).in_bulk([change.event_id for change in history])
     words = {change.text for change in history if change.text}
-    if words and viewer.may_view(Message):
-        found = viewer.rows(Message).filter(contact=opt_out.contact, direction=Direction.INBOUND)
-        replies = list(found.filter(body__in=words).order_by("-created_at")[:MAX_REPLIES])
+    replies = _replies_with(viewer, opt_out.contact, words)
     for change in history:
         tone = Tone.BAD if change.kind == OptOutChange.Kind.BEGUN else Tone.QUIET
         event = events.get(change.event_id)
         # An id would say it, but a person's opt-out has none: the newest with these words by then.
-        by_then = (each for each in replies if each.created_at <= change.at)
-        reply = next((each for each in by_then if each.body == change.text), None)
+        fitting = (
+            each for each in replies if each.body == change.text and each.created_at <= change.at
+        )
+        reply = next(fitting, None)
         yield OptOutStep(
             change=change,
             badge=badge(tone, change.get_kind_display()),

@@ -84,7 +84,6 @@ class Page:
 
     @property
     def is_allowed(self) -> bool:
-        """Whether this person may open it."""
         may_view = self.model is None or self.viewer.may_view(self.model)
         return may_view and all(map(self.viewer.may, self.permissions))
 
@@ -118,8 +117,6 @@ class Page:
 
     @classmethod
     def pattern(cls, site: AdminSite) -> URLPattern:
-        """Return where the page is on a site."""
-
         def view(request: HttpRequest, **arguments: Any) -> HttpResponseBase:
             page = cls(Viewer.of(site, request))
             if not page.is_allowed:

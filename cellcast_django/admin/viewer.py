@@ -13,7 +13,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 
 from cellcast_django.admin.customers import HostDirectory
-from cellcast_django.models import username_of
+from cellcast_django.models import database_alias, username_of
 
 
 class Viewer:
@@ -57,6 +57,10 @@ class Viewer:
     def rows(self, model: type[Model]) -> QuerySet[Any]:
         """Return the rows of a model that this site shows to this person."""
         return self.site.get_model_admin(model).get_queryset(self.request)
+
+    def latest_rows(self, model: type[Model]) -> Any:
+        """Return the same as they are now: a replica may not have the last click, or an answer."""
+        return self.rows(model).using(database_alias())
 
     def is_restricted(self, model: type[Model]) -> bool:
         """Whether the host project's own class hides some rows of a model."""

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.customers import Customer
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.lists.paging import is_key
+from cellcast_django.admin.lists.paging import is_key, key_in
 from cellcast_django.desk.page import DeskPage
 from cellcast_django.models import Message, OptOut, WebhookEvent
 
@@ -31,7 +31,6 @@ class Activity:
 
     @property
     def words(self) -> str:
-        """What was done."""
         return str(self.entry.get_change_message() or self.entry.get_action_flag_display())
 
     @property
@@ -67,27 +66,32 @@ class ActivityPage(DeskPage):
         entries = LogEntry.objects.filter(content_type__in=[each.pk for each in types])
         users = entries.order_by().values_list("user_id", flat=True).distinct()
         people = get_user_model()._default_manager.in_bulk(list(users))
-        entries = entries.order_by("-pk").select_related("user", "content_type")
-        query = self.request.GET
-        person = next((key for key in people if str(key) == query.get("person", "")), None)
+        asked = self.request.GET.get("person", "")
+        person = next((key for key in people if str(key) == asked), None)
         if person is not None:
             entries = entries.filter(user=person)
-        if is_key(before := query.get("before", "")):
-            entries = entries.filter(pk__lt=int(before))
-        rows = list(entries[: PER_PAGE + 1])
-        older = {"before": rows[PER_PAGE - 1].pk} if len(rows) > PER_PAGE else {}
-        chosen = {} if person is None else {"person": person}
+        before = key_in(self.request.GET, "before")
+        if before is not None:
+            entries = entries.filter(pk__lt=before)
+        newest = entries.order_by("-pk").select_related("user", "content_type")
+        found = list(newest[: PER_PAGE + 1])
+        shown = found[:PER_PAGE]
+        older_url = ""
+        if len(found) > PER_PAGE:
+            chosen = {} if person is None else {"person": person}
+            older_url = f"?{urlencode(chosen | {'before': shown[-1].pk})}"
         content = ActivityContent(
-            activities=self.activities(rows[:PER_PAGE]),
+            activities=self.activities(shown),
             people=sorted(((key, str(user)) for key, user in people.items()), key=itemgetter(1)),
             person=person,
-            older_url=f"?{urlencode(chosen | older)}" if older else "",
+            older_url=older_url,
         )
         return self.render(content)
 
     def activities(self, entries: list[LogEntry]) -> list[Activity]:
         """Return the entries with their customers, for those who may view the rows."""
-        rows_of: dict[tuple[int | None, str | None], tuple[str, str]] = {}
+        contacts: dict[tuple[int | None, str | None], str] = {}
+        urls: dict[tuple[int | None, str | None], str] = {}
         for model in (Message, WebhookEvent, OptOut):
             type_ = ContentType.objects.get_for_model(model, for_concrete_model=False).pk
             about = [entry.object_id or "" for entry in entries if entry.content_type_id == type_]
@@ -96,10 +100,11 @@ class ActivityPage(DeskPage):
                 continue
             rows = self.viewer.rows(model).filter(pk__in=keys)
             for pk, contact in rows.values_list("pk", "contact"):
-                rows_of[type_, str(pk)] = contact, self.viewer.url(model, "change", pk)
-        known = self.viewer.directory.customers(contact for contact, _url in rows_of.values())
-        places = (rows_of.get((each.content_type_id, each.object_id), ("", "")) for each in entries)
+                contacts[type_, str(pk)] = contact
+                urls[type_, str(pk)] = self.viewer.url(model, "change", pk)
+        known = self.viewer.directory.customers(contacts.values())
+        rows_of_entries = [(entry.content_type_id, entry.object_id) for entry in entries]
         return [
-            Activity(entry, known.get(contact), url)
-            for entry, (contact, url) in zip(entries, places, strict=True)
+            Activity(entry, known.get(contacts.get(row, "")), urls.get(row, ""))
+            for entry, row in zip(entries, rows_of_entries, strict=True)
         ]

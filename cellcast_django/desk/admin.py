@@ -31,14 +31,7 @@ from cellcast_django.desk.to_answer import BACK, News, ToAnswerPage
 from cellcast_django.desk.waiting import Choice, WaitingList
 from cellcast_django.models import Message
 
-LINKED: Sequence[type[Page]] = [
-    ToAnswerPage,
-    NewConversation,
-    Overview,
-    Figures,
-    ActivityPage,
-    Setup,
-]
+LINKED: list[type[Page]] = [ToAnswerPage, NewConversation, Overview, Figures, ActivityPage, Setup]
 """The pages that all lists lead to."""
 
 
@@ -88,12 +81,10 @@ class Desk(Extension):
         """Return to the place in the list, or to the conversation, as it was narrowed."""
         choice = Choice.of(viewer.request)
         if viewer.request.GET.get(BACK) == TO_ANSWER and is_on(viewer.site, ToAnswerPage):
-            others, after = WaitingList(viewer).around(choice, message)
-            row = next(iter(after + others[::-1]), None)
-            fragment = f"#cellcast-waiting-{row.newest.pk}" if row else ""
-            return ToAnswerPage.url(viewer) + choice.query() + fragment
-        query = choice.query() if is_on(viewer.site, ConversationPage) else ""
-        return super().url_after_opt_out(viewer, message) + query
+            neighbours = WaitingList(viewer).neighbours(choice, message)
+            return ToAnswerPage.url_at(viewer, choice, neighbours.closest)
+        url = super().url_after_opt_out(viewer, message)
+        return url + choice.query() if is_on(viewer.site, ConversationPage) else url
 
 
 class Door(ModelAdmin):

@@ -25,8 +25,7 @@ logger = logging.getLogger("cellcast_django")
 
 SENDING_LASTS = timedelta(minutes=2)
 """After this long somebody else may text the customer, whatever became of the first."""
-DOUBT_LASTS = timedelta(days=1)
-"""How long colleagues are told of a text that may have been sent."""
+DOUBT_LASTS = timedelta(days=1)  # for so long colleagues are told of what may have been sent
 MAX_LENGTH = 1_600  # characters of a text
 
 # The alphabet of SMS: 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1.
@@ -114,8 +113,6 @@ class Sending(ABC):
         self.may_be_sent = False
         """Whether the host's function has been called, and has not said that it did not send."""
 
-    # What the two forms differ in.
-
     @abstractmethod
     def refusal(self) -> Notice | None:
         """Return why it is not to be sent, now that nobody else is sending to the customer."""
@@ -198,27 +195,25 @@ class Sending(ABC):
         """Call the host's function; until it has said what became of it, colleagues are warned."""
         doubt = Claim.take(doubt_about(self.contact), DOUBT_LASTS)
         self.may_be_sent = True
-        result: Message | Notice
+        sent: Message | None = None
+        why_not = ""
         try:
-            result = send(
-                self.contact, self.text, sender=self.sender, username=self.viewer.username
-            )
+            sent = send(self.contact, self.text, sender=self.sender, username=self.viewer.username)
         except OptedOutError:
-            result = Notice.not_sent(_("this customer has opted out."))
+            why_not = _("this customer has opted out.")
         except NotSentError as error:
-            reason = clean(str(error.reason)).rstrip(" .")
             words = _("%(reason)s. If this goes on, tell whoever set up Cellcast.")
-            result = Notice.not_sent(words % {"reason": reason})
+            why_not = words % {"reason": clean(str(error.reason)).rstrip(" .")}
         except Exception as error:  # the host's code may raise anything
             return self._loss(error)
-        if doubt is not None:
+        if doubt is not None:  # else it is about an earlier text
             doubt.release()
-        if isinstance(result, Notice):
+        if sent is None:
             self.may_be_sent = False
-            return result
-        self.has_sent(result)
+            return Notice.not_sent(why_not)
+        self.has_sent(sent)
         said = _("Sent to %(customer)s.") % {"customer": self.label}
-        return Notice(notices.SUCCESS, said, result)
+        return Notice(notices.SUCCESS, said, sent)
 
     def _loss(self, error: Exception) -> Notice:
         """Say so to the person, and in the log: there is no message."""

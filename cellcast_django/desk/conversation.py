@@ -23,7 +23,7 @@ from cellcast_django.admin.customers import Customer, Named
 from cellcast_django.admin.display.badges import although_opted_out_badge, status_badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import Unprinted, beginning, exact_time, own_number_html
-from cellcast_django.admin.lists.paging import is_key, older_than
+from cellcast_django.admin.lists.paging import key_in, older_than
 from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
@@ -36,10 +36,10 @@ from cellcast_django.desk.answering import (
     draft_key,
 )
 from cellcast_django.desk.customer import CustomerTools
-from cellcast_django.desk.handling import Undo, mark, marked_last, with_earlier
+from cellcast_django.desk.handling import Undo, mark, take_marked_last, with_earlier
 from cellcast_django.desk.page import TO_ANSWER, DeskPage, Switch, number_switches, url_of_page
 from cellcast_django.desk.waiting import Choice, WaitingReply
-from cellcast_django.models import Direction, Message, OptOut, OptOutChange, database_alias
+from cellcast_django.models import Direction, Message, OptOut, OptOutChange
 from cellcast_django.models.claim import Claim
 from cellcast_django.models.message import is_own_number, may_be_of
 
@@ -102,9 +102,8 @@ class Thread:
     bubbles: Sequence[Bubble]
     dividers: Sequence[OptOutChange]
     """Where an opt-out began or ended."""
-    url: str
-    older_url: str = ""
-    newest_url: str = ""
+    older_url: str
+    newest_url: str
 
     @property
     def days(self) -> list[tuple[date, str, list[Bubble | OptOutChange]]]:
@@ -132,9 +131,7 @@ class Conversation:
         self.viewer = viewer
         self.message = message
         same = {"contact": message.contact} if message.contact else {"pk": message.pk}
-        # Never from a replica, which may not have a colleague's answer of a moment ago.
-        shown: Any = viewer.rows(Message).using(database_alias())
-        self.all_messages = self.messages = shown.filter(**same)
+        self.all_messages = self.messages = viewer.latest_rows(Message).filter(**same)
         self.own_numbers = own_numbers(viewer.rows(Message))
         self.own_number = own if own in self.own_numbers else ""
         if self.own_number:
@@ -156,11 +153,10 @@ class Conversation:
     @cached_property
     def marked(self) -> dict[int, str]:
         """The replies that the last click has marked as done: of another customer, perhaps."""
-        return marked_last(self.viewer)
+        return take_marked_last(self.viewer)
 
     @cached_property
     def known(self) -> dict[str, Customer]:
-        """Whoever the page names."""
         return self.viewer.directory.customers([self.message.contact, *self.marked.values()])
 
     @property
@@ -172,22 +168,20 @@ class Conversation:
     def url(self) -> str:
         return ConversationPage.url(self.viewer, self.message.pk)
 
-    def thread(self, before: str, choice: Choice) -> Thread:
+    def thread(self, before: int | None, choice: Choice) -> Thread:
+        """Return the newest messages, or those that precede the one with this key."""
+        end = None if before is None else self.messages.filter(pk=before).first()
         messages = self.messages
-        first = self.messages.filter(pk=int(before)).first() if is_key(before) else None
-        if first is not None:
-            messages = older_than(messages, "created_at", first.created_at, first.pk)
+        if end is not None:
+            messages = older_than(messages, "created_at", end.created_at, end.pk)
         found = list(messages.order_by("-created_at", "-pk")[: PER_PAGE + 1])
-        shown, url = found[:PER_PAGE], self.url + choice.query()
-        has_older = len(found) > PER_PAGE
+        shown = found[:PER_PAGE]
+        oldest = shown[-1] if len(found) > PER_PAGE else None  # where the older ones begin
         return Thread(
             bubbles=self._bubbles(shown[::-1]),
-            dividers=self._dividers(
-                shown[-1].created_at if has_older else None, first and first.created_at
-            ),
-            url=url,
-            older_url=self.url + choice.query(before=shown[-1].pk) if has_older else "",
-            newest_url="" if first is None else url,
+            dividers=self._dividers(oldest, end),
+            older_url=self.url + choice.query(before=oldest.pk) if oldest else "",
+            newest_url=self.url + choice.query() if end else "",
         )
 
     @property
@@ -204,8 +198,7 @@ class Conversation:
     def written_to(self) -> str:
         """The own number or name that the customer's newest reply says it was written to."""
         replies = self.messages.inbound().order_by("-created_at", "-pk")
-        number: str | None = replies.values_list("own_number", flat=True).first()
-        return number or ""
+        return str(replies.values_list("own_number", flat=True).first() or "")
 
     @cached_property
     def sender(self) -> str:
@@ -229,14 +222,16 @@ class Conversation:
             for message in messages
         ]
 
-    def _dividers(self, start: datetime | None, end: datetime | None) -> list[OptOutChange]:
-        """Return where an opt-out of the contact began or ended, between two times."""
+    def _dividers(self, start: Message | None, end: Message | None) -> list[OptOutChange]:
+        """Return where an opt-out of the contact began or ended, from one message to another."""
         if not self.message.contact or not self.viewer.may_view(OptOut):
             return []
         opt_outs = self.viewer.rows(OptOut).filter(contact=self.message.contact)
-        bounds = {"at__gte": start, "at__lt": end}
-        between = {lookup: time for lookup, time in bounds.items() if time is not None}
-        changes = OptOutChange.objects.fresh().filter(opt_out__in=opt_outs, **between)
+        changes = OptOutChange.objects.fresh().filter(opt_out__in=opt_outs)
+        if start is not None:
+            changes = changes.filter(at__gte=start.created_at)
+        if end is not None:
+            changes = changes.filter(at__lt=end.created_at)
         return list(changes.order_by("-pk")[:MAX_DIVIDERS])
 
 
@@ -244,11 +239,10 @@ class Answering(Sending):
     """An answer to the customer."""
 
     def __init__(self, conversation: Conversation) -> None:
-        shown = conversation.viewer.request.POST.get("shown", "")
         super().__init__(
             conversation.viewer,
             conversation.message.contact,
-            shown=int(shown) if is_key(shown) else None,
+            shown=key_in(conversation.viewer.request.POST, "shown"),
             sender=conversation.sender,
             label=conversation.customer.label,
         )
@@ -282,10 +276,10 @@ class Answering(Sending):
 
     def has_sent(self, sent: Message) -> None:
         self.viewer.log(sent, "Sent an answer.")
-        answered, conversation = self.form.get("answers", ""), self.conversation
-        chosen = conversation.messages.inbound().filter(pk=answered if is_key(answered) else 0)
+        key = key_in(self.form, "answers") or 0  # the page may have shown no reply
+        reply = self.conversation.messages.inbound().filter(pk=key)
         self.answered = with_earlier(
-            self.viewer, chosen, own_number=conversation.own_number, seen_until=self.shown
+            self.viewer, reply, own_number=self.conversation.own_number, seen_until=self.shown
         )
         mark(self.viewer, [row.pk for row in self.answered], timezone.now())
 
@@ -359,8 +353,11 @@ class ConversationPage(DeskPage):
             Claim.end(doubt_about(message.contact))
             self.viewer.log(message, "A text that may have been sent was looked up.")
             return HttpResponseRedirect(conversation.url + choice.query())
-        answering = Answering(conversation)
-        goes_on = answering.form.get("then") == "next"
+        return self.answer(conversation, choice, form)
+
+    def answer(self, conversation: Conversation, choice: Choice, form: TextForm) -> HttpResponse:
+        """Send what was typed, and lead on; what is not known to be sent stays in the form."""
+        message, answering = conversation.message, Answering(conversation)
         notice = answering.send()
         self.viewer.tell(notice.sentence, notice.level)
         if notice.leads_to is None:
@@ -369,7 +366,7 @@ class ConversationPage(DeskPage):
             form = replace(form, text=answering.text, again=answering.asked_about)
             return self.render_content(now, choice, form)
         url = conversation.url + choice.query()
-        if goes_on:
+        if answering.form.get("then") == "next":
             url = self.next_url(choice, message, answering.answered) or self.list_url(choice)
         return HttpResponseRedirect(url + form.fragment())
 
@@ -380,9 +377,8 @@ class ConversationPage(DeskPage):
 
         Empty if nobody else waits.
         """
-        others, after = self.waiting.around(choice, message, marked)
-        urls = (self.url(self.viewer, each.newest.pk) + choice.query() for each in after + others)
-        return next(urls, "")
+        following = self.waiting.neighbours(choice, message, marked).following
+        return "" if following is None else self.url(self.viewer, following) + choice.query()
 
     def list_url(self, choice: Choice) -> str:
         return url_of_page(self.viewer, TO_ANSWER) + choice.query()
@@ -390,28 +386,32 @@ class ConversationPage(DeskPage):
     def render_content(
         self, conversation: Conversation, choice: Choice, form: TextForm
     ) -> HttpResponse:
-        viewer, message, customer = self.viewer, conversation.message, conversation.customer
+        message, customer = conversation.message, conversation.customer
+        # A text that was not sent stands below the newest messages.
         thread = conversation.thread(
-            "" if form.text else self.request.GET.get("before", ""), choice
+            None if form.text else key_in(self.request.GET, "before"), choice
         )
-        unhandled = conversation.messages.unhandled().defer("body", "original_body")
-        waiting = unhandled.order_by("-created_at", "-pk").first()
         newest = thread.newest_reply
-        is_done = waiting is None and newest is not None and newest.handled_at is not None
-        may_handle = viewer.may("handle_message")
-        shown = [each.message for each in thread.bubbles]
-        wish = next((each for each in shown if each.pk in self.waiting.wishes), newest)
+        waiting = done = None
+        if self.viewer.may("handle_message"):
+            unhandled = conversation.messages.unhandled().defer("body", "original_body")
+            waiting = unhandled.order_by("-created_at", "-pk").first()
+            is_done = waiting is None and newest is not None and newest.handled_at is not None
+            done = newest if is_done else None
+        shown = [bubble.message for bubble in thread.bubbles]
+        wish = next((each for each in shown if each.pk in self.waiting.wishes), None)
+        asked_in = wish or newest or message  # with which an opt-out would be proved
         has_form = conversation.can_be_answered and customer.opted_out_since is None
         content = ConversationContent(
             conversation=conversation,
             thread=thread,
             choice=choice,
             form=form if has_form else None,
-            waiting=waiting if may_handle else None,
-            done=newest if is_done and may_handle else None,
+            waiting=waiting,
+            done=done,
             next_url=self.next_url(choice, message),
             list_url=self.list_url(choice),
-            tools=CustomerTools.of(viewer, wish or message, customer),
+            tools=CustomerTools.of(self.viewer, asked_in, customer),
         )
         words = customer.label or _("(no number)")
         title = Unprinted(_("Conversation with %(customer)s") % {"customer": words})
@@ -430,6 +430,6 @@ class OnMessage:
     @classmethod
     def of(cls, viewer: Viewer, message: Message) -> "OnMessage":
         may_handle = message.direction == Direction.INBOUND and viewer.may("handle_message")
-        marked = marked_last(viewer)
+        marked = take_marked_last(viewer)
         undo = Undo(marked, viewer.directory.customers(marked.values()))
         return cls(message, may_handle, ConversationPage.url(viewer, message.pk), undo)

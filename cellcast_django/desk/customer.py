@@ -12,7 +12,7 @@ from cellcast_django.admin.day_range import RANGE, range_of
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.lists.export import streamed
 from cellcast_django.admin.lists.read_only import is_ours
-from cellcast_django.admin.opt_outs import MESSAGE, EndPage, may_opt_out, opt_out_url
+from cellcast_django.admin.opt_outs import MESSAGE, EndPage, opt_out_url
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.days import day_of
@@ -25,26 +25,25 @@ from cellcast_django.upkeep.retention import AboutContact
 class CustomerTools:
     """What a person may do about a customer."""
 
-    opt_out_url: str = ""
-    opt_in_url: str = ""
-    opt_out_page: str = ""
-    data_url: str = ""
+    opt_out_url: str
+    opt_in_url: str
+    opt_out_page: str
+    data_url: str
 
     @classmethod
     def of(cls, viewer: Viewer, message: Message, customer: Customer) -> "CustomerTools":
-        urls = {}
-        if customer.opted_out_since is None:
-            if may_opt_out(viewer):
-                urls["opt_out_url"] = opt_out_url(viewer, message)
-        elif viewer.may_view(OptOut):
+        is_free, opt_out = customer.opted_out_since is None, None
+        if not is_free and viewer.may_view(OptOut):
             opt_outs = viewer.rows(OptOut).filter(contact=customer.contact)
-            if (pk := opt_outs.values_list("pk", flat=True).first()) is not None:
-                urls["opt_out_page"] = viewer.url(OptOut, "change", pk)
-                if viewer.may("end_optout") and is_ours(viewer.site, OptOut):
-                    urls["opt_in_url"] = f"{EndPage.url(viewer, pk)}?{MESSAGE}={message.pk}"
-        if customer.contact and CustomerData(viewer).is_allowed:
-            urls["data_url"] = CustomerData.url(viewer, message.pk)
-        return cls(**urls)
+            opt_out = opt_outs.values_list("pk", flat=True).first()
+        may_end = opt_out and viewer.may("end_optout") and is_ours(viewer.site, OptOut)
+        may_export = customer.contact and CustomerData(viewer).is_allowed
+        return cls(
+            opt_out_url=opt_out_url(viewer, message.pk, message.contact) if is_free else "",
+            opt_in_url=f"{EndPage.url(viewer, opt_out)}?{MESSAGE}={message.pk}" if may_end else "",
+            opt_out_page=viewer.url(OptOut, "change", opt_out) if opt_out else "",
+            data_url=CustomerData.url(viewer, message.pk) if may_export else "",
+        )
 
 
 class CustomerData(Page):
@@ -77,7 +76,7 @@ class CustomerData(Page):
             first=first,
             last=last,
         )
-        days = f"{f' from {first}' if first else ''}{f' until {last}' if last else ''}"
+        days = (f" from {first}" if first else "") + (f" until {last}" if last else "")
         self.viewer.log(message, f"Exported everything stored about the customer{days}.")
         name = f"customer-{timezone.localdate():%Y-%m-%d}.json"
         lines = iter([data.as_json()])

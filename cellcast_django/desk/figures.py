@@ -48,16 +48,16 @@ class ReasonFilter(admin.SimpleListFilter):
         return [(chosen, _("other reasons"))] if chosen else []
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        """Call a reason what it is: each row of the list has it."""
+        """Yield Django's, a single reason by its words: any row of the list has them."""
         row: Any = next(iter(changelist.result_list), None)
-        is_one = row and not str(self.value()).startswith(self.OTHER)
+        is_single = not str(self.value()).startswith(self.OTHER)
         for choice in super().choices(changelist):
-            if choice["selected"] and is_one:
+            if choice["selected"] and is_single and row is not None:
                 choice["display"] = row.reason or _("no reason given")
             yield choice
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        chosen = clean(str(self.value()))  # a hidden filter is not asked
+        chosen = clean(str(self.value()))  # there is one: without lookups Django does not ask
         reasons = StatusChange.objects.using(queryset.db).filter(
             message=OuterRef("pk"), status=OuterRef("status")
         )
@@ -103,7 +103,8 @@ class Column:
     """What one month has, and the lists that its figures lead to."""
 
     month: Month
-    days: Sequence[Traffic]
+    traffic: Sequence[Traffic]
+    """Of each day of the month that is shown, and of parts of the month before."""
     reasons: Reasons
     list_url: str
     """Leads to the messages that count, of any day."""
@@ -111,10 +112,11 @@ class Column:
 
     @cached_property
     def total(self) -> Traffic:
-        return sum(self.days, Traffic())
+        return sum(self.traffic, Traffic())
 
-    def linked(self, count: int, query: str) -> LinkedCount:
-        days = days_of(self.month.first, self.month.last)
+    def linked(self, count: int, query: str, day: date | None = None) -> LinkedCount:
+        """Return a count with the list of what it counts, of a day or of the whole month."""
+        days = days_of(day or self.month.first, day or self.month.last)
         return LinkedCount.of(count, f"{self.list_url}&{days}", query)
 
     @property
@@ -169,24 +171,19 @@ class FiguresContent:
     @cached_property
     def reasons(self) -> list[FigureRow]:
         """The most frequent reasons of what was not delivered, then all others."""
-        columns = self.columns
-        total: Counter[tuple[str, str]] = sum((each.reasons for each in columns), Counter())
+        given = [column.reasons for column in self.columns]
+        total: Reasons = sum(given, Counter())
         named = sorted(total, key=lambda reason: (-total[reason], reason))[:MAX_REASONS]
         rows = [
-            self._reason("reason", text, [each.reasons[digest, text] for each in columns], digest)
+            self._reason("reason", text, [each[digest, text] for each in given], digest)
             for digest, text in named
         ]
-        others = [
-            each.reasons.total() - sum(each.reasons[reason] for reason in named) for each in columns
-        ]
-        if any(others):
-            digests = ",".join(digest for digest, _text in named)
-            other = f"{ReasonFilter.OTHER}{digests}"
-            rows.append(self._reason("other", _("other reasons"), others, other))
-        without = [max(0, each.total.undelivered - each.reasons.total()) for each in columns]
-        if any(without):
-            rows.append(self._reason("none", _("no reason given"), without, ReasonFilter.NONE))
-        return rows
+        other = ReasonFilter.OTHER + ",".join(digest for digest, _text in named)
+        others = [each.total() - sum(each[reason] for reason in named) for each in given]
+        without = [max(0, each.total.undelivered - each.reasons.total()) for each in self.columns]
+        rows.append(self._reason("other", _("other reasons"), others, other))
+        rows.append(self._reason("none", _("no reason given"), without, ReasonFilter.NONE))
+        return [row for row in rows if any(linked.count for linked in row.counts)]
 
     def _reason(self, name: str, label: str | Promise, counts: list[int], reason: str) -> FigureRow:
         query = f"status=undelivered&reason={reason}"
@@ -202,15 +199,17 @@ class FiguresContent:
     @cached_property
     def days(self) -> list[FigureRow]:
         """The days of the month from its first message until today."""
-        column, used = self.columns[-1], self.day_figures
+        column, today = self.columns[-1], timezone.localdate()
         rows: list[FigureRow] = []
-        most = max(day.sent for day in column.days) or 1
-        for day, counted in zip(column.month.days, column.days, strict=True):
-            if day > timezone.localdate() or not (rows or counted != Traffic()):
+        most = max(each.sent for each in column.traffic) or 1
+        for day, traffic in zip(column.month.days, column.traffic, strict=True):
+            is_before_first = not rows and traffic == Traffic()
+            if is_before_first or day > today:
                 continue
-            url = f"{column.list_url}&{days_of(day, day)}"
-            counts = [LinkedCount.of(each.count(counted), url, each.query) for each in used]
-            width = round(100 * counted.sent / most)
+            counts = [
+                column.linked(each.count(traffic), each.query, day) for each in self.day_figures
+            ]
+            width = round(100 * traffic.sent / most)
             rows.append(FigureRow(day.isoformat(), date_format(day, "D j M"), counts, width=width))
         return rows
 
@@ -285,11 +284,11 @@ class Figures(DeskPage):
         if self.sender:
             counted["own_number"] = self.sender
         return Column(
-            month,
-            count_messages(month, narrow, by_day=month == self.month),
-            count_reasons(month, narrow),
-            f"{self.viewer.url(Message, 'changelist')}?{urlencode(counted)}",
-            self.new_opt_outs(month),
+            month=month,
+            traffic=count_messages(month, narrow, by_day=month == self.month),
+            reasons=count_reasons(month, narrow),
+            list_url=f"{self.viewer.url(Message, 'changelist')}?{urlencode(counted)}",
+            new_opt_outs=self.new_opt_outs(month),
         )
 
     def new_opt_outs(self, month: Month) -> LinkedCount | None:

@@ -25,8 +25,8 @@ UNDO = "cellcast_django.undo"
 
 
 def replies_of(viewer: Viewer) -> Any:
-    """Return the replies that this person sees: a replica may not have the last click's yet."""
-    return viewer.rows(Message).using(database_alias()).filter(direction=Direction.INBOUND)
+    """Return the replies that this person sees."""
+    return viewer.latest_rows(Message).filter(direction=Direction.INBOUND)
 
 
 def with_earlier(
@@ -39,15 +39,16 @@ def with_earlier(
     said.
     """
     chosen = rows_of(replies.filter(handled_at=None))
-    until = {row.contact: row.created_at for row in reversed(chosen) if row.contact}  # the newest
-    others = replies_of(viewer).filter(handled_at=None, contact__in=until)
+    # Of a contact's replies the newest comes last here, so its time is the one that stays.
+    newest_at = {row.contact: row.created_at for row in reversed(chosen) if row.contact}
+    others = replies_of(viewer).filter(handled_at=None, contact__in=newest_at)
     if own_number:
-        known = senders(viewer.rows(Message).using(database_alias()))
-        others = narrow_to_sender(others, own_number, known)
+        others = narrow_to_sender(others, own_number, senders(viewer.latest_rows(Message)))
     if seen_until is not None:
         others = others.filter(pk__lte=max([seen_until, *(row.pk for row in chosen)]))
-    found = (row for row in rows_of(others) if row.contact in until)  # exactly so written
-    earlier = [row for row in found if row.created_at <= until[row.contact]]
+    # MariaDB finds contacts that differ in case alone, too.
+    theirs = [row for row in rows_of(others) if row.contact in newest_at]
+    earlier = [row for row in theirs if row.created_at <= newest_at[row.contact]]
     return sorted({*chosen, *earlier}, reverse=True)
 
 
@@ -57,15 +58,21 @@ def rows_of(replies: Any) -> list[WaitingReply]:
     return [WaitingReply(*row) for row in rows]
 
 
-def mark(viewer: Viewer, keys: Sequence[int], at: datetime | None) -> int:
-    """Mark replies as handled by this person at that time, or as new: all or none.
+def mark(viewer: Viewer, keys: Sequence[int], at: datetime) -> int:
+    """Mark replies as handled by this person at that time; a colleague's mark stays."""
+    new = replies_of(viewer).filter(pk__in=keys, handled_at=None)
+    return _update(new, handled_at=at, handled_by=viewer.username)
 
-    Returns how many. A colleague's mark stays, unless they are made new again.
-    """
-    is_done = at is not None
-    rows = replies_of(viewer).filter(pk__in=keys, handled_at__isnull=is_done)
-    update = partial(rows.update, handled_at=at, handled_by=viewer.username if is_done else "")
-    return int(again_if_refused(update, using=database_alias()))
+
+def reopen(viewer: Viewer, keys: Sequence[int]) -> int:
+    """Make replies new again, whoever has handled them."""
+    done = replies_of(viewer).filter(pk__in=keys, handled_at__isnull=False)
+    return _update(done, handled_at=None, handled_by="")
+
+
+def _update(replies: Any, **values: Any) -> int:
+    """Update all or none, and return how many these are."""
+    return int(again_if_refused(partial(replies.update, **values), using=database_alias()))
 
 
 def handled_with(viewer: Viewer, replies: Iterable[Message]) -> list[int]:
@@ -109,7 +116,7 @@ class Undo:
         return words % {"customer": label or gettext("(no number)")}
 
 
-def marked_last(viewer: Viewer) -> dict[int, str]:
-    """Return the replies that the last click has marked, each with its contact, once."""
+def take_marked_last(viewer: Viewer) -> dict[int, str]:
+    """Return the replies that the last click has marked, with their contacts, and forget them."""
     keys: list[int] = viewer.request.session.pop(UNDO, [])
     return dict(replies_of(viewer).filter(pk__in=keys).values_list("pk", "contact")) if keys else {}

@@ -5,7 +5,6 @@ from time import monotonic
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.html import format_html
@@ -16,7 +15,7 @@ from cellcast_django.admin.confirmation import tell_left
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted, grouped
 from cellcast_django.admin.lists.filters import OwnNumberFilter
-from cellcast_django.admin.lists.paging import is_key
+from cellcast_django.admin.lists.paging import is_key, key_in
 from cellcast_django.admin.own_numbers import senders
 from cellcast_django.admin.page import MAX_SECONDS, Page
 from cellcast_django.admin.viewer import Viewer
@@ -43,37 +42,37 @@ class Handle(Page):
 
     def show(self) -> HttpResponse:
         viewer, form, choice = self.viewer, self.request.POST, Choice.of(self.request)
-        wanted = form.getlist("one")[:1] or form.getlist("reply")
-        keys = keys_of(wanted)
-        chosen = handling.replies_of(viewer).filter(pk__in=keys)
-        replies = chosen.defer("body", "original_body").in_bulk()
-        found = [replies[key] for key in keys if key in replies]
-        if not found:
+        keys = keys_of(form.getlist("one")[:1] or form.getlist("reply"))
+        wanted = handling.replies_of(viewer).filter(pk__in=keys)
+        by_key = wanted.defer("body", "original_body").in_bulk()
+        replies = [by_key[key] for key in keys if key in by_key]
+        if not replies:
             raise Http404
+        marked = handling.with_earlier(
+            viewer, wanted, own_number=choice.own_number, seen_until=key_in(form, "seen")
+        )
         # The page may be an old one, with what an earlier click has marked.
-        new = [reply for reply in found if reply.handled_at is None]
-        own, seen = choice.own_number, form.get("seen", "")
-        until = int(seen) if is_key(seen) else None
-        rows = handling.with_earlier(viewer, chosen, own_number=own, seen_until=until)
-        if handling.mark(viewer, [row.pk for row in rows], timezone.now()):
+        new = [reply for reply in replies if reply.handled_at is None]
+        if handling.mark(viewer, [row.pk for row in marked], timezone.now()):
             if len(new) == 1:
                 viewer.log(new[0], "Marked as done.")
             else:
                 viewer.log_list(Message, f"Marked {len(new)} replies as done.")
             self.request.session[handling.UNDO] = [reply.pk for reply in new]
-        # What a colleague, or code, had done; one's own second click needs no word.
-        people = {each.handled_by for each in found if each not in new} - {viewer.username}
+        self.tell_done_already([reply for reply in replies if reply.handled_at is not None])
+        neighbours = WaitingList(viewer).neighbours(choice, replies[-1], marked)
+        if form.get(BACK) == "next" and neighbours.following is not None:
+            url = ConversationPage.url(viewer, neighbours.following) + choice.query()
+            return HttpResponseRedirect(url)
+        return redirect_back(viewer, choice, replies[-1], neighbours.closest)
+
+    def tell_done_already(self, replies: Sequence[Message]) -> None:
+        """Say what a colleague, or code, had done; one's own second click needs no word."""
+        people = {reply.handled_by for reply in replies} - {self.viewer.username}
         if people:
             names = ", ".join(sorted(each or gettext("the site") for each in people))
-            viewer.tell(gettext("Done already, by %(names)s.") % {"names": names}, messages.INFO)
-        message, waiting = found[-1], WaitingList(viewer)
-        others, after = waiting.around(choice, message, rows)
-        if form.get(BACK) == "next" and (following := next(iter(after + others), None)):
-            return HttpResponseRedirect(
-                ConversationPage.url(viewer, following.newest.pk) + choice.query()
-            )
-        row = next(iter(after + others[::-1]), None)
-        return to_list(viewer, choice, message, row.newest.pk if row else None)
+            words = gettext("Done already, by %(names)s.") % {"names": names}
+            self.viewer.tell(words, messages.INFO)
 
 
 class Reopen(Page):
@@ -86,19 +85,20 @@ class Reopen(Page):
 
     def show(self) -> HttpResponse:
         form, viewer = self.request.POST, self.viewer
-        keys = keys_of([form["one"]] if "one" in form else form.get("replies", "").split(","))
-        chosen = handling.replies_of(viewer).filter(pk__in=keys)
-        if "one" in form:
-            found = list(chosen.filter(handled_at__isnull=False))
+        is_undo = "one" not in form
+        keys = keys_of(form.get("replies", "").split(",") if is_undo else [form["one"]])
+        wanted = handling.replies_of(viewer).filter(pk__in=keys)
+        if is_undo:
+            done = handling.to_undo(viewer, keys)
         else:
-            found = handling.to_undo(viewer, keys)
-        if reopened := handling.mark(viewer, handling.handled_with(viewer, found), None):
-            if len(found) == 1:
-                viewer.log(found[0], "Reopened.")
+            done = list(wanted.filter(handled_at__isnull=False))
+        if reopened := handling.reopen(viewer, handling.handled_with(viewer, done)):
+            if len(done) == 1:
+                viewer.log(done[0], "Reopened.")
             else:
                 viewer.log_list(Message, f"Reopened {counted(reopened, 'reply', 'replies')}.")
             viewer.tell(new_again(reopened))
-        if left := max(len(keys), 1) - len(found):
+        if left := max(len(keys), 1) - len(done):  # a form without a key is about one customer too
             words = ngettext(
                 "%(count)s customer stays as it is: answered since, or undone already.",
                 "%(count)s customers stay as they are: answered since, or undone already.",
@@ -108,8 +108,8 @@ class Reopen(Page):
         if LIST_QUERY in self.request.GET:
             query = self.request.GET[LIST_QUERY]
             return HttpResponseRedirect(f"{viewer.url(Message, 'changelist')}?{query}")
-        last: Any = chosen.last()
-        return to_list(viewer, Choice.of(self.request), last, last and last.pk)
+        last: Message | None = wanted.last()
+        return redirect_back(viewer, Choice.of(self.request), last, last.pk if last else None)
 
 
 def keys_of(wanted: Sequence[str]) -> list[int]:
@@ -117,26 +117,30 @@ def keys_of(wanted: Sequence[str]) -> list[int]:
     return [int(key) for key in wanted if is_key(key)][:PER_PAGE]
 
 
-def to_list(
-    viewer: Viewer, choice: Choice, message: Message | None = None, row: int | None = None
+def redirect_back(
+    viewer: Viewer, choice: Choice, message: Message | None, row: int | None
 ) -> HttpResponseRedirect:
-    """Return to the page that the click was on: of a message, or to a row of a list."""
-    back = viewer.request.POST.get(BACK, "")
+    """Return to the page of the click: the message's, its conversation, or a row of the list."""
+    back = viewer.request.POST.get(BACK)
     if message is not None and back == "change":
-        return HttpResponseRedirect(viewer.url(Message, back, message.pk))
-    if message is not None and back == "conversation":
-        return HttpResponseRedirect(ConversationPage.url(viewer, message.pk) + choice.query())
-    url = ToAnswerPage.url(viewer) + choice.query()
-    return HttpResponseRedirect(url + (f"#cellcast-waiting-{row}" if row else ""))
+        url = viewer.url(Message, back, message.pk)
+    elif message is not None and back == "conversation":
+        url = ConversationPage.url(viewer, message.pk) + choice.query()
+    else:
+        url = ToAnswerPage.url_at(viewer, choice, row)
+    return HttpResponseRedirect(url)
+
+
+def marked_as_done(count: int) -> str:
+    """Return a sentence about replies that are done."""
+    words = ngettext("%(count)s reply marked as done.", "%(count)s replies marked as done.", count)
+    return words % {"count": grouped(count)}
 
 
 def new_again(count: int) -> str:
     """Return a sentence about replies that are new again."""
     words = ngettext("%(count)s reply is new again.", "%(count)s replies are new again.", count)
     return words % {"count": grouped(count)}
-
-
-# In the list of messages
 
 
 @shown
@@ -161,55 +165,53 @@ class MarkSelected(Page):
     template = "cellcast_desk/mark.html"
 
     def act_on(self, selected: Any, action: Any) -> HttpResponse | None:
-        """Ask, or mark in batches, each of which commits; after 20 seconds none begins."""
-        viewer, form, is_done = self.viewer, self.request.POST, action is mark_done
-        keys = [int(key) for key in form.get("keys", "").split(",") if is_key(key)]
-        if "confirmed" not in form:
-            rows = self.rows_of(selected, is_done=is_done)
+        """Ask if that is many; once confirmed, mark the replies that the page asked about."""
+        is_done, form = action is mark_done, self.request.POST
+        if "confirmed" in form:
+            keys = [int(key) for key in form.get("keys", "").split(",") if is_key(key)]
+        else:
+            rows = self.rows_to_mark(selected, is_done=is_done)
             keys = [row.pk for row in rows]
             if len(rows) > MAX_UNASKED:
                 customers = len({row.contact or row.pk for row in rows})
                 asked = Marking(action.__name__, keys, customers, self.request.get_full_path())
                 return self.render(asked, title=action.short_description)
-        at, count = timezone.now(), 0
+        self.mark(keys, is_done=is_done)
+        return None
+
+    def mark(self, keys: list[int], *, is_done: bool) -> None:
+        """Mark in batches, each of which commits; after 20 seconds none begins."""
+        viewer, left, count, at = self.viewer, keys, 0, timezone.now()
         end = monotonic() + MAX_SECONDS
-        while keys and monotonic() < end:
-            batch, keys = keys[:BATCH_SIZE], keys[BATCH_SIZE:]
-            count += handling.mark(viewer, batch, at if is_done else None)
+        while left and monotonic() < end:
+            batch, left = left[:BATCH_SIZE], left[BATCH_SIZE:]
+            count += handling.mark(viewer, batch, at) if is_done else handling.reopen(viewer, batch)
         marked = counted(count, "reply", "replies")
-        words = ngettext(
-            "%(count)s reply marked as done.", "%(count)s replies marked as done.", count
-        )
         if count:
             log = f"Marked {marked} as done." if is_done else f"Reopened {marked}."
             viewer.log_list(Message, log)
-        viewer.tell(words % {"count": grouped(count)} if is_done else new_again(count))
-        tell_left(viewer, len(keys))
-        return None
+        viewer.tell(marked_as_done(count) if is_done else new_again(count))
+        tell_left(viewer, len(left))
 
-    def rows_of(self, selected: Any, *, is_done: bool) -> list[WaitingReply]:
-        """Return what would be marked of the selected rows."""
+    def rows_to_mark(self, selected: Any, *, is_done: bool) -> list[WaitingReply]:
         # A replica may not know yet what has been marked.
         replies = selected.using(database_alias()).filter(direction=Direction.INBOUND)
         if not is_done:
             return handling.rows_of(replies.filter(handled_at__isnull=False))
         asked = self.request.GET.get(OwnNumberFilter.parameter_name, "")
-        own = asked if asked in senders(WaitingList(self.viewer).rows) else ""  # as the list
+        known = senders(self.viewer.latest_rows(Message))
+        own = asked if asked in known else ""  # the list is not narrowed by any other
         return handling.with_earlier(self.viewer, replies, own_number=own)
 
 
 @admin.action(description=_("Mark as done"))
-def mark_done(
-    model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]
-) -> HttpResponse | None:
+def mark_done(model_admin: Any, request: HttpRequest, queryset: Any) -> HttpResponse | None:
     """Mark the selected replies and the customers' earlier ones as handled."""
     return MarkSelected(model_admin.viewer(request)).act_on(queryset, mark_done)
 
 
 @admin.action(description=_("Mark as new"))
-def mark_new(
-    model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]
-) -> HttpResponse | None:
+def mark_new(model_admin: Any, request: HttpRequest, queryset: Any) -> HttpResponse | None:
     """Make the selected replies new again, whoever has handled them."""
     return MarkSelected(model_admin.viewer(request)).act_on(queryset, mark_new)
 

@@ -5,7 +5,6 @@ and learns nothing of who has been written to. Who may look at them finds custom
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from django.contrib import messages as notices
 from django.http import HttpResponse, HttpResponseRedirect
@@ -19,7 +18,7 @@ from cellcast_django.contacts import to_contact
 from cellcast_django.desk.answering import Notice, Sending, TextForm, can_send_to, draft_key
 from cellcast_django.desk.conversation import ConversationPage
 from cellcast_django.desk.page import DeskPage
-from cellcast_django.models import Message, database_alias
+from cellcast_django.models import Message
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
@@ -51,8 +50,8 @@ class Beginning(Sending):
     def refusal(self) -> Notice | None:
         newest: Message | None = None
         if self.viewer.may_view(Message):  # their newest message that this person may see
-            rows: Any = self.viewer.rows(Message).using(database_alias())
-            newest = rows.filter(contact=self.contact).order_by("-created_at").first()
+            theirs = self.viewer.latest_rows(Message).filter(contact=self.contact)
+            newest = theirs.order_by("-created_at").first()
         if newest is not None:
             if is_opted_out(self.contact):
                 words = _("Not sent: this customer has opted out.")
@@ -92,17 +91,12 @@ class NewConversation(DeskPage):
         chosen = posted.get("sender", "")
         sender = chosen if chosen in senders else next(iter(senders), "")
         found = self.customers_named(number)
-        customer = self.chosen(found) if found else Customer(to_contact(number))
-        beginning = Beginning(
-            self.viewer,
-            customer.contact if customer else "",
-            shown=0,
-            sender=sender,
-            label=customer.label if customer else "",
-        )
+        meant = self.chosen(found) if found else Customer(to_contact(number))
+        whom = meant or Customer("")  # nobody yet: nothing is sent
+        beginning = Beginning(self.viewer, whom.contact, shown=0, sender=sender, label=whom.label)
         form = TextForm(beginning.text, draft=draft_key(self.viewer, ""))
         if self.request.method == "POST":
-            if customer is None:  # a name: it has to be confirmed whom it means
+            if meant is None:  # a name: the person has to say whom it means
                 notice = Notice(notices.INFO, _("Not sent yet: is this whom you mean?"))
             else:
                 notice = beginning.send()
@@ -130,21 +124,19 @@ class NewConversation(DeskPage):
         return sorted(found.values(), key=lambda each: each.name)
 
     def chosen(self, found: Sequence[Customer]) -> Customer | None:
-        """Return who is meant: the one that was chosen, or the only one, who is known already.
+        """Return who of those with a name is meant; ``None`` until the person has chosen one.
 
-        Nothing is sent to a customer who is known: their conversation opens.
+        A single one with messages need not be: nothing is sent, but their conversation opens.
         """
         contact = self.request.POST.get("contact")
         if contact is None and len(found) == 1:
-            contact = found[0].contact
-            if not self.viewer.rows(Message).filter(contact=contact).exists():
-                return None
+            has_messages = self.viewer.rows(Message).filter(contact=found[0].contact).exists()
+            return found[0] if has_messages else None
         return next((each for each in found if each.contact == contact), None)
 
     def _url_of(self, message: Message) -> str:
         """Return the conversation of a message, or this page if this person may not see it."""
         viewer = self.viewer
-        rows: Any = viewer.rows(Message).using(database_alias())
-        if viewer.may_view(Message) and rows.filter(pk=message.pk).exists():
+        if viewer.may_view(Message) and viewer.latest_rows(Message).filter(pk=message.pk).exists():
             return ConversationPage.url(viewer, message.pk)
         return self.url(viewer)

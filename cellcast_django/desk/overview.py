@@ -15,7 +15,8 @@ from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.confirmation import calls_url, urls_for_handler
+from cellcast_django.admin.actions import RunCallAgain, SkipCall
+from cellcast_django.admin.confirmation import calls_url, url_for_handler
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import beginning, duration, grouped
@@ -50,15 +51,9 @@ from cellcast_django.recovery.client import ApiList
 
 MAX_OVERDUE = timedelta(minutes=15)
 """If an attempt is overdue by more, ``cellcast_run_handlers`` is not running."""
-
-OPTED_OUT_DAYS = 7
-"""How long the overview shows a message that was sent although its contact had opted out."""
-
-MIN_SECONDS = 1
-"""How long a call takes that is among the slowest."""
-
+OPTED_OUT_DAYS = 7  # for so long it shows messages to contacts who had opted out
+MIN_SECONDS = 1  # that a call takes which is among the slowest
 MAX_ERROR_LENGTH = 160  # characters of a handler's error
-
 LIGHT_TONES = {Light.NEVER: Tone.QUIET, Light.RECEIVED: Tone.QUIET, Light.UNREPORTED: Tone.BAD}
 
 
@@ -128,10 +123,8 @@ def _not_done(
 
 
 def _failing_handlers(viewer: Viewer) -> Iterator[FailingRow]:
-    """Yield the handlers of which calls fail, by name."""
     connected = set(connected_handlers())
     for each in failing_handlers():
-        run_again_url, skip_url = urls_for_handler(viewer, each.handler)
         calls = real_calls().failing().filter(handler=each.handler).order_by("-failing_since")
         error = calls.values_list("error", flat=True).first() or ""
         yield FailingRow(
@@ -139,16 +132,17 @@ def _failing_handlers(viewer: Viewer) -> Iterator[FailingRow]:
             is_missing=each.handler not in connected,
             error=beginning(error, MAX_ERROR_LENGTH),
             list_url=calls_url(viewer, handler=each.handler, state=CallStateFilter.FAILING),
-            run_again_url=run_again_url,
-            skip_url=skip_url,
+            run_again_url=url_for_handler(viewer, each.handler, RunCallAgain),
+            skip_url=url_for_handler(viewer, each.handler, SkipCall),
         )
 
 
 @shown
 class RecoveryPart:
-    """How many messages are silent, what recovery last found, and the credit it has read."""
+    """What webhooks failed to bring, what recovery last found, and the credit it has read."""
 
     silent: LinkedCount
+    """Sent messages of which nothing was heard for hours: recovery may find their reports."""
     has_key: bool
     ran_at: datetime | None
     lists: list[tuple[str | Promise, str | Promise, bool]]
@@ -172,10 +166,11 @@ class RecoveryPart:
 def _lists(summary: dict[str, Any]) -> Iterator[tuple[str | Promise, str | Promise, bool]]:
     for kind in (each for each in ApiList if each.value in summary):
         read = summary[kind.value]
-        missing, seen, is_read = read["missing"], read["seen"], read["is_read"]
-        words = _("%(missing)s of %(seen)s missing") if missing else _("nothing was missing")
-        found = words % {"missing": grouped(missing), "seen": grouped(seen)}
-        yield kind.label, found if is_read else _("not read"), bool(read["error"] and is_read)
+        counts = {"missing": grouped(read["missing"]), "seen": grouped(read["seen"])}
+        missing, nothing = _("%(missing)s of %(seen)s missing"), _("nothing was missing")
+        found = (missing if read["missing"] else nothing) % counts
+        is_partly_read = read["is_read"] and bool(read["error"])
+        yield kind.label, found if read["is_read"] else _("not read"), is_partly_read
 
 
 @shown

@@ -19,8 +19,7 @@ from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.waiting import Choice, Waiting, WaitingList
 
-TO_ANSWER = "to_answer"
-"""The page that is the desk's door: conversations and forms lead back to it."""
+TO_ANSWER = "to_answer"  # the desk's door: conversations and forms lead back to it
 
 
 def url_of_page(viewer: Viewer, name: str) -> str:
@@ -50,7 +49,6 @@ class LinkedCount:
 
     @property
     def html(self) -> str:
-        """The count with grouped digits, as a link if there is one."""
         if not self.url:
             return grouped(self.count)
         link = '<a href="{}" data-count="{}">{}</a>'
@@ -69,19 +67,15 @@ def number_switches(
     numbers: Sequence[str], chosen: str, url_of: Callable[[str], str]
 ) -> list[Switch]:
     """Return links to all your numbers together and to each; none if there is only one."""
-    labels: dict[str, str | SafeString] = {
-        "": gettext("All your numbers"),
-        OTHER: gettext("Others"),
-    }
-    only = gettext("Only {number}")
-    return [
-        Switch(
-            url_of(each),
-            labels.get(each) or format_html(only, number=number_html(each)),
-            each == chosen,
-        )
-        for each in (["", *numbers] if numbers else [])
-    ]
+    if not numbers:
+        return []
+    switches = [Switch(url_of(""), gettext("All your numbers"), not chosen)]
+    for number in numbers:
+        label = gettext("Others")
+        if number != OTHER:
+            label = format_html(gettext("Only {number}"), number=number_html(number))
+        switches.append(Switch(url_of(number), label, number == chosen))
+    return switches
 
 
 @shown

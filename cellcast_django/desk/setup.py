@@ -31,7 +31,9 @@ from cellcast_django.diagnostics.test_send import (
 )
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint
-from cellcast_django.webhooks import WEBHOOKS, Webhook
+from cellcast_django.webhooks import WEBHOOKS
+
+TIMEOUT_SECONDS = 10
 
 
 class CheckResult(NamedTuple):
@@ -57,9 +59,6 @@ def _badge(messages: list[CheckMessage]) -> SafeString:
     if level >= WARNING:
         return badge(Tone.WARNING, _("warning"))
     return badge(Tone.QUIET, _("info")) if messages else badge(Tone.GOOD, _("OK"))
-
-
-TIMEOUT_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,20 +139,12 @@ class Setup(DeskPage):
     template = "cellcast_desk/setup.html"
 
     def show(self) -> HttpResponse:
-        """Show the page; a POST first sends its form as a test.
-
-        Raises ``BadRequest`` for a form that is not from this page.
-        """
-        site = Site.of_request(self.request)
-        tested = sent_to = None
-        if self.request.method == "POST" and "delete_tests" in self.request.POST:
+        """Show the page; a POST first sends its form as a test, or deletes what tests have left."""
+        site, tested = Site.of_request(self.request), None
+        if "delete_tests" in self.request.POST:
             self.delete_test_data()
         elif self.request.method == "POST" and site.takes_tests:
-            asked = self.request.POST.get("endpoint")
-            sent_to = next((each for each in WEBHOOKS if each.endpoint == asked), None)
-            if sent_to is None:
-                raise BadRequest("There is no such webhook URL.")
-            tested = self.send_test(site, sent_to)
+            tested = self.send_test(site)
         checks = list(check_results())
         content = SetupContent(
             takes_tests=site.takes_tests,
@@ -166,7 +157,7 @@ class Setup(DeskPage):
                     endpoint=webhook.endpoint,
                     url=site.urls.get(webhook.endpoint.slug),
                     body=self.request.POST.get("body", "")
-                    if webhook is sent_to
+                    if tested and tested.endpoint == webhook.endpoint
                     else json.dumps(webhook.example, indent=2),
                     handlers=webhook.handlers(),
                 )
@@ -176,14 +167,22 @@ class Setup(DeskPage):
         )
         return self.render(content)
 
-    def send_test(self, site: Site, webhook: Webhook) -> Tested:
-        """Send the form's body as Cellcast would; return the response and what it means."""
+    def send_test(self, site: Site) -> Tested:
+        """Send the form's body as Cellcast would; return the response and what it means.
+
+        Raises ``BadRequest`` for a form that is not from this page.
+        """
+        asked = self.request.POST.get("endpoint")
+        webhook = next((each for each in WEBHOOKS if each.endpoint == asked), None)
+        if webhook is None:
+            raise BadRequest("There is no such webhook URL.")
         body = self.request.POST.get("body", "").encode()
         self.viewer.log_list(WebhookEvent, f"Sent a test to the {webhook.label}.")
         response = post_as_cellcast(
             site.urls[webhook.endpoint.slug], body, site.secret, TIMEOUT_SECONDS
         )
         events = response.events if response.is_accepted else []
+        # Elsewhere than here, the same keys may be those of other events.
         is_here = site.base_url == f"{self.request.scheme}://{self.request.get_host()}"
         may_view = is_here and self.viewer.may_view(WebhookEvent)
         return Tested(

@@ -13,24 +13,21 @@ from cellcast_django.admin.customers import Customer
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import beginning, duration, media_links, own_number_html
-from cellcast_django.admin.lists.paging import is_key
+from cellcast_django.admin.lists.paging import key_in
 from cellcast_django.admin.lists.search import Note, nothing_found
-from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
+from cellcast_django.admin.opt_outs import opt_out_url
 from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.page import Page
+from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.conversation import ConversationPage
-from cellcast_django.desk.handling import Undo, marked_last
+from cellcast_django.desk.handling import Undo, take_marked_last
 from cellcast_django.desk.page import TO_ANSWER, DeskPage
-from cellcast_django.desk.waiting import Choice, Waiting, WaitingCustomer, WaitingList
+from cellcast_django.desk.waiting import Choice, Waiting, WaitingCustomer, WaitingList, WaitingReply
 from cellcast_django.health import age
 from cellcast_django.models import Message
 
-STOP_WISH_LATE = timedelta(days=3)
-"""From then on a wish to stop is red: Australia's law gives five business days."""
-
-BACK = "back"
-"""Of a form's address: where it leads back to."""
-
+STOP_WISH_LATE = timedelta(days=3)  # then it is red: Australia's law gives five business days
+BACK = "back"  # of a form's address: where it leads back to
 PER_PAGE = 50  # customers
 MAX_TEXT_LENGTH = 200
 MAX_PICTURES = 3  # links to pictures in a row
@@ -113,11 +110,17 @@ class ToAnswerPage(DeskPage):
     title = _("To answer")
     template = "cellcast_desk/to_answer.html"
 
+    @classmethod
+    def url_at(cls, viewer: Viewer, choice: Choice, reply: int | None) -> str:
+        """Return where the row is of whose newest reply has this key; without one, the list."""
+        fragment = f"#cellcast-waiting-{reply}" if reply else ""
+        return cls.url(viewer) + choice.query() + fragment
+
     def show(self) -> HttpResponse:
         viewer, choice, waiting = self.viewer, Choice.of(self.request), self.waiting
         found, notes = waiting.find(choice)
         page = Paginator(found, PER_PAGE).get_page(choice.page)
-        marked = marked_last(viewer)
+        marked = take_marked_last(viewer)
         contacts = (each.newest.contact for each in page)
         known = viewer.directory.customers([*contacts, *marked.values()])
         content = ToAnswerContent(
@@ -127,7 +130,7 @@ class ToAnswerPage(DeskPage):
             url=self.url(viewer),
             waiting=waiting.count(),
             notes=notes,
-            own_numbers=own_numbers(waiting.rows),
+            own_numbers=own_numbers(viewer.latest_rows(Message)),
             may_handle=viewer.may("handle_message"),
             undo=Undo(marked, known),
             news_url=News.url(viewer),
@@ -138,31 +141,29 @@ class ToAnswerPage(DeskPage):
         self, page: Iterable[WaitingCustomer], choice: Choice, known: dict[str, Customer]
     ) -> Iterator[CustomerRow]:
         """Yield them with their newest reply, unless that is deleted at this moment."""
-        viewer, messages = self.viewer, self.waiting.rows.defer("body", "original_body")
+        messages = self.viewer.latest_rows(Message).defer("body", "original_body")
         replies = messages.in_bulk([each.newest.pk for each in page])
-        offers_opt_out = may_opt_out(viewer)
         # What somebody has searched for is in the addresses of the list and its forms alone.
-        query, back = choice.query(q=""), choice.query(back=TO_ANSWER).replace("?", "&")
+        query = choice.query(q="")
         for each in (each for each in page if each.newest.pk in replies):
-            reply = replies[each.newest.pk]
-            customer = known.get(reply.contact) or Customer(reply.contact)
-            wish, form = self.waiting.wish_of(each), ""
-            if wish and offers_opt_out:
-                form = opt_out_url(viewer, Message(pk=wish.pk, contact=wish.contact))
+            reply, wish = replies[each.newest.pk], self.waiting.wish_of(each)
             yield CustomerRow(
                 reply=reply,
                 customer=each,
-                known=customer,
-                url=ConversationPage.url(viewer, reply.pk) + query,
-                stop_wish=stop_wish_badge(wish and wish.created_at),
-                opt_out_url=form + back if form else "",
+                known=known.get(reply.contact) or Customer(reply.contact),
+                url=ConversationPage.url(self.viewer, reply.pk) + query,
+                stop_wish=stop_wish_badge(wish.created_at) if wish else "",
+                opt_out_url=self.opt_out_url(wish, choice) if wish else "",
             )
 
+    def opt_out_url(self, wish: WaitingReply, choice: Choice) -> str:
+        """Return the form for this wish, which leads back here; ``""`` where there is none."""
+        url = opt_out_url(self.viewer, wish.pk, wish.contact)
+        return url + choice.query(back=TO_ANSWER).replace("?", "&") if url else ""
 
-def stop_wish_badge(since: datetime | None) -> SafeString | str:
+
+def stop_wish_badge(since: datetime) -> SafeString:
     """Return since when a customer may want to stop: red while there is still time to act."""
-    if since is None:
-        return ""
     waited = age(since)
     words = gettext("may want to stop, %(age)s") % {"age": duration(waited)}
     return badge(Tone.BAD if waited >= STOP_WISH_LATE else Tone.WARNING, words)
@@ -176,8 +177,7 @@ class News(Page):
     model = Message
 
     def show(self) -> HttpResponse:
-        since = self.request.GET.get("since", "")
-        waiting = WaitingList(self.viewer).count(int(since) if is_key(since) else None)
+        waiting = WaitingList(self.viewer).count(key_in(self.request.GET, "since"))
         # Django's middleware saves no session that is a dict, whatever the settings say.
         self.request.session = dict(self.request.session.items())  # type: ignore[assignment]
         return JsonResponse({"waiting": str(waiting), "new": waiting.new})

@@ -19,6 +19,9 @@ from cellcast_django.models import Direction, Message
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
 MONTH = re.compile(r"20\d\d-(?:0[1-9]|1[0-2])", re.ASCII)
+MAX_TESTS = 1_000  # messages of Test Sends that are left out
+Narrowing = Callable[[Any], Any]
+"""Narrows messages: to those of one of your numbers, for example."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,6 @@ class Month:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether it goes on after today."""
         return self.last > timezone.localdate()
 
     @property
@@ -117,12 +119,6 @@ class Traffic:
         return self.delivered / ended if ended else None
 
 
-MAX_TESTS = 1_000  # messages of Test Sends that are left out
-
-Narrowing = Callable[[Any], Any]
-"""Narrows messages: to those of one of your numbers, for example."""
-
-
 def messages_of(month: Month, narrow: Narrowing) -> Any:
     """Return the messages that count: without Test Sends."""
     every = Message.objects.fresh().filter(created_at__gte=month.start, created_at__lt=month.end)
@@ -133,16 +129,16 @@ def messages_of(month: Month, narrow: Narrowing) -> Any:
 def count_messages(
     month: Month, narrow: Narrowing = lambda messages: messages, *, by_day: bool = True
 ) -> list[Traffic]:
-    """Count the messages of each day by ``created_at``, or of some days together.
+    """Count the messages of each day by ``created_at``; without ``by_day``, of two parts at most.
 
     In one statement. The days are compared with, not calculated: SQLite would do that in Python for
     each message, and MariaDB may have no time zones.
     """
     expected_from = first_day_on_the_way()
-    # Together, but for those that may still be on the way.
-    days = [day for day in month.days if by_day or day in (month.first, expected_from)]
-    found = [Traffic() for _ in days]
-    place = _place_among([midnight(day) for day in days])
+    # The second begins with the first day whose messages may still be on the way.
+    starts = [day for day in month.days if by_day or day in (month.first, expected_from)]
+    found = [Traffic() for _start in starts]
+    place = _place_among([midnight(day) for day in starts])
     counted = messages_of(month, narrow).order_by().annotate(place=place)
     rows = counted.values_list("place", "direction", "status").annotate(count=Count("pk"))
     for at, direction, status, count in rows:
@@ -150,7 +146,7 @@ def count_messages(
             found[at].replies += count
         elif status in FINAL:
             found[at].ended[status] += count
-        elif days[at] >= expected_from:
+        elif starts[at] >= expected_from:
             found[at].on_the_way += count
         else:
             found[at].unreported += count
@@ -158,7 +154,10 @@ def count_messages(
 
 
 def _place_among(starts: Sequence[datetime], first: int = 0) -> Any:
-    """Return an expression for how many of these moments a message is at or after, less one."""
+    """Return an expression for the place of the last of these moments that a message is not before.
+
+    ``first`` is the place of the first. By halves: five comparisons for a month, and not thirty.
+    """
     if len(starts) == 1:
         return Value(first)
     half = len(starts) // 2

@@ -23,8 +23,10 @@ from cellcast_django.admin.messages import MessageSearch
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.days import midnight
 from cellcast_django.health import MAX_WAITING, wishes_to_stop
-from cellcast_django.models import Message, database_alias
+from cellcast_django.models import Message
 from cellcast_django.payloads import clean
+
+LIMIT = MAX_WAITING + 1  # replies: with that many there are more than are shown
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,8 +70,7 @@ class Choice:
 
     @property
     def is_narrowed(self) -> bool:
-        chosen = (self.search, self.own_number, self.may_want_to_stop, *self.days)
-        return any(chosen)
+        return any((self.search, self.own_number, self.may_want_to_stop, *self.days))
 
 
 class WaitingReply(NamedTuple):
@@ -122,22 +123,31 @@ class Waiting:
         return grouped(self.customers) if self.is_complete else f"{grouped(self.customers)}+"
 
 
+class Neighbours(NamedTuple):
+    """Who waits beside a customer, by the keys of their newest replies; ``None`` if nobody does."""
+
+    following: int | None
+    """Whom to go on with: who is next in the list, or after the last one its first."""
+    closest: int | None
+    """Whose row to return to: the next one in the list, or after the last one that before it."""
+
+
 class WaitingList:
     """The newest waiting replies that one person sees on one site."""
 
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
 
-    @cached_property
-    def rows(self) -> Any:
-        """All messages: a replica may not know yet what the last click has marked."""
-        return self.viewer.rows(Message).using(database_alias())
+    @property
+    def _newest_first(self) -> Any:
+        # handled_at is null in all of them, but the databases use its index only if told.
+        unhandled = self.viewer.latest_rows(Message).unhandled()
+        return unhandled.order_by("-handled_at", "-created_at", "-pk")
 
     @cached_property
     def _read(self) -> list[WaitingReply]:
-        # handled_at is null in all of them, but the databases use its index only if told.
-        newest = self.rows.unhandled().order_by("-handled_at", "-created_at", "-pk")
-        return [WaitingReply(*row) for row in newest.values_list(*WaitingReply._fields)[:LIMIT]]
+        rows = self._newest_first.values_list(*WaitingReply._fields)
+        return [WaitingReply(*row) for row in rows[:LIMIT]]
 
     @property
     def replies(self) -> list[WaitingReply]:
@@ -146,32 +156,34 @@ class WaitingList:
     @cached_property
     def wishes(self) -> set[int]:
         """The keys of the replies that may ask for no more messages."""
-        return {wish.pk for wish in wishes_to_stop(self.rows.unhandled())}
+        return {wish.pk for wish in wishes_to_stop(self.viewer.latest_rows(Message).unhandled())}
 
     def find(self, choice: Choice) -> tuple[list[WaitingCustomer], Sequence[Note]]:
         """Return the customers in the order of the list, and what is said of the search."""
+        found = customers_of(self._replies_of(choice))
+        notes: Sequence[Note] = ()
+        if choice.may_want_to_stop:
+            found = [each for each in found if self.wish_of(each)]
+        if choice.search:
+            search = MessageSearch(self.viewer, self._newest_first, CappedPaginator.MAX_COUNT)
+            matches = search.find(self._newest_first, choice.search).values_list("pk", flat=True)
+            keys, notes = set(matches[:LIMIT]), search.notes
+            found = [each for each in found if any(reply.pk in keys for reply in each.replies)]
+        found.sort(key=lambda each: each.place(choice), reverse=not choice.longest_first)
+        return found, notes
+
+    def _replies_of(self, choice: Choice) -> list[WaitingReply]:
+        """Return the replies of the chosen days to the chosen own number."""
         first, last = choice.days
-        start = first and midnight(first)
-        end = last and midnight(last + timedelta(days=1))
-        replies = [
+        start = midnight(first) if first else None
+        end = midnight(last + timedelta(days=1)) if last else None
+        return [
             each
             for each in self.replies
             if choice.own_number in ("", each.own_number)
             and (start is None or each.created_at >= start)
             and (end is None or each.created_at < end)
         ]
-        found = customers_of(replies)
-        notes: Sequence[Note] = ()
-        if choice.may_want_to_stop:
-            found = [each for each in found if self.wish_of(each)]
-        if choice.search:
-            waiting = self.rows.unhandled().order_by("-handled_at", "-created_at", "-pk")
-            search = MessageSearch(self.viewer, waiting, CappedPaginator.MAX_COUNT)
-            keys = search.find(waiting, choice.search).values_list("pk", flat=True)
-            meant, notes = set(keys[:LIMIT]), search.notes
-            found = [each for each in found if any(reply.pk in meant for reply in each.replies)]
-        found.sort(key=lambda each: each.place(choice), reverse=not choice.longest_first)
-        return found, notes
 
     def wish_of(self, customer: WaitingCustomer) -> WaitingReply | None:
         """Return a customer's first reply that may ask for no more messages."""
@@ -192,10 +204,10 @@ class WaitingList:
         """How many customers may."""
         return sum(self.wish_of(each) is not None for each in customers_of(self.replies))
 
-    def around(
+    def neighbours(
         self, choice: Choice, message: Message, marked: Sequence[WaitingReply] = ()
-    ) -> tuple[list[WaitingCustomer], list[WaitingCustomer]]:
-        """Return who waits beside a message's customer, as listed, and who of them stands after.
+    ) -> Neighbours:
+        """Return who waits beside a message's customer, in the order of the list.
 
         Where a customer stood who waits no more, their ``marked`` replies say.
         """
@@ -205,10 +217,11 @@ class WaitingList:
         here = stood[0].place(choice) if stood else (message.created_at, message.pk)
         others = [each for each in found if each.key != key]
         is_after = gt if choice.longest_first else lt
-        return others, [each for each in others if is_after(each.place(choice), here)]
-
-
-LIMIT = MAX_WAITING + 1
+        after = [each for each in others if is_after(each.place(choice), here)]
+        return Neighbours(
+            following=next((each.newest.pk for each in after or others), None),
+            closest=next((each.newest.pk for each in after or others[-1:]), None),
+        )
 
 
 def customers_of(replies: Sequence[WaitingReply]) -> list[WaitingCustomer]:

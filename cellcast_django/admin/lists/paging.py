@@ -1,6 +1,6 @@
 """Page through rows newest first: each page starts where the last ended, unlike ``OFFSET``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -148,3 +148,9 @@ def is_key(text: str) -> bool:
 
 
 _MAX_DIGITS = 18  # always fits in 64 bits
+
+
+def key_in(query: Mapping[str, str], name: str) -> int | None:
+    """Return the key that a URL or form has under a name; ``None`` for anything but a key."""
+    text = query.get(name, "")
+    return int(text) if is_key(text) else None
