@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.apps import apps
-from django.db import models
+from django.db import connections, models
 from django.db.models import Count, Max, Min, Q
 from django.db.models.functions import Left
 from django.utils import timezone
@@ -238,9 +238,15 @@ def measure_health() -> Health:
 
 
 def look_into_tables() -> None:
-    """Raise ``django.db.Error`` if a table or a column is missing. Reads no row."""
+    """Raise ``django.db.Error`` if a table or column is missing: one query, which reads no row."""
+    connection = connections[database_alias()]
+    quote = connection.ops.quote_name
+    tables, columns = [], []
     for model in apps.get_app_config("cellcast_django").get_models():
-        list(model._base_manager.using(database_alias()).filter(pk=0))
+        tables.append(table := quote(model._meta.db_table))
+        columns += [f"{table}.{quote(field.column)}" for field in model._meta.concrete_fields]
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(columns)} FROM {', '.join(tables)} WHERE 1 = 0")  # noqa: S608
 
 
 def age(moment: datetime) -> timedelta:
