@@ -54,9 +54,7 @@ def exactly_once(handler: H) -> H:
     not at all: not even a crash repeats it. What it does elsewhere, on another database or over
     HTTP, is repeated after a crash. Raises ``TypeError`` for a coroutine function.
     """
-    function: Any = handler
-    while isinstance(function, partial):
-        function = function.func
+    function = unwrapped(handler)[-1]
     if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  # we ask for its kind
         raise TypeError(
             f"{getattr(function, '__qualname__', function)} is asynchronous: exactly_once needs a "
@@ -65,13 +63,18 @@ def exactly_once(handler: H) -> H:
     return _mark(handler, EXACTLY_ONCE)
 
 
+def unwrapped(function: Any) -> list[Any]:
+    """Return the function, and if it is a partial that of the partial, down to the last one."""
+    return [function, *(unwrapped(function.func) if isinstance(function, partial) else ())]
+
+
 def in_order(handler: H) -> H:
     """Mark a handler to be called for the events of one contact in the order they were stored.
 
     It is not called for an event while its call for an earlier one of the same contact is
     unfinished, or while that event is deferred, for a day at most. Waiting uses up no attempt. An
-    event that a person runs waits for none. Webhooks that race each other have no order, nor have
-    events without a contact.
+    event that a person runs waits for none. Racing webhooks, and events without a contact, have no
+    order.
     """
     return _mark(handler, IN_ORDER)
 
