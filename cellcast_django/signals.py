@@ -73,8 +73,8 @@ def in_order(handler: H) -> H:
 
     It is not called for an event while its call for an earlier one of the same contact is
     unfinished, or while that event is deferred, for a day at most. Waiting uses up no attempt. An
-    event that a person runs waits for none. Racing webhooks, and events without a contact, have no
-    order.
+    event that a person runs waits for none. Webhooks that race each other have no order, nor have
+    events without a contact.
     """
     return _mark(handler, IN_ORDER)
 
