@@ -1,7 +1,8 @@
 """What Cellcast sends, read into dataclasses: plain Python that knows no request and no database.
 
 Sources: Cellcast's setup page (developer.cellcast.com/getting-started/setup-webhook.html), its v3
-documentation, its sibling's (guniteam.github.io/sms-api), and what has been seen on live accounts.
+documentation, its sibling's (guniteam.github.io/sms-api), and what public integrations have seen on
+live accounts. Start with ``read``.
 """
 
 import json

@@ -150,7 +150,7 @@ class HandlerCall(models.Model):
         return self.next_attempt_at is not None
 
     def is_due(self, now: datetime) -> bool:
-        """Whether it may be begun: its time has come, or nobody has had it yet (by any clock)."""
+        """Whether its time has come. Before anybody has had it, it is due whatever a clock says."""
         due_at, is_untouched = self.next_attempt_at, self.version == 0
         return due_at is not None and (is_untouched or due_at <= now)
 

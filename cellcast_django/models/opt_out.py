@@ -127,8 +127,8 @@ class OptOut(models.Model):
         """Begin it, without saving it; return the change to save, ``None`` if it does not begin.
 
         The texts are clean. The caller sets its event, if one reports it, on both. What has just
-        arrived counts, whatever the clocks say. What comes from elsewhere has a time of its own,
-        and one before the last end does not undo that decision. Cellcast's list, which has no
+        arrived counts, whatever the clocks say. What comes from elsewhere has a time of its own: if
+        that is before the last end, it does not undo that decision. Cellcast's list, which has no
         times, never begins one again: it may still name somebody who has been opted in here.
         """
         if self.is_active:
