@@ -201,9 +201,11 @@ def is_lost(connection: BaseDatabaseWrapper, error: Exception) -> bool:
     if not isinstance(error, OperationalError | InterfaceError | InternalError):
         return False
     code = _code_of(error)
-    if isinstance(code, int):  # MariaDB's: those of 1000 to 1999 come from its server
-        return code in GONE_CODES or not 1000 <= code < 2000
-    return code is None or code in GONE_CODES or code.startswith("08")
+    if code is None or code in GONE_CODES:
+        return True
+    if isinstance(code, int):
+        return not 1000 <= code < 2000  # the numbers of MariaDB's server; others are its client's
+    return code.startswith("08")  # PostgreSQL's "connection exceptions"
 
 
 def outside_atomic_requests(view: V) -> V:
