@@ -147,10 +147,12 @@ def do_safely(work: Work, save: Callable[[], bool] | None = None) -> Failure | N
         with _savepoints(open_before):
             work.do() if save is None else in_transaction(work, save)
     except BaseException as error:  # one handler must not stop another
-        failure = _described(error)
+        show_to_test(error)
+        failure = Failure.of(error)
     error_left_open = _close_left_open(open_before)
     if failure is None and error_left_open is not None:
-        failure = _described(error_left_open)
+        show_to_test(error_left_open)
+        failure = Failure.of(error_left_open)
     return failure
 
 
@@ -179,11 +181,6 @@ def _close_left_open(open_before: list[BaseDatabaseWrapper]) -> TransactionLeftO
                 )
             transactions.discard(connection)
     return error
-
-
-def _described(error: BaseException) -> Failure:
-    show_to_test(error)
-    return Failure.of(error)
 
 
 def in_transaction(work: Work, save: Callable[[], bool]) -> None:

@@ -129,7 +129,8 @@ def lock_out_others(using: str, drafts: Iterable[MessageDraft]) -> None:
     """Keep others from storing replies of the contacts of whom the API has listed one."""
     if listed := _listed_by(drafts):
         first = min(place.received_at for places in listed.values() for place in places)
-        lock_for_insert(_stored_since(using, {contact for contact, _ in listed}, first))
+        contacts = {contact for contact, _ in listed}
+        lock_for_insert(replies_since(Message.objects.using(using), contacts, first + EARLIEST))
 
 
 def unite(cursor: CursorWrapper, new: Mapping[int, MessageDraft]) -> dict[int, Message]:
@@ -177,7 +178,8 @@ def _brought_by_webhooks(
 ) -> dict[int, Message]:
     """Return the messages that webhooks have stored since the recovery looked."""
     times = [place.received_at for places in listed.values() for place in places]
-    replies = _stored_since(using, {contact for contact, _ in listed}, min(times))
+    contacts = {contact for contact, _ in listed}
+    replies = replies_since(Message.objects.using(using), contacts, min(times) + EARLIEST)
     replies = replies.filter(created_at__lte=max(times) + LATEST).exclude(pk__in=new)
     stored = stored_replies(replies)
     pairs = {group: match(places, stored.get(group, [])) for group, places in listed.items()}
@@ -187,10 +189,6 @@ def _brought_by_webhooks(
         if (message := pairs[_alike(each)].get(place)) is not None:
             found[pk] = Message.objects.using(using).get(pk=message.pk)
     return found
-
-
-def _stored_since(using: str, contacts: Collection[str], time: datetime) -> MessageQuerySet:
-    return replies_since(Message.objects.using(using), contacts, time + EARLIEST)
 
 
 def _recovered_before(using: str, new: Mapping[int, MessageDraft]) -> dict[int, Message]:

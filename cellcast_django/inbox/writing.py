@@ -33,9 +33,6 @@ from cellcast_django.models import (
 from cellcast_django.payloads import Endpoint, Invalid, OptOut as OptOutPayload, Payload, Reply
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 
-API_SECONDS = 5
-"""How long new tries begin to store what the API has listed."""
-
 Told = tuple[WebhookEvent, Sequence[FactSignal]]
 """An event that was stored, and the signals of its facts in the order in which they are told."""
 
@@ -88,7 +85,7 @@ def store(payloads: Sequence[Payload], **arrived: Any) -> Stored:
     drafts = [draft(payload, arrival) for payload in payloads]
     store_all = partial(write, drafts=drafts)
     # What the API has listed is not deferred, and nobody waits for a response.
-    seconds = API_SECONDS if arrival.endpoint == Endpoint.API else None
+    seconds = 5 if arrival.endpoint == Endpoint.API else None
     return transactions.with_retries(store_all, using=database_alias(), for_seconds=seconds)
 
 
@@ -100,7 +97,7 @@ def write(using: str, drafts: Sequence[Draft], *, replaced: WebhookEvent | None 
     """
     is_deferred = replaced is not None and replaced.outcome == WebhookEvent.Outcome.DEFERRED
     connection = connections[using]
-    if connection.in_atomic_block:  # somebody left it; with_retries sees to all others
+    if connection.in_atomic_block:  # left open, unless by a test; with_retries ends all others
         transactions.ensure_autocommit(connection)
     with transactions.own_transaction(using) as cursor:
         messages = _lock_messages(cursor, drafts)
