@@ -35,8 +35,7 @@ class WebhookSender:
 class WebhookAuthentication(BaseAuthentication):
     """Checks the ``Authorization`` header alone: no body, no database, no password hasher.
 
-    Raises the same ``AuthenticationFailed`` for every cause. With no secret configured,
-    everybody is refused.
+    Raises the same ``AuthenticationFailed`` for every cause. With no secret, all are refused.
     """
 
     def authenticate(self, request: Request) -> tuple[WebhookSender, None]:

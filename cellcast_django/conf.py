@@ -51,9 +51,6 @@ def setting(rule: Rule) -> Callable[[Callable[[Any], T]], "cached_property[T]"]:
     return decorate
 
 
-# The rules
-
-
 def _text(how: str, pattern: str, use: Callable[[str], str] = str) -> Rule:
     """Return the rule for printable texts that match: lone surrogates are not printable."""
     matches = re.compile(pattern, re.ASCII).fullmatch

@@ -12,8 +12,7 @@ class Directory:
     def names(self, contacts: list[str]) -> Mapping[str, str | tuple[str, str]]:
         """Return names by contact, each alone or with the address of your own page about them.
 
-        ``contacts`` are spelt as ``contacts.to_contact`` spells them. ``None`` or ``""`` is no
-        name.
+        ``contacts`` are spelt as by ``contacts.to_contact``. ``None`` or ``""`` is no name.
         """
         return {}
 

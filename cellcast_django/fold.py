@@ -136,13 +136,16 @@ def fold(known: Known | None, said: Said) -> tuple[Known, Values | None]:
 def _fill_in(known: Known, said: Said) -> Known:
     """Fill in what is empty: what was said first stands."""
     values = known.values
-    new = {name: value for name, value in said.values.items() if value and not values.get(name)}
     # Nobody gets a text that was sent to somebody else, and a redacted message, which has no
     # contact, does not get its own back.
     is_theirs = values["contact"] != "" and values["contact"] == said.values.get("contact")
     # The text of a recorded message is what ``record_sent`` said, also if that was nothing.
-    if known.recorded_at is not None or not is_theirs:
-        new.pop("body", None)
+    keeps_text = known.recorded_at is not None or not is_theirs
+    new = {
+        name: value
+        for name, value in said.values.items()
+        if value and not values.get(name) and not (keeps_text and name == "body")
+    }
     return replace(known, values={**values, **new}) if new else known
 
 

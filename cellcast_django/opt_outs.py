@@ -7,7 +7,8 @@ of ``phonenumbers``; anything else is a ``TypeError``.
 
 import re
 import unicodedata
-from collections.abc import Hashable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -52,8 +53,7 @@ STOP_HINTS = re.compile(
 def is_opted_out(number: str | PhoneNumber) -> bool:
     """Whether the contact with this number must not be texted. One query.
 
-    It asks the database that is written to, never a replica or a cache. A STOP that is deferred
-    counts.
+    It asks the database that is written to, never a replica or a cache. A deferred STOP counts.
     """
     return bool(opted_out([number]))
 
@@ -65,26 +65,28 @@ def opted_out(numbers: Iterable[N]) -> set[N]:
     """
     if isinstance(numbers, str):
         raise TypeError("opted_out() takes several numbers; use is_opted_out() for one.")
-    spellings: dict[str, set[Any]] = {}
+    given: dict[str, set[Any]] = defaultdict(set)
     number: Any
     for number in numbers:
         contact = to_contact(number)
-        spelling = number if isinstance(number, Hashable) else contact  # no set holds the object
-        spellings.setdefault(contact, set()).add(spelling)
-    spellings.pop("", None)
-    contacts = list(spellings)
+        # Some phone number objects fit into no set.
+        given[contact].add(number if isinstance(number, Hashable) else contact)
+    contacts = [contact for contact in given if contact]
     found: set[Any] = set()
     for start in range(0, len(contacts), NUMBERS_PER_QUERY):
         for contact in _active_among(contacts[start : start + NUMBERS_PER_QUERY]):
-            found |= spellings[contact]
+            found |= given[contact]
     return found
 
 
 def _active_among(contacts: list[str]) -> set[str]:
-    """Return those of the contacts whose opt-out stands, or whose STOP has been deferred."""
-    nothing = [Value(""), Value(""), Value("")]  # where a deferred event has its body: see below
-    active = _opt_outs().active().filter(contact__in=contacts).values_list("contact", *nothing)
-    statement, values = active.query.get_compiler(using=active.db).as_sql()
+    """Return those of the contacts whose opt-out stands, or whose STOP has been deferred.
+
+    By one statement: between two, a deferred STOP might be read, and be found by neither.
+    """
+    no_event = [Value(""), Value(""), Value("")]
+    active = _opt_outs().active().filter(contact__in=contacts).values_list("contact", *no_event)
+    standing, values = active.query.get_compiler(using=active.db).as_sql()
     marks = ", ".join(["%s"] * len(contacts))
     deferred = (
         f"SELECT contact, body, content_type, endpoint FROM {WebhookEvent._meta.db_table} "
@@ -92,14 +94,16 @@ def _active_among(contacts: list[str]) -> set[str]:
     )
     # Caches of the ORM would not notice what webhooks write.
     with connections[active.db].cursor() as cursor:
-        cursor.execute(f"{statement} UNION ALL {deferred}", [*values, *contacts])
-        return {contact for contact, *event in cursor.fetchall() if _opts_out(*event)}
+        cursor.execute(f"{standing} UNION ALL {deferred}", [*values, *contacts])
+        return {
+            contact
+            for contact, body, content_type, endpoint in cursor.fetchall()
+            if not endpoint or _says_stop(body, content_type, endpoint)
+        }
 
 
-def _opts_out(body: str, content_type: str, endpoint: str) -> bool:
-    """Whether a row says so: an opt-out that stands by itself, a deferred event by its body."""
-    if not endpoint:
-        return True
+def _says_stop(body: str, content_type: str, endpoint: str) -> bool:
+    """Whether a deferred event opts its contact out."""
     return any(map(opts_out, read(body.encode(), content_type, Endpoint(endpoint))))
 
 
@@ -124,11 +128,11 @@ def opt_out(
         raise ValueError(f"The number is longer than {MAX_NUMBER_LENGTH} characters.")
     if asked_in and (asked_in.direction, asked_in.contact) != (Direction.INBOUND, contact):
         raise ValueError("asked_in is not a reply of this contact.")
-    asked = "" if asked_in is None else asked_in.body
-    note, username = clean(note), username_of(username)
+    text, note, username = "", clean(note), username_of(username)
     if asked_in is not None:  # messages lock before opt-outs
         asked_in.mark_handled(username=username)
-    return _begin(contact, OptOut.Source.PERSON, text=asked, note=note, username=username)
+        text = asked_in.body
+    return _begin(contact, OptOut.Source.PERSON, text=text, note=note, username=username)
 
 
 def opt_out_as_listed(contact: str, text: str) -> None:
@@ -173,10 +177,10 @@ def opt_in(number: str | PhoneNumber, *, note: str = "", username: str = "") -> 
         # A write that changes nothing: on SQLite, a transaction that reads first may fail to write.
         stands.update(ended_at=None)
         locked = stands.select_for_update().first()
-        change = locked and locked.end(at=timezone.now(), note=note, username=username)
-        if change:
+        if locked is not None:
+            change = locked.end(at=timezone.now(), note=note, username=username)
             _opt_outs().save_changes([change])
-        return bool(change)
+        return locked is not None
 
     return again_if_refused(end, using=using)
 
@@ -186,7 +190,7 @@ def is_stop_word(text: str) -> bool:
 
     Never whether it *contains* one, as "don't stop" and your own "Reply STOP to opt out" do.
     """
-    return letters_and_digits(text) in _stop_words(conf.stop_words)
+    return letters_and_digits(text) in _words_as(letters_and_digits, conf.stop_words)
 
 
 def opts_out(payload: Payload) -> bool:
@@ -201,14 +205,9 @@ def may_want_to_stop(text: str) -> bool:
 
     It does so in English, or in the words of ``CELLCAST_STOP_HINTS``.
     """
-    is_hint = STOP_HINTS.search(text) is not None
-    is_hint = is_hint or any(hint in _folded(text) for hint in _stop_hints(conf.stop_hints))
-    return is_hint and not is_stop_word(text)
-
-
-@lru_cache(maxsize=8)
-def _stop_hints(words: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(map(_folded, words)) - {""}
+    hints = _words_as(_folded, conf.stop_hints)
+    is_hint = STOP_HINTS.search(text) or any(hint in _folded(text) for hint in hints)
+    return bool(is_hint) and not is_stop_word(text)
 
 
 def _folded(text: str) -> str:
@@ -216,9 +215,10 @@ def _folded(text: str) -> str:
     return unicodedata.normalize("NFC", text.casefold()).strip()
 
 
-@lru_cache(maxsize=8)
-def _stop_words(words: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(map(letters_and_digits, words)) - {""}
+@lru_cache(maxsize=16)
+def _words_as(change: Callable[[str], str], words: tuple[str, ...]) -> frozenset[str]:
+    """Return a setting's words as texts are compared with them."""
+    return frozenset(map(change, words)) - {""}
 
 
 def _opt_outs() -> OptOutQuerySet:

@@ -11,7 +11,6 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import count
 from json.decoder import JSONDecoder
 from typing import Any, Self, TypeGuard
 from urllib.parse import parse_qsl
@@ -97,8 +96,7 @@ class PayloadError(ValueError):
 def decode(body: bytes, nul: str = r"\x00") -> str:
     r"""Return the body as text that every database stores: NUL and non-UTF-8 bytes as ``\xNN``.
 
-    What can be understood has to be read from it again as it was, so JSON and forms have their own
-    way to write a ``nul``.
+    Read again, the text has to say the same: in JSON or a form, ``nul`` is what means NUL there.
     """
     return body.decode("utf-8", errors="backslashreplace").replace("\x00", nul)
 
@@ -135,8 +133,8 @@ def elements(body: bytes, content_type: str) -> list[tuple[Any, str]]:
         raise PayloadError(
             f"The array has {len(document)} elements; at most {MAX_EVENTS} are read."
         )
-    texts = _element_texts(text)
-    return [(e, decode(t.encode(), r"\u0000")) for e, t in zip(document, texts, strict=True)]
+    pairs = zip(document, _element_texts(text), strict=True)
+    return [(element, decode(raw.encode(), r"\u0000")) for element, raw in pairs]
 
 
 # Numbers stay as written: ids of any length, and no 1e999 that becomes infinity. A raw newline in
@@ -157,7 +155,7 @@ def parse_json(text: str) -> Any:
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """Return a body's JSON object, else an empty one; a number longer than any id as a string."""
+    """Return the JSON object of a response or a stored body, else an empty one; numbers as such."""
     try:
         text = body.decode("utf-8-sig")
         document = None if is_too_deep(text) else json.loads(text, strict=False, parse_int=_integer)
@@ -167,7 +165,7 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int | str:
-    return int(digits) if len(digits) <= MAX_ID_LENGTH else digits
+    return int(digits) if len(digits) <= MAX_ID_LENGTH else digits  # it refuses thousands of them
 
 
 def read_fields(body: str, content_type: str) -> dict[str, Any]:
@@ -199,16 +197,15 @@ def is_too_deep(text: str) -> bool:
 def _element_texts(text: str) -> list[str]:
     """Return the text of each element, as written, of a JSON array that is known to parse."""
     texts: list[str] = []
-    end = text.index("[") + 1
+    position = text.index("[") + 1
     while True:
-        start = next(position for position in count(end) if text[position] not in " \t\n\r,")
-        if text[start] == "]":
+        while text[position] in " \t\n\r,":
+            position += 1
+        if text[position] == "]":
             return texts
-        _, end = _decoder.raw_decode(text, start)
-        texts.append(text[start:end])
-
-
-# One element
+        _, end = _decoder.raw_decode(text, position)
+        texts.append(text[position:end])
+        position = end
 
 
 Reader = Callable[[dict[str, Any], str], Payload]
@@ -263,7 +260,8 @@ def _read_opt_out(element: dict[str, Any], raw: str) -> OptOut:
 
 
 def _read_item(element: dict[str, Any], raw: str) -> Payload:
-    """Read an item of the API, which has no type: those of its report have a status."""
+    """Read an item of the API's lists, which has no type: only those of reports have a status."""
+    # Without either, the reader of reports says what is missing.
     is_reply = "status" not in element and _has_content(element)
     return _read_reply(element, raw) if is_reply else _read_status_report(element, raw)
 
@@ -320,7 +318,7 @@ def _keyword(value: object) -> str:
 
 
 def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]]:
-    """Return a reply's text and its media's URLs: the text of an MMS is JSON inside a string."""
+    """Return a reply's text and its media's URLs: an MMS has both as JSON inside its text."""
     media = element.get("media")
     # A form sends words.
     is_mms = element.get("mms") is True or _keyword(element.get("mms")) in ("true", "1")
@@ -330,8 +328,8 @@ def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]
         inner = parse_json(text)
     except PayloadError:
         inner = None
-    has_text = isinstance(inner, dict) and "message" in inner
-    if not has_text or not isinstance(inner["message"], str | None):
+    is_wrapped = isinstance(inner, dict) and "message" in inner
+    if not is_wrapped or not isinstance(inner["message"], str | None):
         return text, _web_urls(media)
     return clean(inner["message"] or ""), _web_urls(media) or _web_urls(inner.get("media"))
 
@@ -355,9 +353,6 @@ def is_web_url(url: object) -> TypeGuard[str]:
         and url.isprintable()
         and _WEB_URL.fullmatch(url) is not None
     )
-
-
-# Where it came from
 
 
 class Endpoint(TextChoices):
@@ -409,9 +404,11 @@ def _proper_endpoint(element: dict[str, Any], endpoint: Endpoint) -> Endpoint:
     proper = _BY_TYPE.get(type_, endpoint)
     if proper is not Endpoint.RECEIVE or _has_content(element):
         return proper
+    if endpoint == Endpoint.STATUS or type_ not in _BY_TYPE:
+        return Endpoint.STATUS
     # Only v3's delivery reports have a "recipient", should one URL be in both fields.
-    is_reply = type_ == "receive" or (type_ in _BY_TYPE and "recipient" not in element)
-    return Endpoint.RECEIVE if is_reply and endpoint != Endpoint.STATUS else Endpoint.STATUS
+    is_report = type_ != "receive" and "recipient" in element
+    return Endpoint.STATUS if is_report else Endpoint.RECEIVE
 
 
 def read(body: bytes, content_type: str, endpoint: Endpoint) -> list[Payload]:

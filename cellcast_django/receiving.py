@@ -14,18 +14,14 @@ from django.utils.module_loading import import_string
 
 from cellcast_django import handlers, inbox
 from cellcast_django.conf import conf
-from cellcast_django.handlers.work import Failure, handler_errors
+from cellcast_django.handlers.work import Failure, show_to_test
 from cellcast_django.models import HandlerCall, WebhookEvent
 from cellcast_django.payloads import Endpoint, Payload
 
 logger = logging.getLogger("cellcast_django")
 
-MAX_NAMED = 10
-"""Of the events of an array, how many a line in the log names."""
 MAX_SECONDS = 10
 """How long a run reads deferred events before it goes on with what is due."""
-
-ONE_DAY = timedelta(days=1)
 
 
 def receive(
@@ -38,8 +34,9 @@ def receive(
 ) -> list[WebhookEvent]:
     """Store the payloads of one webhook, run its handlers, and return its events.
 
-    What cannot be stored for now is deferred; of the API's, which lists it again, the error is
-    raised. Raises ``django.db.Error`` when not even deferring works: nothing is stored then.
+    What cannot be stored for now is deferred; where it came from the API, which the next recovery
+    reads again, the error is raised instead. Raises ``django.db.Error`` when not even deferring
+    works. Nothing is stored then.
     """
     arrival: dict[str, Any] = {
         "endpoint": endpoint,
@@ -60,12 +57,11 @@ def receive(
 
 
 def _tell_deferred(events: Sequence[WebhookEvent], error: Exception) -> None:
-    """Log why events were deferred: an error of ours louder. In a test, it is raised at its end."""
+    """Log why events were deferred: an error of ours louder than one of the database."""
     level = logging.WARNING if isinstance(error, Error) else logging.ERROR
-    pks = ", ".join(str(event.pk) for event in events[:MAX_NAMED])
+    pks = ", ".join(str(event.pk) for event in events[:10])  # an array may have a thousand
     logger.log(level, "Deferred: event %s: %s.", pks, Failure.of(error).summary)
-    if (errors := handler_errors.get()) is not None:
-        errors.append(error)
+    show_to_test(error)
 
 
 def read_deferred(event_ids: Iterable[int] | None = None) -> int:
@@ -86,16 +82,20 @@ def read_deferred(event_ids: Iterable[int] | None = None) -> int:
         if time.monotonic() > ends_at:
             break
         event = deferred.filter(pk=pk).first()
-        if event is None:  # another process has read it
-            continue
-        try:
-            if inbox.read_deferred(event):
-                count += 1
-        except Exception as error:
-            is_old = timezone.now() - event.received_at > ONE_DAY
-            level = logging.ERROR if is_old or not isinstance(error, Error) else logging.WARNING
-            logger.log(level, "Still deferred: event %s: %s.", pk, Failure.of(error).summary)
+        if event is not None and _has_read(event):
+            count += 1
     return count
+
+
+def _has_read(event: WebhookEvent) -> bool:
+    """Read a deferred event; return whether that worked, and no other process was quicker."""
+    try:
+        return bool(inbox.read_deferred(event))
+    except Exception as error:
+        is_old = timezone.now() - event.received_at > timedelta(days=1)
+        level = logging.ERROR if is_old or not isinstance(error, Error) else logging.WARNING
+        logger.log(level, "Still deferred: event %s: %s.", event.pk, Failure.of(error).summary)
+        return False
 
 
 def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
@@ -124,15 +124,13 @@ def _run_or_enqueue(calls: Sequence[HandlerCall]) -> None:
     event_ids = list(dict.fromkeys(call.event_id for call in calls))
     for position, event_id in enumerate(event_ids):
         try:
-            import_string(RUN_HANDLERS).using(backend=conf.run_handlers).enqueue(event_id)
+            # By its path, which queues store: the module stands above this one.
+            task = import_string("cellcast_django.tasks.run_handlers")
+            task.using(backend=conf.run_handlers).enqueue(event_id)
         except Exception as error:
             refused, kind = len(event_ids) - position, type(error).__qualname__
             logger.error("Not enqueued: event %s, the first of %s: %s.", event_id, refused, kind)
             return
-
-
-RUN_HANDLERS = "cellcast_django.tasks.run_handlers"
-"""The task by the path that queues store. Looked up when it is enqueued: it stands above us."""
 
 
 def tasks_package() -> Any:

@@ -90,9 +90,10 @@ class Status(TextChoices):
     def __new__(cls, word: str, description: Any = "") -> Self:
         self = str.__new__(cls, word)
         self._value_ = word
-        self.final = "RECEIVED" in cls.__members__
+        rows_before = cls.__members__
+        self.final = "RECEIVED" in rows_before
         self.description = description
-        self.rank = 2 * (len(cls.__members__) + 1)
+        self.rank = 2 * (len(rows_before) + 1)  # an odd one is for words that we do not know
         return self
 
 
@@ -124,14 +125,10 @@ def _rank(status: str) -> tuple[int, str]:
     return UNKNOWN_PRECEDENCE, status
 
 
-# For people
-
-
 def description_of(status: str, *, is_reply: bool = False) -> str | Promise:
     """Return what a status means and what to do; ``""`` for one that we do not know.
 
-    Cellcast gives a customer's reply a status too, often ``delivered``; it means no more than that
-    the reply has reached you.
+    Cellcast gives a customer's reply a status too, often ``delivered``: it has reached you.
     """
     if status not in PRECEDENCE or not status:
         return ""

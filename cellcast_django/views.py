@@ -20,7 +20,7 @@ from cellcast_django.authentication import WebhookAuthentication
 from cellcast_django.conf import conf
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.handlers.work import Failure, handler_errors
+from cellcast_django.handlers.work import Failure, show_to_test
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint, Invalid, Payload
 
@@ -66,28 +66,37 @@ class Body:
 def read_body(request: HttpRequest, *, limit: int) -> Body:
     """Read the body, but not one byte of it if its ``Content-Length`` is over ``limit``.
 
-    A chunked request has no length, and Django reads nothing then, so the server's own stream is
-    read if it ends by itself.
+    Raises ``BodyTooLargeError``, ``BodyIncompleteError`` or ``LengthRequiredError``.
     """
+    content_type = request.META.get("CONTENT_TYPE", "")
     given = str(request.META.get("CONTENT_LENGTH") or "")
-    length = int(given[:18]) if given.isdecimal() else None  # int() refuses thousands of digits
-    if length is not None and length > limit:
+    if not given.isdecimal():
+        return Body(_read(_source_without_length(request), limit), content_type)
+    length = int(given[:18])  # it refuses thousands of digits
+    if length > limit:
         raise BodyTooLargeError
-    source = request if length is not None else _source_without_length(request)
+    content = _read(request, limit)
+    if len(content) < length:
+        shortfall = f"The body ended after {len(content)} of {length} bytes."
+        return Body(content, "", shortfall)  # half a form must not be read as a whole one later
+    return Body(content, content_type)
+
+
+def _read(source: Any, limit: int) -> bytes:
     try:
-        content: bytes = source.read(limit + 1)
+        content: bytes = source.read(limit + 1)  # one more, by which a longer one is known
     except Exception:  # a lost connection, or chunks the server cannot read
         raise BodyIncompleteError from None
     if len(content) > limit:
         raise BodyTooLargeError
-    if length is not None and length > len(content):
-        shortfall = f"The body ended after {len(content)} of {length} bytes."
-        return Body(content, "", shortfall)  # half a form must not be read as a whole one later
-    return Body(content, request.META.get("CONTENT_TYPE", ""))
+    return content
 
 
 def _source_without_length(request: HttpRequest) -> Any:
-    """Return the stream of a body without a length. Raises ``LengthRequiredError``."""
+    """Return what a body without a length is read from. Raises ``LengthRequiredError``.
+
+    Django reads nothing of a chunked one; then it is the server's stream, if that ends by itself.
+    """
     if request.META.get("wsgi.input_terminated"):
         return request.META["wsgi.input"]
     if "wsgi.input" in request.META and request.META.get("HTTP_TRANSFER_ENCODING"):
@@ -155,11 +164,9 @@ class WebhookView(APIView):
 
     @hides_variables
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Handle the request, and keep passwords, numbers and texts out of error reports."""
         return super().dispatch(request, *args, **kwargs)
 
     def get_exception_handler(self) -> Any:
-        """Return our own, whatever the host project's ``EXCEPTION_HANDLER`` is."""
         return json_exception_handler
 
     def perform_authentication(self, request: Request) -> None:
@@ -190,8 +197,7 @@ class WebhookView(APIView):
             )
         except Exception as error:  # of the database or not: a 500 would not say "again"
             logger.error("A webhook could not be stored: %s.", Failure.of(error).summary)
-            if (errors := handler_errors.get()) is not None:
-                errors.append(error)
+            show_to_test(error)
             raise StorageUnavailableError from None
         log_webhook(self.endpoint, self.received_as, events)
         return respond(events)

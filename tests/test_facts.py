@@ -119,4 +119,4 @@ def test_retry_does_not_send_a_deleted_opt_out(both: Both) -> None:
     assert due_now() == [event.pk]
     assert event.state == "failed"
     assert event.calls.get().error == DELETED
-    assert facts_of(WebhookEvent.objects.get(outcome="duplicate")) == {}
+    assert facts_of(WebhookEvent.objects.get(outcome="duplicate")) == []

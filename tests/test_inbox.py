@@ -340,7 +340,7 @@ def test_calls_of_a_large_array_are_inserted_in_parts(monkeypatch: pytest.Monkey
 def test_event_without_its_message_has_nothing_to_run() -> None:
     [event] = store(report())
     Message.objects.all().delete()
-    assert facts_of(WebhookEvent.objects.get(pk=event.pk)) == {}
+    assert facts_of(WebhookEvent.objects.get(pk=event.pk)) == []
 
 
 # reprocess

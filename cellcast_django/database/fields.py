@@ -33,20 +33,16 @@ class ExactCharField(CharField):
     """Compares exactly, by case, accent and trailing space, on MariaDB too."""
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
-        """Return the column's type, with a binary collation where the default is not exact."""
-        return _collated(
-            super().db_parameters(connection), VENDORS[connection.vendor].exact_collation
-        )
+        collation = VENDORS[connection.vendor].exact_collation
+        return _collated(super().db_parameters(connection), collation)
 
 
 class UnicodeTextField(TextField):
     """Stores every character, emoji too, on MariaDB too, whatever its character set."""
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
-        """Return the column's type, with a collation where the default may lack characters."""
-        return _collated(
-            super().db_parameters(connection), VENDORS[connection.vendor].unicode_collation
-        )
+        collation = VENDORS[connection.vendor].unicode_collation
+        return _collated(super().db_parameters(connection), collation)
 
 
 def _collated(parameters: Any, collation: str | None) -> Any:
@@ -60,14 +56,12 @@ class PartialIndex(models.Index):
         super().__init__(**kwargs)
         self.where = where
 
-    # The condition comes in here alone: with Django's own, each project on MariaDB, where Django
-    # leaves it out, is warned (W037) of what it cannot change.
     def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
-        """Return the statement that creates the index."""
+        # Only this index, made for the statement, has a ``condition``: for one of the model's, each
+        # project on MariaDB, where Django leaves it out, is warned (W037) of what it cannot change.
         index = models.Index(fields=self.fields, name=self.name, condition=self.where)
         return index.create_sql(model, schema_editor, using, **kwargs)
 
     def deconstruct(self) -> Any:
-        """Return what a migration needs to build the index."""
         path, arguments, keywords = super().deconstruct()
         return path, arguments, keywords | {"where": self.where}

@@ -28,7 +28,7 @@ def insert(cursor: CursorWrapper, model: type[M], *many: Values) -> list[M]:
         some = [{**_defaults(model), **values} for values in many[start : start + MAX_ROWS]]
         statement = vendor.table_limit + _insert_statement(vendor, model, len(some))
         values = [value for row in some for value in _adapted(connection, model, row)]
-        if vendor.is_embedded:  # nobody else writes meanwhile
+        if vendor.is_embedded:  # nobody else writes meanwhile: the ids follow one another
             cursor.execute(statement, values)
             ids = [*range(cursor.lastrowid - len(some) + 1, cursor.lastrowid + 1)]
         else:
@@ -55,9 +55,9 @@ def insert_or_lock(
     while True:
         cursor.execute(statement, adapted)
         if statement.endswith(RETURNING):
-            pk = next(iter(cursor.fetchall()), [None])[0]
+            pk = next((pk for (pk,) in cursor.fetchall()), None)
         else:  # of a row that was there SQLite counts none, and MariaDB's id is 0
-            pk = cursor.rowcount and cursor.lastrowid
+            pk = cursor.lastrowid if cursor.rowcount else None
         if pk:
             return _instance(connection, model, {"id": pk, **row}), True
         found = _lock(cursor, model, unique, values[unique], limit)
@@ -88,6 +88,7 @@ def column(cursor: CursorWrapper, model: type[models.Model], name: str, **where:
 
 
 def _lock(cursor: CursorWrapper, model: type[M], unique: str, value: Any, limit: str) -> M | None:
+    """Return the row with this value, locked, as the ORM would read it; ``None`` without one."""
     connection = cursor.db
     is_locking = connection.features.has_select_for_update
     statement = _select_statement(VENDORS[connection.vendor], model, unique, is_locking)
@@ -138,7 +139,7 @@ def _select_statement(
 
 @cache
 def _defaults(model: type[models.Model]) -> dict[str, Any]:
-    """Return the columns but the key, with their defaults; what is to be given has ``None``."""
+    """Return the columns but the key, with their defaults: ``None`` for times, to be given."""
     _, *fields = model._meta.concrete_fields
     now = {field for field in fields if field.has_default() and field.default is timezone.now}
     return {field.attname: None if field in now else field.get_default() for field in fields}
@@ -155,10 +156,8 @@ def _kinds(model: type[models.Model]) -> dict[str, Any]:
 def _adapted(
     connection: BaseDatabaseWrapper, model: type[models.Model], values: Values
 ) -> list[Any]:
-    kinds = _kinds(model)
-    return [
-        value
-        if value is None or name not in kinds
-        else kinds[name].get_db_prep_value(value, connection, prepared=True)
-        for name, value in values.items()
-    ]
+    adapted = dict(values)
+    for name, field in _kinds(model).items():
+        if adapted.get(name) is not None:
+            adapted[name] = field.get_db_prep_value(adapted[name], connection, prepared=True)
+    return list(adapted.values())

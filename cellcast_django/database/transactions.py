@@ -53,8 +53,6 @@ MISSING_CODES = frozenset({"42P01", "42703", 1146, 1054})
 """No such table or column, for which SQLite has only ``MISSING_WORDS``."""
 MISSING_WORDS = re.compile("no such (table|column)|has no column named")
 OLD_TABLES = "The tables are not those of this version: run migrate."
-MARIADB_CLIENT_ERRORS = 2000
-"""From here on they are about the connection."""
 
 T = TypeVar("T")
 V = TypeVar("V", bound=Any)
@@ -74,11 +72,12 @@ def _transaction_status(connection: BaseDatabaseWrapper) -> int:
     session = connection.connection
     if connection.in_atomic_block or (session is not None and not connection.autocommit):
         return ACTIVE
-    status = getattr(getattr(session, "info", None), "transaction_status", IDLE)
     try:
-        return ACTIVE if getattr(session, "in_transaction", False) else int(status)
+        if getattr(session, "in_transaction", False):  # only SQLite's knows it
+            return ACTIVE
     except sqlite3.ProgrammingError:
         return CLOSED
+    return int(getattr(getattr(session, "info", None), "transaction_status", IDLE))  # psycopg's
 
 
 def is_in_test(connection: BaseDatabaseWrapper) -> bool:
@@ -116,32 +115,28 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
     """Call ``write``, which is ours, with the alias of the database, and again if that aborts it.
 
     ``write`` must be one transaction or one statement. It commits also where the settings turn
-    autocommit off, or somebody has left a plain ``BEGIN``; and each retry has a new session. Not
-    tried again inside a transaction. Otherwise:
-
-    - with ``for_seconds``, for what cannot be deferred, whatever was said, as long as that;
-    - without a server, for ``LOST_SECONDS``; not for SQLite's lock, which has been waited for;
-    - else (a lock not had in time, a deadlock) once, however long the database took to say so.
+    autocommit off, or somebody has left a plain ``BEGIN``; and each retry has a new session. Inside
+    a transaction there is none. With ``for_seconds``, for what cannot be deferred, the tries go on
+    as long as that, whatever was said.
     """
     connection = connections[using]
-    is_outside = not connection.in_atomic_block
     # Django's health check would be a round trip for each webhook; a lost session fails a try.
     connection.health_check_done = True  # type: ignore[attr-defined]
+    if connection.in_atomic_block:
+        return _try_ours(write, connection)
     last_begin = time.monotonic() + (for_seconds or LOST_SECONDS)
     retries = 0
     while True:
         try:
             return _try_ours(write, connection)
         except RETRIED_ERRORS as error:
-            if not is_outside:
-                raise
             discard(connection)
+            is_in_time = time.monotonic() < last_begin
             if for_seconds:
-                may_help = time.monotonic() < last_begin
-            elif is_lost(connection, error):
-                has_server = not VENDORS[connection.vendor].is_embedded
-                may_help = has_server and time.monotonic() < last_begin
-            else:
+                may_help = is_in_time
+            elif is_lost(connection, error):  # SQLite's one lock has been waited for
+                may_help = is_in_time and not VENDORS[connection.vendor].is_embedded
+            else:  # a lock not had in time, a deadlock, however long the database took to say so
                 may_help = retries == 0
             if not may_help:
                 raise
@@ -206,9 +201,11 @@ def is_lost(connection: BaseDatabaseWrapper, error: Exception) -> bool:
     if not isinstance(error, OperationalError | InterfaceError | InternalError):
         return False
     code = _code_of(error)
+    if code is None or code in GONE_CODES:
+        return True
     if isinstance(code, int):
-        return code in GONE_CODES or not 1000 <= code < MARIADB_CLIENT_ERRORS
-    return code is None or code in GONE_CODES or code.startswith("08")
+        return not 1000 <= code < 2000  # the numbers of MariaDB's server; others are its client's
+    return code.startswith("08")  # PostgreSQL's "connection exceptions"
 
 
 def outside_atomic_requests(view: V) -> V:
@@ -246,7 +243,7 @@ def lock_for_insert(rows: models.QuerySet[Any]) -> None:
     Nothing is locked inside a test's transaction, which nobody races.
     """
     connection = connections[rows.db]
-    if connection.savepoint_ids:
+    if connection.savepoint_ids:  # our own transactions are in no other but a test's
         return
     table = connection.ops.quote_name(rows.model._meta.db_table)
     with connection.cursor() as cursor:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from enum import Enum, auto
 from itertools import groupby
@@ -43,13 +43,13 @@ def run(calls: Sequence[HandlerCall]) -> None:
     Once the database refuses, the rest is left to the next run: each might take seconds.
     """
     turn = Turn(begun=[call.pk for call in calls if call.state == HandlerCall.State.RUNNING])
-    for pk, some in groupby(calls, attrgetter("event_id")):
+    for event_id, some in groupby(calls, attrgetter("event_id")):
         stored = list(some)
         try:
-            turn.make_next(turn.make(stored, {call.pk for call in stored}))
+            turn.make(stored, {call.pk for call in stored})
         except Exception as error:  # the event is stored: the response stays 200
             summary = Failure.of(error).summary
-            logger.error("Making the calls of event %s was broken off: %s.", pk, summary)
+            logger.error("Making the calls of event %s was broken off: %s.", event_id, summary)
             return
 
 
@@ -72,11 +72,17 @@ def run_due(
     due = calls.due(began_at).order_by("next_attempt_at", "pk").values_list("event_id", "pk")
     # Asked again, since what ends in order lets the next become due. What fails is due later.
     while found := [(event_id, pk) for event_id, pk in due.all() if pk not in turn.tried]:
-        for event_id, some in groupby(found, itemgetter(0)):
+        for event_id, pks in _by_event(found):
             if turn.is_over():
                 return turn.tally
-            turn.make_next(turn.make_due(event_id, {pk for _, pk in some}))
+            turn.make_due(event_id, pks)
     return turn.tally
+
+
+def _by_event(found: Iterable[tuple[int, int]]) -> Iterator[tuple[int, set[int]]]:
+    """Yield each event's id with the keys of its calls; those of one event come together."""
+    for event_id, some in groupby(found, itemgetter(0)):
+        yield event_id, {pk for _, pk in some}
 
 
 def run_again(
@@ -92,14 +98,15 @@ def run_again(
     this is part of a longer run) is not made again: whoever ended what it waited for has made it.
     Leaves redacted events alone. Raises ``django.db.Error`` when the database refuses.
     """
-    turn, count, since = Turn(progress), 0, since or timezone.now()
-    for event_id, some in groupby(sorted(calls.values_list("event_id", "pk")), itemgetter(0)):
-        loaded, chosen = _load(event_id), {pk for _, pk in some}
-        asked_for = [call for call in loaded if call.pk in chosen and call.event.body]
+    since = since or timezone.now()
+    turn, count = Turn(progress), 0
+    for event_id, pks in _by_event(sorted(calls.values_list("event_id", "pk"))):
+        loaded = _load(event_id)
+        asked_for = [call for call in loaded if call.pk in pks and call.event.body]
         begun = {call.pk for call in asked_for if call.has_begun_since(since)}
-        again = {call.pk for call in asked_for if call.pk not in begun and steps.reopen(call)}
-        count += len(begun) + len(again)
-        turn.make_next(turn.make(loaded, again, in_order=False))
+        reopened = {call.pk for call in asked_for if call.pk not in begun and steps.reopen(call)}
+        count += len(begun) + len(reopened)
+        turn.make(loaded, reopened, in_order=False)
     return count
 
 
@@ -111,10 +118,11 @@ def skip(calls: HandlerCallQuerySet, *, username: str = "") -> int:
     waited for them in order. Raises ``django.db.Error`` when the database refuses.
     """
     chosen = [call for call in calls.all() if call.state not in HandlerCall.ENDED_WELL]
+    # The others' events had failed before this, and that has been told.
+    were_unfinished = {call.event_id for call in chosen if call.is_unfinished}
     count = steps.skip([call.pk for call in chosen], username)
     Turn().make_next(chosen)
-    unfinished = {call.event_id for call in chosen if call.is_unfinished}
-    for event in WebhookEvent.objects.fresh().filter(pk__in=unfinished).failed():
+    for event in WebhookEvent.objects.fresh().filter(pk__in=were_unfinished).failed():
         _tell_if_failed(_load(event.pk))
     return count
 
@@ -137,7 +145,7 @@ class Result(Enum):
 
 
 class Turn:
-    """Calls that one process makes one after the other."""
+    """Calls that one process makes one after the other, each once."""
 
     def __init__(
         self,
@@ -154,15 +162,20 @@ class Turn:
         """The calls that this process has inserted as running, so that it need not begin them."""
 
     def make(
-        self, calls: Sequence[HandlerCall], chosen: Set[int], *, in_order: bool = True
-    ) -> list[HandlerCall]:
-        """Make the chosen ones of an event's calls, and return those that have ended."""
+        self,
+        calls: Sequence[HandlerCall],
+        chosen: Set[int],
+        *,
+        in_order: bool = True,
+        goes_on: bool = True,
+    ) -> None:
+        """Make the chosen ones of an event's calls; if it ``goes_on``, what waited for them too."""
         self.tried |= chosen
         if not calls:  # the event was deleted
-            return []
+            return
         # Handlers are given the event and may change it, so this is what the turn goes by.
         received_at = calls[0].event.received_at
-        work = {signal: fact.work() for signal, fact in facts_of(calls[0].event).items()}
+        work = {fact.signal.name: fact.work() for fact in facts_of(calls[0].event)}
         made = []
         for call in calls:
             if call.pk not in chosen:
@@ -174,17 +187,19 @@ class Turn:
                 made.append(call)
                 self.tally[HandlerCall.State(call.state)] += 1
                 self._progress(call)
-        ended = [call for call in made if call.state not in HandlerCall.UNFINISHED]
-        if ended and ended == made:  # otherwise one is made again
+        ended = [call for call in made if not call.is_unfinished]
+        if made and len(ended) == len(made):  # no event with a call to make again has failed
             _tell_if_failed(calls)
-        return ended
+        if goes_on:
+            self.make_next(ended)
 
-    def make_due(self, event_id: int, pks: Set[int]) -> list[HandlerCall]:
-        """Load an event's calls, and make those of ``pks`` that are still due, as ``make`` does."""
+    def make_due(self, event_id: int, pks: Set[int], *, goes_on: bool = True) -> None:
+        """Load an event's calls, and ``make`` those of ``pks`` that are still due."""
         self.tried |= pks
         calls, now = _load(event_id), timezone.now()
         calls.sort(key=lambda call: call.attempts)  # one that ends the process holds up no other
-        return self.make(calls, {call.pk for call in calls if call.pk in pks and call.is_due(now)})
+        due = {call.pk for call in calls if call.pk in pks and call.is_due(now)}
+        self.make(calls, due, goes_on=goes_on)
 
     def make_next(self, ended: Iterable[HandlerCall]) -> None:
         """Make what waited for these in order: of each handler and contact a few calls."""
@@ -195,10 +210,10 @@ class Turn:
             for _ in range(MAX_NEXT):
                 if self.is_over() or time.monotonic() > ends_at:
                     return
-                call = unfinished.filter(handler=handler, contact=contact).first()
-                if call is None or call.pk in self.tried or not call.is_due(timezone.now()):
+                first = unfinished.filter(handler=handler, contact=contact).first()
+                if first is None or first.pk in self.tried or not first.is_due(timezone.now()):
                     break
-                self.make_due(call.event_id, {call.pk})
+                self.make_due(first.event_id, {first.pk}, goes_on=False)
 
     def _attempt(
         self,
@@ -209,20 +224,24 @@ class Turn:
         in_order: bool,
     ) -> Result:
         """Begin and make a call, unless there is nothing to call, or it is not its turn."""
-        is_running = call.state == HandlerCall.State.RUNNING
         if call.signal not in work:
             return _not_called(call, steps.fail(call, steps.DELETED))
         todo = work[call.signal].get(call.handler)
         if todo is not None and call.pk in self._begun:
             return _do(call, todo, received_at)
-        if is_running and call.attempts >= conf.handler_max_attempts:
+        has_not_returned = call.state == HandlerCall.State.RUNNING  # to whoever had begun it
+        if has_not_returned and call.attempts >= conf.handler_max_attempts:
             return _not_called(call, steps.fail(call, steps.NOT_RETURNED))
         if todo is None:
             return _not_called(call, steps.miss(call, received_at))
         if not steps.begin(call, in_order=in_order):
-            # It waits for an earlier one, or another process has begun it.
-            return _stand_back(call) if in_order and call.contact else Result.TAKEN
-        if is_running:
+            if not in_order or not call.contact:
+                return Result.TAKEN
+            # It waits for an earlier one, unless another process has begun it.
+            if not call.is_due(timezone.now()):
+                steps.release(call)
+            return Result.LEFT
+        if has_not_returned:
             _log(call, steps.NOT_RETURNED)
         return _do(call, todo, received_at)
 
@@ -241,13 +260,6 @@ def _not_called(call: HandlerCall, is_saved: bool) -> Result:
     return Result.MADE
 
 
-def _stand_back(call: HandlerCall) -> Result:
-    """Let whoever ends the earlier call find this one, unless another process has begun it."""
-    if not call.is_due(timezone.now()):
-        steps.stand_back(call)
-    return Result.LEFT
-
-
 def _do(call: HandlerCall, work: Work, received_at: datetime) -> Result:
     """Call the handler, and save how that ended."""
     began_at = time.monotonic()
@@ -258,13 +270,14 @@ def _do(call: HandlerCall, work: Work, received_at: datetime) -> Result:
 
     failure = do_safely(work, end if work.exactly_once else None)
     if failure is None:
-        is_ours = work.exactly_once or end()
+        is_saved = work.exactly_once or end()
     elif failure.kind is TakenOverError:
-        is_ours = False
+        is_saved = False
     else:
         _log(call, failure.summary, is_asked_for=failure.retry_after is not None)
-        is_ours = (work.exactly_once and steps.is_saved_as_done(call)) or end(failure)
-    if not is_ours:
+        # What the host project's on_commit functions raise comes after the commit.
+        is_saved = (work.exactly_once and steps.is_saved_as_done(call)) or end(failure)
+    if not is_saved:
         logger.warning(
             "The end of handler %s for event %s is not saved: the call is not ours any more. It "
             "was skipped or deleted, or ran longer than CELLCAST_HANDLER_LEASE.",
@@ -273,7 +286,7 @@ def _do(call: HandlerCall, work: Work, received_at: datetime) -> Result:
         )
     if failure is not None and failure.kind is KeyboardInterrupt:
         raise KeyboardInterrupt
-    return Result.MADE if is_ours else Result.LEFT
+    return Result.MADE if is_saved else Result.LEFT
 
 
 def _log(call: HandlerCall, problem: str, *, is_asked_for: bool = False) -> None:
@@ -290,7 +303,7 @@ def _tell_if_failed(calls: Sequence[HandlerCall]) -> None:
     What its handlers raise is only logged.
     """
     if all(call.state in HandlerCall.ENDED_WELL for call in calls):
-        return  # nobody else makes any
+        return  # none has failed, and an event gets no more of them
     stored = list(HandlerCall.objects.fresh().filter(event=calls[0].event_id))
     errors = {call.handler: call.error for call in stored if call.state in HandlerCall.FAILED}
     if not errors or any(call.is_unfinished for call in stored):

@@ -80,7 +80,10 @@ def end(
     }
     if failure is not None:
         values |= _failure(call, failure.text, now, failure.location)
-        values |= _after_failure(call.attempts, failure, received_at, now)
+        if issubclass(failure.kind, GiveUp):
+            values |= _ended(State.GAVE_UP, now)
+        else:
+            values |= _again_or_failed(call.attempts, failure.retry_after, received_at, now)
     return _write(call, values)
 
 
@@ -89,7 +92,7 @@ def miss(call: HandlerCall, received_at: datetime) -> bool:
     now, attempts = timezone.now(), call.attempts + 1
     values = _failure(call, NOT_CONNECTED, now)
     values |= {"attempts": attempts, "started_at": now, "seconds": None}
-    return _write(call, values | _after_failure(attempts, None, received_at, now))
+    return _write(call, values | _again_or_failed(attempts, None, received_at, now))
 
 
 def fail(call: HandlerCall, error: str) -> bool:
@@ -98,8 +101,8 @@ def fail(call: HandlerCall, error: str) -> bool:
     return _write(call, _failure(call, error, now) | _ended(State.FAILED, now))
 
 
-def stand_back(call: HandlerCall) -> bool:
-    """Make a call due that waits for an earlier one: whoever ends that looks for it."""
+def release(call: HandlerCall) -> bool:
+    """Let others begin a call that is ours for a lease: whoever ends what it waits for makes it."""
     return _write(call, {"next_attempt_at": timezone.now()})
 
 
@@ -134,34 +137,31 @@ def skip(pks: Collection[int], username: str) -> int:
 
 
 def is_saved_as_done(call: HandlerCall) -> bool:
-    """Whether a call ``exactly_once`` is done in the database, whatever was raised since.
+    """Whether the end of a call ``exactly_once`` was committed before something was raised.
 
-    Its end has raised the version there, and not on the instance.
+    ``end`` has set the state, even if it was rolled back; but only in the database the version.
     """
-    stored = HandlerCall.objects.fresh().filter(pk=call.pk, version=call.version + 1)
-    return call.state == State.DONE and stored.done().exists()
+    saved = HandlerCall.objects.fresh().filter(pk=call.pk, version=call.version + 1)
+    return call.state == State.DONE and saved.done().exists()
 
 
 def _failure(call: HandlerCall, error: str, now: datetime, location: str = "") -> dict[str, Any]:
     return {"error": error, "location": location, "failing_since": call.failing_since or now}
 
 
-def _after_failure(
-    attempts: int, failure: Failure | None, received_at: datetime, now: datetime
+def _again_or_failed(
+    attempts: int, asked_for: timedelta | None, received_at: datetime, now: datetime
 ) -> dict[str, Any]:
-    """Return when a call is made again that has failed this often, or that it has ended.
+    """Return when a call that has failed this often is made again, or that it has failed for good.
 
-    ``failure`` is None where the handler is not known here. What ``RetryLater`` asks for is granted
-    beyond the last attempt, too, as long as the usual pauses would have taken.
+    What ``RetryLater`` has ``asked_for`` is granted beyond the last attempt, too, as long as the
+    usual pauses would have taken.
     """
-    if failure is not None and issubclass(failure.kind, GiveUp):
-        return _ended(State.GAVE_UP, now)
-    after = None if failure is None else failure.retry_after
-    is_left = attempts < conf.handler_max_attempts
-    if is_left or (after is not None and now < received_at + usual_time()):
-        again_at = now + (pause_after(attempts) if after is None else after)
-        return {"state": State.RETRYING, "next_attempt_at": again_at, "ended_at": None}
-    return _ended(State.FAILED, now)
+    is_granted = asked_for is not None and now < received_at + usual_time()
+    if attempts >= conf.handler_max_attempts and not is_granted:
+        return _ended(State.FAILED, now)
+    pause = pause_after(attempts) if asked_for is None else asked_for
+    return {"state": State.RETRYING, "next_attempt_at": now + pause, "ended_at": None}
 
 
 def _ended(state: str, now: datetime) -> dict[str, Any]:
@@ -169,7 +169,10 @@ def _ended(state: str, now: datetime) -> dict[str, Any]:
 
 
 def _write(call: HandlerCall, values: dict[str, Any], *, in_order: bool = False) -> bool:
-    """Save these fields if nobody has changed the call since; a third of ``update()``'s cost."""
+    """Save these fields if nobody has changed the call since; a third of ``update()``'s cost.
+
+    The instance's version stays: an end that is rolled back is written again, as a failure.
+    """
     field: Any = HandlerCall._meta.get_field
 
     def save(using: str) -> bool:
@@ -177,9 +180,9 @@ def _write(call: HandlerCall, values: dict[str, Any], *, in_order: bool = False)
         params = {
             name: field(name).get_db_prep_save(value, connection) for name, value in values.items()
         }
-        params |= {"id": call.pk, "known": call.version}
+        params |= {"id": call.pk, "version": call.version}
         if in_order:
-            params |= {"of": call.contact, "by": call.handler, "before": call.event_id}
+            params |= {"contact": call.contact, "handler": call.handler, "event": call.event_id}
             since = timezone.now() - HELD_BACK_FOR
             params["since"] = connection.ops.adapt_datetimefield_value(since)
         with connection.cursor() as cursor:
@@ -198,14 +201,14 @@ def _statement(names: Iterable[str], *, in_order: bool) -> str:
     assignments = "".join(f", {name} = %({name})s" for name in names)
     table = HandlerCall._meta.db_table
     earlier = (
-        f" AND NOT EXISTS (SELECT 1 FROM {table} earlier WHERE earlier.contact = %(of)s"  # noqa: S608
-        " AND earlier.handler = %(by)s AND earlier.event_id < %(before)s"
+        f" AND NOT EXISTS (SELECT 1 FROM {table} earlier WHERE earlier.contact = %(contact)s"  # noqa: S608
+        " AND earlier.handler = %(handler)s AND earlier.event_id < %(event)s"
         " AND earlier.next_attempt_at IS NOT NULL)"
         f" AND NOT EXISTS (SELECT 1 FROM {WebhookEvent._meta.db_table} deferred"
-        " WHERE deferred.contact = %(of)s AND deferred.id < %(before)s"
+        " WHERE deferred.contact = %(contact)s AND deferred.id < %(event)s"
         " AND deferred.next_read_at IS NOT NULL AND deferred.received_at > %(since)s)"
     )
     return (
         f"UPDATE {table} SET version = version + 1{assignments}"  # noqa: S608
-        f" WHERE id = %(id)s AND version = %(known)s{earlier if in_order else ''}"
+        f" WHERE id = %(id)s AND version = %(version)s{earlier if in_order else ''}"
     )

@@ -1,8 +1,8 @@
 """From an event to its facts and the work that they are; and how that is done safely."""
 
 import traceback
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -69,10 +69,9 @@ FACTS = ("message", "status_change", "opt_out_change__opt_out")
 """The rows that the facts of an event consist of."""
 
 
-def facts_of(event: WebhookEvent) -> dict[str, Fact]:
-    """Return the facts of an event by their signals' names, in the order in which they are told."""
-    facts = [fact for fact in (_message_fact(event), _opt_out_fact(event)) if fact is not None]
-    return {fact.signal.name: fact for fact in facts}
+def facts_of(event: WebhookEvent) -> list[Fact]:
+    """Return the facts of an event, in the order in which they are told."""
+    return [fact for fact in (_message_fact(event), _opt_out_fact(event)) if fact is not None]
 
 
 def _message_fact(event: WebhookEvent) -> Fact | None:
@@ -87,18 +86,20 @@ def _message_fact(event: WebhookEvent) -> Fact | None:
 
 
 def _opt_out_fact(event: WebhookEvent) -> Fact | None:
-    if event.kind not in (WebhookEvent.Kind.REPLY, WebhookEvent.Kind.OPT_OUT):
-        return None
     if (change := getattr(event, "opt_out_change", None)) is None:
         return None
     arguments = {"contact": change.opt_out.contact, "opt_out": change.opt_out, "event": event}
     return Fact(opt_out_received, WebhookEvent, arguments)
 
 
-# Doing it
-
 handler_errors: ContextVar[list[BaseException] | None] = ContextVar("handler_errors", default=None)
 """For tests: a list that collects what handlers raise; otherwise only its text is kept."""
+
+
+def show_to_test(error: BaseException) -> None:
+    """Let a host project's test raise an error that goes no further here, if one runs."""
+    if (errors := handler_errors.get()) is not None:
+        errors.append(error)
 
 
 class TransactionLeftOpenError(Exception):
@@ -121,7 +122,6 @@ class Failure(NamedTuple):
 
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
-        """Describe an exception."""
         after = getattr(error, "after", None) if isinstance(error, RetryLater) else None
         is_time = isinstance(after, timedelta)  # a subclass may not have called __init__
         return cls(type(error), error_of(error), _location_of(error), after if is_time else None)
@@ -144,18 +144,29 @@ def do_safely(work: Work, save: Callable[[], bool] | None = None) -> Failure | N
     connected = connections.all(initialized_only=True)
     open_before = [each for each in connected if not transactions.is_idle(each)]
     try:
-        with ExitStack() as stack:
-            # Inside a test's transaction, a handler's database error must not abort the test.
-            for connection in open_before:
-                if connection.in_atomic_block:
-                    stack.enter_context(_savepoint(connection))
+        with _savepoints(open_before):
             work.do() if save is None else in_transaction(work, save)
     except BaseException as error:  # one handler must not stop another
-        failure = _described(error)
+        show_to_test(error)
+        failure = Failure.of(error)
     error_left_open = _close_left_open(open_before)
     if failure is None and error_left_open is not None:
-        failure = _described(error_left_open)
+        show_to_test(error_left_open)
+        failure = Failure.of(error_left_open)
     return failure
+
+
+@contextmanager
+def _savepoints(open_before: list[BaseDatabaseWrapper]) -> Iterator[None]:
+    """Keep a handler's database error from aborting the test in whose transaction it runs."""
+    with ExitStack() as stack:
+        for connection in open_before:
+            if connection.in_atomic_block:
+                block = transaction.atomic(using=connection.alias)
+                # Lets the handler use durable=True, as it may outside a test.
+                block._from_testcase = transactions.is_in_test(connection)  # type: ignore[attr-defined]
+                stack.enter_context(block)
+        yield
 
 
 def _close_left_open(open_before: list[BaseDatabaseWrapper]) -> TransactionLeftOpenError | None:
@@ -170,13 +181,6 @@ def _close_left_open(open_before: list[BaseDatabaseWrapper]) -> TransactionLeftO
                 )
             transactions.discard(connection)
     return error
-
-
-def _described(error: BaseException) -> Failure:
-    """Describe an error, and give the error itself to a test that collects them."""
-    if (errors := handler_errors.get()) is not None:
-        errors.append(error)
-    return Failure.of(error)
 
 
 def in_transaction(work: Work, save: Callable[[], bool]) -> None:
@@ -208,13 +212,6 @@ def _notice_refusal(
         connection = context["connection"]
         connection.needs_rollback = connection.needs_rollback or transactions.is_refused(error)
         raise
-
-
-def _savepoint(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
-    block = transaction.atomic(using=connection.alias)
-    # Lets the handler use durable=True, as it may outside a test.
-    block._from_testcase = transactions.is_in_test(connection)  # type: ignore[attr-defined]
-    return block
 
 
 def _location_of(error: BaseException) -> str:

@@ -30,7 +30,7 @@ def defer(payloads: Sequence[Payload], error: Exception, **arrived: Any) -> list
     if connection.in_atomic_block or (isinstance(error, Error) and is_lost(connection, error)):
         raise error
     arrival = Arrival.now(**arrived)
-    events = [_columns(payload, arrival, error) for payload in payloads]
+    events = [_event_alone(payload, arrival, error) for payload in payloads]
 
     def write(using: str) -> list[WebhookEvent]:
         with own_transaction(using) as cursor:
@@ -39,16 +39,16 @@ def defer(payloads: Sequence[Payload], error: Exception, **arrived: Any) -> list
     return with_retries(write, using=database_alias())
 
 
-def _columns(payload: Payload, arrival: Arrival, error: Exception) -> dict[str, Any]:
-    outcomes, kinds = WebhookEvent.Outcome, WebhookEvent.Kind
+def _event_alone(payload: Payload, arrival: Arrival, error: Exception) -> dict[str, Any]:
+    """Return the columns of an event that is stored without its message."""
     try:
-        known = dict(draft(payload, arrival).event)
+        columns = dict(draft(payload, arrival).event)
     except Exception:  # what failed may have been our own reading
-        known = arrival.columns() | {"kind": kinds.UNKNOWN.value, "body": payload.raw}
+        columns = arrival.columns() | {"kind": WebhookEvent.Kind.UNKNOWN.value, "body": payload.raw}
     if isinstance(payload, Invalid):
-        return known | {"outcome": outcomes.INVALID.value}
-    deferred = {"outcome": outcomes.DEFERRED.value, "next_read_at": timezone.now()}
-    return known | deferred | {"error": _why(error)}
+        return columns | {"outcome": WebhookEvent.Outcome.INVALID.value}
+    deferred = WebhookEvent.Outcome.DEFERRED.value
+    return columns | {"outcome": deferred, "next_read_at": timezone.now(), "error": _why(error)}
 
 
 def _why(error: Exception) -> str:
@@ -72,8 +72,8 @@ def reprocess(event: WebhookEvent) -> Stored:
     """Read an invalid event again; return the events it has become, and their calls."""
     if event.outcome != WebhookEvent.Outcome.INVALID:
         return Stored()
-    # What it says is news: nobody could read it. But an opt-out that a person has ended since it
-    # came stays ended, so it has not just arrived.
+    # Its message is said now, as nobody could read it before. But it has not just arrived: an
+    # opt-out that a person has ended since it came stays ended.
     arrival = replace(Arrival.of(event), time=timezone.now(), has_just_arrived=False)
     return _read_again(event, arrival)
 

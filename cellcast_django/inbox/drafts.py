@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, ClassVar
 
 from django.db import models
@@ -12,22 +12,20 @@ from cellcast_django.contacts import to_contact
 from cellcast_django.fold import Direction, Said, Values, message_key, values_of
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
-    MAX_USERNAME_LENGTH,
     Message,
     OptOut,
     OptOutChange,
     StatusChange,
     WebhookEvent,
+    username_of,
 )
 from cellcast_django.opt_outs import opts_out
-from cellcast_django.payloads import Endpoint, Invalid, Payload, Reply, StatusReport, clean
-
-cleaned = lru_cache(maxsize=64)(clean)  # the same few headers come with every webhook
+from cellcast_django.payloads import Endpoint, Invalid, Listed, Payload, Reply, StatusReport, clean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Arrival:
-    """How the events of one webhook arrived."""
+    """How the events of one webhook arrived: just ``now``, or as a stored one did (``of``)."""
 
     endpoint: str
     content_type: str
@@ -35,9 +33,10 @@ class Arrival:
     is_test: bool
     received_at: datetime
     time: datetime
-    """When what they say is said."""
+    """When their messages are said: later than received, where nobody could read them before."""
     has_just_arrived: bool
-    """What comes from elsewhere has a time of its own, which says what it is older than."""
+    """Whether they count as the newest, whatever the clocks say. What does not is compared by its
+    time with what is known."""
 
     COLUMNS: ClassVar = ("endpoint", "content_type", "received_as", "is_test", "received_at")
 
@@ -52,9 +51,8 @@ class Arrival:
         now = timezone.now()
         return cls(
             endpoint=endpoint.value,
-            content_type=cleaned(content_type)[:MAX_CONTENT_TYPE_LENGTH],
-            # Some user models have numbers for usernames.
-            received_as=cleaned(str(received_as or ""))[:MAX_USERNAME_LENGTH],
+            content_type=clean(content_type)[:MAX_CONTENT_TYPE_LENGTH],
+            received_as=username_of(received_as),
             is_test=is_test,
             received_at=now,
             time=now,
@@ -89,13 +87,12 @@ class MessageDraft(Draft):
     said: Said
     if_new: Values
     """The columns of the message that nothing which comes later changes."""
-    may_be_stored: bool
-    """Whether the message may be stored without an id: it has a contact and is no test."""
+    may_be_there: bool
+    """Whether the API may list the message, too: then it may be there already under another key."""
 
     @property
     def key(self) -> str:
-        key: str = self.said.values["key"]
-        return key
+        return str(self.said.values["key"])
 
 
 def draft(payload: Payload, arrival: Arrival) -> Draft:
@@ -120,13 +117,12 @@ def draft_message(payload: Reply | StatusReport, arrival: Arrival) -> MessageDra
     said = _said_by(payload, arrival)
     contact = said.values["contact"]
     is_reply, is_opting_out = isinstance(payload, Reply), opts_out(payload)
+    listed = listed_as(payload)
+    created_at = arrival.time if listed is None else listed.received_at
+    if_new: dict[str, Any] = {"created_at": created_at}
+    if is_reply and (arrival.is_test or is_opting_out):
+        if_new["handled_at"] = created_at  # nobody needs to answer it
     kind = WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS
-    if_new: dict[str, Any] = {"created_at": arrival.time}
-    if isinstance(payload, Reply):
-        if payload.listed is not None:
-            if_new["created_at"] = payload.listed.received_at
-        if arrival.is_test or is_opting_out:
-            if_new["handled_at"] = if_new["created_at"]  # nobody needs to answer it
     event = {"kind": kind.value, "error": "", "contact": contact, "body": payload.raw}
     event["cellcast_id"] = said.values["cellcast_id"]
     return MessageDraft(
@@ -136,26 +132,37 @@ def draft_message(payload: Reply | StatusReport, arrival: Arrival) -> MessageDra
         opts_out=contact if is_opting_out and not arrival.is_test else "",
         said=said,
         if_new=if_new,
-        may_be_stored=is_reply and contact != "" and not arrival.is_test,
+        may_be_there=is_reply and contact != "" and not arrival.is_test,
     )
 
 
 def _said_by(payload: Reply | StatusReport, arrival: Arrival) -> Said:
-    is_reply, time = isinstance(payload, Reply), arrival.time
-    direction = Direction.INBOUND if is_reply else Direction.OUTBOUND
+    direction = Direction.INBOUND if isinstance(payload, Reply) else Direction.OUTBOUND
     values = values_of(direction, **_common_values(payload, Message))
-    if isinstance(payload, Reply) and payload.listed is not None:
-        # Its time identifies it. No webhook's reply has an empty id.
-        listed_at = payload.listed.received_at.isoformat()
-        identity = "", values["contact"], payload.body, listed_at, *payload.media
-        values["key"] = message_key(direction, *identity)
-    if is_reply and arrival.is_test:
-        # Otherwise a customer's reply that says the same would be its duplicate.
-        values["key"] = message_key(direction, "", "test", values["key"])
-    if isinstance(payload, StatusReport) and payload.happened_at is not None:
-        time = min(payload.happened_at, time)
+    at = arrival.time
+    if isinstance(payload, StatusReport):
+        at = min(at, payload.happened_at or at)
+    else:
+        values["key"] = _reply_key(payload, values, is_test=arrival.is_test)
     details = _common_values(payload, StatusChange)
-    return Said(values=values, status=payload.status, details=details, at=time)
+    return Said(values=values, status=payload.status, details=details, at=at)
+
+
+def _reply_key(reply: Reply, values: Values, *, is_test: bool) -> str:
+    """Return the key of a reply's message: its own, unless it is listed or a test."""
+    key: str = values["key"]
+    if reply.listed is not None:
+        # Its time identifies it. No webhook's reply has an empty id.
+        listed_at = reply.listed.received_at.isoformat()
+        identity = "", values["contact"], reply.body, listed_at, *reply.media
+        key = message_key(Direction.INBOUND, *identity)
+    # Without the word, a customer's reply that says the same would be a duplicate of the test.
+    return message_key(Direction.INBOUND, "", "test", key) if is_test else key
+
+
+def listed_as(payload: Payload) -> Listed | None:
+    """Return a reply's place in the API's list, if it comes from there."""
+    return payload.listed if isinstance(payload, Reply) else None
 
 
 def key_of(report: StatusReport) -> str:
@@ -165,14 +172,14 @@ def key_of(report: StatusReport) -> str:
 
 def begin_opt_out(draft: Draft, opt_out: OptOut) -> OptOutChange | None:
     """Begin the locked opt-out that the draft asks for, unsaved; ``None`` if that is no change."""
-    payload, arrival = draft.payload, draft.arrival
-    source, at, text = OptOut.Source.WEBHOOK, arrival.received_at, payload.raw
+    payload, arrival, listed = draft.payload, draft.arrival, listed_as(draft.payload)
+    at = arrival.received_at if listed is None else min(arrival.received_at, listed.received_at)
     if isinstance(payload, Reply):
         source, text = OptOut.Source.REPLY, payload.body
-        if payload.listed is not None:
-            at = min(at, payload.listed.received_at)
     elif arrival.endpoint == Endpoint.API:
-        source = OptOut.Source.LIST
+        source, text = OptOut.Source.LIST, payload.raw
+    else:
+        source, text = OptOut.Source.WEBHOOK, payload.raw
     return opt_out.begin(
         source,
         at=at,

@@ -13,7 +13,7 @@ from django.db.backends.utils import CursorWrapper
 from cellcast_django.database import rows
 from cellcast_django.database.transactions import lock_for_insert
 from cellcast_django.fold import Said
-from cellcast_django.inbox.drafts import MessageDraft
+from cellcast_django.inbox.drafts import MessageDraft, listed_as
 from cellcast_django.models import Direction, Message, MessageQuerySet, StatusChange
 from cellcast_django.payloads import Listed, Reply
 
@@ -22,8 +22,12 @@ LATEST = timedelta(hours=24)
 """How long before or after the API's ``received_at`` the webhook may have been stored."""
 LATE_WEBHOOK = timedelta(hours=48)
 """How long after ``received_at`` a webhook may still belong to a recovered reply."""
-NEAR = timedelta(minutes=1)
-"""Within this of each other, a reply and a message are paired first: a webhook is seldom late."""
+
+Window = tuple[timedelta, timedelta]  # before and after the time of a listed reply
+EXACTLY: Window = timedelta(), timedelta()
+NEAR: Window = timedelta(minutes=-1), timedelta(minutes=1)
+"""Those are paired first: a webhook is seldom late."""
+ANY: Window = EARLIEST, LATEST
 
 
 def distinguishing_media(body: str, media: Iterable[str]) -> tuple[str, ...]:
@@ -82,24 +86,22 @@ def match(listed: Iterable[Listed], stored: Sequence[StoredReply]) -> Pairs:
     time, as many as possible are matched, so that nothing is stored twice; where that makes no
     fewer, first those near each other, so that the right item is left over as missing.
     """
-    found: Pairs = {}
+    pairs: Pairs = {}
     items = sorted(set(listed))
     for some, messages in _by_media(items, stored):
-        found = _pair(found, some, messages, timedelta(), timedelta())
+        pairs = _with_more(pairs, some, messages, EXACTLY)
     arrived = [each for each in stored if not each.is_recovered]
     for some, messages in _by_media(items, arrived):
-        most = _pair(found, some, messages, EARLIEST, LATEST)
-        near = _pair(found, some, messages, -NEAR, NEAR)
-        found = _pair(near, some, messages, EARLIEST, LATEST)
-        if len(found) < len(most):
-            found = most
-    return found
+        most = _with_more(pairs, some, messages, ANY)
+        near_first = _with_more(_with_more(pairs, some, messages, NEAR), some, messages, ANY)
+        pairs = most if len(near_first) < len(most) else near_first
+    return pairs
 
 
 def _by_media(
     items: Sequence[Listed], messages: Sequence[StoredReply]
 ) -> Iterator[tuple[Sequence[Listed], Sequence[StoredReply]]]:
-    """Yield replies with the same media, then those where one side does not tell its media."""
+    """Yield what to pair: those with the same media, then those of which one side tells none."""
     for media in {each.media for each in items}:
         same = [each for each in items if each.media == media]
         yield same, [each for each in messages if each.media == media]
@@ -107,15 +109,11 @@ def _by_media(
     yield items, [each for each in messages if not each.media]
 
 
-def _pair(
-    found: Pairs,
-    items: Sequence[Listed],
-    messages: Sequence[StoredReply],
-    earliest: timedelta,
-    latest: timedelta,
+def _with_more(
+    found: Pairs, items: Sequence[Listed], messages: Sequence[StoredReply], within: Window
 ) -> Pairs:
-    """Return the pairs found, and one more for each message that is in none, the oldest first."""
-    pairs, taken = dict(found), set(found.values())
+    """Return the pairs found, and as many more as there can be of what is in none."""
+    pairs, taken, (earliest, latest) = dict(found), set(found.values()), within
     left = [each for each in reversed(items) if each not in found]
     # Each gets the oldest item left that is not too far away. No other way pairs more: what is too
     # old for one is too old for the next, which may have each younger item that this one might.
@@ -129,9 +127,10 @@ def _pair(
 
 def lock_out_others(using: str, drafts: Iterable[MessageDraft]) -> None:
     """Keep others from storing replies of the contacts of whom the API has listed one."""
-    items = _items_of(drafts)
-    first = min(item.received_at for some in items.values() for item in some)
-    lock_for_insert(_stored_since(using, {contact for contact, _ in items}, first))
+    if listed := _listed_by(drafts):
+        first = min(place.received_at for places in listed.values() for place in places)
+        contacts = {contact for contact, _ in listed}
+        lock_for_insert(replies_since(Message.objects.using(using), contacts, first + EARLIEST))
 
 
 def unite(cursor: CursorWrapper, new: Mapping[int, MessageDraft]) -> dict[int, Message]:
@@ -140,11 +139,14 @@ def unite(cursor: CursorWrapper, new: Mapping[int, MessageDraft]) -> dict[int, M
     ``new`` are the replies, all of a webhook or all of the API, by the rows just inserted for them.
     Those that turn out to be another message are deleted; that takes over what the webhook knows.
     """
-    using, listed = cursor.db.alias, _items_of(new.values())
-    if not listed and not _is_any_without_id(cursor, new.values()):
+    using = cursor.db.alias
+    if listed := _listed_by(new.values()):
+        found = _brought_by_webhooks(using, new, listed)
+    elif _is_any_without_id(cursor, new.values()):
+        found = _recovered_before(using, new)
+    else:
         return {}
-    found = _brought_by_webhooks(using, new, listed) if listed else _recovered_before(using, new)
-    if found:
+    if found:  # first, as the others may take over their keys
         Message.objects.using(using).filter(pk__in=found).delete()
     if not listed:
         for pk, message in found.items():
@@ -155,43 +157,38 @@ def unite(cursor: CursorWrapper, new: Mapping[int, MessageDraft]) -> dict[int, M
 def _is_any_without_id(cursor: CursorWrapper, drafts: Iterable[MessageDraft]) -> bool:
     """Whether a contact has a message without an id: asked for every new reply, by the index."""
     contacts = {_alike(each)[0] for each in drafts}
-    return any(
-        rows.column(cursor, Message, "id", cellcast_id="", contact=each) for each in contacts
-    )
+    return any(rows.column(cursor, Message, "id", cellcast_id="", contact=one) for one in contacts)
 
 
 def _alike(draft: MessageDraft) -> Alike:
     return alike(draft.said.values["contact"], draft.said.values["body"])
 
 
-def _items_of(drafts: Iterable[MessageDraft]) -> dict[Alike, set[Listed]]:
-    """Return the places of replies in the API's list, and those of others alike."""
-    items: dict[Alike, set[Listed]] = defaultdict(set)
+def _listed_by(drafts: Iterable[MessageDraft]) -> dict[Alike, set[Listed]]:
+    """Return all places in the API's list of what is alike; nothing for replies of webhooks."""
+    listed: dict[Alike, set[Listed]] = defaultdict(set)
     for each in drafts:
         if isinstance(each.payload, Reply) and each.payload.listed is not None:
-            items[_alike(each)].update([each.payload.listed, *each.payload.alike])
-    return items
+            listed[_alike(each)].update([each.payload.listed, *each.payload.alike])
+    return listed
 
 
 def _brought_by_webhooks(
-    using: str, new: Mapping[int, MessageDraft], items: Mapping[Alike, set[Listed]]
+    using: str, new: Mapping[int, MessageDraft], listed: Mapping[Alike, set[Listed]]
 ) -> dict[int, Message]:
     """Return the messages that webhooks have stored since the recovery looked."""
-    times = [item.received_at for some in items.values() for item in some]
-    replies = _stored_since(using, {contact for contact, _ in items}, min(times))
+    times = [place.received_at for places in listed.values() for place in places]
+    contacts = {contact for contact, _ in listed}
+    replies = replies_since(Message.objects.using(using), contacts, min(times) + EARLIEST)
     replies = replies.filter(created_at__lte=max(times) + LATEST).exclude(pk__in=new)
     stored = stored_replies(replies)
-    pairs = {group: match(items[group], stored.get(group, [])) for group in items}
+    pairs = {group: match(places, stored.get(group, [])) for group, places in listed.items()}
     found = {}
     for pk, each in new.items():
-        payload: Any = each.payload
-        if (message := pairs[_alike(each)].get(payload.listed)) is not None:
+        place: Any = listed_as(each.payload)
+        if (message := pairs[_alike(each)].get(place)) is not None:
             found[pk] = Message.objects.using(using).get(pk=message.pk)
     return found
-
-
-def _stored_since(using: str, contacts: Collection[str], time: datetime) -> MessageQuerySet:
-    return replies_since(Message.objects.using(using), contacts, time + EARLIEST)
 
 
 def _recovered_before(using: str, new: Mapping[int, MessageDraft]) -> dict[int, Message]:
@@ -201,7 +198,7 @@ def _recovered_before(using: str, new: Mapping[int, MessageDraft]) -> dict[int, 
     replies = replies_since(Message.objects.using(using), contacts, since)
     replies = replies.filter(cellcast_id="").order_by("created_at", "pk")
     waiting: dict[Alike, list[Message]] = defaultdict(list)
-    # Whoever holds one may do so for long, and MariaDB's own limit is 50 seconds.
+    # Whoever has locked one may keep it for long, and MariaDB's own limit is 50 seconds.
     for reply in replies.select_for_update(nowait=True):
         waiting[alike(reply.contact, reply.body)].append(reply)
     found = {}

@@ -33,9 +33,6 @@ from cellcast_django.models import (
 from cellcast_django.payloads import Endpoint, Invalid, OptOut as OptOutPayload, Payload, Reply
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 
-API_SECONDS = 5
-"""How long new tries begin to store what the API has listed."""
-
 Told = tuple[WebhookEvent, Sequence[FactSignal]]
 """An event that was stored, and the signals of its facts in the order in which they are told."""
 
@@ -56,14 +53,14 @@ class AlreadyReadError(Exception):
 
 @dataclass(slots=True, repr=False)
 class LockedMessage:
-    """A message that is locked, as it was inserted or read, and what is known of it by now."""
+    """A message that is locked, and what is known of it by now."""
 
     message: Message
     known: Known
     inserted_for: MessageDraft | None = None
-    """The draft that it was inserted for just now, if any,"""
+    """The draft that it has just been inserted for, with what that says; None if it was there."""
     first_row: Values | None = None
-    """and the row that its history gains for that."""
+    """The row of the history that goes with that draft."""
     changes: dict[str, Any] = field(default_factory=dict)
     """The columns to save."""
 
@@ -88,7 +85,7 @@ def store(payloads: Sequence[Payload], **arrived: Any) -> Stored:
     drafts = [draft(payload, arrival) for payload in payloads]
     store_all = partial(write, drafts=drafts)
     # What the API has listed is not deferred, and nobody waits for a response.
-    seconds = API_SECONDS if arrival.endpoint == Endpoint.API else None
+    seconds = 5 if arrival.endpoint == Endpoint.API else None
     return transactions.with_retries(store_all, using=database_alias(), for_seconds=seconds)
 
 
@@ -100,7 +97,7 @@ def write(using: str, drafts: Sequence[Draft], *, replaced: WebhookEvent | None 
     """
     is_deferred = replaced is not None and replaced.outcome == WebhookEvent.Outcome.DEFERRED
     connection = connections[using]
-    if connection.in_atomic_block:  # otherwise with_retries has done so
+    if connection.in_atomic_block:  # left open, unless by a test; with_retries ends all others
         transactions.ensure_autocommit(connection)
     with transactions.own_transaction(using) as cursor:
         messages = _lock_messages(cursor, drafts)
@@ -110,8 +107,8 @@ def write(using: str, drafts: Sequence[Draft], *, replaced: WebhookEvent | None 
             opt_outs = OptOut.objects.using(using).insert_and_lock(contacts, briefly=True)
         told = []
         for each in drafts:
-            told.append(_write_event(cursor, each, messages, opt_outs.get(each.opts_out), replaced))
-            replaced = None
+            old = replaced if each is drafts[0] else None
+            told.append(_write_event(cursor, each, messages, opt_outs.get(each.opts_out), old))
         for locked in messages.values():  # what the events' handlers are given has changed, too
             if locked.changes:
                 rows.update(cursor, Message, locked.message.pk, locked.changes)
@@ -122,19 +119,19 @@ def write(using: str, drafts: Sequence[Draft], *, replaced: WebhookEvent | None 
 def _lock_messages(cursor: CursorWrapper, drafts: Sequence[Draft]) -> dict[str, LockedMessage]:
     """Insert the messages that are not there, and lock those that are; return them by key."""
     first = {each.key: each for each in reversed(drafts) if isinstance(each, MessageDraft)}
-    if any(isinstance(each.payload, Reply) and each.payload.listed for each in drafts):
-        same_message.lock_out_others(cursor.db.alias, first.values())
-    found = {key: _insert_or_lock(cursor, first[key]) for key in sorted(first)}
+    same_message.lock_out_others(cursor.db.alias, first.values())
+    locked = {key: _insert_or_lock(cursor, first[key]) for key in sorted(first)}
     new = {
-        locked.message.pk: first[key]
-        for key, locked in found.items()
-        if locked.inserted_for is not None and first[key].may_be_stored
+        each.message.pk: each.inserted_for
+        for each in locked.values()
+        if each.inserted_for is not None and each.inserted_for.may_be_there
     }
     if new:
         for pk, message in same_message.unite(cursor, new).items():
+            # With its status in the history, nothing that the draft says is news.
             known = message.known({message.status, new[pk].said.status})
-            found[new[pk].key] = LockedMessage(message, known)
-    return found
+            locked[new[pk].key] = LockedMessage(message, known)
+    return locked
 
 
 def _insert_or_lock(cursor: CursorWrapper, draft: MessageDraft) -> LockedMessage:
@@ -170,17 +167,15 @@ def _write_event(
         [event] = rows.insert(cursor, WebhookEvent, columns)
     else:
         event = _replace(cursor.db.alias, replaced, columns)
-    if message is not None:
-        rows.relate(event, message=message)
-        if change is not None:
-            history = {**change, "message_id": message.pk, "event_id": event.pk}
-            [stored] = rows.insert(cursor, StatusChange, history)
-            rows.relate(stored, message=message, event=event)
-            rows.relate(event, status_change=stored)
+    rows.relate(event, message=message, opt_out_change=begun)
+    if message is not None and change is not None:
+        history = {**change, "message_id": message.pk, "event_id": event.pk}
+        [stored] = rows.insert(cursor, StatusChange, history)
+        rows.relate(stored, message=message, event=event)
+        rows.relate(event, status_change=stored)
     if begun is not None:
         begun.event = begun.opt_out.event = event
         OptOut.objects.using(cursor.db.alias).save_changes([begun])
-    rows.relate(event, opt_out_change=begun)
     return event, signals
 
 
@@ -202,8 +197,8 @@ def _insert_calls(
     Inline, they belong to this process until a lease ends. On a queue, and where a deferred event
     was read, nobody has had them yet: as long as the version is 0, whoever finds them may begin.
     """
-    names = {signal: calls_asked_for(signal) for _, signals in told for signal in signals}
-    if not any(names.values()):
+    asked_for = {signal: calls_asked_for(signal) for _, signals in told for signal in signals}
+    if not any(asked_for.values()):
         return []
     is_inline = conf.run_handlers == "inline" and not is_read_later
     due_at = now + timedelta(seconds=conf.handler_lease) if is_inline else now
@@ -219,7 +214,7 @@ def _insert_calls(
         }
         for event, signals in told
         for signal in signals
-        for handler, is_in_order in names[signal]
+        for handler, is_in_order in asked_for[signal]
     ]
     first = values[0]
     if is_inline and not first["contact"] and conf.handler_max_attempts > 1:
@@ -242,9 +237,10 @@ def decide(
         signals.append(message_received if is_new_reply else status_changed)
     if begun is not None:
         signals.append(opt_out_received)
+    # Our own test opts nobody out, and yet is no duplicate.
     is_test_of_opt_out = draft.arrival.is_test and isinstance(draft.payload, OptOutPayload)
     outcomes = WebhookEvent.Outcome
-    outcome = outcomes.INVALID if isinstance(draft.payload, Invalid) else outcomes.DUPLICATE
     if signals or is_test_of_opt_out:
-        outcome = outcomes.STORED
+        return outcomes.STORED.value, signals
+    outcome = outcomes.INVALID if isinstance(draft.payload, Invalid) else outcomes.DUPLICATE
     return outcome.value, signals

@@ -25,7 +25,6 @@ from cellcast_django.models.message import (
     outgoing_parts as outgoing_parts,
 )
 from cellcast_django.models.opt_out import (
-    FOLLOWING_FIELDS as FOLLOWING_FIELDS,
     OptOut as OptOut,
     OptOutChange as OptOutChange,
     OptOutQuerySet as OptOutQuerySet,

@@ -47,8 +47,7 @@ class CommandRun(models.Model):
     @classmethod
     def last(cls, command: Command) -> datetime | None:
         """Return when the command last ended; ``None`` if it never has."""
-        runs = cls.objects.fresh().filter(command=command)
-        return runs.values_list("ran_at", flat=True).first()
+        return cls.objects.fresh().filter(command=command).values_list("ran_at", flat=True).first()
 
     @classmethod
     def last_summary(cls, command: Command) -> dict[str, Any]:

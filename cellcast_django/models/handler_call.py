@@ -150,9 +150,9 @@ class HandlerCall(models.Model):
         return self.next_attempt_at is not None
 
     def is_due(self, now: datetime) -> bool:
-        """Whether it may be begun: at version 0 nobody has had it, and it is, by any clock."""
-        due_at = self.next_attempt_at
-        return due_at is not None and (self.version == 0 or due_at <= now)
+        """Whether its time has come. Before anybody has had it, it is due whatever a clock says."""
+        due_at, is_untouched = self.next_attempt_at, self.version == 0
+        return due_at is not None and (is_untouched or due_at <= now)
 
     def has_begun_since(self, moment: datetime) -> bool:
         """Whether its last attempt began after this moment; not by a clock ahead of this host's."""

@@ -114,11 +114,11 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         keys = set(tested.values_list("message_id", flat=True))
         if not keys:
             return self.none()
-        events = events.filter(message=models.OuterRef("pk"))
+        own = events.filter(message=models.OuterRef("pk"))
         # One that is older than its first test was there before anybody tested with its id.
-        at_first = events.filter(is_test=True, received_at__lte=models.OuterRef("created_at"))
-        is_real = models.Exists(events.filter(is_test=False))
-        return self.filter(models.Exists(at_first), ~is_real, pk__in=keys, recorded_at=None)
+        made_it = own.filter(is_test=True, received_at__lte=models.OuterRef("created_at"))
+        is_real = models.Exists(own.filter(is_test=False))
+        return self.filter(models.Exists(made_it), ~is_real, pk__in=keys, recorded_at=None)
 
     def with_contact(self, number: str | PhoneNumber) -> Self:
         """Messages from and to one customer, in any spelling of the number."""
@@ -173,10 +173,10 @@ class MessageQuerySet(FreshQuerySet["Message"]):
 
 def _record(connection: BaseDatabaseWrapper, said: Said) -> "Message":
     """Insert a message that the host's code has sent, or adopt the row that a report has made."""
-    state, _ = fold(None, said)
-    new = {**state.columns, "created_at": said.at}
+    if_new, _ = fold(None, said)
+    columns = {**if_new.columns, "created_at": said.at}
     with connection.cursor() as cursor:
-        message, is_new = insert_or_lock(cursor, Message, new, unique="key")
+        message, is_new = insert_or_lock(cursor, Message, columns, unique="key")
         changes = {}
         if not is_new:
             if message.recorded_at and message.contact not in ("", said.values["contact"]):
@@ -185,7 +185,8 @@ def _record(connection: BaseDatabaseWrapper, said: Said) -> "Message":
                     "one now. Does each receiver have an id of its own?",
                     message.pk,
                 )
-            changes = message.take(fold(message.known(), said)[0].columns)
+            adopted, _ = fold(message.known(), said)
+            changes = message.take(adopted.columns)
         changes |= message.opted_out_when_sent(is_new=is_new)
         if changes:
             update(cursor, Message, message.pk, changes)
@@ -397,8 +398,7 @@ class Message(models.Model):
         replies = Message.objects.fresh().filter(IS_UNHANDLED, pk=self.pk)
         again_if_refused(lambda: replies.update(**changes), using=replies.db)
         if self.handled_at is None:
-            for name, value in changes.items():
-                setattr(self, name, value)
+            self.take(changes)
 
     def conversation(self, own_number: str | PhoneNumber | None = None) -> MessageQuerySet:
         """Return all messages with the same contact, this one included, oldest first.
@@ -426,9 +426,7 @@ class Message(models.Model):
         sent = Message.objects.using(self._state.db).exclude(direction=Direction.INBOUND)
         if self.cellcast_id:
             same_id = sent.filter(cellcast_id=self.cellcast_id).order_by("-pk").first()
-            if same_id is not None and not (
-                self.contact and same_id.contact and self.contact != same_id.contact
-            ):
+            if same_id and (not same_id.contact or self.contact in ("", same_id.contact)):
                 return same_id
         return self._newest_before(sent) if self.contact else None
 
@@ -437,8 +435,8 @@ class Message(models.Model):
         at = self.created_at
         is_before = models.Q(sent_at__lt=at) | models.Q(sent_at=at, pk__lt=self.pk)
         is_recent = models.Q(sent_at__gte=at - ANSWERED_WITHIN)
-        quotes_nothing = models.Q(pk__in=[])
-        is_quoted = models.Q(body=self.original_body) if self.original_body else quotes_nothing
+        never = models.Q(pk__in=[])  # an empty text quotes nothing
+        is_quoted = models.Q(body=self.original_body) if self.original_body else never
         if self.own_number.startswith("+"):
             sent = sent.filter(may_be_of(self.own_number))
         candidates = sent.filter(contact=self.contact).annotate(
@@ -467,12 +465,13 @@ class Message(models.Model):
         return changes
 
     def opted_out_when_sent(self, *, is_new: bool) -> dict[str, Any]:
-        """Take over since when the contact had opted out when it was sent, if at all."""
+        """Take over since when the contact had opted out when it was sent, unless that is known."""
+        if self.opted_out_at is not None:
+            return {}
         active = OptOut.objects.using(self._state.db).active().filter(contact=self.contact)
         if not is_new:  # what has begun since then says nothing
             active = active.filter(since__lte=self.created_at)
-        since = self.opted_out_at or active.values_list("since", flat=True).first()
-        return self.take({"opted_out_at": since})
+        return self.take({"opted_out_at": active.values_list("since", flat=True).first()})
 
 
 class StatusChangeQuerySet(FreshQuerySet["StatusChange"]):

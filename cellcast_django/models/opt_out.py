@@ -124,19 +124,17 @@ class OptOut(models.Model):
     def begin(
         self, source: Source, *, at: datetime, has_just_arrived: bool, note: str = "", **said: str
     ) -> "OptOutChange | None":
-        """Begin it, without saving it; return the change to save, ``None`` if it was active.
+        """Begin it, without saving it; return the change to save, ``None`` if it does not begin.
 
-        The texts are clean. The caller sets its event, if one reports it, on both.
-
-        What has just arrived counts, whatever the clocks say. Only what comes from elsewhere, with
-        a time of its own, is compared with the time of the last end, and an older one does not undo
-        that decision. Cellcast's list, which has no times, never begins one again: it may still
-        name somebody who has been opted in here.
+        The texts are clean. The caller sets its event, if one reports it, on both. What has just
+        arrived counts, whatever the clocks say. What comes from elsewhere has a time of its own: if
+        that is before the last end, it does not undo that decision. Cellcast's list, which has no
+        times, never begins one again: it may still name somebody who has been opted in here.
         """
         if self.is_active:
             return None
-        ended_at = None if has_just_arrived else self.ended_at
-        if ended_at is not None and (source == self.Source.LIST or at < ended_at):
+        ended_at = self.ended_at
+        if ended_at and not has_just_arrived and (source == self.Source.LIST or at < ended_at):
             return None
         self.source, self.since, self.event = source, at, None
         self.ended_at, self.note = None, note

@@ -273,7 +273,7 @@ def test_every_query_of_what_counts_uses_an_index(
         gather_statistics()
     with CaptureQueriesContext(connection) as queries:
         admin_client.get(reverse(f"admin:cellcast_django_{page}"))
-    statements = [q["sql"] for q in queries if "FROM" in q["sql"]]
+    statements = [q["sql"] for q in queries if "FROM" in q["sql"] and "1 = 0" not in q["sql"]]
     if page == "figures":  # of opt-outs nearly all stand, so all are counted
         statements = [sql for sql in statements if "optout" not in sql]
     assert len(statements) >= 6
