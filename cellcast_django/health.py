@@ -244,7 +244,7 @@ def look_into_tables() -> None:
     tables, columns = [], []
     for model in apps.get_app_config("cellcast_django").get_models():
         tables.append(table := quote(model._meta.db_table))
-        columns += [f"{table}.{quote(field.column)}" for field in model._meta.concrete_fields]
+        columns += [f"{table}.{quote(field.attname)}" for field in model._meta.concrete_fields]
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {', '.join(columns)} FROM {', '.join(tables)} WHERE 1 = 0")  # noqa: S608
 
