@@ -8,20 +8,13 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from cellcast_django import recovery
 from cellcast_django.management.commands.cellcast_export import output_file
 from cellcast_django.management.terminal import (
     ProgressLine,
     parse_moment,
     printable,
     says_if_refused,
-)
-from cellcast_django.recovery import (
-    DEFAULT_AGE,
-    ApiList,
-    Findings,
-    RecoveryError,
-    problems_of,
-    recover,
 )
 from cellcast_django.upkeep.unconfirmed import Comparison, Unconfirmed, find_unconfirmed
 
@@ -42,10 +35,7 @@ class Command(BaseCommand):
             "you have pruned since then comes back",
         )
         parser.add_argument(
-            "--until",
-            type=parse_moment,
-            metavar="T",
-            help="with --unconfirmed: up to this time",
+            "--until", type=parse_moment, metavar="T", help="with --unconfirmed: up to this time"
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="store nothing; print what is missing"
@@ -83,14 +73,14 @@ class Command(BaseCommand):
                 raise CommandError(f"--{name} needs --unconfirmed.")
         try:
             with ProgressLine(self.stdout, options["verbosity"]) as line:
-                found = recover(
-                    age=DEFAULT_AGE if since is None else timezone.now() - since,
+                found = recovery.recover(
+                    age=recovery.DEFAULT_AGE if since is None else timezone.now() - since,
                     dry_run=options["dry_run"],
                     progress=lambda each: line.show(
                         f"{each.kind}: {each.seen:,} seen, {each.missing:,} missing"
                     ),
                 )
-        except RecoveryError as error:
+        except recovery.RecoveryError as error:
             raise CommandError(str(error)) from None
         for findings in found:
             self.stdout.write(describe_findings(findings, dry_run=options["dry_run"]))
@@ -99,7 +89,7 @@ class Command(BaseCommand):
                     f"{findings.kind}: Cellcast lists none of the {findings.webhooks:,} that "
                     f"webhooks brought. {WHOSE_KEY}"
                 )
-        if errors := problems_of(found):
+        if errors := recovery.problems_of(found):
             raise CommandError("\n".join(errors))
 
     def _list_unconfirmed(self, options: dict[str, Any]) -> None:
@@ -113,7 +103,7 @@ class Command(BaseCommand):
                     received_as=options["username"],
                     progress=lambda each: line.show(f"{each.kind}: {each.seen:,} seen"),
                 )
-        except RecoveryError as error:
+        except recovery.RecoveryError as error:
             raise CommandError(f"{error} Nobody knows which events are genuine.") from None
         if options["output"] is None:
             for cells in (Unconfirmed._fields, *map(cells_of, found.events)):
@@ -127,7 +117,7 @@ class Command(BaseCommand):
 
 def describe_comparison(found: Comparison) -> Iterator[str]:
     """Yield what was confirmed, what was not, and what nobody can tell."""
-    counts = ", ".join(f"{found.confirmed[kind]:,} {kind}" for kind in ApiList)
+    counts = ", ".join(f"{found.confirmed[kind]:,} {kind}" for kind in recovery.ApiList)
     yield f"Confirmed: {counts}."
     yield f"{len(found.events):,} events are in none of Cellcast's lists."
     for kind, count in found.spared.items():
@@ -152,7 +142,7 @@ def cells_of(event: Unconfirmed) -> list[str]:
     return [str(event.id), at, event.kind, event.received_as, alike, ", ".join(event.handlers)]
 
 
-def describe_findings(findings: Findings, *, dry_run: bool) -> str:
+def describe_findings(findings: recovery.Findings, *, dry_run: bool) -> str:
     """Return a line such as "replies: 134 seen, 2 missing, 2 stored"."""
     if not findings.is_read:
         return f"{findings.kind}: not read"
