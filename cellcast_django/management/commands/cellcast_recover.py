@@ -9,13 +9,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from cellcast_django import recovery
+from cellcast_django.management import terminal
 from cellcast_django.management.commands.cellcast_export import output_file
-from cellcast_django.management.terminal import (
-    ProgressLine,
-    parse_moment,
-    printable,
-    says_if_refused,
-)
+from cellcast_django.management.terminal import parse_moment, printable
 from cellcast_django.upkeep.unconfirmed import Comparison, Unconfirmed, find_unconfirmed
 
 
@@ -35,7 +31,10 @@ class Command(BaseCommand):
             "you have pruned since then comes back",
         )
         parser.add_argument(
-            "--until", type=parse_moment, metavar="T", help="with --unconfirmed: up to this time"
+            "--until",
+            type=parse_moment,
+            metavar="T",
+            help="with --unconfirmed: up to this time",
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="store nothing; print what is missing"
@@ -55,7 +54,7 @@ class Command(BaseCommand):
             help="with --unconfirmed: write a new CSV file, for cellcast_prune --events-from",
         )
 
-    execute = says_if_refused(BaseCommand.execute)
+    execute = terminal.says_if_refused(BaseCommand.execute)
 
     def handle(self, **options: Any) -> None:
         """Recover, and print what was found.
@@ -72,7 +71,7 @@ class Command(BaseCommand):
             if options[name] is not None:
                 raise CommandError(f"--{name} needs --unconfirmed.")
         try:
-            with ProgressLine(self.stdout, options["verbosity"]) as line:
+            with terminal.ProgressLine(self.stdout, options["verbosity"]) as line:
                 found = recovery.recover(
                     age=recovery.DEFAULT_AGE if since is None else timezone.now() - since,
                     dry_run=options["dry_run"],
@@ -96,7 +95,7 @@ class Command(BaseCommand):
         if options["since"] is None:
             raise CommandError("--unconfirmed needs --since: when the password may have leaked.")
         try:
-            with ProgressLine(self.stdout, options["verbosity"]) as line:
+            with terminal.ProgressLine(self.stdout, options["verbosity"]) as line:
                 found = find_unconfirmed(
                     options["since"],
                     options["until"],
