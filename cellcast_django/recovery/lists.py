@@ -71,7 +71,7 @@ class Reading:
     def new_items(
         self, pages: Iterable[Iterable[Any]], read_item: Callable[[Item], tuple[K, V]]
     ) -> Iterator[dict[K, V]]:
-        """Yield for each page what none before it has listed, by what tells items apart."""
+        """Yield for each page what none before it has listed, by the key that it is read with."""
         seen: set[K] = set()
         for page in pages:
             items = dict(self.understood(page, read_item))
@@ -82,7 +82,7 @@ class Reading:
             yield new
 
     def brought_by_webhooks(self, kind: WebhookEvent.Kind, column: str) -> set[Any]:
-        """Return this column of the messages that events of webhooks since then are about."""
+        """Return this column of the messages about which webhooks have brought such an event."""
         events = WebhookEvent.objects.fresh().filter(kind=kind, is_test=False)
         events = events.exclude(endpoint=Endpoint.API).exclude(message=None)
         events = events.filter(received_at__gte=self.since)
@@ -133,8 +133,8 @@ def missing_statuses(reading: Reading) -> Iterator[Sequence[StatusReport]]:
     listed: set[str] = set()
     for reports in new_reports(reading, reading.since):
         keys = {key for key, _status in reports}
+        findings.webhooks_listed += len(brought & (keys - listed))
         listed |= keys
-        findings.webhooks_listed = len(brought & listed)
         history = StatusChange.objects.fresh().filter(message__key__in=keys)
         known = set(history.values_list("message__key", "status"))
         # To these ``fold`` gives a listed text, if it was sent to their contact.
@@ -274,19 +274,17 @@ def with_stored(
     by_contact: dict[str, list[TimedReply]] = defaultdict(list)
     for time, reply in sorted(listed, key=itemgetter(0)):
         by_contact[to_contact(reply.sender)].append((time, reply))
-    contacts = list(by_contact)
+    contacts, since = list(by_contact), horizon + same_message.EARLIEST
     for start in range(0, len(contacts), CONTACTS_PER_QUERY):
         some = contacts[start : start + CONTACTS_PER_QUERY]
-        messages = same_message.replies_since(
-            Message.objects.fresh(), some, horizon + same_message.EARLIEST
-        )
+        messages = same_message.replies_since(Message.objects.fresh(), some, since)
         stored = same_message.stored_replies(messages)
         groups: dict[same_message.Alike, dict[Listed, Reply]] = defaultdict(dict)
         for contact in some:
             for time, reply in by_contact[contact]:
                 # A customer may have typed what looks like an MMS: then it is stored as it is.
                 is_typed = same_message.alike(contact, reply.body) in stored
-                place, placed = _placed(time, reply if is_typed else _with_pictures(reply))
+                place, placed = _placed(time, reply if is_typed else _unpacked(reply))
                 groups[same_message.alike(contact, placed.body)][place] = placed
         for group, replies in groups.items():
             yield replies, stored.get(group, [])
@@ -300,15 +298,16 @@ def read_stored_item(body: str) -> Reply | StatusReport | None:
     if "received_at" not in item:
         return report_of(item)[1]
     time, reply = _reply_of(item)
-    return _placed(time, _with_pictures(reply))[1]
+    return _placed(time, _unpacked(reply))[1]
 
 
-def _with_pictures(reply: Reply) -> Reply:
-    """Return the reply with the text and pictures of the MMS that it is: the list may not say."""
+def _unpacked(reply: Reply) -> Reply:
+    """Return the text and the pictures of an MMS, which the list may not mark as one."""
     body, media = unpack_mms(json.loads(reply.raw) | {"mms": True}, reply.body)
     return replace(reply, body=body, media=media) if media else reply
 
 
 def _placed(time: datetime, reply: Reply) -> tuple[Listed, Reply]:
+    """Return the place of a reply in the list, and the reply with it."""
     place = Listed(time, same_message.distinguishing_media(reply.body, reply.media))
     return place, replace(reply, listed=place)

@@ -143,8 +143,8 @@ def find_unconfirmed(
         )
     for kind in list(found.accused):
         # Opt-outs are judged by their list as soon as that has any number.
-        is_telling = found.confirmed[kind] or (kind == ApiList.OPT_OUTS and lists.opt_outs)
-        if not is_telling:
+        has_numbers = kind == ApiList.OPT_OUTS and len(lists.opt_outs) > 0
+        if not has_numbers and found.confirmed[kind] == 0:
             found.spared[kind] = len(found.accused.pop(kind))
     return found
 
