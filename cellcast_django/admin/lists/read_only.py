@@ -79,6 +79,7 @@ class ReadOnlyAdmin(ModelAdmin):
         perms = super().get_model_perms(request)
         viewer = self.viewer(request)
         if home_of(viewer.site) is self and not any(map(viewer.may_view, (Message, OptOut))):
+            # Django shows a section as soon as one of them is true, whatever its name.
             perms["pages"] = bool(extension_of(viewer.site).links(viewer))
         return perms
 
@@ -108,18 +109,17 @@ class ReadOnlyAdmin(ModelAdmin):
         actions: dict[str, Any] = super().get_actions(request, *where)
         if self.actions is None or IS_POPUP_VAR in request.GET:
             return actions
-        viewer = self.viewer(request)
-        added = extension_of(self.admin_site).actions(viewer, self.model)
-        found = {each.__name__: self.get_action(each, *where) for each in added}
-        return actions | {name: action for name, action in found.items() if action}
+        for each in extension_of(self.admin_site).actions(self.viewer(request), self.model):
+            if action := self.get_action(each, *where):
+                actions[each.__name__] = action
+        return actions
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Add those of another app, but where somebody chooses a row for another form."""
         shown = super().get_list_display(request)
         if IS_POPUP_VAR in request.GET:
             return shown
-        viewer = self.viewer(request)
-        return [*shown, *extension_of(self.admin_site).columns(viewer, self.model)]
+        return [*shown, *extension_of(self.admin_site).columns(self.viewer(request), self.model)]
 
     def get_list_filter(self, request: HttpRequest) -> Any:
         """Add those of another app, which its pages lead to."""
@@ -147,22 +147,20 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
         """Show times to the second with their zone, and links to rows that the reader may open."""
-        rows = self.rows_type(self.viewer(request), [obj])
-        shown = {
-            field.name: _shown(rows, field, self.get_empty_value_display())
+        rows, empty = self.rows_type(self.viewer(request), [obj]), self.get_empty_value_display()
+        functions = {
+            field.name: _display_function(rows, field, empty)
             for field in self.opts.fields
             if isinstance(field, (DateTimeField, ForeignKey))
         }
 
-        def replaced(field: Any) -> Any:
-            if isinstance(field, (list, tuple)):
-                return [replaced(each) for each in field]
-            return shown.get(field) or rows.bound(field)
+        def displayed(field: Any) -> Any:
+            if isinstance(field, (list, tuple)):  # several on one line
+                return [displayed(each) for each in field]
+            return functions.get(field) or rows.bound(field)
 
-        return [
-            (name, options | {"fields": replaced(options["fields"])})
-            for name, options in super().get_fieldsets(request, obj)
-        ]
+        fieldsets = super().get_fieldsets(request, obj)
+        return [(name, own | {"fields": displayed(own["fields"])}) for name, own in fieldsets]
 
     def render_change_form(
         self,
@@ -184,8 +182,8 @@ class ReadOnlyAdmin(ModelAdmin):
         return {}
 
 
-def _shown(rows: Columns, field: Any, empty: str) -> Callable[[Any], str]:
-    """Return a display function under the field's own name and label."""
+def _display_function(rows: Columns, field: Any, empty: str) -> Callable[[Any], str]:
+    """Return what Django calls to show the field of a row, under its own name and label."""
 
     def shown(row: Any) -> str:
         value = getattr(row, field.name)
