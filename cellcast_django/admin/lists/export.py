@@ -141,8 +141,6 @@ def _whole_or_marked(lines: Iterator[str]) -> Iterator[str]:
 
 
 async def _asynchronously(lines: Iterator[str]) -> AsyncIterator[str]:
-    def next_line() -> str | None:
-        return next(lines, None)
-
-    while (line := await sync_to_async(next_line)()) is not None:
+    next_line = sync_to_async(partial(next, lines, None))
+    while (line := await next_line()) is not None:
         yield line

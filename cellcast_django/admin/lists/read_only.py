@@ -109,10 +109,10 @@ class ReadOnlyAdmin(ModelAdmin):
         actions: dict[str, Any] = super().get_actions(request, *where)
         if self.actions is None or IS_POPUP_VAR in request.GET:
             return actions
-        for each in extension_of(self.admin_site).actions(self.viewer(request), self.model):
-            if action := self.get_action(each, *where):
-                actions[each.__name__] = action
-        return actions
+        added = extension_of(self.admin_site).actions(self.viewer(request), self.model)
+        found = {each.__name__: self.get_action(each, *where) for each in added}
+        # Django 6.1 has none of an action that is for another location.
+        return actions | {name: action for name, action in found.items() if action}
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Add those of another app, but where somebody chooses a row for another form."""

@@ -35,15 +35,15 @@ class Command(BaseCommand):
         secret = f"{username}:{password}"
         if conf.webhook_secrets:
             purpose = ", to change the password. Remove the old one once webhooks come with the new"
-            variable, setting = f'"THE_OLD_ONE {secret}"', f'[THE_OLD_ONE, "{secret}"]'
+            in_environment, in_settings = f'"THE_OLD_ONE {secret}"', f'[THE_OLD_ONE, "{secret}"]'
         else:
-            purpose, variable, setting = "", secret, f'["{secret}"]'
+            purpose, in_environment, in_settings = "", secret, f'["{secret}"]'
         self._section(
             f"Put into your site's environment, or its .env file{purpose}",
-            f"{SETTING}={variable}",
+            f"{SETTING}={in_environment}",
             "",
             "Or, if your settings do not read the environment, into them:",
-            f"{SETTING} = {setting}",
+            f"{SETTING} = {in_settings}",
             "",
             "The password is shown only this once. Keep it out of version control.",
         )
