@@ -235,7 +235,7 @@ class ApiClient:
         return pool
 
     def _watched(self, pool_class: Any) -> Any:
-        """Return a class of pools whose connections set ``_has_connected`` after TLS, too."""
+        """Return the class, but with connections that note it when they have been made."""
         client = self  # urllib3's exceptions do not tell: TLS may fail after the request, too
 
         class Connection(pool_class.ConnectionCls):  # type: ignore[misc]

@@ -207,7 +207,7 @@ def _problem_of_directory(found: Any) -> str:
         method = getattr(found, name, None)  # it may lack any of them
         if method is not None and (problem := _problem_of_call(method, "self", "its argument")):
             return f"has a method {name} that {problem}"
-    return _problem_of_call(found)
+    return _problem_of_call(found)  # an object is made without arguments
 
 
 def _problem_of_call(found: Any, *arguments: str, **named: str) -> str:

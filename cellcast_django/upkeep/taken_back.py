@@ -167,8 +167,26 @@ def _make_anew(
     message: Message, history: list[StatusChange], left: list[_Heard], lies: list[_Heard]
 ) -> _Anew:
     """Let the message be as if only the events left had come."""
-    pruned = _pruned(history)
-    is_whole = not pruned and all(each.said for each in left)
+    columns, changes = _fold_anew(message, history, left, lies)
+    began_as_a_lie = not left or lies[0].event < left[0].event
+    if began_as_a_lie and not _pruned(history):
+        times = [message.recorded_at, *(each.created_at for each in left)]
+        columns["created_at"] = min(filter(None, times), default=message.created_at)
+    pairs = zip(map(_content, history), map(_content, changes), strict=False)
+    same = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    for before, after in zip(history[same:], changes[same:], strict=False):
+        after.pk = before.pk
+    return _Anew(message, list(message.take(columns)), history[same:], changes[same:])
+
+
+_content = attrgetter("event_id", "status", "previous_status", "applied", "reason", "recorded_at")
+
+
+def _fold_anew(
+    message: Message, history: list[StatusChange], left: list[_Heard], lies: list[_Heard]
+) -> tuple[dict[str, Any], list[StatusChange]]:
+    """Return the columns and the history, unsaved, that follow from the events left."""
+    is_whole = not _pruned(history) and all(each.said for each in left)
     starts_anew = is_whole and message.recorded_at is None
     state: Any = None if starts_anew else _without_claims(message, lies)
     changes = []
@@ -180,18 +198,7 @@ def _make_anew(
     if not is_whole:  # who knows what the others had said
         empty = [name for name in Message.REPORTED if not columns[name]]
         columns |= {name: getattr(message, name) for name in empty}
-    began_as_a_lie = not left or lies[0].event < left[0].event
-    if began_as_a_lie and not pruned:
-        times = [message.recorded_at, *(each.created_at for each in left)]
-        columns["created_at"] = min(filter(None, times), default=message.created_at)
-    pairs = zip(map(_content, history), map(_content, changes), strict=False)
-    same = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
-    for before, after in zip(history[same:], changes[same:], strict=False):
-        after.pk = before.pk
-    return _Anew(message, list(message.take(columns)), history[same:], changes[same:])
-
-
-_content = attrgetter("event_id", "status", "previous_status", "applied", "reason", "recorded_at")
+    return columns, changes
 
 
 def _without_claims(message: Message, lies: list[_Heard]) -> Known:
