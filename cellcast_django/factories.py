@@ -78,9 +78,7 @@ class MessageFactory(DjangoModelFactory[Message]):
     recorded_at = factory.LazyAttribute(
         lambda message: message.created_at if message.direction == Direction.OUTBOUND else None
     )
-    status_changed_at = factory.LazyAttribute(
-        lambda message: timezone.now() if message.status else None
-    )
+    status_changed_at = factory.LazyAttribute(lambda message: _now() if message.status else None)
 
     @classmethod
     def _adjust_kwargs(cls, **given: Any) -> dict[str, Any]:

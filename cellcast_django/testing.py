@@ -139,8 +139,8 @@ class WebhookClient(Client):
         ``endpoint`` is ``"receive"``, ``"status"`` or ``"opt_out"``.
         """
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        secrets = list(conf.webhook_secrets) or [SECRET]
-        configured = override_settings(CELLCAST_WEBHOOK_SECRETS=secrets)
+        accepted = list(conf.webhook_secrets) or [SECRET]
+        configured = override_settings(CELLCAST_WEBHOOK_SECRETS=accepted)
         with configured, _raising_handler_errors(is_wanted=self.raise_handler_errors):
             return self.post(
                 PATHS[Endpoint(endpoint)](),

@@ -302,7 +302,7 @@ def read_stored_item(body: str) -> Reply | StatusReport | None:
 
 
 def _unpacked(reply: Reply) -> Reply:
-    """Return the text and the pictures of an MMS, which the list may not mark as one."""
+    """Return the reply with its pictures if it is an MMS, which the list may not mark."""
     body, media = unpack_mms(json.loads(reply.raw) | {"mms": True}, reply.body)
     return replace(reply, body=body, media=media) if media else reply
 

@@ -85,9 +85,8 @@ class ReadOnlyAdmin(ModelAdmin):
 
     @property
     def media(self) -> Media:
-        return super().media + Media(
-            css={"all": ["cellcast_django/admin.css", *extension_of(self.admin_site).css]}
-        )
+        files = ["cellcast_django/admin.css", *extension_of(self.admin_site).css]
+        return super().media + Media(css={"all": files})
 
     def get_urls(self) -> list[URLPattern]:
         """Add the pages, and guard Django's own views as those are."""

@@ -79,7 +79,7 @@ class Command(BaseCommand):
             if options["dry_run"]:
                 pruned = selection.count()
             else:
-                total = selection.count().rows if line.is_shown else 0  # of no use to others
+                total = selection.count().rows if line.is_shown else 0  # for it alone
                 pruned = prune(
                     selection, progress=lambda each: line.show(f"{each.rows:,} of {total:,} rows")
                 )

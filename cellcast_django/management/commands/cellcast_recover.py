@@ -104,12 +104,13 @@ class Command(BaseCommand):
                 )
         except recovery.RecoveryError as error:
             raise CommandError(f"{error} Nobody knows which events are genuine.") from None
+        rows = [Unconfirmed._fields, *map(cells_of, found.events)]
         if options["output"] is None:
-            for cells in (Unconfirmed._fields, *map(cells_of, found.events)):
+            for cells in rows:
                 self.stdout.write(printable(ROW.format(*cells)))
         else:
             with output_file(options["output"], self.stderr, newline="") as file:
-                csv.writer(file).writerows([Unconfirmed._fields, *map(cells_of, found.events)])
+                csv.writer(file).writerows(rows)
         for sentence in describe_comparison(found):
             self.stderr.write(sentence)
 
