@@ -88,10 +88,9 @@ class Columns:
             handler__in={call.handler for call in waiting},
         )
         rows = same.order_by().values_list("handler", "contact").annotate(Min("event_id"))
-        first = {(handler, contact): event for handler, contact, event in rows}
-        found = {}
-        for call in waiting:
-            event = first.get((call.handler, call.contact))
-            if event is not None and event < call.event_id:
-                found[call.pk] = event
-        return found
+        first: dict[Any, int] = {(handler, contact): event for handler, contact, event in rows}
+
+        def first_event(call: HandlerCall) -> int:
+            return first.get((call.handler, call.contact), call.event_id)
+
+        return {call.pk: first_event(call) for call in waiting if first_event(call) < call.event_id}
