@@ -97,25 +97,26 @@ def send_sms(
 
 def _sent_id(response: "ApiResponse", receiver: str) -> str:
     """Return the id of what was sent to one contact. Raises as ``send_sms`` does."""
-    ids = [_as_id(each) for each in response.contacts("queueResponse")]
+    ids = [_id_of(each) for each in response.contacts("queueResponse")]
     cellcast_id = next(filter(None, ids), "")
     if cellcast_id and response.is_success:
         return cellcast_id
-    # An id beside a refusal: something has been queued all the same.
-    if not cellcast_id and (response.is_success or response.is_refusal):
-        if response.contacts("unsubscribeContacts"):
-            raise OptedOutError("Cellcast lists the number among its unsubscribeContacts.")
-        if response.is_refusal:
-            sentence = quotable(response.sentence, receiver)
-            raise NotSentError(sentence or f"Cellcast's API refused it with {response.status}.")
-        if invalid := response.contacts("invalidContacts"):
-            problem = invalid[0].get("Error") if isinstance(invalid[0], dict) else None
-            sentence = quotable(problem, receiver) if isinstance(problem, str) else ""
-            raise NotSentError(sentence or "Cellcast calls the number invalid.")
+    # With an id beside a refusal, something has been queued all the same.
+    is_not_sent = not cellcast_id and (response.is_success or response.is_refusal)
+    if is_not_sent and response.contacts("unsubscribeContacts"):
+        raise OptedOutError("Cellcast lists the number among its unsubscribeContacts.")
+    if is_not_sent and response.is_refusal:
+        sentence = quotable(response.sentence, receiver)
+        raise NotSentError(sentence or f"Cellcast's API refused it with {response.status}.")
+    if is_not_sent and (invalid := response.contacts("invalidContacts")):
+        problem = invalid[0].get("Error") if isinstance(invalid[0], dict) else None
+        sentence = quotable(problem, receiver) if isinstance(problem, str) else ""
+        raise NotSentError(sentence or "Cellcast calls the number invalid.")
     raise ApiError(f"Cellcast's API responded with {response.status} and no id of a sent message.")
 
 
-def _as_id(queued: object) -> str:
+def _id_of(queued: object) -> str:
+    """Return the id of a queued message; ``""`` if it has none that can be stored."""
     value = queued.get("MessageId") if isinstance(queued, dict) else None
     text = str(value).strip() if type(value) in (str, int) else ""
     return text if len(text) <= MAX_ID_LENGTH else ""
@@ -229,12 +230,12 @@ class ApiClient:
         else:
             pool = urllib3.PoolManager(timeout=timeout, retries=False)
         pool.pool_classes_by_scheme = {
-            scheme: self._noticed(each) for scheme, each in pool.pool_classes_by_scheme.items()
+            scheme: self._watched(each) for scheme, each in pool.pool_classes_by_scheme.items()
         }
         return pool
 
-    def _noticed(self, pool_class: Any) -> Any:
-        """Return a class of pools whose connections say that they have connected, TLS included."""
+    def _watched(self, pool_class: Any) -> Any:
+        """Return the class, but with connections that note it when they have been made."""
         client = self  # urllib3's exceptions do not tell: TLS may fail after the request, too
 
         class Connection(pool_class.ConnectionCls):  # type: ignore[misc]
@@ -278,8 +279,8 @@ class ApiResponse:
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the API has certainly done nothing: a proxy's 408 or 499 does not say so."""
-        if self.status // 100 == 4:
+        """Whether the API has certainly done nothing."""
+        if self.status // 100 == 4:  # a 408 or 499 is a proxy's, which has stopped waiting
             return self.status not in (HTTPStatus.REQUEST_TIMEOUT, 499)
         is_fault = "internal server error" in str(self.document).casefold()
         return self.status // 100 == 2 and not self.is_success and not is_fault

@@ -68,7 +68,8 @@ def check_settings(**_: Any) -> Messages:
                 hint=f"Write {rule.how}, or remove the setting to use its default.",
                 id="cellcast_django.E001",
             )
-    for name in sorted({each for each in dir(settings) if each.startswith(PREFIX)} - {*RULES}):
+    found = {name for name in dir(settings) if name.startswith(PREFIX)}
+    for name in sorted(found - RULES.keys()):
         for similar in get_close_matches(name, RULES, n=1, cutoff=0.85):
             yield Notice(
                 f"{name} is not a setting of this app, so it has no effect.",
@@ -151,8 +152,7 @@ def check_task_backend(**_: Any) -> Messages:
     """Running handlers on a queue needs a Tasks backend that accepts them."""
     if conf.run_handlers == "inline":
         return
-    package = tasks_package()
-    if problem := _problem_of_backend(package, conf.run_handlers):
+    if problem := _problem_of_backend(tasks_package(), conf.run_handlers):
         yield Error(
             f"CELLCAST_RUN_HANDLERS names no Tasks backend that can be used: {problem}.",
             hint='Name one of TASKS by its alias. On Django 5.2 install "cellcast-django[tasks]".',
@@ -203,11 +203,11 @@ def _problem_of_sending(found: Any) -> str:
 def _problem_of_directory(found: Any) -> str:
     if not isinstance(found, type):
         return "is no class"
-    for name in vars(Directory):
-        method = None if name.startswith("_") else getattr(found, name, None)
+    for name in [each for each in vars(Directory) if not each.startswith("_")]:
+        method = getattr(found, name, None)  # it may lack any of them
         if method is not None and (problem := _problem_of_call(method, "self", "its argument")):
             return f"has a method {name} that {problem}"
-    return _problem_of_call(found)
+    return _problem_of_call(found)  # an object is made without arguments
 
 
 def _problem_of_call(found: Any, *arguments: str, **named: str) -> str:
@@ -309,7 +309,8 @@ def check_https(**_: Any) -> Messages:
         or settings.SECURE_PROXY_SSL_HEADER
         or settings.SECURE_HSTS_SECONDS
     )
-    if scheme == "http" or (not scheme and not mentions_https):
+    is_plain = scheme == "http" if scheme else not mentions_https
+    if is_plain:
         yield Notice(
             "No setting shows that the site uses HTTPS. Over plain HTTP, anyone on the network "
             "can read the password and the messages.",

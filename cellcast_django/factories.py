@@ -78,9 +78,7 @@ class MessageFactory(DjangoModelFactory[Message]):
     recorded_at = factory.LazyAttribute(
         lambda message: message.created_at if message.direction == Direction.OUTBOUND else None
     )
-    status_changed_at = factory.LazyAttribute(
-        lambda message: timezone.now() if message.status else None
-    )
+    status_changed_at = factory.LazyAttribute(lambda message: _now() if message.status else None)
 
     @classmethod
     def _adjust_kwargs(cls, **given: Any) -> dict[str, Any]:
@@ -90,12 +88,10 @@ class MessageFactory(DjangoModelFactory[Message]):
     @factory.post_generation  # type: ignore[untyped-decorator]
     def history(message: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
         if create and message.status and extracted is not False:
-            StatusChange.objects.using(message._state.db).create(
-                message=message,
-                status=message.status,
-                **{"applied": True, "recorded_at": message.status_changed_at or timezone.now()}
-                | kwargs,
-            )
+            recorded_at = message.status_changed_at or timezone.now()
+            columns = {"applied": True, "recorded_at": recorded_at} | kwargs
+            changes = StatusChange.objects.using(message._state.db)
+            changes.create(message=message, status=message.status, **columns)
 
 
 class StatusChangeFactory(DjangoModelFactory[StatusChange]):
@@ -143,11 +139,14 @@ class OptOutFactory(DjangoModelFactory[OptOut]):
     def past(opt_out: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
         if not create or opt_out.history.exists():
             return
-        kinds, last = OptOutChange.Kind, {"note": opt_out.note}
+        kinds = OptOutChange.Kind
         begun = {"at": opt_out.since, "source": opt_out.source, "event": opt_out.event}
-        opt_out.history.create(kind=kinds.BEGUN, **begun, **({} if opt_out.ended_at else last))
+        note_of_begun = "" if opt_out.ended_at else opt_out.note  # it is the last change's
+        opt_out.history.create(kind=kinds.BEGUN, note=note_of_begun, **begun)
         if opt_out.ended_at:
-            opt_out.history.create(kind=kinds.ENDED, at=opt_out.ended_at, source="person", **last)
+            opt_out.history.create(
+                kind=kinds.ENDED, at=opt_out.ended_at, source="person", note=opt_out.note
+            )
 
 
 SIGNALS = {WebhookEvent.Kind.REPLY: message_received, WebhookEvent.Kind.OPT_OUT: opt_out_received}

@@ -3,7 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.db import connections, models
@@ -279,21 +280,14 @@ def measure_deferred() -> Deferred:
 
 def measure_webhooks() -> Webhooks:
     """Find the last webhook of each URL. Neither Test Sends nor what recovery fetched count."""
+    newest = {kind: _newest_webhooks(kind) for kind in WebhookEvent.Kind}
     last_at: dict[str, datetime] = {}
     last_use_of: dict[str, datetime] = {}
-    last_report_at = None
-    for kind in WebhookEvent.Kind:
-        # As a range and in the order, the kind forces the index that begins with it.
-        of_kind = WebhookEvent.objects.fresh().filter(kind__gte=kind, kind__lte=kind)
-        webhooks = of_kind.filter(is_test=False).exclude(endpoint=Endpoint.API)
-        newest = webhooks.order_by("-kind", "-received_at")[:MAX_NEWEST]
-        rows = list(newest.values_list("endpoint", "received_as", "received_at"))
-        for endpoint, username, at in rows:
-            last_at[endpoint] = max(at, last_at.get(endpoint, at))
-            last_use_of[username] = max(at, last_use_of.get(username, at))
-        if rows and kind == WebhookEvent.Kind.STATUS:
-            last_report_at = rows[0][2]
-    is_unreported = _is_unreported(last_report_at)
+    for endpoint, username, at in chain.from_iterable(newest.values()):
+        last_at[endpoint] = max(at, last_at.get(endpoint, at))
+        last_use_of[username] = max(at, last_use_of.get(username, at))
+    reports = newest[WebhookEvent.Kind.STATUS]
+    is_unreported = _is_unreported(reports[0].received_at if reports else None)
     urls = {}
     for endpoint in (each.endpoint for each in WEBHOOKS):
         last = last_at.get(endpoint)
@@ -304,13 +298,21 @@ def measure_webhooks() -> Webhooks:
     return Webhooks(urls=urls, last_use_of=last_use_of)
 
 
+def _newest_webhooks(kind: WebhookEvent.Kind) -> list[Any]:
+    """Return the endpoint, the username and the time of each of this kind, newest first."""
+    # As a range and in the order, the kind forces the index that begins with it.
+    of_kind = WebhookEvent.objects.fresh().filter(kind__gte=kind, kind__lte=kind)
+    webhooks = of_kind.filter(is_test=False).exclude(endpoint=Endpoint.API)
+    newest = webhooks.order_by("-kind", "-received_at")[:MAX_NEWEST]
+    return list(newest.values_list("endpoint", "received_as", "received_at", named=True))
+
+
 def _is_unreported(last_report_at: datetime | None) -> bool:
     """Whether many messages were recorded a while ago, and no report has come since."""
-    day = timezone.now() - PERIOD
+    a_day_ago = timezone.now() - PERIOD
     sent = Message.objects.fresh().silent(timedelta(hours=1))
-    sent = sent.filter(created_at__gt=max(day, last_report_at or day))
-    unreported = sent.order_by().values("pk")
-    return unreported[:MIN_UNREPORTED].count() == MIN_UNREPORTED
+    sent = sent.filter(created_at__gt=max(a_day_ago, last_report_at or a_day_ago))
+    return sent.order_by().values("pk")[:MIN_UNREPORTED].count() == MIN_UNREPORTED
 
 
 def real_calls() -> HandlerCallQuerySet:
@@ -327,11 +329,10 @@ def measure_handlers() -> Handlers:
         waiting=Count("pk", filter=Q(state=states.WAITING)),
         retrying=Count("pk", filter=Q(state=states.RETRYING)),
     )
-    due_at = calls.waiting_for_none().aggregate(at=Min("next_attempt_at"))["at"]
     return Handlers(
         **counts,
         failed=calls.failed().count(),
-        oldest_due_at=due_at,
+        oldest_due_at=calls.waiting_for_none().aggregate(at=Min("next_attempt_at"))["at"],
         ran_at=CommandRun.last(CommandRun.Command.RUN_HANDLERS),
     )
 

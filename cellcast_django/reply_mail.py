@@ -54,8 +54,10 @@ def _send(count: int) -> None:
 
 
 def _address() -> str:
-    """Return where the replies are: on the desk's page, or in the admin's list."""
-    for page in ("to_answer", "changelist") if conf.public_url else ():
+    """Return where the replies are: on the desk's page, or in the admin's list, if anywhere."""
+    if not conf.public_url:
+        return ""
+    for page in ("to_answer", "changelist"):
         with suppress(NoReverseMatch):
             return conf.public_url + reverse(f"admin:cellcast_django_message_{page}")
     return ""

@@ -64,7 +64,7 @@ def send(
             contact, parts["body"], parts["sender"], reference=parts["reference"]
         )
     except OptedOutError as error:
-        _learn(contact, str(error.reason or ""))
+        _store_opt_out(contact, str(error.reason or ""))
         raise
     try:
         return Message.objects.record_sent(cellcast_id, **parts, answers=answers, username=username)
@@ -76,8 +76,8 @@ def send(
     raise NotRecordedError(f"The SMS may have gone, but it could not be recorded: {problem}")
 
 
-def _learn(contact: str, reason: str) -> None:
-    """Store an opt-out that Cellcast knows; if that fails, Cellcast refuses the next SMS too."""
+def _store_opt_out(contact: str, reason: str) -> None:
+    """Store one that Cellcast knows; if that fails, Cellcast refuses the next SMS too."""
     try:
         opt_out_as_listed(contact, reason)
     except Error as error:

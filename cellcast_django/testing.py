@@ -139,9 +139,9 @@ class WebhookClient(Client):
         ``endpoint`` is ``"receive"``, ``"status"`` or ``"opt_out"``.
         """
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        secrets = list(conf.webhook_secrets) or [SECRET]
-        configured = override_settings(CELLCAST_WEBHOOK_SECRETS=secrets)
-        with configured, _handler_errors(is_raised=self.raise_handler_errors):
+        accepted = list(conf.webhook_secrets) or [SECRET]
+        configured = override_settings(CELLCAST_WEBHOOK_SECRETS=accepted)
+        with configured, _raising_handler_errors(is_wanted=self.raise_handler_errors):
             return self.post(
                 PATHS[Endpoint(endpoint)](),
                 body,
@@ -158,19 +158,17 @@ def _known(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _handler_errors(*, is_raised: bool) -> Iterator[None]:
-    """Raise what the first failing handler raised, if that is wanted."""
+def _raising_handler_errors(*, is_wanted: bool) -> Iterator[None]:
+    """Raise what the first failing handler raised once the block has ended, if that is wanted."""
     errors: list[BaseException] = []
-    token = handler_errors.set(errors if is_raised else None)
+    token = handler_errors.set(errors if is_wanted else None)
     try:
         yield
     finally:
         handler_errors.reset(token)
-    if failed := [each for each in errors if not isinstance(each, _REQUESTS)]:
+    requests = (RetryLater, GiveUp, TakenOverError)
+    if failed := [each for each in errors if not isinstance(each, requests)]:
         raise failed[0]
-
-
-_REQUESTS = (RetryLater, GiveUp, TakenOverError)
 
 
 def run_handlers(*, raise_handler_errors: bool = True) -> int:
@@ -179,7 +177,7 @@ def run_handlers(*, raise_handler_errors: bool = True) -> int:
     For tests where handlers run as tasks and nothing works the queue off. Raises what a handler
     raises, once all have been called.
     """
-    with _handler_errors(is_raised=raise_handler_errors):
+    with _raising_handler_errors(is_wanted=raise_handler_errors):
         read_deferred()
         return handlers.run_due().total()
 

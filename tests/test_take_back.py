@@ -10,6 +10,7 @@ from django.core import serializers
 from django.db import connection
 from django.db.models import ProtectedError
 from django.db.models.signals import pre_delete
+from django.test import override_settings
 from django.utils import timezone
 
 from cellcast_django.diagnostics.test_send import delete_tests
@@ -77,6 +78,13 @@ def test_forged_status_of_a_real_message_goes(genuine: list[str]) -> None:
     assert take_back(forged) == Pruned(events=3)
     assert stored() == before
     assert take_back(forged) == Pruned()
+
+
+@override_settings(CELLCAST_OWN_NUMBERS=["+61480000001"])
+def test_own_number_that_a_forged_report_names_too_stays() -> None:
+    Message.objects.record_sent(ID, receiver=CONTACT, body="At 9?", sender="+61480000001")
+    take_back([forge(sender="+61480000001", status="failed")])
+    assert Message.objects.get().sender == "+61480000001"
 
 
 # What they had filled in

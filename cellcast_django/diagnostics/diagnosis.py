@@ -110,9 +110,8 @@ def _answered_by(response: Response) -> str:
 
 def _seen_in(response: Response) -> str:
     """Return the status, and where it redirects to or what it says."""
-    seen = f" ({response.status}"
-    if response.status // 100 == 3 and "location" in response.headers:
-        seen += f" → {response.headers['location']}"
+    is_redirect = response.status // 100 == 3 and "location" in response.headers
+    target = f" → {response.headers['location']}" if is_redirect else ""
     detail = response.document.get("detail")
     said = f": {detail.rstrip('.')}" if isinstance(detail, str) else ""
-    return f"{seen}){said}"
+    return f" ({response.status}{target}){said}"

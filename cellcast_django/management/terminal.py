@@ -96,13 +96,7 @@ def says_if_refused(execute: Callable[P, T]) -> Callable[P, T]:
 def add_event_option(parser: Any, help_text: str) -> None:
     """Add ``--event``; its value is a list of primary keys, empty if it is not given."""
     parser.add_argument(
-        "--event",
-        nargs="+",
-        action="extend",
-        type=int,
-        default=[],
-        metavar="ID",
-        help=help_text,
+        "--event", nargs="+", action="extend", type=int, default=[], metavar="ID", help=help_text
     )
 
 

@@ -73,11 +73,12 @@ class Findings:
 
     @property
     def is_read(self) -> bool:
+        """Whether it was read, if only in part."""
         return not self.error or self.seen + self.invalid > 0
 
     @property
     def knows_no_webhook(self) -> bool:
-        """Whether the list may be that of another account."""
+        """Whether it has none of what webhooks brought: it may be that of another account."""
         return not self.error and self.webhooks >= TELLING_COUNT and not self.webhooks_listed
 
     def summary(self) -> dict[str, Any]:
@@ -88,12 +89,10 @@ class Findings:
 class RecoveryError(Exception):
     """The API cannot be asked, or understood; the text tells a person what to do."""
 
-    code: int
-    """What the API has refused it with; 0 if it gave no answer, or was not asked."""
-
-    def __init__(self, text: str, code: int = 0) -> None:
+    def __init__(self, text: str, *, is_of_list: bool = False) -> None:
+        """With ``is_of_list``, the API has answered, and may give other lists all the same."""
         super().__init__(text)
-        self.code = code
+        self.is_of_list = is_of_list
 
 
 class Client(ApiClient):
@@ -103,8 +102,8 @@ class Client(ApiClient):
         if reason := why_not():
             raise RecoveryError(reason)
         super().__init__(MAX_RESPONSE_SECONDS)
-        self._refusal: RecoveryError | None = None
-        """Of the key: nothing is asked any more."""
+        self._refusal_of_key: RecoveryError | None = None
+        """After that, nothing is asked any more."""
 
     def pages(self, path: str, **parameters: str | int) -> Iterator[list[Any]]:
         """Yield the items of each page; an item may come twice. Raises ``RecoveryError``."""
@@ -117,7 +116,7 @@ class Client(ApiClient):
                 raise RecoveryError(
                     "Cellcast's API responded without a list of items; it has "
                     f"{keys or 'nothing'}.",
-                    response.status,
+                    is_of_list=True,
                 )
             if not items or items == previous:  # past the end, some APIs repeat the last page
                 return
@@ -131,29 +130,29 @@ class Client(ApiClient):
     def credit(self) -> Item | None:
         """Return the account's credit; ``None`` if it cannot be read. Asks once."""
         time.sleep(PAUSE_SECONDS)
-        return None if self._refusal else read_credit(self)
+        return None if self._refusal_of_key else read_credit(self)
 
     @hides_variables
     def _get(self, path: str, parameters: dict[str, str | int]) -> ApiResponse:
         """Return a successful response, after retries if they may help."""
-        if self._refusal:
-            raise self._refusal
-        problem, seconds = "", PAUSE_SECONDS
-        for pause in (0.0, *RETRY_PAUSES):
-            time.sleep(max(pause, seconds))
-            seconds = 0.0
+        if self._refusal_of_key:
+            raise self._refusal_of_key
+        problem, retry_after = "", 0.0
+        for pause in (PAUSE_SECONDS, *RETRY_PAUSES):
+            time.sleep(max(pause, retry_after))
             try:
                 response = self.request("GET", path, parameters)
             except ApiError as error:
-                problem = str(error)
+                problem, retry_after = str(error), 0.0
                 continue
             if response.is_success:
                 return response
-            problem, seconds = _description_of(response), response.retry_after
+            problem, retry_after = _description_of(response), response.retry_after
+            if response.status == HTTPStatus.UNAUTHORIZED:
+                self._refusal_of_key = RecoveryError(problem)
+                raise self._refusal_of_key
             if not response.is_temporary:
-                refusal = RecoveryError(problem, response.status)
-                self._refusal = refusal if response.status == HTTPStatus.UNAUTHORIZED else None
-                raise refusal
+                raise RecoveryError(problem, is_of_list=True)
         raise RecoveryError(f"{problem} Gave up after {len(RETRY_PAUSES) + 1} attempts.")
 
 
@@ -187,17 +186,14 @@ def as_body(item: Item) -> str:
     return clean(json.dumps(item, ensure_ascii=False))
 
 
-def read_text(item: Item, name: str, *, limit: int | None = None) -> str:
+def read_text(item: Item, name: str) -> str:
     """Return a string or an integer as text; ``""`` if it is missing. Raises ``ItemError``."""
     value = item.get(name)
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ItemError
-    text = clean(str(value))
-    if limit is not None and len(text) > limit:
-        raise ItemError
-    return text
+    return clean(str(value))
 
 
 def read_time(item: Item, name: str) -> datetime:

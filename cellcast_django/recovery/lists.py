@@ -6,24 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from http import HTTPStatus
 from operator import itemgetter
 from typing import Any, TypeVar
 
 from cellcast_django.api import Item
 from cellcast_django.contacts import to_contact
+from cellcast_django.inbox import same_message
 from cellcast_django.inbox.drafts import key_of
-from cellcast_django.inbox.same_message import (
-    EARLIEST,
-    LATEST,
-    Alike,
-    StoredReply,
-    alike,
-    distinguishing_media,
-    match,
-    replies_since,
-    stored_replies,
-)
 from cellcast_django.models import Message, OptOut as StoredOptOut, StatusChange, WebhookEvent
 from cellcast_django.payloads import (
     MAX_NUMBER_LENGTH,
@@ -82,7 +71,7 @@ class Reading:
     def new_items(
         self, pages: Iterable[Iterable[Any]], read_item: Callable[[Item], tuple[K, V]]
     ) -> Iterator[dict[K, V]]:
-        """Yield for each page what no page before it has listed, by the key it is read with."""
+        """Yield for each page what none before it has listed, by the key that it is read with."""
         seen: set[K] = set()
         for page in pages:
             items = dict(self.understood(page, read_item))
@@ -92,15 +81,12 @@ class Reading:
             self.progress(self.findings)
             yield new
 
-    def brought_by_webhooks(self, kind: WebhookEvent.Kind, name: str) -> set[Any]:
-        """Return this field of the messages of which webhooks have reported so since ``since``."""
+    def brought_by_webhooks(self, kind: WebhookEvent.Kind, column: str) -> set[Any]:
+        """Return this column of the messages about which webhooks have brought such an event."""
         events = WebhookEvent.objects.fresh().filter(kind=kind, is_test=False)
         events = events.exclude(endpoint=Endpoint.API).exclude(message=None)
-        brought = set(
-            events.filter(received_at__gte=self.since).values_list(f"message__{name}", flat=True)
-        )
-        self.findings.webhooks = len(brought)
-        return brought
+        events = events.filter(received_at__gte=self.since)
+        return set(events.values_list(f"message__{column}", flat=True))
 
 
 # Statuses
@@ -135,27 +121,29 @@ def _pages_of_reports(reading: Reading, since: datetime) -> Iterator[list[Any]]:
             )
         except RecoveryError as error:
             # Only "sms" is documented, so an account may know no other.
-            if campaign == "sms" or error.code in (0, HTTPStatus.UNAUTHORIZED):
+            if campaign == "sms" or not error.is_of_list:
                 raise
 
 
 def missing_statuses(reading: Reading) -> Iterator[Sequence[StatusReport]]:
     """Yield, page by page, the listed statuses that are in no history, and missing texts."""
     findings = reading.findings
-    unlisted = reading.brought_by_webhooks(WebhookEvent.Kind.STATUS, "key")
+    brought = reading.brought_by_webhooks(WebhookEvent.Kind.STATUS, "key")
+    findings.webhooks = len(brought)
+    listed: set[str] = set()
     for reports in new_reports(reading, reading.since):
         keys = {key for key, _status in reports}
-        findings.webhooks_listed += len(unlisted & keys)
-        unlisted -= keys
+        findings.webhooks_listed += len(brought & (keys - listed))
+        listed |= keys
         history = StatusChange.objects.fresh().filter(message__key__in=keys)
         known = set(history.values_list("message__key", "status"))
-        # See ``fold`` for the messages that take a text from the list.
+        # To these ``fold`` gives a listed text, if it was sent to their contact.
         textless = Message.objects.fresh().filter(key__in=keys, recorded_at=None, body="")
-        contacts = dict(textless.exclude(contact="").values_list("key", "contact"))
+        contact_of = dict(textless.exclude(contact="").values_list("key", "contact"))
         missing = []
         for (key, status), report in reports.items():
             is_missing = (key, status) not in known
-            brings_text = report.body != "" and contacts.get(key) == to_contact(report.receiver)
+            brings_text = report.body != "" and contact_of.get(key) == to_contact(report.receiver)
             findings.missing += is_missing
             findings.texts += brings_text
             if is_missing or brings_text:
@@ -164,14 +152,15 @@ def missing_statuses(reading: Reading) -> Iterator[Sequence[StatusReport]]:
 
 
 def report_of(item: Item) -> tuple[Identity, ListedReport]:
-    """Return the report of an item, which has the keys of a webhook. Raises ``ItemError``."""
+    """Return what tells a report from others, and the report. Raises ``ItemError``."""
+    # An item has the keys of a webhook.
     [report] = read(as_body(item).encode(), "application/json", Endpoint.STATUS)
     if not isinstance(report, StatusReport):
         raise ItemError
     said = asdict(report)
-    with suppress(ItemError):
+    with suppress(ItemError):  # a text or a time that cannot be read is left out
         said["body"] = read_text(item, "message")
-    if report.status == Status.DELIVERED:
+    if report.status == Status.DELIVERED:  # of no other does ``updatedAt`` say when it came about
         with suppress(ItemError):
             said["happened_at"] = read_time(item, "updatedAt")
     return (key_of(report), report.status), ListedReport(**said)
@@ -206,16 +195,16 @@ def missing_opt_outs(reading: Reading) -> Iterator[Sequence[OptOut]]:
 
 def opt_out_of(item: Item) -> tuple[str, OptOut]:
     """Return the contact of an item, and its opt-out. Raises ``ItemError``."""
-    number, contact = _contact_of(item, "number")
-    return contact, OptOut(raw=as_body(item), number=number)
+    number = _number_of(item, "number")
+    return to_contact(number), OptOut(raw=as_body(item), number=number)
 
 
-def _contact_of(item: Item, name: str) -> tuple[str, str]:
-    number = read_text(item, name, limit=MAX_NUMBER_LENGTH)
-    contact = to_contact(number)
-    if not contact.strip():
+def _number_of(item: Item, name: str) -> str:
+    """Return a number that names a contact. Raises ``ItemError``."""
+    number = read_text(item, name)
+    if len(number) > MAX_NUMBER_LENGTH or not to_contact(number).strip():
         raise ItemError
-    return number, contact
+    return number
 
 
 # Replies
@@ -242,16 +231,18 @@ def missing_replies(reading: Reading) -> Iterator[Sequence[Reply]]:
     """Yield all missing replies at once, the oldest first.
 
     All items are matched with all messages stored in that time, by contact, text and time: the list
-    has no ids. The inbox matches those that it is given once more, as one may have come meanwhile.
-    A day before is read too: its messages must not be matched with later replies.
+    has no ids. The inbox matches the missing ones once more, as a webhook may have come meanwhile:
+    so each goes there with the places of all that are ``alike``. A day before is read too: its
+    messages must not be matched with later replies.
     """
-    findings, horizon = reading.findings, reading.since - LATEST
+    findings, horizon = reading.findings, reading.since - same_message.LATEST
     listed = listed_replies(reading, horizon)
     findings.seen = sum(time >= reading.since for time, _reply in listed)
     brought = reading.brought_by_webhooks(WebhookEvent.Kind.REPLY, "pk")
+    findings.webhooks = len(brought)
     missing = []
     for replies, stored in with_stored(listed, horizon):
-        matched, others = match(replies, stored), tuple(replies)
+        matched = same_message.match(replies, stored)
         findings.webhooks_listed += sum(each.pk in brought for each in matched.values())
         for place, reply in replies.items():
             if place in matched:
@@ -259,17 +250,16 @@ def missing_replies(reading: Reading) -> Iterator[Sequence[Reply]]:
             if place.received_at > reading.now - GRACE:
                 findings.waiting += 1
             elif place.received_at >= reading.since:
-                missing.append((place, replace(reply, alike=others)))
+                missing.append((place, replace(reply, alike=tuple(replies))))
     findings.missing = len(missing)
-    yield [reply for _, reply in sorted(missing, key=itemgetter(0))]
+    yield [reply for _place, reply in sorted(missing, key=itemgetter(0))]
 
 
 def _reply_of(item: Item) -> TimedReply:
-    sender, _contact = _contact_of(item, "from")
     return read_time(item, "received_at"), Reply(
         raw=as_body(item),
         cellcast_id="",
-        sender=sender,
+        sender=_number_of(item, "from"),
         receiver="",
         status="received",
         body=read_text(item, "body"),
@@ -279,23 +269,23 @@ def _reply_of(item: Item) -> TimedReply:
 
 def with_stored(
     listed: Iterable[TimedReply], horizon: datetime
-) -> Iterator[tuple[dict[Listed, Reply], list[StoredReply]]]:
-    """Yield the listed replies by contact and text, with the stored ones they may match."""
+) -> Iterator[tuple[dict[Listed, Reply], list[same_message.StoredReply]]]:
+    """Yield those of each contact and text, by their places, and the stored ones they may match."""
     by_contact: dict[str, list[TimedReply]] = defaultdict(list)
     for time, reply in sorted(listed, key=itemgetter(0)):
         by_contact[to_contact(reply.sender)].append((time, reply))
-    contacts = list(by_contact)
-    messages = Message.objects.fresh()
+    contacts, since = list(by_contact), horizon + same_message.EARLIEST
     for start in range(0, len(contacts), CONTACTS_PER_QUERY):
         some = contacts[start : start + CONTACTS_PER_QUERY]
-        stored = stored_replies(replies_since(messages, some, horizon + EARLIEST))
-        groups: dict[Alike, dict[Listed, Reply]] = defaultdict(dict)
+        messages = same_message.replies_since(Message.objects.fresh(), some, since)
+        stored = same_message.stored_replies(messages)
+        groups: dict[same_message.Alike, dict[Listed, Reply]] = defaultdict(dict)
         for contact in some:
             for time, reply in by_contact[contact]:
                 # A customer may have typed what looks like an MMS: then it is stored as it is.
-                is_text = alike(contact, reply.body) in stored
-                place, unpacked = _placed(time, reply, is_text=is_text)
-                groups[alike(contact, unpacked.body)][place] = unpacked
+                is_typed = same_message.alike(contact, reply.body) in stored
+                place, placed = _placed(time, reply if is_typed else _unpacked(reply))
+                groups[same_message.alike(contact, placed.body)][place] = placed
         for group, replies in groups.items():
             yield replies, stored.get(group, [])
 
@@ -307,13 +297,17 @@ def read_stored_item(body: str) -> Reply | StatusReport | None:
     item = json.loads(body)
     if "received_at" not in item:
         return report_of(item)[1]
-    return _placed(*_reply_of(item))[1]
+    time, reply = _reply_of(item)
+    return _placed(time, _unpacked(reply))[1]
 
 
-def _placed(time: datetime, reply: Reply, *, is_text: bool = False) -> tuple[Listed, Reply]:
-    """Return a reply with its place and the parts of an MMS, which the list may not mark."""
+def _unpacked(reply: Reply) -> Reply:
+    """Return the reply with its pictures if it is an MMS, which the list may not mark."""
     body, media = unpack_mms(json.loads(reply.raw) | {"mms": True}, reply.body)
-    if is_text or not media:
-        body, media = reply.body, ()
-    place = Listed(time, distinguishing_media(body, media))
-    return place, replace(reply, body=body, media=media, listed=place)
+    return replace(reply, body=body, media=media) if media else reply
+
+
+def _placed(time: datetime, reply: Reply) -> tuple[Listed, Reply]:
+    """Return the place of a reply in the list, and the reply with it."""
+    place = Listed(time, same_message.distinguishing_media(reply.body, reply.media))
+    return place, replace(reply, listed=place)

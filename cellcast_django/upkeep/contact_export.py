@@ -93,7 +93,7 @@ class ContactData:
         return json.dumps(document, ensure_ascii=ensure_ascii, default=_written, indent=1) + "\n"
 
     def _with_history(self, opt_out: OptOut) -> dict[str, Any]:
-        """Return the opt-out; of one that has changed on other days too, only what these saw."""
+        """Return the opt-out; if it has changed on other days too, only its changes on these."""
         row = _as_dict(opt_out)
         history = OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out)
         of_days = self._of_days(history, "at")
@@ -113,8 +113,7 @@ class ContactData:
             keys = [str(key) for key in part.values_list("pk", flat=True)]
             for start in range(0, len(keys), KEYS_PER_QUERY):
                 some = keys[start : start + KEYS_PER_QUERY]
-                batch = entries.filter(content_type__model=name, object_id__in=some)
-                for each in batch:
+                for each in entries.filter(content_type__model=name, object_id__in=some):
                     yield {
                         "at": each.action_time,
                         "username": each.user.get_username(),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -147,10 +147,10 @@ class Selection:
         """Return how many events are kept although they are old enough, or about the contact."""
         parts = self._event_parts()
         if self._about is not None:
-            # Their messages are kept, too, for events that are filed under other contacts.
+            # An event that is filed under another contact keeps a message of this one, too.
             contacts = self._about.contacts
-            about_theirs = self._candidates().filter(message__contact__in=contacts)
-            parts.append(about_theirs.exclude(contact__in=["", *contacts]))
+            about_messages = self._candidates().filter(message__contact__in=contacts)
+            parts.append(about_messages.exclude(contact__in=["", *contacts]))
         deferred = sum(part.deferred().count() for part in parts)
         # pending() has the deferred ones as well.
         pending = sum(part.pending().count() for part in parts) - deferred
@@ -181,10 +181,17 @@ class Selection:
 
 Remove = Callable[[str, list[int]], Pruned]
 """Removes the rows with these primary keys from the database with this alias."""
-Part = tuple[QuerySet[Any], str, Remove]
-"""Rows to remove, and the field in whose order they are locked."""
 Progress = Callable[[Pruned], object]
 """Called after each batch with what has been removed so far."""
+
+
+class Part(NamedTuple):
+    """Rows of one model to remove."""
+
+    rows: QuerySet[Any]
+    lock_order: str
+    """The field in whose order they are locked."""
+    remove: Remove
 
 
 def prune(selection: Selection, *, progress: Progress = lambda pruned: None) -> Pruned:
@@ -200,70 +207,71 @@ def prune(selection: Selection, *, progress: Progress = lambda pruned: None) -> 
     """
     of_events = _redact_events if selection.redact else delete_events
     of_messages = _redact_messages if selection.redact else _delete_messages
-    parts: list[Part] = [
-        *((part, "pk", of_events) for part in selection.events()),
+    parts = [
+        *(Part(events, "pk", of_events) for events in selection.events()),
         # As webhooks lock them: in any other order, an array of late reports deadlocks.
-        (selection.messages(), "key", of_messages),
+        Part(selection.messages(), "key", of_messages),
     ]
     if selection.opt_outs:
-        parts.append((selection.opt_out_rows(), "contact", _delete_opt_outs))
+        parts.append(Part(selection.opt_out_rows(), "contact", _delete_opt_outs))
     return remove(parts, progress)
 
 
 def remove(parts: Iterable[Part], progress: Progress) -> Pruned:
     """Remove rows in batches, each in a transaction of its own."""
     pruned = Pruned()
-    for rows, lock_order, remove in parts:
-        for pks in _batches(rows, lock_order):
-            pruned = pruned.plus(_remove_unless_protected(rows, pks, lock_order, remove))
+    for part in parts:
+        for pks in _batches(part):
+            pruned = pruned.plus(_remove_unless_protected(part, pks))
             progress(pruned)
     return pruned
 
 
-def _remove_unless_protected(
-    rows: QuerySet[Any], pks: list[int], lock_order: str, remove: Remove
-) -> Pruned:
+def _batches(part: Part) -> Iterator[list[int]]:
+    """Yield the primary keys of each batch in the order in which they are locked."""
+    # What comes meanwhile is for the next run.
+    last = part.rows.aggregate(pk=models.Max("pk"))["pk"]
+    start = 0
+    while last is not None:
+        ahead = part.rows.filter(pk__gte=start, pk__lte=last).order_by("pk")
+        batch = list(ahead.values("pk", part.lock_order)[:BATCH_SIZE])
+        if batch:
+            yield [row["pk"] for row in sorted(batch, key=itemgetter(part.lock_order))]
+            start = batch[-1]["pk"] + 1
+        if len(batch) < BATCH_SIZE:
+            break
+
+
+def _remove_unless_protected(part: Part, pks: list[int]) -> Pruned:
     """Remove these rows; if some are protected, halve them until only those are left."""
-
-    @transaction.atomic(using=database_alias())
-    def lock_and_remove(using: str) -> Pruned:
-        candidates = rows.model.objects.using(using).filter(pk__in=pks)
-        # A write that changes nothing: on SQLite, a transaction that reads first may fail to write.
-        candidates.filter(pk=pks[0]).update(id=F("id"))
-        list(candidates.order_by(lock_order).select_for_update().values_list("pk"))
-        return remove(using, list(rows.filter(pk__in=pks).values_list("pk", flat=True)))
-
+    lock_and_remove = partial(_lock_and_remove, part, pks)
     try:
         return with_retries(lock_and_remove, using=database_alias(), for_seconds=BATCH_SECONDS)
     except (models.ProtectedError, models.RestrictedError) as error:
         if len(pks) == 1:
             return Pruned(protected_by=str(error.args[0]))
     middle = len(pks) // 2
-    first = _remove_unless_protected(rows, pks[:middle], lock_order, remove)
-    return first.plus(_remove_unless_protected(rows, pks[middle:], lock_order, remove))
+    first = _remove_unless_protected(part, pks[:middle])
+    return first.plus(_remove_unless_protected(part, pks[middle:]))
 
 
-def _batches(rows: QuerySet[Any], lock_order: str) -> Iterator[list[int]]:
-    """Yield the primary keys of each batch, in the order of ``lock_order``, a field."""
-    last = rows.aggregate(pk=models.Max("pk"))["pk"]
-    start, size = 0, BATCH_SIZE
-    while last is not None and size == BATCH_SIZE:
-        ahead = rows.filter(pk__gte=start, pk__lte=last).order_by("pk")
-        batch = list(ahead.values_list("pk", lock_order)[:BATCH_SIZE])
-        # Each row is (pk, lock_order), or just (pk,) if that is the order.
-        if pks := [row[0] for row in sorted(batch, key=itemgetter(-1))]:
-            yield pks
-            start = batch[-1][0] + 1
-        size = len(batch)
+def _lock_and_remove(part: Part, pks: list[int], using: str) -> Pruned:
+    """Remove those of these rows that are still to go once they are locked."""
+    with transaction.atomic(using=using):
+        locked = part.rows.model.objects.using(using).filter(pk__in=pks)
+        # A write that changes nothing: on SQLite, a transaction that reads first may fail to write.
+        locked.filter(pk=pks[0]).update(id=F("id"))
+        list(locked.order_by(part.lock_order).select_for_update().values_list("pk"))
+        return part.remove(using, list(part.rows.filter(pk__in=pks).values_list("pk", flat=True)))
 
 
-def _empty(model: type[models.Model], names: Iterable[str]) -> dict[str, Any]:
+def _emptied(model: type[models.Model], names: Iterable[str]) -> dict[str, Any]:
     fields: list[Any] = [model._meta.get_field(name) for name in names]
     return {field.name: field.get_default() for field in fields}
 
 
-EMPTY_MESSAGE = _empty(Message, [*Message.REPORTED, "reference"])
-EMPTY_EVENT = _empty(WebhookEvent, WebhookEvent.PERSONAL)
+EMPTY_MESSAGE = _emptied(Message, [*Message.REPORTED, "reference"])
+EMPTY_EVENT = _emptied(WebhookEvent, WebhookEvent.PERSONAL)
 
 _KEY_WITHOUT_PERSON = Concat(models.Value("redacted-"), Cast("pk", models.CharField(max_length=19)))
 
@@ -281,7 +289,7 @@ def _events_of(using: str, pks: list[int]) -> QuerySet[WebhookEvent]:
 
 def delete_events(using: str, pks: list[int]) -> Pruned:
     """Delete these events."""
-    return Pruned(0, delete(WebhookEvent.objects.using(using).filter(pk__in=pks)))
+    return Pruned(events=delete(WebhookEvent.objects.using(using).filter(pk__in=pks)))
 
 
 def _delete_opt_outs(using: str, pks: list[int]) -> Pruned:
@@ -311,7 +319,7 @@ def _redact_events(using: str, pks: list[int]) -> Pruned:
         calls.filter(pk=call.pk).update(error=kind)
     calls.exclude(contact="").update(contact="")
     _redact_reasons(using, Q(event__in=pks))
-    return Pruned(0, events.update(**EMPTY_EVENT))
+    return Pruned(events=events.update(**EMPTY_EVENT))
 
 
 def _redact_reasons(using: str, which: Q) -> None:

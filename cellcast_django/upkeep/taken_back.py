@@ -2,9 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from itertools import takewhile
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -26,15 +25,8 @@ from cellcast_django.models import (
 )
 from cellcast_django.payloads import Endpoint, Reply, StatusReport, read
 from cellcast_django.recovery.lists import read_stored_item
-from cellcast_django.upkeep.retention import (
-    BATCH_SIZE,
-    Part,
-    Progress,
-    Pruned,
-    delete,
-    delete_events,
-    remove,
-)
+from cellcast_django.upkeep import retention
+from cellcast_django.upkeep.retention import BATCH_SIZE, Part, Progress, Pruned
 
 MESSAGES_AT_A_TIME = 50  # their genuine reports wait for as long as they are made anew
 MAY_BE_FILLED_IN = ("sender", "own_number")
@@ -57,18 +49,7 @@ def take_back(
     In batches, a message and its events in the same. A message that one of your own models protects
     is kept, with its events. Calls no handler. Safe to interrupt and to repeat.
     """
-    return remove(_parts_of(set(events), end_opt_outs), progress)
-
-
-def _parts_of(taken: set[int], note: str | None) -> Iterator[Part]:
-    spoken_of: set[int] = set()
-    for some in _slices(taken, BATCH_SIZE):
-        named = WebhookEvent.objects.fresh().filter(pk__in=some)
-        spoken_of.update(named.exclude(message=None).values_list("message_id", flat=True))
-        yield named.filter(message=None), "pk", partial(_delete, taken=taken, note=note)
-    for pks in _slices(spoken_of, MESSAGES_AT_A_TIME):
-        messages = Message.objects.fresh().filter(pk__in=pks)
-        yield messages, "key", partial(_undo, taken=taken, note=note)
+    return retention.remove(_TakingBack(set(events), end_opt_outs).parts(), progress)
 
 
 def _slices(pks: Iterable[int], size: int) -> Iterator[list[int]]:
@@ -77,43 +58,68 @@ def _slices(pks: Iterable[int], size: int) -> Iterator[list[int]]:
         yield ordered[start : start + size]
 
 
-def _delete(using: str, pks: list[int], *, taken: set[int], note: str | None) -> Pruned:
-    ended = 0 if note is None else _end_opt_outs(using, pks, taken, note)
-    return replace(delete_events(using, pks), opt_outs=ended)
+@dataclass(frozen=True)
+class _TakingBack:
+    """What ``take_back`` was asked for."""
 
+    taken: set[int]
+    """The events."""
+    end_opt_outs: str | None
 
-def _undo(using: str, pks: list[int], *, taken: set[int], note: str | None) -> Pruned:
-    """Undo what the taken events did to these messages, which are locked."""
-    messages = Message.objects.using(using).filter(pk__in=pks)
-    about: list[int] = []
-    gone, changed = [], {}
-    old: list[StatusChange] = []
-    new: list[StatusChange] = []
-    rows = StatusChange.objects.using(using)
-    events_of = _by_message(WebhookEvent.objects.using(using), pks)
-    history_of = _by_message(rows, pks)
-    for message in messages:
-        events, history = events_of[message.pk], history_of[message.pk]
-        left = [_read(event) for event in events if event.pk not in taken]
-        lies = [_read(event) for event in events if event.pk in taken]
-        if not lies:  # another run has taken them back
-            continue
-        about += [each.event for each in lies]
-        if left or message.recorded_at or _pruned(history):
-            changed[message], before, after = _make_anew(message, history, left, lies)
-            old += before
-            new += after
-        else:
-            gone.append(message.pk)
-    for some in _slices((change.pk for change in old), BATCH_SIZE):
-        rows.filter(pk__in=some).delete()
-    rows.bulk_create(new)
-    if columns := sorted(set().union(*changed.values())):
-        messages.bulk_update(changed, columns)
-    pruned = Pruned()
-    for some in _slices(about, BATCH_SIZE):
-        pruned = pruned.plus(_delete(using, some, taken=taken, note=note))
-    return replace(pruned, messages=delete(messages.filter(pk__in=gone)))
+    def parts(self) -> Iterator[Part]:
+        """Yield the events that have no message, and then the messages of the others."""
+        pks_of_messages: set[int] = set()
+        for some in _slices(self.taken, BATCH_SIZE):
+            events = WebhookEvent.objects.fresh().filter(pk__in=some)
+            with_message = events.exclude(message=None)
+            pks_of_messages.update(with_message.values_list("message_id", flat=True))
+            yield Part(events.filter(message=None), "pk", self.delete)
+        for some in _slices(pks_of_messages, MESSAGES_AT_A_TIME):
+            yield Part(Message.objects.fresh().filter(pk__in=some), "key", self.undo)
+
+    def delete(self, using: str, pks: list[int]) -> Pruned:
+        """Delete these events, and end the opt-outs that they began, if that is asked for."""
+        note = self.end_opt_outs
+        ended = 0 if note is None else self._end_opt_outs(using, pks, note)
+        return replace(retention.delete_events(using, pks), opt_outs=ended)
+
+    def undo(self, using: str, pks: list[int]) -> Pruned:
+        """Undo what the taken events did to these messages, and delete those events."""
+        messages = Message.objects.using(using).filter(pk__in=pks)
+        events_of = _by_message(WebhookEvent.objects.using(using), pks)
+        history_of = _by_message(StatusChange.objects.using(using), pks)
+        undone: list[int] = []
+        gone: list[int] = []
+        made_anew: list[_Anew] = []
+        for message in messages:
+            events, history = events_of[message.pk], history_of[message.pk]
+            lies = [_read(event) for event in events if event.pk in self.taken]
+            left = [_read(event) for event in events if event.pk not in self.taken]
+            if not lies:  # another run has taken them back
+                continue
+            undone += [each.event for each in lies]
+            if left or message.recorded_at or _pruned(history):
+                made_anew.append(_make_anew(message, history, left, lies))
+            else:
+                gone.append(message.pk)
+        _save(messages, made_anew)
+        pruned = Pruned()
+        for some in _slices(undone, BATCH_SIZE):
+            pruned = pruned.plus(self.delete(using, some))
+        return replace(pruned, messages=retention.delete(messages.filter(pk__in=gone)))
+
+    def _end_opt_outs(self, using: str, events: list[int], note: str) -> int:
+        """End what these events began, and nothing else has begun since it last ended."""
+        begun = OptOutChange.objects.using(using).filter(event__in=events)
+        pks = list(begun.values_list("opt_out", flat=True))
+        opt_outs, changes = OptOut.objects.using(using), []
+        for opt_out in opt_outs.active().filter(pk__in=pks).order_by("contact").select_for_update():
+            newest_first = OptOutChange.objects.using(using).filter(opt_out=opt_out).order_by("-pk")
+            began = takewhile(lambda each: each.kind == OptOutChange.Kind.BEGUN, newest_first)
+            if {each.event_id for each in began} <= self.taken:
+                changes.append(opt_out.end(at=timezone.now(), note=note))
+        opt_outs.save_changes(changes)
+        return len(changes)
 
 
 def _by_message(rows: QuerySet[Any], pks: list[int]) -> defaultdict[int, list[Any]]:
@@ -147,13 +153,39 @@ def _read(event: WebhookEvent) -> _Heard:
     return _Heard(event.pk, draft.said, draft.if_new["created_at"], is_listed)
 
 
+class _Anew(NamedTuple):
+    """A message made anew, unsaved: what is to be written of it."""
+
+    message: Message
+    columns: list[str]
+    old: list[StatusChange]
+    """The rows of its history from the first on that differs; ``new`` stand in their place."""
+    new: list[StatusChange]
+
+
 def _make_anew(
     message: Message, history: list[StatusChange], left: list[_Heard], lies: list[_Heard]
-) -> tuple[list[str], list[StatusChange], list[StatusChange]]:
-    """Let the message be as if only the events left had come; return what that changes.
+) -> _Anew:
+    """Let the message be as if only the events left had come."""
+    columns, changes = _fold_anew(message, history, left, lies)
+    began_as_a_lie = not left or lies[0].event < left[0].event
+    if began_as_a_lie and not _pruned(history):
+        times = [message.recorded_at, *(each.created_at for each in left)]
+        columns["created_at"] = min(filter(None, times), default=message.created_at)
+    pairs = zip(map(_content, history), map(_content, changes), strict=False)
+    same = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    for before, after in zip(history[same:], changes[same:], strict=False):
+        after.pk = before.pk
+    return _Anew(message, list(message.take(columns)), history[same:], changes[same:])
 
-    The columns to save and, from the first that differs, the old and new rows of history.
-    """
+
+_content = attrgetter("event_id", "status", "previous_status", "applied", "reason", "recorded_at")
+
+
+def _fold_anew(
+    message: Message, history: list[StatusChange], left: list[_Heard], lies: list[_Heard]
+) -> tuple[dict[str, Any], list[StatusChange]]:
+    """Return the columns and the history, unsaved, that follow from the events left."""
     is_whole = not _pruned(history) and all(each.said for each in left)
     starts_anew = is_whole and message.recorded_at is None
     state: Any = None if starts_anew else _without_claims(message, lies)
@@ -166,53 +198,48 @@ def _make_anew(
     if not is_whole:  # who knows what the others had said
         empty = [name for name in Message.REPORTED if not columns[name]]
         columns |= {name: getattr(message, name) for name in empty}
-    if not _pruned(history) and not (left and left[0].event < lies[0].event):
-        times = [message.recorded_at, *(each.created_at for each in left)]
-        columns["created_at"] = min(filter(None, times), default=message.created_at)
-    pairs = zip(history, changes, strict=False)
-    same = len(list(takewhile(lambda pair: _content(pair[0]) == _content(pair[1]), pairs)))
-    for before, after in zip(history[same:], changes[same:], strict=False):
-        after.pk = before.pk
-    return list(message.take(columns)), history[same:], changes[same:]
+    return columns, changes
 
 
 def _without_claims(message: Message, lies: list[_Heard]) -> Known:
-    """Return the message as it is known, but for statuses and for what was claimed."""
-    known = message.known()
-    names: tuple[str, ...] = Message.REPORTED
-    if message.recorded_at is not None:
-        is_own = message.own_number in map(to_contact, conf.own_numbers)
-        names = () if is_own else MAY_BE_FILLED_IN
+    """Return the message as it is known, but without a status and without what was claimed."""
+    known, blank = message.known(), Message()
+    if message.recorded_at is None:
+        names: tuple[str, ...] = Message.REPORTED
+    elif message.own_number in map(to_contact, conf.own_numbers):
+        names = ()  # which is no lie then
+    else:
+        names = MAY_BE_FILLED_IN
     claims = [each.said.values for each in lies if each.said]
-    empty = {
-        name: getattr(Message(), name)
-        for name in names
-        if known.values[name] in [claim.get(name) for claim in claims]
-    }
-    return replace(known, values={**known.values, **empty}, status="", status_changed_at=None)
+    values = dict(known.values)
+    for name in names:
+        if values[name] in [claim.get(name) for claim in claims]:
+            values[name] = getattr(blank, name)
+    return replace(known, values=values, status="", status_changed_at=None)
 
 
 def _in_order(
     history: list[StatusChange], left: Sequence[_Heard]
 ) -> Iterator[tuple[int | None, Said]]:
-    """Yield what was said, in the order of arrival; what has been pruned came first."""
-    rows = {change.event_id: change for change in history}
-    webhook = next((each.said for each in left if each.said and not each.is_listed), None)
+    """Yield the events, and what they said, in the order of arrival; what is pruned came first."""
     for change in _pruned(history):
         yield None, _repeated(change)
-    for event, said, _, is_listed in left:
-        row = rows.get(event)
-        if said is None:
+    rows = {change.event_id: change for change in history}
+    webhook = next((each.said for each in left if each.said and not each.is_listed), None)
+    for each in left:
+        row, said = rows.get(each.event), each.said
+        if said is None:  # it has been redacted, so its row of the history says it, if any
             if row is not None:
-                yield event, _repeated(row)
+                yield each.event, _repeated(row)
             continue
-        if is_listed and webhook is not None:  # beats the list, as if it had come first
+        if each.is_listed and webhook is not None:  # beats the list, as if it had come first
             media = said.values["media"] or webhook.values["media"]
             said = replace(webhook, values={**webhook.values, "media": media}, at=said.at)
-        yield event, said if row is None else replace(said, at=row.recorded_at)
+        yield each.event, said if row is None else replace(said, at=row.recorded_at)
 
 
 def _pruned(history: list[StatusChange]) -> list[StatusChange]:
+    """Return the rows whose event has been pruned."""
     return [change for change in history if change.event_id is None]
 
 
@@ -222,21 +249,13 @@ def _repeated(change: StatusChange) -> Said:
     return Said(values={}, at=change.recorded_at, status=change.status, details=details)
 
 
-_content = attrgetter("event_id", "status", "previous_status", "applied", "reason", "recorded_at")
-
-
-def _end_opt_outs(using: str, events: list[int], taken: set[int], note: str) -> int:
-    """End the opt-outs that these events began and nothing else has begun since their last end."""
-    begun = OptOutChange.objects.using(using).filter(event__in=events)
-    pks = list(begun.values_list("opt_out", flat=True))
-    opt_outs, changes = OptOut.objects.using(using), []
-    for opt_out in opt_outs.active().filter(pk__in=pks).order_by("contact").select_for_update():
-        history = OptOutChange.objects.using(using).filter(opt_out=opt_out).order_by("-pk")
-        why = takewhile(lambda change: change.kind == OptOutChange.Kind.BEGUN, history)
-        if {change.event_id for change in why} <= taken:
-            changes.append(opt_out.end(at=timezone.now(), note=note))
-    opt_outs.save_changes(changes)
-    return len(changes)
+def _save(messages: QuerySet[Message], made_anew: list[_Anew]) -> None:
+    rows = StatusChange.objects.using(messages.db)
+    for some in _slices([row.pk for each in made_anew for row in each.old], BATCH_SIZE):
+        rows.filter(pk__in=some).delete()
+    rows.bulk_create([row for each in made_anew for row in each.new])
+    if columns := sorted({name for each in made_anew for name in each.columns}):
+        messages.bulk_update([each.message for each in made_anew], columns)
 
 
 class Effects(NamedTuple):

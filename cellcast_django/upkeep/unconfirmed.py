@@ -85,10 +85,12 @@ class Lists:
     statuses: set[tuple[str, str]]
     """The key of each message, and a status of it."""
     opt_outs: set[str]
+    invalid_items: int
 
-    def confirming(self, event: WebhookEvent, *, has_opted_out: bool) -> ApiList | None:
-        """Return the list that has what the event reports."""
-        if has_opted_out and event.contact in self.opt_outs:
+    def confirming(self, event: Any) -> ApiList | None:
+        """Return the list that has what the event reports, or the opt-out that it began."""
+        opts_out = event.has_begun or event.kind == WebhookEvent.Kind.OPT_OUT
+        if opts_out and event.contact in self.opt_outs:
             return ApiList.OPT_OUTS
         if event.kind == WebhookEvent.Kind.REPLY:
             return ApiList.REPLIES if event.message_id in self.replies else None
@@ -97,15 +99,16 @@ class Lists:
         return None
 
     def _have_report(self, event: WebhookEvent) -> bool:
-        """Whether the message is listed with this receiver, and with the status if it is final."""
+        """Whether the message is listed with its receiver, if it names one, and its status."""
         report = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))[0]
         if not isinstance(report, StatusReport):
             return False
         key, claimed = key_of(report), to_contact(report.receiver)
-        receivers = self.receivers.get(key, set())
-        is_listed = claimed in receivers or bool(receivers and not claimed)
+        receivers = self.receivers.get(key)
+        if not receivers or (claimed and claimed not in receivers):
+            return False
         # A status that is not final has gone from the list when the next one comes.
-        return is_listed and (report.status not in FINAL or (key, report.status) in self.statuses)
+        return report.status not in FINAL or (key, report.status) in self.statuses
 
 
 @hides_variables
@@ -122,31 +125,17 @@ def find_unconfirmed(
     accuses none: the key may be that of another account. Raises ``RecoveryError`` if a list cannot
     be read to its end, or if all of them together confirm nothing, and ``django.db.Error``.
     """
-    events = WebhookEvent.objects.fresh().exclude(endpoint=Endpoint.API)
-    events = events.filter(received_at__gte=since, received_at__lte=until or timezone.now())
+    until = until or timezone.now()  # the lists are read later, so they have what came until then
+    lists = _read_lists(since, progress)
+    events: Any = WebhookEvent.objects.fresh().exclude(endpoint=Endpoint.API)
+    events = events.filter(received_at__gte=since, received_at__lte=until)
     if received_as is not None:
         events = events.filter(received_as=received_as)
-    events = events.annotate(
-        has_begun=Exists(OptOutChange.objects.using(events.db).filter(event=OuterRef("pk")))
-    )
-    found = Comparison()
-    lists = _read_lists(since, found, progress)
-    rows: Any = events.order_by().prefetch_related("calls")
-    for event in rows.iterator(500):
-        has_opted_out = event.has_begun or event.kind == WebhookEvent.Kind.OPT_OUT
-        is_gone = event.kind == WebhookEvent.Kind.REPLY and event.message_id is None
-        if event.outcome == WebhookEvent.Outcome.DEFERRED:
-            found.deferred += 1
-        elif is_gone or not event.body or event.kind not in LISTS:
-            found.not_compared += 1
-        elif confirming := lists.confirming(event, has_opted_out=has_opted_out):
-            found.confirmed[confirming] += 1
-        else:
-            told = sorted({call.handler for call in event.calls.all() if call.attempts})
-            alike = event.message_id in lists.alike
-            found.accused[LISTS[WebhookEvent.Kind(event.kind)]].append(
-                Unconfirmed(event.pk, event.received_at, event.kind, event.received_as, alike, told)
-            )
+    begun = OptOutChange.objects.using(events.db).filter(event=OuterRef("pk"))
+    events = events.annotate(has_begun=Exists(begun)).order_by().prefetch_related("calls")
+    found = Comparison(invalid=lists.invalid_items)
+    for event in events.iterator(500):
+        _compare(event, lists, found)
     if found.events and not found.confirmed:
         raise RecoveryError(
             f"Cellcast's lists confirm none of {len(found.events):,} events. Is this the key of "
@@ -154,19 +143,36 @@ def find_unconfirmed(
         )
     for kind in list(found.accused):
         # Opt-outs are judged by their list as soon as that has any number.
-        is_telling = lists.opt_outs if kind == ApiList.OPT_OUTS else found.confirmed[kind]
-        if not is_telling:
+        has_numbers = kind == ApiList.OPT_OUTS and len(lists.opt_outs) > 0
+        if not has_numbers and found.confirmed[kind] == 0:
             found.spared[kind] = len(found.accused.pop(kind))
     return found
 
 
-def _read_lists(since: datetime, found: Comparison, progress: OnPage) -> Lists:
+def _compare(event: Any, lists: Lists, found: Comparison) -> None:
+    """Add to what was found what the lists have of this event."""
+    is_gone = event.kind == WebhookEvent.Kind.REPLY and event.message_id is None
+    if event.outcome == WebhookEvent.Outcome.DEFERRED:
+        found.deferred += 1
+    elif is_gone or not event.body or event.kind not in LISTS:
+        found.not_compared += 1
+    elif confirming := lists.confirming(event):
+        found.confirmed[confirming] += 1
+    else:
+        told = sorted({call.handler for call in event.calls.all() if call.attempts})
+        alike = event.message_id in lists.alike
+        found.accused[LISTS[WebhookEvent.Kind(event.kind)]].append(
+            Unconfirmed(event.pk, event.received_at, event.kind, event.received_as, alike, told)
+        )
+
+
+def _read_lists(since: datetime, progress: OnPage) -> Lists:
     """Read all three lists to their ends."""
     with Client() as client:
         now = timezone.now()
         readings = [Reading(client, Findings(kind), since, now, progress) for kind in ApiList]
         replies, statuses, opt_outs = readings
-        confirmed, alike = _matching_replies(replies)
+        listed, alike = _listed_and_alike(replies)
         receivers: dict[str, set[str]] = defaultdict(set)
         reported: set[tuple[str, str]] = set()
         for reports in new_reports(statuses, since - LONGEST_WAY):
@@ -174,24 +180,24 @@ def _read_lists(since: datetime, found: Comparison, progress: OnPage) -> Lists:
             for (key, _status), report in reports.items():
                 receivers[key].add(to_contact(report.receiver))
         contacts = set(chain.from_iterable(new_opt_outs(opt_outs)))
-    found.invalid = sum(each.findings.invalid for each in readings)
-    return Lists(confirmed, alike, receivers, reported, contacts)
+    invalid = sum(each.findings.invalid for each in readings)
+    return Lists(listed, alike, receivers, reported, contacts, invalid)
 
 
-def _matching_replies(reading: Reading) -> tuple[set[int], set[int]]:
-    """Return the replies that are listed, and those that are not but for one that is alike."""
-    confirmed: set[int] = set()
+def _listed_and_alike(reading: Reading) -> tuple[set[int], set[int]]:
+    """Return the keys of listed replies, and of others to which a listed one is alike."""
+    listed: set[int] = set()
     alike: set[int] = set()
     is_own = cache(is_own_number)
     horizon = reading.since - LATEST
     for replies, stored in with_stored(listed_replies(reading, horizon), horizon):
         # A forger has to guess your numbers, so what was written to one of them comes first.
-        known = [each for each in stored if is_own(each.own_number)]
-        found = match(replies, known)
-        others = [each for each in stored if each not in known]
-        found |= match([place for place in replies if place not in found], others)
-        listed = {each.pk for each in found.values()}
-        confirmed |= listed
-        if listed:
-            alike |= {each.pk for each in stored} - listed
-    return confirmed, alike
+        to_yours = [each for each in stored if is_own(each.own_number)]
+        to_others = [each for each in stored if each not in to_yours]
+        found = match(replies, to_yours)
+        found |= match([place for place in replies if place not in found], to_others)
+        confirmed = {each.pk for each in found.values()}
+        listed |= confirmed
+        if confirmed:
+            alike |= {each.pk for each in stored} - confirmed
+    return listed, alike

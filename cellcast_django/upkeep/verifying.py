@@ -38,35 +38,36 @@ def find_broken() -> Iterator[Broken]:
     """Yield each row that breaks a rule. Raises ``django.db.Error``."""
     for model, name, rule in RULES:
         for rows in _batches(model):
-            for broken_model, pk in rule(rows):
-                yield Broken(name, broken_model._meta.object_name or "", pk)
+            for pk in rule(rows):
+                yield Broken(name, model._meta.object_name or "", pk)
 
 
-Rule = Callable[[QuerySet[Any]], Iterator[tuple[type[Model], int]]]
-"""Takes rows of its model and yields which break it, or which of what belongs to them."""
+Rule = Callable[[QuerySet[Any]], Iterator[int]]
+"""Takes rows of its model, and yields the keys of those that break it."""
 
 
 def _batches(model: Any) -> Iterator[QuerySet[Any]]:
     """Yield the rows of a model, by keys: MariaDB would send a whole table at once."""
     rows = model.objects.fresh()
     ends = rows.aggregate(first=Min("pk"), last=Max("pk"))
-    for start in range(ends["first"] or 0, (ends["last"] or -1) + 1, BATCH_SIZE):
+    if ends["first"] is None:
+        return
+    for start in range(ends["first"], ends["last"] + 1, BATCH_SIZE):
         yield rows.filter(pk__range=(start, start + BATCH_SIZE - 1))
 
 
-def _statuses(messages: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
+def _statuses(messages: QuerySet[Any]) -> Iterator[int]:
     """A message's status is the highest of its history."""
     history = StatusChange.objects.fresh().filter(message__in=messages)
     rows = history.order_by("message").values_list("message", "message__status", "status")
     for (message, stands), changes in groupby(rows, key=itemgetter(0, 1)):
         if stands != highest(status for _message, _stands, status in changes):
-            yield Message, message
+            yield message
     silent = messages.filter(~Exists(StatusChange.objects.filter(message=OuterRef("pk"))))
-    for pk in silent.exclude(status="").values_list("pk", flat=True):
-        yield Message, pk
+    yield from silent.exclude(status="").values_list("pk", flat=True)
 
 
-def _keys(messages: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
+def _keys(messages: QuerySet[Any]) -> Iterator[int]:
     """A key is the digest of its parts.
 
     Redaction has emptied those; and without an event, code of the host's may have stored any key.
@@ -74,7 +75,7 @@ def _keys(messages: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
     events = WebhookEvent.objects.filter(message=OuterRef("pk"))
     for message in messages.filter(Exists(events)).exclude(**EMPTY_MESSAGE):
         if message.key not in _possible_keys(message):
-            yield Message, message.pk
+            yield message.pk
 
 
 def _possible_keys(message: Any) -> set[str]:
@@ -91,27 +92,26 @@ def _possible_keys(message: Any) -> set[str]:
     return keys | {message_key(direction, "", "test", key) for key in keys}
 
 
-def _handled(messages: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
+def _handled(messages: QuerySet[Any]) -> Iterator[int]:
     """A handled reply has a time."""
-    for pk in messages.filter(~Q(handled_by=""), handled_at=None).values_list("pk", flat=True):
-        yield Message, pk
+    yield from messages.filter(~Q(handled_by=""), handled_at=None).values_list("pk", flat=True)
 
 
-def _opt_outs(opt_outs: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
+def _opt_outs(opt_outs: QuerySet[Any]) -> Iterator[int]:
     """An opt-out stands as its last change says."""
     last = OptOutChange.objects.filter(opt_out=OuterRef("pk")).order_by("-pk")
     kind, at = Subquery(last.values("kind")[:1]), Subquery(last.values("at")[:1])
     for each in opt_outs.annotate(last_kind=kind, last_at=at):
         ended_at = each.last_at if each.last_kind == OptOutChange.Kind.ENDED else None
-        if (each.source != "", each.ended_at) != (each.last_kind is not None, ended_at):
-            yield OptOut, each.pk
+        has_begun, is_told = each.source != "", each.last_kind is not None
+        if has_begun != is_told or each.ended_at != ended_at:
+            yield each.pk
 
 
-def _calls(calls: QuerySet[Any]) -> Iterator[tuple[type[Model], int]]:
+def _calls(calls: QuerySet[Any]) -> Iterator[int]:
     """An ended call has no next attempt, and an unfinished one has."""
     wrong = Q(next_attempt_at__isnull=False) ^ Q(state__in=HandlerCall.UNFINISHED)
-    for pk in calls.filter(wrong).values_list("pk", flat=True):
-        yield HandlerCall, pk
+    yield from calls.filter(wrong).values_list("pk", flat=True)
 
 
 RULES: tuple[tuple[type[Model], str, Rule], ...] = (

@@ -134,9 +134,11 @@ def duration(time: timedelta) -> str:
         (minutes, _("%(count)d min")),
         (seconds, _("%(count)d s")),
     ]
-    largest = next((place for place, (count, _unit) in enumerate(units) if count), len(units) - 1)
-    words = [unit % {"count": count} for count, unit in units[largest : largest + 2] if count]
-    return " ".join(words) or units[-1][1] % {"count": 0}
+    while len(units) > 1 and units[0][0] == 0:
+        del units[0]
+    largest, *smaller = units[:2]
+    shown = [largest, *(each for each in smaller if each[0] > 0)]
+    return " ".join(words % {"count": count} for count, words in shown)
 
 
 def format_body(body: str, content_type: str) -> str:

@@ -30,7 +30,8 @@ class Columns:
     def bound(self, column: Any) -> Any:
         """Return a column for these rows; one of a host project's own as it is."""
         name = getattr(column, "__name__", "")
-        return getattr(self, name) if getattr(type(self), name, None) is column else column
+        is_ours = getattr(type(self), name, None) is column
+        return getattr(self, name) if is_ours else column
 
     @property
     def nothing(self) -> str:
@@ -77,7 +78,7 @@ class Columns:
 
     @cached_property
     def waits_for(self) -> dict[int, int]:
-        """By the keys of the calls that wait for an earlier one in order: that one's event."""
+        """The event of the earlier call that a call in order waits for, by the key of that call."""
         state = HandlerCall.State.WAITING
         waiting = [call for call in self.calls() if call.contact and call.state == state]
         if not waiting:
@@ -87,6 +88,9 @@ class Columns:
             handler__in={call.handler for call in waiting},
         )
         rows = same.order_by().values_list("handler", "contact").annotate(Min("event_id"))
-        first = {(handler, contact): event for handler, contact, event in rows}
-        earliest = {call.pk: first.get((call.handler, call.contact)) for call in waiting}
-        return {call.pk: pk for call in waiting if (pk := earliest[call.pk]) and pk < call.event_id}
+        first: dict[Any, int] = {(handler, contact): event for handler, contact, event in rows}
+
+        def first_event(call: HandlerCall) -> int:
+            return first.get((call.handler, call.contact), call.event_id)
+
+        return {call.pk: first_event(call) for call in waiting if first_event(call) < call.event_id}

@@ -40,12 +40,11 @@ class Export(Page):
             changelist = model_admin.get_changelist_instance(self.request)
         except IncorrectLookupParameters:
             return HttpResponseRedirect(f"{self.viewer.url(self.model, 'changelist')}?e=1")
-        names = self.model._meta
-        rows = counted(
-            changelist.result_count, str(names.verbose_name), str(names.verbose_name_plural)
-        )
+        meta = self.model._meta
+        one, several = str(meta.verbose_name), str(meta.verbose_name_plural)
+        rows = counted(changelist.result_count, one, several)
         self.viewer.log_list(self.model, f"Exported {rows}.")
-        name = f"{self.model._meta.model_name}s-{timezone.localdate():%Y-%m-%d}.csv"
+        name = f"{meta.model_name}s-{timezone.localdate():%Y-%m-%d}.csv"
         order = str(model_admin.get_ordering(self.request)[0])
         found = changelist.queryset.select_related(None).defer(None)
         return csv_of(self.request, name, self.columns, values_of(found, order, self.columns))
@@ -73,7 +72,7 @@ def values_of(
     """Yield the values of rows, ``CHUNK_SIZE`` rows at a time."""
     for rows in chunks(queryset, order, CHUNK_SIZE):
         yield ([value(row) for value in columns.values()] for row in rows)
-        for row in rows:  # which knows what was prefetched, and is known to it
+        for row in rows:  # each and what was prefetched for it would keep each other in memory
             vars(row).pop("_prefetched_objects_cache", None)
 
 
@@ -133,6 +132,7 @@ def _whole_or_marked(lines: Iterator[str]) -> Iterator[str]:
     """Yield the lines, and if an error ends them a line that says so before it is raised."""
     next_line = hides_variables(partial(next, lines, None))
     try:
+        # Not a loop, whose variable would show error trackers the last rows.
         yield from iter(next_line, None)
     except Exception:
         # It also takes the place of the last rows in the frames of servers and error trackers.
@@ -141,8 +141,6 @@ def _whole_or_marked(lines: Iterator[str]) -> Iterator[str]:
 
 
 async def _asynchronously(lines: Iterator[str]) -> AsyncIterator[str]:
-    def next_line() -> str | None:
-        return next(lines, None)
-
-    while (line := await sync_to_async(next_line)()) is not None:
+    next_line = sync_to_async(partial(next, lines, None))
+    while (line := await next_line()) is not None:
         yield line

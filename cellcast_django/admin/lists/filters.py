@@ -101,8 +101,9 @@ class StatusFilter(ChoiceFilter):
         in_use = values_in_use(sent, "status")
         known = [(each.value, each.label) for each in reversed(Status) if each.value in in_use]
         others = [(word, word) for word in in_use if word not in Status.values]
-        asked = [self.SILENT] if self.SILENT[0] == request.GET.get(self.parameter_name) else []
-        return [*self.BY_OUTCOME.items(), *known, *others, *asked]
+        choices = [*self.BY_OUTCOME.items(), *known, *others]
+        is_silent_asked = request.GET.get(self.parameter_name) == self.SILENT[0]
+        return [*choices, self.SILENT] if is_silent_asked else choices
 
     def knows(self, choice: str | None) -> bool:
         return choice in Status.values or super().knows(choice)
@@ -179,9 +180,7 @@ class HandledFilter(ChoiceFilter):
     def narrow(self, rows: Any, choice: str | None) -> Any:
         if choice == "new":
             return rows.unhandled()
-        # "done": for "all" nothing is narrowed
-        recent: Any = newest(rows, CappedPaginator.MAX_COUNT)
-        return recent.inbound().exclude(handled_at=None)
+        return newest(rows, CappedPaginator.MAX_COUNT).inbound().exclude(handled_at=None)
 
 
 class OwnNumberFilter(ChoiceFilter):
@@ -192,6 +191,7 @@ class OwnNumberFilter(ChoiceFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         viewer = model_admin.viewer(request)
+        # As they are offered, ``narrow`` has to know them: *others* are all but these.
         self.senders = senders(viewer.rows(Message)) if viewer.may_view(Message) else []
         return [
             (each, _("others") if each == OTHER else number_html(each)) for each in self.senders
@@ -201,7 +201,7 @@ class OwnNumberFilter(ChoiceFilter):
         return narrow_to_sender(rows, str(choice), self.senders)
 
 
-def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
+def newest(messages: Any, count: int) -> Any:
     """Narrow to the newest ``count`` messages."""
     rows = messages.order_by("-created_at").values("created_at")[:count]
     start: datetime | None = rows.aggregate(start=Min("created_at"))["start"]

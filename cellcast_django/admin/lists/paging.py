@@ -73,25 +73,32 @@ class CappedChangeList(ChangeList):
         return list(self.model_admin.get_ordering(request))
 
     def get_results(self, request: HttpRequest) -> None:
-        """Set what the list's template and columns need: a count only after a search or filter."""
+        """Set what the list's template and columns need."""
         super().get_results(request)
+        self.viewer = self.model_admin.viewer(request)
+        self._cap_counts()
+        if self.model_admin.search_type.finds_customers and searches_names():
+            words = gettext("%(help)s Names are searched too.")
+            self.search_help_text = words % {"help": self.search_help_text}
+        self.search_notes: Sequence[Note] = getattr(request, "cellcast_search_notes", ())
+        self._bind_columns()
+
+    def _cap_counts(self) -> None:
+        """Show a count only after a search or filter: Django does where the two differ."""
         self.result_count = RowCount(self.result_count)
         self.result_count.is_capped = self.paginator.is_capped
         self.show_admin_actions = self.result_count > 0
         is_narrowed = bool(self.query) or self.has_active_filters
         if self.paginator.is_capped or not is_narrowed:
-            self.full_result_count = self.result_count  # Django shows the count where they differ
-        if self.model_admin.search_type.finds_customers and searches_names():
-            words = gettext("%(help)s Names are searched too.")
-            self.search_help_text = words % {"help": self.search_help_text}
-        self.viewer = self.model_admin.viewer(request)
-        self.search_notes: Sequence[Note] = getattr(request, "cellcast_search_notes", ())
-        # The columns know what all rows of this page need.
+            self.full_result_count = self.result_count
+
+    def _bind_columns(self) -> None:
+        """Let the columns know all rows of this page, to look up at once what these need."""
         filters = {getattr(spec, "parameter_name", "") for spec in self.filter_specs}
         has_several = "own_number" in filters  # with one number of yours it is hidden
         rows = self.model_admin.rows_type(self.viewer, self.result_list, has_several=has_several)
         self.list_display = [rows.bound(each) for each in self.list_display]
-        if self.list_display_links is not None:  # where no column is a link
+        if self.list_display_links is not None:  # as it is where no column is a link
             self.list_display_links = [rows.bound(each) for each in self.list_display_links]
 
     @cached_property
@@ -144,10 +151,8 @@ def chunks(queryset: QuerySet[Any], order: str, size: int) -> Iterator[list[Any]
 
 def is_key(text: str) -> bool:
     """Whether a text from a URL or form can be a primary key on every database."""
-    return text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
-
-
-_MAX_DIGITS = 18  # always fits in 64 bits
+    fits_in_64_bits = len(text) <= 18
+    return text.isascii() and text.isdecimal() and fits_in_64_bits
 
 
 def key_in(query: Mapping[str, str], name: str) -> int | None:

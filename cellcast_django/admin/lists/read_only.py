@@ -79,14 +79,14 @@ class ReadOnlyAdmin(ModelAdmin):
         perms = super().get_model_perms(request)
         viewer = self.viewer(request)
         if home_of(viewer.site) is self and not any(map(viewer.may_view, (Message, OptOut))):
+            # Django shows a section as soon as one of them is true, whatever its name.
             perms["pages"] = bool(extension_of(viewer.site).links(viewer))
         return perms
 
     @property
     def media(self) -> Media:
-        return super().media + Media(
-            css={"all": ["cellcast_django/admin.css", *extension_of(self.admin_site).css]}
-        )
+        files = ["cellcast_django/admin.css", *extension_of(self.admin_site).css]
+        return super().media + Media(css={"all": files})
 
     def get_urls(self) -> list[URLPattern]:
         """Add the pages, and guard Django's own views as those are."""
@@ -108,9 +108,9 @@ class ReadOnlyAdmin(ModelAdmin):
         actions: dict[str, Any] = super().get_actions(request, *where)
         if self.actions is None or IS_POPUP_VAR in request.GET:
             return actions
-        viewer = self.viewer(request)
-        added = extension_of(self.admin_site).actions(viewer, self.model)
+        added = extension_of(self.admin_site).actions(self.viewer(request), self.model)
         found = {each.__name__: self.get_action(each, *where) for each in added}
+        # Django 6.1 has none of an action that is for another location.
         return actions | {name: action for name, action in found.items() if action}
 
     def get_list_display(self, request: HttpRequest) -> Any:
@@ -118,8 +118,7 @@ class ReadOnlyAdmin(ModelAdmin):
         shown = super().get_list_display(request)
         if IS_POPUP_VAR in request.GET:
             return shown
-        viewer = self.viewer(request)
-        return [*shown, *extension_of(self.admin_site).columns(viewer, self.model)]
+        return [*shown, *extension_of(self.admin_site).columns(self.viewer(request), self.model)]
 
     def get_list_filter(self, request: HttpRequest) -> Any:
         """Add those of another app, which its pages lead to."""
@@ -147,22 +146,20 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
         """Show times to the second with their zone, and links to rows that the reader may open."""
-        rows = self.rows_type(self.viewer(request), [obj])
-        shown = {
-            field.name: _shown(rows, field, self.get_empty_value_display())
+        rows, empty = self.rows_type(self.viewer(request), [obj]), self.get_empty_value_display()
+        functions = {
+            field.name: _display_function(rows, field, empty)
             for field in self.opts.fields
             if isinstance(field, (DateTimeField, ForeignKey))
         }
 
-        def replaced(field: Any) -> Any:
-            if isinstance(field, (list, tuple)):
-                return [replaced(each) for each in field]
-            return shown.get(field) or rows.bound(field)
+        def displayed(field: Any) -> Any:
+            if isinstance(field, (list, tuple)):  # several on one line
+                return [displayed(each) for each in field]
+            return functions.get(field) or rows.bound(field)
 
-        return [
-            (name, options | {"fields": replaced(options["fields"])})
-            for name, options in super().get_fieldsets(request, obj)
-        ]
+        fieldsets = super().get_fieldsets(request, obj)
+        return [(name, own | {"fields": displayed(own["fields"])}) for name, own in fieldsets]
 
     def render_change_form(
         self,
@@ -184,8 +181,8 @@ class ReadOnlyAdmin(ModelAdmin):
         return {}
 
 
-def _shown(rows: Columns, field: Any, empty: str) -> Callable[[Any], str]:
-    """Return a display function under the field's own name and label."""
+def _display_function(rows: Columns, field: Any, empty: str) -> Callable[[Any], str]:
+    """Return what Django calls to show the field of a row, under its own name and label."""
 
     def shown(row: Any) -> str:
         value = getattr(row, field.name)

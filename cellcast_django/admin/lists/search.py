@@ -36,7 +36,8 @@ def narrow_to_any(queryset: QuerySet[Any], *parts: QuerySet[Any]) -> QuerySet[An
     found = []
     for part in parts:
         rows = part.using(queryset.db)
-        if part_keys := rows.order_by().values_list("pk", flat=True)[: MAX_KEYS + 1]:
+        part_keys = list(rows.order_by().values_list("pk", flat=True)[: MAX_KEYS + 1])
+        if part_keys:
             keys.update(part_keys)
             found.append(rows)
     if len(keys) <= MAX_KEYS:
@@ -74,9 +75,10 @@ class Search:
         self.notes: list[Note] = []
 
     def find(self, within: QuerySet[Any], term: str) -> QuerySet[Any]:
-        """Narrow to what is found among the rows that a filter has left."""
-        conditions = [*self.exact(term), *(self.named(term) if self.finds_customers else ())]
-        return narrow_to_any(within, *map(self.rows.filter, conditions))
+        """Narrow ``within``, what a filter has left, to what the term finds among all rows."""
+        named = self.named(term) if self.finds_customers else []
+        conditions = [*self.exact(term), *named]
+        return narrow_to_any(within, *(self.rows.filter(each) for each in conditions))
 
     def exact(self, term: str) -> list[Q]:
         """Return the numbers and ids that ``term`` may be."""

@@ -29,10 +29,7 @@ class Command(BaseCommand):
         )
         for name, words in (("since", "from this day on"), ("until", "until this day, included")):
             parser.add_argument(
-                f"--{name}",
-                type=parse_day,
-                metavar="D",
-                help=f"only {words}, such as 2026-05-31",
+                f"--{name}", type=parse_day, metavar="D", help=f"only {words}, such as 2026-05-31"
             )
         parser.add_argument(
             "--output",

@@ -9,16 +9,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from cellcast_django.management import terminal
 from cellcast_django.management.commands.cellcast_export import say_not_understood
-from cellcast_django.management.terminal import (
-    ProgressLine,
-    add_event_option,
-    keys_among,
-    parse_duration,
-    plural,
-    printable,
-    says_if_refused,
-)
+from cellcast_django.management.terminal import keys_among, plural, printable
 from cellcast_django.models import WebhookEvent
 from cellcast_django.upkeep.retention import Kept, Pruned, Selection, not_understood, prune
 from cellcast_django.upkeep.taken_back import effects_of, take_back
@@ -35,7 +28,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--older-than",
-            type=partial(parse_duration, units="hdw"),  # 3m might be meant as months
+            type=partial(terminal.parse_duration, units="hdw"),  # 3m might be meant as months
             metavar="AGE",
             help="such as 90d, 12w or 36h; required without --contact and --event",
         )
@@ -57,7 +50,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--include-failed", action="store_true", help="also prune events that have failed"
         )
-        add_event_option(parser, "take these events back, as if they had never come")
+        terminal.add_event_option(parser, "take these events back, as if they had never come")
         parser.add_argument(
             "--events-from",
             metavar="FILE",
@@ -72,7 +65,7 @@ class Command(BaseCommand):
             "--dry-run", action="store_true", help="change nothing; print how much would be pruned"
         )
 
-    execute = says_if_refused(BaseCommand.execute)
+    execute = terminal.says_if_refused(BaseCommand.execute)
 
     def handle(self, **options: Any) -> None:
         """Prune, and print what was done. Raises ``CommandError`` if an erasure is incomplete."""
@@ -82,11 +75,11 @@ class Command(BaseCommand):
             self._prune(find_selection(options), options)
 
     def _prune(self, selection: Selection, options: dict[str, Any]) -> None:
-        with ProgressLine(self.stdout, options["verbosity"]) as line:
+        with terminal.ProgressLine(self.stdout, options["verbosity"]) as line:
             if options["dry_run"]:
                 pruned = selection.count()
             else:
-                total = selection.count().rows if line.is_shown else 0
+                total = selection.count().rows if line.is_shown else 0  # for it alone
                 pruned = prune(
                     selection, progress=lambda each: line.show(f"{each.rows:,} of {total:,} rows")
                 )
@@ -107,7 +100,7 @@ class Command(BaseCommand):
         effects = effects_of(events)
         pruned, total = Pruned(), len(events)
         if not options["dry_run"]:
-            with ProgressLine(self.stdout, options["verbosity"]) as line:
+            with terminal.ProgressLine(self.stdout, options["verbosity"]) as line:
                 pruned = take_back(
                     events,
                     end_opt_outs=options["end_opt_outs"],

@@ -8,21 +8,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from cellcast_django import recovery
+from cellcast_django.management import terminal
 from cellcast_django.management.commands.cellcast_export import output_file
-from cellcast_django.management.terminal import (
-    ProgressLine,
-    parse_moment,
-    printable,
-    says_if_refused,
-)
-from cellcast_django.recovery import (
-    DEFAULT_AGE,
-    ApiList,
-    Findings,
-    RecoveryError,
-    problems_of,
-    recover,
-)
+from cellcast_django.management.terminal import parse_moment, printable
 from cellcast_django.upkeep.unconfirmed import Comparison, Unconfirmed, find_unconfirmed
 
 
@@ -65,7 +54,7 @@ class Command(BaseCommand):
             help="with --unconfirmed: write a new CSV file, for cellcast_prune --events-from",
         )
 
-    execute = says_if_refused(BaseCommand.execute)
+    execute = terminal.says_if_refused(BaseCommand.execute)
 
     def handle(self, **options: Any) -> None:
         """Recover, and print what was found.
@@ -82,15 +71,15 @@ class Command(BaseCommand):
             if options[name] is not None:
                 raise CommandError(f"--{name} needs --unconfirmed.")
         try:
-            with ProgressLine(self.stdout, options["verbosity"]) as line:
-                found = recover(
-                    age=DEFAULT_AGE if since is None else timezone.now() - since,
+            with terminal.ProgressLine(self.stdout, options["verbosity"]) as line:
+                found = recovery.recover(
+                    age=recovery.DEFAULT_AGE if since is None else timezone.now() - since,
                     dry_run=options["dry_run"],
                     progress=lambda each: line.show(
                         f"{each.kind}: {each.seen:,} seen, {each.missing:,} missing"
                     ),
                 )
-        except RecoveryError as error:
+        except recovery.RecoveryError as error:
             raise CommandError(str(error)) from None
         for findings in found:
             self.stdout.write(describe_findings(findings, dry_run=options["dry_run"]))
@@ -99,35 +88,36 @@ class Command(BaseCommand):
                     f"{findings.kind}: Cellcast lists none of the {findings.webhooks:,} that "
                     f"webhooks brought. {WHOSE_KEY}"
                 )
-        if errors := problems_of(found):
+        if errors := recovery.problems_of(found):
             raise CommandError("\n".join(errors))
 
     def _list_unconfirmed(self, options: dict[str, Any]) -> None:
         if options["since"] is None:
             raise CommandError("--unconfirmed needs --since: when the password may have leaked.")
         try:
-            with ProgressLine(self.stdout, options["verbosity"]) as line:
+            with terminal.ProgressLine(self.stdout, options["verbosity"]) as line:
                 found = find_unconfirmed(
                     options["since"],
                     options["until"],
                     received_as=options["username"],
                     progress=lambda each: line.show(f"{each.kind}: {each.seen:,} seen"),
                 )
-        except RecoveryError as error:
+        except recovery.RecoveryError as error:
             raise CommandError(f"{error} Nobody knows which events are genuine.") from None
+        rows = [Unconfirmed._fields, *map(cells_of, found.events)]
         if options["output"] is None:
-            for cells in (Unconfirmed._fields, *map(cells_of, found.events)):
+            for cells in rows:
                 self.stdout.write(printable(ROW.format(*cells)))
         else:
             with output_file(options["output"], self.stderr, newline="") as file:
-                csv.writer(file).writerows([Unconfirmed._fields, *map(cells_of, found.events)])
+                csv.writer(file).writerows(rows)
         for sentence in describe_comparison(found):
             self.stderr.write(sentence)
 
 
 def describe_comparison(found: Comparison) -> Iterator[str]:
     """Yield what was confirmed, what was not, and what nobody can tell."""
-    counts = ", ".join(f"{found.confirmed[kind]:,} {kind}" for kind in ApiList)
+    counts = ", ".join(f"{found.confirmed[kind]:,} {kind}" for kind in recovery.ApiList)
     yield f"Confirmed: {counts}."
     yield f"{len(found.events):,} events are in none of Cellcast's lists."
     for kind, count in found.spared.items():
@@ -152,7 +142,7 @@ def cells_of(event: Unconfirmed) -> list[str]:
     return [str(event.id), at, event.kind, event.received_as, alike, ", ".join(event.handlers)]
 
 
-def describe_findings(findings: Findings, *, dry_run: bool) -> str:
+def describe_findings(findings: recovery.Findings, *, dry_run: bool) -> str:
     """Return a line such as "replies: 134 seen, 2 missing, 2 stored"."""
     if not findings.is_read:
         return f"{findings.kind}: not read"

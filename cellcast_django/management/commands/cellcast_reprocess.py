@@ -35,5 +35,6 @@ class Command(BaseCommand):
     def _events(self, pks: list[int]) -> Iterator[WebhookEvent]:
         events = WebhookEvent.objects.fresh().filter(outcome=WebhookEvent.Outcome.INVALID)
         require_events(pks, events, "invalid event")
-        for pk in dict.fromkeys(pks or list(events.order_by("pk").values_list("pk", flat=True))):
-            yield from events.filter(pk=pk)
+        chosen = pks or list(events.order_by("pk").values_list("pk", flat=True))
+        for pk in dict.fromkeys(chosen):
+            yield from events.filter(pk=pk)  # none, if it has been read meanwhile

@@ -10,13 +10,8 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import Error, connections
 
 from cellcast_django.handlers import Tally, run_again, run_due, summary
-from cellcast_django.management.terminal import (
-    add_event_option,
-    plural,
-    printable,
-    require_events,
-    says_if_refused,
-)
+from cellcast_django.management import terminal
+from cellcast_django.management.terminal import plural, printable
 from cellcast_django.models import CommandRun, HandlerCall, WebhookEvent
 from cellcast_django.receiving import read_deferred
 from cellcast_django.reply_mail import mail_waiting_replies
@@ -36,9 +31,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         ways = parser.add_mutually_exclusive_group()
-        add_event_option(
-            ways,
-            "make these events' unfinished and failed calls now, in order or not",
+        terminal.add_event_option(
+            ways, "make these events' unfinished and failed calls now, in order or not"
         )
         ways.add_argument("--failed", action="store_true", help="make all failed calls again")
         ways.add_argument(
@@ -47,29 +41,30 @@ class Command(BaseCommand):
             help="look every few seconds until SIGTERM, which lets the running handler finish",
         )
 
-    execute = says_if_refused(BaseCommand.execute)
+    execute = terminal.says_if_refused(BaseCommand.execute)
 
     def handle(self, **options: Any) -> None:
         self._tally: Tally = Counter()
         self._is_over = False
-        events: list[int] = options["event"]
         if options["watch"]:
             self._watch()
-        elif events or options["failed"]:
-            require_events(events, WebhookEvent.objects.fresh(), "event")
-            read = read_deferred(events)  # with --failed, which excludes --event, none
-            left = WebhookEvent.objects.fresh().deferred().filter(pk__in=events).count()
-            if read or left:
-                self.stdout.write(
-                    f"{plural(read, 'deferred event')} read, {left:,} still deferred."
-                )
-            calls = HandlerCall.objects.fresh()
-            chosen = calls.filter(event__in=events).exclude(state__in=HandlerCall.ENDED_WELL)
-            run_again(calls.failed() if options["failed"] else chosen, progress=self._report)
+            return
+        if options["failed"]:
+            run_again(HandlerCall.objects.fresh().failed(), progress=self._report)
+        elif options["event"]:
+            self._run_events(options["event"])
         else:
             self._run_due()
-        if not options["watch"]:
-            self._print()
+        self._print()
+
+    def _run_events(self, events: list[int]) -> None:
+        terminal.require_events(events, WebhookEvent.objects.fresh(), "event")
+        read = read_deferred(events)
+        left = WebhookEvent.objects.fresh().deferred().filter(pk__in=events).count()
+        if read or left:
+            self.stdout.write(f"{plural(read, 'deferred event')} read, {left:,} still deferred.")
+        calls = HandlerCall.objects.fresh().filter(event__in=events)
+        run_again(calls.exclude(state__in=HandlerCall.ENDED_WELL), progress=self._report)
 
     def _run_due(self) -> None:
         read_deferred()

@@ -3,7 +3,6 @@
 import secrets
 import string
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 from django.conf import settings
@@ -22,7 +21,6 @@ ALPHABET = string.ascii_letters + string.digits  # nothing special to a shell or
 PASSWORD_LENGTH = 32
 
 SETTING = "CELLCAST_WEBHOOK_SECRETS"
-OF_THE_OLD = ", to change the password. Remove the old one once webhooks come with the new"
 
 
 class Command(BaseCommand):
@@ -34,13 +32,18 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         username, password = new_secret()
-        secret, has_one = f"{username}:{password}", bool(conf.webhook_secrets)
+        secret = f"{username}:{password}"
+        if conf.webhook_secrets:
+            purpose = ", to change the password. Remove the old one once webhooks come with the new"
+            in_environment, in_settings = f'"THE_OLD_ONE {secret}"', f'[THE_OLD_ONE, "{secret}"]'
+        else:
+            purpose, in_environment, in_settings = "", secret, f'["{secret}"]'
         self._section(
-            f"Put into your site's environment, or its .env file{OF_THE_OLD if has_one else ''}",
-            f'{SETTING}="THE_OLD_ONE {secret}"' if has_one else f"{SETTING}={secret}",
+            f"Put into your site's environment, or its .env file{purpose}",
+            f"{SETTING}={in_environment}",
             "",
             "Or, if your settings do not read the environment, into them:",
-            f'{SETTING} = [{"THE_OLD_ONE, " if has_one else ""}"{secret}"]',
+            f"{SETTING} = {in_settings}",
             "",
             "The password is shown only this once. Keep it out of version control.",
         )
@@ -54,9 +57,11 @@ class Command(BaseCommand):
             "",
             "No Opt-Out field in your dashboard? Skip it.",
         )
-        lines = [(self.style.WARNING(what), f"  {remedy}") for what, remedy in missing_parts()]
-        nothing = self.style.SUCCESS("Nothing."), "Try it: manage.py cellcast_test_send receive"
-        self._section("Still missing", *chain.from_iterable(lines or [nothing]))
+        missing = []
+        for what, remedy in missing_parts():
+            missing += [self.style.WARNING(what), f"  {remedy}"]
+        nothing = [self.style.SUCCESS("Nothing."), "Try it: manage.py cellcast_test_send receive"]
+        self._section("Still missing", *(missing or nothing))
 
     def _section(self, heading: str, *lines: str) -> None:
         self.stdout.write(f"\n{self.style.MIGRATE_HEADING(heading)}")

@@ -2,7 +2,7 @@
 
 import json
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,31 +29,18 @@ def max_age(text: str) -> tuple[Endpoint | None, timedelta]:
     return ENDPOINTS.get(name), parse_duration(duration)
 
 
-LIMITS: dict[str, tuple[Callable[[str], Any], str, str]] = {
-    "max-pending": (int, "N", "more calls of handlers and deferred events than this are pending"),
-    "max-failed": (int, "N", "more calls of handlers than this have failed"),
-    "max-silent": (
-        parse_duration,
-        "AGE",
-        "a message of the last week has had no report for longer, such as 6h",
-    ),
-    "max-unanswered": (
-        parse_duration,
-        "AGE",
-        "a reply has waited for an answer for longer, such as 2h",
-    ),
-    "max-stop-wish": (
-        parse_duration,
-        "AGE",
-        "a waiting reply that may want to stop is older, such as 3d",
-    ),
-    "min-credit": (
-        int,
-        "N",
-        "fewer SMS credits are left, or cellcast_recover has not read how many in the last day",
-    ),
+LIMITS = {
+    "max-pending": "more calls of handlers and deferred events than this are pending",
+    "max-failed": "more calls of handlers than this have failed",
+    "max-silent": "a message of the last week has had no report for longer, such as 6h",
+    "max-unanswered": "a reply has waited for an answer for longer, such as 2h",
+    "max-stop-wish": "a waiting reply that may want to stop is older, such as 3d",
+    "min-credit": "fewer SMS credits are left, or cellcast_recover has not read how many in the "
+    "last day",
 }
-"""Options, each with how its value is read and written, and when the command exits with 1."""
+"""Options, each with when the command exits with 1."""
+ARE_COUNTS = ("max-pending", "max-failed", "min-credit")
+"""The others are ages."""
 
 
 class Command(BaseCommand):
@@ -82,8 +69,9 @@ class Command(BaseCommand):
             help="exit 1 if the last webhook is older: 15m on any URL, or on one of them "
             "receive=2h, status=2h or opt-out=2h; may be repeated",
         )
-        for name, (type_, metavar, when) in LIMITS.items():
-            parser.add_argument(f"--{name}", type=type_, metavar=metavar, help=f"exit 1 if {when}")
+        for name, when in LIMITS.items():
+            parse, metavar = (int, "N") if name in ARE_COUNTS else (parse_duration, "AGE")
+            parser.add_argument(f"--{name}", type=parse, metavar=metavar, help=f"exit 1 if {when}")
 
     execute = says_if_refused(BaseCommand.execute)
 
@@ -153,24 +141,14 @@ def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
     def exceeded(name: str, value: Any) -> bool:
         return limits[name] is not None and value > limits[name]
 
-    urls, handlers = health.webhooks.urls, health.handlers
-    for url in urls.values():
-        if url.problem:
-            yield f"{url.endpoint.label}: {url.problem}"
-    for endpoint, limit in limits["max_age"]:
-        where = f"on the {endpoint.label}" if endpoint else "on any URL"
-        at = urls[endpoint].last_at if endpoint else health.webhooks.last_at
-        if at is None or age(at) > limit:
-            yield f"The last webhook {where} arrived: {since(at)}."
-    deferred = health.deferred
+    yield from _problems_of_urls(health, limits["max_age"])
+    deferred, pending = health.deferred, health.handlers.pending + health.deferred.count
     if deferred.is_overdue:
         yield f"Deferred for a day: {with_oldest(deferred.count, deferred.oldest_at)}."
-    for name, count in (
-        ("pending", handlers.pending + deferred.count),
-        ("failed", handlers.failed),
-    ):
-        if exceeded(f"max_{name}", count):
-            yield f"Handlers {name}: {count:,} (limit: {limits[f'max_{name}']:,})."
+    if exceeded("max_pending", pending):
+        yield f"Handlers pending: {pending:,} (limit: {limits['max_pending']:,})."
+    if exceeded("max_failed", health.handlers.failed):
+        yield f"Handlers failed: {health.handlers.failed:,} (limit: {limits['max_failed']:,})."
     if limits["max_silent"] is not None and (silent := count_silent(limits["max_silent"])):
         yield f"Messages without a report for too long: {silent:,}."
     replies, wishes = health.replies, health.replies.stop_wishes
@@ -180,10 +158,25 @@ def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
         found = with_oldest(wishes.count, wishes.oldest_at)
         yield f"Replies that may ask for no more messages: {found}."
     credit, least = health.credit, limits["min_credit"]
-    if least is not None and (credit is None or not credit.is_recent):
+    if least is None:
+        return
+    if credit is None or not credit.is_recent:
         yield f"The credit was last read: {since(credit.read_at if credit else None)}."
-    elif least is not None and credit and credit.sms < least:
+    elif credit.sms < least:
         yield f"SMS credits: {credit.sms:,} (limit: {least:,})."
+
+
+def _problems_of_urls(health: Health, max_ages: list[Any]) -> Iterator[str]:
+    """Yield what is wrong with a URL, or older than ``max_age`` allows."""
+    webhooks = health.webhooks
+    for url in webhooks.urls.values():
+        if url.problem:
+            yield f"{url.endpoint.label}: {url.problem}"
+    for endpoint, limit in max_ages:
+        where = f"on the {endpoint.label}" if endpoint else "on any URL"
+        at = webhooks.urls[endpoint].last_at if endpoint else webhooks.last_at
+        if at is None or age(at) > limit:
+            yield f"The last webhook {where} arrived: {since(at)}."
 
 
 def as_dict(health: Health) -> dict[str, Any]:

@@ -7,14 +7,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import NoReverseMatch
 
 from cellcast_django.conf import BASE_URL, conf
+from cellcast_django.diagnostics import test_send
 from cellcast_django.diagnostics.diagnosis import diagnose
-from cellcast_django.diagnostics.test_send import (
-    Response,
-    delete_tests,
-    describe_calls,
-    post_as_cellcast,
-    would_opt_out,
-)
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.management.terminal import plural, printable, says_if_refused
 from cellcast_django.payloads import read_object
@@ -59,7 +53,8 @@ class Command(BaseCommand):
     @hides_variables
     def handle(self, **options: Any) -> None:
         if options["delete"]:
-            self.stdout.write(f"Taken back: {plural(delete_tests().events, 'test event')}.")
+            deleted = plural(test_send.delete_tests().events, "test event")
+            self.stdout.write(f"Taken back: {deleted}.")
             return
         if options["endpoint"] is None:
             raise CommandError(f"Say which URL: {', '.join(BY_SLUG)}.")
@@ -74,17 +69,17 @@ class Command(BaseCommand):
         self.stdout.write(self.style.MIGRATE_HEADING(f"POST {url}"))
         self.stdout.write(f"  as {secret.partition(':')[0]}")
         self.stdout.write(f"  {printable(body.decode('utf-8', 'backslashreplace'))}")
-        response = post_as_cellcast(url, body, secret, TIMEOUT_SECONDS)
+        response = test_send.post_as_cellcast(url, body, secret, TIMEOUT_SECONDS)
         if response.error is None:
             after = f"after {response.seconds * 1000:.0f} ms"
             seen = f"{response.status} {response.reason} {after}: {response.text[:200]}"
             self.stdout.write(printable(seen))
         self._conclude(response)
-        self.stdout.write(f"  {printable(describe_calls(webhook, response))}")
-        if would_opt_out(webhook, body, response):
+        self.stdout.write(f"  {printable(test_send.describe_calls(webhook, response))}")
+        if test_send.would_opt_out(webhook, body, response):
             self.stdout.write("  Nobody is opted out: a real one would have done that.")
 
-    def _conclude(self, response: Response) -> None:
+    def _conclude(self, response: test_send.Response) -> None:
         if (diagnosis := diagnose(response)) is not None:
             self.stdout.write(self.style.ERROR(printable(str(diagnosis.problem))))
             self.stdout.write(f"  {printable(str(diagnosis.remedy))}")
@@ -99,7 +94,7 @@ def find_url(webhook: Webhook, given: str | None) -> str:
     url = given or conf.public_url
     if not url:
         raise CommandError("Set CELLCAST_PUBLIC_URL, or pass --url https://…")
-    if given and not BASE_URL.fits(given):
+    if given and not BASE_URL.fits(given):  # it has a path
         return given
     try:
         return webhook.url(url)
