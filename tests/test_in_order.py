@@ -6,14 +6,12 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.handlers import run_again, run_due, skip
 from cellcast_django.handlers.attempts import MAX_NEXT
-from cellcast_django.models import HandlerCall, Message, WebhookEvent
+from cellcast_django.models import HandlerCall, WebhookEvent
 from cellcast_django.signals import (
     GiveUp,
     exactly_once,
@@ -24,7 +22,6 @@ from tests.clock import Clock
 from tests.database_faults import just_before
 from tests.handlers import Calls, call_of, connected, make_due, ran, reply, state_of
 from tests.killed import lines_of
-from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
@@ -204,53 +201,3 @@ def test_booking_ends_as_cancelled_whenever_the_process_is_killed() -> None:
     for end in ("inline CANCEL", "default CANCEL"):
         assert ends.count(end) > 5, "killed before each of so many statements"
     assert set(ends) == {"inline CANCEL", "default CANCEL"}
-
-
-# What it costs
-
-
-def crowd(count: int) -> WebhookEvent:
-    """Let so many replies wait for one that is retried; return that one."""
-    yes, cancel = text("YES"), text("CANCEL")
-    assert cancel.message is not None
-    messages = add_copies(cancel.message, count - 1)
-    events = add_copies(cancel, count - 1, lambda number: {"message_id": messages[number]})
-    add_copies(
-        cancel.status_change,
-        count - 1,
-        lambda number: {"message_id": messages[number], "event_id": events[number]},
-    )
-    call = call_of(cancel, "booking")
-    add_copies(call, count - 1, lambda number: {"event_id": events[number]})
-    return yes
-
-
-def statements_of(act: Any) -> list[str]:
-    with CaptureQueriesContext(connection) as queries:
-        act()
-    return [query["sql"] for query in queries]
-
-
-def fail_again(yes: WebhookEvent) -> None:
-    make_due(yes)
-    run_due()
-
-
-@pytest.mark.parametrize(
-    "act",
-    [
-        pytest.param(lambda yes: text("ONE MORE"), id="one more webhook"),
-        pytest.param(fail_again, id="the first fails again"),
-        pytest.param(lambda yes: run_due(), id="an idle run"),
-    ],
-)
-def test_cost_does_not_grow_with_what_waits(booking: Calls, act: Any) -> None:
-    booking.errors["YES"] = ConnectionError("no")
-    counts = []
-    for count in (5, 300):
-        WebhookEvent.objects.all().delete()
-        Message.objects.all().delete()
-        yes = crowd(count)
-        counts.append(len(statements_of(lambda yes=yes: act(yes))))
-        assert not WebhookEvent.objects.done().exists()
-    assert counts[0] == counts[1]
