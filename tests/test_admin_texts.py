@@ -8,7 +8,6 @@ from django.utils import timezone, translation
 from cellcast_django.admin.display.texts import (
     ago,
     day,
-    duration,
 )
 from tests.admin_pages import text_of
 
@@ -43,21 +42,3 @@ def test_times_are_in_the_readers_language() -> None:
     with translation.override("de"):
         assert "3 min ago" in ago(timezone.now() - timedelta(minutes=3))  # as all around it
         assert "9 Mär 2024, 12:" in ago(timezone.now().replace(year=2024, month=3, day=9, hour=1))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (-5, "0 s"),
-        (0.4, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min"),
-        (61, "1 min 1 s"),
-        (3_599, "59 min 59 s"),
-        (3_600, "1 h"),
-        (86_399, "23 h 59 min"),
-        (90_000, "1 d 1 h"),
-    ],
-)
-def test_duration_uses_its_two_largest_units(seconds: float, words: str) -> None:
-    assert duration(timedelta(seconds=seconds)) == words
