@@ -31,7 +31,7 @@ from cellcast_django.factories import (
     WebhookEventFactory,
 )
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
-from cellcast_django.signals import message_received, status_changed
+from cellcast_django.signals import status_changed
 from cellcast_django.statuses import Status
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import (
@@ -317,31 +317,6 @@ def previous_statuses(page: str) -> list[str | None]:
     boxes = every(page, "div[@class]")
     *_, field = [box for box in boxes if "field-effect" in box.get("class", "").split()]
     return [badge.get("title") for badge in every(field, "span[@title]")]
-
-
-# Events
-
-
-def test_event_page_shows_body_and_each_handlers_result(
-    reader: Client, client: WebhookClient, connect: Connect
-) -> None:
-    lucky = Calls("lucky")
-    unlucky = Calls("unlucky", error=ValueError("<b>no luck</b>"))
-    connect(message_received, lucky)
-    connect(message_received, unlucky)
-    client.reply(message="YES")
-
-    page = page_of(reader, "webhookevent", "change", WebhookEvent.objects.get().pk)
-
-    rows = every(section(page, "handlers"), "tr[@data-handler]")
-    assert [(row.get("data-handler"), tones(row)) for row in rows] == [
-        ("unlucky", ["open"]),
-        ("lucky", ["good"]),
-    ]
-    assert "ValueError" in words(rows[0]) and "ValueError" not in words(rows[1])
-    assert "<b>no luck" not in page
-    assert "&quot;message&quot;: &quot;YES&quot;" in page
-    assert re.search(r"Received as: .*\bcellcast\b", text_of(page))
 
 
 # Search and filters
