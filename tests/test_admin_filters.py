@@ -1,6 +1,5 @@
 """Filters and searches that need more than a column; and the list of calls."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -36,7 +35,6 @@ from tests.admin_pages import (
 from tests.handlers import Calls, Connect
 from tests.html import addresses, every
 
-pytest_plugins = ["tests.admin_lists"]
 pytestmark = pytest.mark.django_db
 
 NOW = timezone.now()
@@ -107,21 +105,6 @@ def test_search_finds_messages_by_words_of_their_text(reader: Client, words: str
     ask(1, body="on time, 100 times")
 
     assert listed(reader, "message", q=words) == [found.pk]
-
-
-def test_search_for_words_covers_the_newest_filtered_messages(
-    reader: Client, cap_lists: Callable[..., None]
-) -> None:
-    cap_lists(2)
-    replies = [ask(seconds, body="hello") for seconds in (30, 20, 10)]
-    answer(5, body="hello")
-    newest = answer(4, body="hello")
-
-    assert listed(reader, "message", q="hello")[0] == newest.pk
-    assert listed(reader, "message", q="hello", direction="inbound") == [
-        replies[2].pk,
-        replies[1].pk,
-    ]
 
 
 # Tests of our own
