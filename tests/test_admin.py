@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 from urllib.parse import parse_qsl
 
 import pytest
@@ -16,13 +15,12 @@ from django.contrib import admin
 from django.contrib.admin import AdminSite
 from django.contrib.auth.models import User
 from django.db import connection
-from django.test import Client, RequestFactory, override_settings
+from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
-from django.urls import include, path
 from django.utils import timezone, translation
 
 import cellcast_django
-from cellcast_django.admin import MessageAdmin, WebhookEventAdmin
+from cellcast_django.admin import MessageAdmin
 from cellcast_django.admin.display.badges import handled_badge, status_badge
 from cellcast_django.admin.lists.filters import StatusFilter
 from cellcast_django.admin.lists.search import MAX_KEYS
@@ -33,7 +31,7 @@ from cellcast_django.factories import (
     WebhookEventFactory,
 )
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
-from cellcast_django.signals import message_received, status_changed
+from cellcast_django.signals import status_changed
 from cellcast_django.statuses import Status
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import (
@@ -181,22 +179,6 @@ def test_message_shows_timeline_and_marks_late_reports(
     assert words(every(second, "p")[0]).endswith(str(Status.DELIVERED.label))  # which stays
 
 
-def test_message_shows_its_events_newest_first(reader: Client, client: WebhookClient) -> None:
-    client.status()
-    client.status()
-    message = Message.objects.get()
-    stored, duplicate = message.events.order_by("pk")
-
-    page = page_of(reader, "message", "change", message.pk)
-
-    assert page.index(f"#{duplicate.pk}</a>") < page.index(f"#{stored.pk}</a>")
-    assert ["duplicate" in words(each) for each in every(page, "article")] == [True, False]
-    events: dict[str, Any] = {"message__id__exact": message.pk}
-    assert url_of("webhookevent", **events) in page
-    assert listed(reader, "webhookevent", **events) == [duplicate.pk, stored.pk]
-    assert listed(reader, "webhookevent", message__id__exact=message.pk + 1) == []
-
-
 QUOTE = "div[@class='cellcast-text cellcast-words']"
 
 
@@ -337,87 +319,12 @@ def previous_statuses(page: str) -> list[str | None]:
     return [badge.get("title") for badge in every(field, "span[@title]")]
 
 
-# Events
-
-
-def test_event_list_shows_state_contact_and_error(
-    reader: Client, client: WebhookClient, connect: Connect, settings: Any
-) -> None:
-    unlucky = Calls("unlucky", error=ValueError("no luck"))
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
-    client.status(status="received")
-    client.status(status="received")
-    connect(status_changed, unlucky)
-    client.status(status="failed")
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
-    client.status(status="delivered")
-    client.opt_out(contact="0400 000 009")
-    client.webhook(b"{broken", "status")
-
-    response = reader.get(url_of("webhookevent"))
-
-    rows = every(response.content.decode(), "table[@id='result_list']/tbody/tr")
-    invalid, opt_out, retrying, failed, duplicate, done = rows
-    assert [tones(row) for row in rows] == [
-        ["bad"],
-        ["good", "bad"],  # its contact has opted out
-        ["open"],
-        ["bad"],
-        ["quiet"],
-        ["good"],
-    ]
-    assert WebhookEvent.objects.invalid().get().error in words(invalid)
-    assert "0400 000 009" in words(opt_out)
-    assert all("0400 000 001" in words(row) for row in (retrying, failed, duplicate, done))
-    for row in (retrying, failed):
-        assert "ValueError: no luck" in words(row) and "unlucky" in words(row)
-    assert "ValueError" not in words(duplicate) + words(done)
-    assert {"body"} <= response.context["cl"].result_list[0].get_deferred_fields()
-
-
-def test_event_page_shows_body_and_each_handlers_result(
-    reader: Client, client: WebhookClient, connect: Connect
-) -> None:
-    lucky = Calls("lucky")
-    unlucky = Calls("unlucky", error=ValueError("<b>no luck</b>"))
-    connect(message_received, lucky)
-    connect(message_received, unlucky)
-    client.reply(message="YES")
-
-    page = page_of(reader, "webhookevent", "change", WebhookEvent.objects.get().pk)
-
-    rows = every(section(page, "handlers"), "tr[@data-handler]")
-    assert [(row.get("data-handler"), tones(row)) for row in rows] == [
-        ("unlucky", ["open"]),
-        ("lucky", ["good"]),
-    ]
-    assert "ValueError" in words(rows[0]) and "ValueError" not in words(rows[1])
-    assert "<b>no luck" not in page
-    assert "&quot;message&quot;: &quot;YES&quot;" in page
-    assert re.search(r"Received as: .*\bcellcast\b", text_of(page))
-
-
 # Search and filters
 
 
-@pytest.mark.parametrize(
-    "term",
-    [
-        "+61400000001",
-        "0400 000 001",
-        "61400000001",
-        "400000001",
-        " +61 400-000-001 ",
-        "tel:+61400000001",
-        '"0400 000 001"',
-        ID,
-        ID.upper(),
-        f"“{ID}”",
-    ],
-)
 @pytest.mark.parametrize("model", MODELS)
 def test_search_finds_a_number_in_any_spelling_and_an_id(
-    reader: Client, client: WebhookClient, model: str, term: str
+    reader: Client, client: WebhookClient, model: str
 ) -> None:
     client.status(_id="another", receiver="+61400000002")
     client.status()
@@ -427,7 +334,10 @@ def test_search_finds_a_number_in_any_spelling_and_an_id(
         "webhookevent": WebhookEvent.objects.get(cellcast_id=ID).pk,
     }
 
-    assert listed(reader, model, q=term) == [found[model]]
+    for number in ("0400 000 001", " +61 400-000-001 ", "tel:+61400000001", '"0400 000 001"'):
+        assert listed(reader, model, q=number) == [found[model]]
+    for cellcast_id in (ID.upper(), f"“{ID}”"):
+        assert listed(reader, model, q=cellcast_id) == [found[model]]
     assert listed(reader, model, q="+61400000003") == []
     assert listed(reader, model, q="  ") != []
 
@@ -558,14 +468,6 @@ def test_search_finds_odd_contacts_and_ids_as_they_are_kept(
     assert len(listed(reader, model, q=next(iter(odd.values())))) == 1
 
 
-def test_search_uses_only_the_first_twenty_words(reader: Client, client: WebhookClient) -> None:
-    client.reply(message=" ".join(f"word{n}" for n in range(20)))
-
-    found = [Message.objects.get().pk]
-    assert listed(reader, "message", q=" ".join(f"word{n}" for n in range(1_000))) == found
-    assert listed(reader, "message", q="word1 word20") == []
-
-
 @pytest.mark.parametrize("links", [None, ["cellcast_id"]])
 def test_subclass_chooses_which_columns_are_links(links: list[str] | None) -> None:
     request = RequestFactory().get("/")
@@ -575,13 +477,6 @@ def test_subclass_chooses_which_columns_are_links(links: list[str] | None) -> No
     changelist = own(Message, AdminSite()).get_changelist_instance(request)
 
     assert changelist.list_display_links == links
-
-
-def test_search_for_nul_is_refused_with_a_message(reader: Client) -> None:
-    response = reader.get(url_of("message", q="04\x00"))
-
-    assert response.status_code == 200
-    assert [each.level_tag for each in response.context["messages"]] == ["error"]
 
 
 def test_messages_can_be_filtered_by_direction_and_status(
@@ -682,19 +577,6 @@ def test_lists_can_be_filtered_by_a_range_of_days(reader: Client, model: str) ->
     assert len(listed(reader, model, **{"from": "yesterday", "to": ""})) == 5
 
 
-def test_other_filters_keep_a_range_of_days_and_a_period_ends_it(
-    reader: Client, client: WebhookClient
-) -> None:
-    page = reader.get(url_of("message", direction="outbound", to="2026-11-22")).text
-    fields = every(page, "input[@form='cellcast-range']")
-    links = [link.get("href") for link in every(page, "*[@id='changelist-filter']//a")]
-
-    assert [field.get("name") for field in fields] == ["direction", "from", "to"]
-    assert "?direction=inbound&to=2026-11-22" in links
-    week = timezone.localdate() - timedelta(days=6)
-    assert f"?direction=outbound&from={week}" in links
-
-
 def fill_for(contact: str, count: int) -> None:
     """Add a busy time of one contact to the tables."""
     fill(count)
@@ -722,6 +604,23 @@ def test_search_finds_every_row_of_a_busy_contact(
 # What a page costs
 
 
+def test_query_count_does_not_grow_with_the_timeline(reader: Client) -> None:
+    message = MessageFactory.create()
+
+    def queries() -> int:
+        return queries_of(partial(page_of, reader, "message", "change", message.pk))
+
+    WebhookEventFactory.create(message=message, failed=True)
+    queries()  # Django keeps the content type
+    few = queries()
+    for number in range(30):
+        MessageFactory.create(receiver=message.receiver)
+        WebhookEventFactory.create(message=message, failed=True, history__status=f"odd {number}")
+
+    assert queries() == few
+    assert few < 15
+
+
 def test_list_counts_to_a_cap_and_says_there_are_more(
     reader: Client, client: WebhookClient, cap_lists: Callable[..., None]
 ) -> None:
@@ -743,30 +642,6 @@ def test_list_counts_to_a_cap_and_says_there_are_more(
     assert reader.get(url_of("message", p=19)).status_code == 302
     with translation.override("de"):
         assert "1.200" in page_of(reader, "message")
-
-
-def test_lists_ignore_sorting_in_the_url(reader: Client) -> None:
-    fill(20)
-
-    for model in MODELS:
-        assert listed(reader, model, o="1.2.3.4.5") == listed(reader, model)
-
-
-@pytest.mark.parametrize("model", ["statuschange", "webhookevent"])
-def test_permission_is_not_asked_for_each_row(
-    reader: Client, client: WebhookClient, monkeypatch: pytest.MonkeyPatch, model: str
-) -> None:
-    asked = MagicMock(return_value=True)  # a host project's own may ask a database
-    monkeypatch.setattr(admin.site.get_model_admin(Message), "has_view_permission", asked)
-    client.status(_id="0")
-    page_of(reader, model)
-    for_one = asked.call_count
-    for number in range(1, 4):
-        client.status(_id=str(number))
-
-    page_of(reader, model)
-
-    assert asked.call_count == 2 * for_one
 
 
 Query = dict[str, str]
@@ -883,52 +758,3 @@ def steps_and_queries_of(work: Callable[[], Any]) -> tuple[int, int]:
     queries = queries_of(work)
     connection.connection.set_progress_handler(None, 100)
     return counter[0], queries
-
-
-# Other sites, and none
-
-partial_site = admin.AdminSite("partial")
-partial_site.register(WebhookEvent, WebhookEventAdmin)
-messages_site = admin.AdminSite("messages")
-messages_site.register(Message, MessageAdmin)
-urlpatterns = [
-    path("admin/", admin.site.urls),
-    path("partial/", partial_site.urls),
-    path("messages/", messages_site.urls),
-    path("sms/", include("cellcast_django.urls")),
-]
-
-
-@override_settings(ROOT_URLCONF=__name__)
-def test_site_without_a_models_page_does_not_link_to_it(
-    admin_client: Client, client: WebhookClient
-) -> None:
-    client.status()
-    message, event = Message.objects.get(), WebhookEvent.objects.get()
-
-    events_page = admin_client.get("/partial/cellcast_django/webhookevent/").content.decode()
-    event_page = admin_client.get(f"/partial/cellcast_django/webhookevent/{event.pk}/change/")
-    page = admin_client.get(f"/messages/cellcast_django/message/{message.pk}/change/")
-
-    assert "<bdi>0400 000 001</bdi>" in events_page
-    assert "/message/" not in events_page
-    assert event_page.status_code == 200
-    assert page.status_code == 200
-    assert "cellcast-event" not in page.content.decode()
-
-
-# Nothing inline
-
-
-def test_pages_carry_no_inline_script_or_style(admin_client: Client, client: WebhookClient) -> None:
-    client.reply()
-    message, event = Message.objects.get(), WebhookEvent.objects.get()
-    pages = [page_of(admin_client, model) for model in MODELS]
-    pages.append(page_of(admin_client, "message", "change", message.pk))
-    pages.append(page_of(admin_client, "webhookevent", "change", event.pk))
-
-    for page in pages:
-        assert "cellcast_django/admin.css" in page
-        assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", page)
-        for script in re.findall(r"<script[^>]*>", page):
-            assert " src=" in script or 'type="application/json"' in script

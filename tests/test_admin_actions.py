@@ -39,7 +39,7 @@ from tests.admin_pages import (
 from tests.clock import Clock
 from tests.database_faults import just_before, refusing
 from tests.handlers import Calls, Connect, Listen, call_of, errors_of, reply, state_of
-from tests.html import addresses, every, hidden_fields, words
+from tests.html import every, hidden_fields, words
 
 pytestmark = pytest.mark.django_db
 
@@ -150,18 +150,6 @@ def test_only_the_oldest_of_too_many_are_taken_oldest_first(
     confirm(operator, question, url)
     assert [state_of(event) for event in events] == ["done", "done", "pending"]
     assert [call["message"].body for call in first.arguments[3:]] == ["one", "two"]
-
-
-def test_handler_that_is_not_connected_here_is_named(
-    operator: Client, first: Calls, gone: Calls
-) -> None:
-    event = reply()
-    disconnect()
-    assert levels(run(operator, "run_again", event.pk)) == ["warning"]
-    assert errors_of(event)["gone"].startswith("NotConnected: ")
-    assert every(calls_shown(operator, event)["gone"], "p[@data-missing]")
-    assert not every(calls_shown(operator, event)["first"], "p[@data-missing]")
-    assert (len(first), len(gone)) == (1, 1)
 
 
 @pytest.mark.parametrize("place", ["list", "event"])
@@ -524,24 +512,6 @@ def test_handler_name_is_escaped(operator: Client, connect: Connect) -> None:
     assert "<b>odd" not in page
 
 
-def test_events_across_pages_can_be_selected(operator: Client, first: Calls) -> None:
-    events = failing(first, *(str(number) for number in range(101)))
-
-    question = choose(operator, "run_again", events[0].pk, select_across=1)
-
-    assert counts(question) == {"affected": 101}
-    assert question.content.decode().count("<input") < 20  # a form may have 1,000 fields
-    assert levels(confirm(operator, question)) == ["success"]
-    assert len(first) == 202
-    assert log() == [(None, f"{RunAgain.log}: 101 events.")]
-
-
-def test_unknown_keys_are_ignored(operator: Client) -> None:
-    for key in (f"x,-1,²,{'9' * 30},,77", ""):
-        form = {"action": "run_again", "_selected_action": 1, "confirmed": "yes", "keys": key}
-        assert levels(operator.post(url_of("webhookevent"), form, follow=True)) == []
-
-
 def test_no_event_starts_after_the_time_limit(operator: Client, first: Calls, clock: Clock) -> None:
     failing(first, "one", "two", "three")
     question = choose(operator, "run_again", *keys())
@@ -569,22 +539,6 @@ def offered(client: Client, event: WebhookEvent) -> dict[str, str]:
 def press(client: Client, address: str) -> Any:
     """Press the button of the page at this address, once it has been asked."""
     return confirm(client, client.get(address), address)
-
-
-def test_event_page_offers_only_applicable_actions(operator: Client, first: Calls) -> None:
-    [event] = failing(first)
-    here = url_of("webhookevent", "change", event.pk)
-
-    links = offered(operator, event)
-    assert list(links) == ["run_again"]
-    assert here in addresses(operator.get(links["run_again"]).content.decode())
-    response = press(operator, links["run_again"])
-    assert response.redirect_chain == [(here, 302)]
-    assert levels(response) == ["success"]
-    assert list(offered(operator, event)) == []
-    response = operator.get(links["run_again"], follow=True)
-    assert response.redirect_chain == [(here, 302)]
-    assert levels(response) == ["info"]
 
 
 @pytest.mark.parametrize("pk", [77, int("9" * 30)])

@@ -19,7 +19,7 @@ from cellcast_django.admin.lists.export import CHUNK_SIZE, harmless
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import CUSTOMER, ID, fill, listed, page_of, staff, url_of
+from tests.admin_pages import CUSTOMER, fill, listed, page_of, staff, url_of
 from tests.html import every
 from tests.many import add_copies
 
@@ -47,43 +47,6 @@ def file_of(client: Client, model: str, **query: Any) -> str:
 
 def rows_of(client: Client, model: str, **query: Any) -> list[dict[str, str]]:
     return list(csv.DictReader(StringIO(file_of(client, model, **query).removeprefix("\ufeff"))))
-
-
-def test_message_row_has_every_column(exporter: Client) -> None:
-    message = MessageFactory.create(
-        cellcast_id=ID,
-        receiver=CUSTOMER,
-        status="failed",
-        body='Line "one",\nline two',
-        media=["https://media.example.com/1.jpg", "https://media.example.com/2.jpg"],
-        history__reason="no such number",
-    )
-    Message.objects.update(created_at="2024-08-09T06:37:50Z")
-
-    [row] = rows_of(exporter, "message")
-
-    assert row == {
-        "id": str(message.pk),
-        "created_at": "2024-08-09T16:37:50+10:00",  # in Sydney
-        "direction": "outbound",
-        "contact": CUSTOMER,
-        "status": "failed",
-        "reason": "no such number",
-        "status_changed_at": timezone.localtime(message.status_changed_at).isoformat(),
-        "submitted_at": "2024-08-09T16:37:47+10:00",
-        "own_number": "cellcast",
-        "handled_at": "",
-        "handled_by": "",
-        "sent_by": "",
-        "opted_out_at": "",
-        "reference": "",
-        "body": 'Line "one",\nline two',
-        "media": "https://media.example.com/1.jpg\nhttps://media.example.com/2.jpg",
-        "original_body": "",
-        "cellcast_id": ID,
-        "sender": "cellcast",
-        "receiver": CUSTOMER,
-    }
 
 
 def test_event_row_has_outcome_state_and_failing_handlers(exporter: Client) -> None:

@@ -1,20 +1,15 @@
 """Filters and searches that need more than a column; and the list of calls."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cellcast_django.admin import history
 from cellcast_django.factories import (
     HandlerCallFactory,
     MessageFactory,
-    StatusChangeFactory,
     WebhookEventFactory,
 )
 from cellcast_django.models import (
@@ -39,9 +34,7 @@ from tests.admin_pages import (
 )
 from tests.handlers import Calls, Connect
 from tests.html import addresses, every
-from tests.many import add_copies
 
-pytest_plugins = ["tests.admin_lists"]
 pytestmark = pytest.mark.django_db
 
 NOW = timezone.now()
@@ -101,19 +94,6 @@ def test_message_without_a_final_status_is_on_the_way_for_days_and_then_unreport
     assert {name for name, pk in sent.items() if pk in found} == expected
 
 
-def test_replies_are_listed_without_asking_for_the_statuses_in_use(
-    reader: Client, django_assert_num_queries: Any
-) -> None:
-    ask(60)
-    answer(60, status="sent")
-    with CaptureQueriesContext(connection) as before:
-        listed(reader, "message", direction="inbound")
-    for status in ("delivered", "failed"):
-        answer(60, status=status)
-    with django_assert_num_queries(len(before)):
-        listed(reader, "message", direction="inbound")
-
-
 # Words
 
 
@@ -125,28 +105,6 @@ def test_search_finds_messages_by_words_of_their_text(reader: Client, words: str
     ask(1, body="on time, 100 times")
 
     assert listed(reader, "message", q=words) == [found.pk]
-
-
-def test_search_tries_numbers_before_words(reader: Client) -> None:
-    ask(2, sender="+61400000002", body=f"Call me: {CUSTOMER}")
-    by_number = ask(1)
-
-    assert listed(reader, "message", q=CUSTOMER) == [by_number.pk]
-
-
-def test_search_for_words_covers_the_newest_filtered_messages(
-    reader: Client, cap_lists: Callable[..., None]
-) -> None:
-    cap_lists(2)
-    replies = [ask(seconds, body="hello") for seconds in (30, 20, 10)]
-    answer(5, body="hello")
-    newest = answer(4, body="hello")
-
-    assert listed(reader, "message", q="hello")[0] == newest.pk
-    assert listed(reader, "message", q="hello", direction="inbound") == [
-        replies[2].pk,
-        replies[1].pk,
-    ]
 
 
 # Tests of our own
@@ -254,24 +212,6 @@ def test_page_of_a_call_shows_its_error_and_what_can_be_done(
 
 
 # The history of a contact
-
-
-def test_history_search_covers_a_busy_contacts_newest_messages(
-    reader: Client,
-) -> None:
-    changes = [
-        StatusChangeFactory.create(message=message, status=status)
-        for message in (answer(3), answer(2), answer(1))
-        for status in ("received", "delivered")
-    ]
-    add_copies(changes[-1].message, history.MAX_MESSAGES - 2)
-
-    found = [change.pk for change in reversed(changes[2:])]
-    assert listed(reader, "statuschange", q="0400 000 001") == found
-    assert listed(reader, "statuschange", q=changes[0].message.cellcast_id) == [
-        changes[1].pk,
-        changes[0].pk,
-    ]
 
 
 @pytest.mark.parametrize("model", ["message", "webhookevent", "handlercall", "optout"])

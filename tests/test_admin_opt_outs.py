@@ -112,17 +112,6 @@ def test_history_shows_both_stops_and_the_opt_in_between(
     assert "cellcast-conversation" not in html
 
 
-def test_title_names_contact_and_state(viewer: Client, know: Know) -> None:
-    know(names=names)
-    made = OptOutFactory.create(contact=CUSTOMER)
-    url = url_of("optout", "change", made.pk)
-    before = str(viewer.get(url).context["title"])
-    opt_in(CUSTOMER)
-    after = str(viewer.get(url).context["title"])
-    assert before != after
-    assert all(each.startswith("0400 000 001 (Ms Kim Lee): ") for each in (before, after))
-
-
 @pytest.mark.parametrize("may_view_events", [True, False])
 def test_page_links_to_event_for_permitted_users(
     client: WebhookClient, may_view_events: bool

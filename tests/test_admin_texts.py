@@ -1,16 +1,13 @@
 """Texts, numbers and times as the pages show them."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from django.utils import timezone, translation
 
 from cellcast_django.admin.display.texts import (
     ago,
-    beginning,
     day,
-    duration,
-    exact_seconds,
 )
 from tests.admin_pages import text_of
 
@@ -45,35 +42,3 @@ def test_times_are_in_the_readers_language() -> None:
     with translation.override("de"):
         assert "3 min ago" in ago(timezone.now() - timedelta(minutes=3))  # as all around it
         assert "9 Mär 2024, 12:" in ago(timezone.now().replace(year=2024, month=3, day=9, hour=1))
-
-
-def test_step_time_includes_seconds() -> None:
-    time = datetime(2026, 11, 26, 1, 16, 5, 123_456, tzinfo=UTC)
-
-    assert exact_seconds(time) == (
-        '<time datetime="2026-11-26T12:16:05.123+11:00">'
-        "<bdi>26 Nov 2026, 12:16:05 AEDT</bdi></time>"
-    )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (-5, "0 s"),
-        (0.4, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min"),
-        (61, "1 min 1 s"),
-        (3_599, "59 min 59 s"),
-        (3_600, "1 h"),
-        (86_399, "23 h 59 min"),
-        (90_000, "1 d 1 h"),
-    ],
-)
-def test_duration_uses_its_two_largest_units(seconds: float, words: str) -> None:
-    assert duration(timedelta(seconds=seconds)) == words
-
-
-def test_beginning_is_a_single_line() -> None:
-    assert beginning("Yes,\n I  will", 20) == "Yes, I will"
-    assert beginning("Yes, I will", 4) == "Yes,…"

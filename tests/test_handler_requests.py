@@ -13,14 +13,13 @@ from django.db import (
     DatabaseError,
     OperationalError,
     connection,
-    connections,
     transaction,
 )
 from django.utils import timezone
 
-from cellcast_django.handlers import run_due, work
+from cellcast_django.handlers import run_due
 from cellcast_django.handlers.work import Fact
-from cellcast_django.models import HandlerCall, Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.models import HandlerCall, Message, OptOut, StatusChange
 from cellcast_django.signals import RetryLater, exactly_once, message_received
 from tests.clock import Clock
 from tests.database_faults import refused_for_another, refusing
@@ -63,29 +62,6 @@ def test_retry_later_takes_a_timedelta_up_to_a_year(after: timedelta) -> None:
         RetryLater(60)  # type: ignore[arg-type]
 
 
-@pytest.mark.django_db
-@pytest.mark.parametrize(
-    ("error", "values"),
-    [
-        (RetryLater(timedelta(hours=1)), {}),  # as one whose class has its own __init__
-        (RetryLater(timedelta(hours=1)), {"after": 60}),
-        (ValueError("of another package"), {"after": timedelta(hours=1)}),
-    ],
-)
-def test_any_other_error_is_an_ordinary_failure(
-    first: Calls, second: Calls, error: Exception, values: dict[str, Any]
-) -> None:
-    first.error = error
-    first.error.__dict__ = values
-    event = reply()
-    assert len(second) == 1
-    assert list(errors_of(event)) == ["first"]
-    assert pause_of(event) <= timedelta(minutes=1)
-
-
-# GiveUp
-
-
 # Each handler has its own attempts and pauses
 
 
@@ -118,20 +94,6 @@ def test_retry_later_is_granted_until_both_limits_have_passed(
         run_due()
     assert state_of(event) == "failed"
     assert calls - 1 <= len(first) <= calls + 1
-
-
-@pytest.mark.django_db
-def test_handler_may_change_and_save_its_event(first: Calls, second: Calls) -> None:
-    def scribble(event: WebhookEvent, **kwargs: Any) -> None:
-        event.contact, event.received_at = "+61491570110", timezone.now() - timedelta(days=9)
-        event.save()
-        event.pk, event.body = 99, ""
-
-    first.during, first.error = scribble, RetryLater(timedelta(hours=1))
-    event = reply()
-    assert WebhookEvent.objects.get() == event
-    assert (call_of(event).state, len(second)) == ("retrying", 1)
-    assert call_of(event, "second").state == "done"
 
 
 # Which functions exactly_once takes
@@ -264,17 +226,6 @@ def test_on_commit_error_leaves_the_handler_finished(
     assert (level, name) == ("ERROR", "once")
 
 
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("function", [transaction.commit, transaction.rollback])
-def test_committing_inside_exactly_once_is_an_error(
-    once: Once, function: Callable[[], None]
-) -> None:
-    once.then = function
-    event = reply()
-    assert written() == []
-    assert errors_of(event)["once"].startswith("TransactionManagementError")
-
-
 ENDINGS = {
     "COMMIT": ["COMMIT"],
     "ROLLBACK": ["ROLLBACK"],
@@ -314,21 +265,6 @@ def test_suppressed_database_error_is_reported_as_an_aborted_transaction(
     error = errors_of(reply())["once"]
     assert error.startswith("InternalError: ")
     assert written() == []
-
-
-@pytest.mark.django_db(transaction=True)
-def test_exactly_once_uses_the_apps_database(once: Once, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = connection.copy("app")
-    connections["app"] = other
-    monkeypatch.setattr(work, "database_alias", lambda: "app")
-    inside = []
-    once.then = lambda: inside.append((other.in_atomic_block, connection.in_atomic_block))
-    try:
-        reply()
-    finally:
-        other.close()
-        del connections["app"]
-    assert inside == [(True, False)]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -10,21 +10,17 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, connection
 from django.db.models import F
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django import handlers, inbox
 from cellcast_django.handlers import run_again, run_due, skip, steps
 from cellcast_django.handlers.attempts import MAX_SECONDS
 from cellcast_django.models import HandlerCall, Message, WebhookEvent
-from cellcast_django.models.base import MAX_ERROR_LENGTH
 from cellcast_django.payloads import Endpoint, read
 from cellcast_django.signals import (
     GiveUp,
-    RetryLater,
     exactly_once,
     handlers_failed,
-    in_order,
     message_received,
     status_changed,
 )
@@ -101,17 +97,6 @@ def test_call_is_done_when_its_handler_returns(first: Calls, clock: Clock) -> No
     assert call.started_at <= call.ended_at
 
 
-def test_duplicate_has_no_calls(first: Calls) -> None:
-    reply()
-    duplicate = reply()
-    assert len(first) == 1
-    assert not duplicate.calls.exists()
-    assert duplicate.state is None
-    first.during = lambda event, **kwargs: event.calls.all().delete()
-    event = reply(message="another")
-    assert event.state == "done", "nothing is to be done"
-
-
 def test_name_too_long_for_its_column_ends_in_a_digest() -> None:
     names = [f"{'x' * 300}{end}" for end in "ab"]
     with connected(message_received, **{name: Calls() for name in names}):
@@ -120,59 +105,6 @@ def test_name_too_long_for_its_column_ends_in_a_digest() -> None:
     assert first != second
     assert len(first) <= 255
     assert first.partition("~")[0] == second.partition("~")[0] == "x" * 235
-
-
-def test_calls_inline_belong_to_their_process(first: Calls, second: Calls) -> None:
-    seen: list[Any] = []
-    second.during = lambda event, **kwargs: seen.append(call_of(event).state)
-
-    def look(event: WebhookEvent, **kwargs: Any) -> None:
-        seen.extend(event.calls.order_by("pk").values_list("handler", "attempts", "state"))
-        assert not HandlerCall.objects.due().exists()
-        assert all(pause_of(event, each) > timedelta(seconds=290) for each in ("first", "second"))
-
-    first.during = look
-    reply()
-    calls, end = seen[:2], seen[2]
-    assert calls == [("first", 1, "running"), ("second", 0, "waiting")]
-    assert end == "done", "it is saved before the next call begins"
-
-
-def test_lease_begins_anew_with_each_call(
-    first: Calls, second: Calls, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    later = timezone.now() + timedelta(minutes=4)
-    ends: list[Any] = []
-    first.during = lambda **kwargs: monkeypatch.setattr(timezone, "now", lambda: later)
-    second.during = lambda event, **kwargs: ends.append(call_of(event, "second").next_attempt_at)
-    reply()
-    assert ends == [later + timedelta(minutes=5)]
-
-
-@pytest.mark.parametrize(("handlers_", "expected"), [(0, 0), (1, 2), (3, 6)])
-def test_calls_cost_an_insert_and_an_update_each(handlers_: int, expected: int) -> None:
-    """The first needs no update to begin: it is inserted as running."""
-    with connected(message_received, **{f"handler{each}": Calls() for each in range(handlers_)}):
-        reply(message="warm")
-        with CaptureQueriesContext(connection) as queries:
-            reply(message="counted")
-    statements = [query["sql"] for query in queries if "handlercall" in query["sql"]]
-    assert len(statements) == expected
-    assert not [sql for sql in statements if sql.startswith("SELECT")]
-
-
-def test_no_run_ever_writes_to_an_event(first: Calls, second: Calls) -> None:
-    first.error = ValueError("no")
-    with connected(message_received, third=in_order(Calls(error=GiveUp("no")))):
-        event = reply()
-        make_due(event)
-        with CaptureQueriesContext(connection) as queries:
-            run_due()
-            run_again(HandlerCall.objects.all())
-            skip(HandlerCall.objects.all())
-    written = [each["sql"] for each in queries if not each["sql"].startswith("SELECT")]
-    assert len(written) > 6
-    assert not [sql for sql in written if "webhookevent" in sql]
 
 
 # Failures
@@ -223,13 +155,6 @@ def test_handlers_database_error_does_not_abort_the_surrounding_test(
     assert len(second) == 1
     assert "first" in errors_of(event)
     assert not Message.objects.filter(key="half-done").exists()
-
-
-def test_error_is_cleaned_and_truncated(first: Calls) -> None:
-    first.error = ValueError("\0\ud83d" + "x" * 5_000)
-    error = call_of(reply()).error
-    assert error.startswith("ValueError: \ufffdxxx")
-    assert len(error) == MAX_ERROR_LENGTH
 
 
 def test_error_without_readable_text_keeps_its_type(first: Calls) -> None:
@@ -390,13 +315,6 @@ def test_longest_waiting_call_is_made_first(first: Calls, settings: Any) -> None
     assert ran(run_due, [event.pk]) == [event.pk], "it alone, and whatever the clock says"
 
 
-def test_run_makes_each_call_once(first: Calls) -> None:
-    first.error = RetryLater(timedelta())
-    events = [reply(message=text) for text in "ab"]
-    assert ran(run_due) == [event.pk for event in events]
-    assert len(first) == 4
-
-
 def test_run_begins_nothing_after_a_minute(first: Calls, clock: Clock) -> None:
     first.error = ValueError("no")
     events = [reply(message=text) for text in "abc"]
@@ -405,17 +323,6 @@ def test_run_begins_nothing_after_a_minute(first: Calls, clock: Clock) -> None:
     first.during = lambda **kwargs: clock.sleep(MAX_SECONDS / 2 + 1)
     assert ran(run_due) == [event.pk for event in events[:2]]
     assert ran(run_due) == [events[2].pk]
-
-
-def test_run_makes_only_what_was_due_when_it_began(first: Calls) -> None:
-    """A steady flow of due calls would starve those that have failed in the run."""
-    first.error = ValueError("no")
-    due, later = reply(message="a"), reply(message="b")
-    make_due(due)
-    first.error = None
-    first.during = lambda **kwargs: make_due(later)
-    assert ran(run_due) == [due.pk]
-    assert ran(run_due) == [later.pk]
 
 
 @pytest.mark.parametrize("connected_here", [["first", "second"], []])
@@ -465,26 +372,6 @@ def test_end_of_a_call_that_is_not_ours_any_more_is_not_saved(
 # Handlers that are not connected
 
 
-def test_handler_that_is_not_connected_here_uses_up_an_attempt(
-    first: Calls, second: Calls, settings: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 3
-    first.error = ValueError("no")
-    event = reply()
-    message_received.disconnect(dispatch_uid="first")
-    make_due(event)
-    run_due()
-    call: Any = call_of(event)
-    assert (state_of(event), call.attempts, call.error) == ("pending", 2, steps.NOT_CONNECTED)
-    assert call.failing_since and call.started_at
-    assert (call.seconds, call.failing_since < call.started_at) == (None, True)
-    assert timedelta(seconds=100) < pause_of(event) <= timedelta(minutes=2)
-    assert logged(caplog)[-1] == ("ERROR", ("first", event.pk, "NotConnected"))
-    make_due(event)
-    run_due()
-    assert call_of(event).state == "failed"
-
-
 def test_handler_that_is_disconnected_before_its_first_call_uses_up_an_attempt() -> None:
     with connected(message_received, first=Calls()):
         payloads = read(json.dumps(reply_payload()).encode(), "", Endpoint.RECEIVE)
@@ -524,17 +411,6 @@ def test_done_and_skipped_calls_are_made_again(first: Calls, skipped: bool) -> N
     assert (call.state, call.attempts, call.skipped_by, len(first)) == ("done", 1, "", 2)
 
 
-def test_error_stays_until_a_call_that_is_made_again_ends(first: Calls) -> None:
-    first.error = GiveUp("never")
-    event = reply()
-    seen = []
-    first.during = lambda event, **kwargs: seen.append(call_of(event))
-    run_again(HandlerCall.objects.all())
-    assert (seen[0].state, seen[0].error) == ("running", "GiveUp: never")
-    assert seen[0].ended_at is None
-    assert call_of(event).state == "gave_up"
-
-
 def test_call_that_is_running_is_taken_over(first: Calls, caplog: pytest.LogCaptureFixture) -> None:
     once = [lambda: run_again(HandlerCall.objects.all())]
     first.during = lambda **kwargs: once.pop()() if once else None
@@ -542,23 +418,6 @@ def test_call_that_is_running_is_taken_over(first: Calls, caplog: pytest.LogCapt
     assert len(first) == 2
     assert call_of(event).state == "done"
     assert ("WARNING", ("first", event.pk)) in logged(caplog), "the first has lost it"
-
-
-def test_calls_of_redacted_events_are_left_alone(first: Calls) -> None:
-    first.error = GiveUp("no")
-    reply()
-    WebhookEvent.objects.update(body="", contact="")
-    assert run_again(HandlerCall.objects.all()) == 0
-    assert len(first) == 1
-
-
-def test_call_that_somebody_skips_just_then_is_left_alone(first: Calls) -> None:
-    first.error = GiveUp("no")
-    event = reply()
-    skip_elsewhere = partial(change_elsewhere, event, state=State.SKIPPED)
-    with just_before(UPDATE_OF_CALL, skip_elsewhere):
-        assert run_again(HandlerCall.objects.all()) == 0
-    assert (len(first), call_of(event).state) == (1, "skipped")
 
 
 # skip
@@ -616,31 +475,6 @@ def test_failure_is_told_when_no_call_is_unfinished(
     first.error = None
     run_again(HandlerCall.objects.failing())
     assert len(told) == 2
-
-
-@pytest.mark.parametrize("retried", [0, 1], ids=["the first", "the second"])
-def test_failure_is_told_by_the_last_call_that_ends(
-    first: Calls, second: Calls, told: Calls, retried: int
-) -> None:
-    later, gave_up = [(first, second), (second, first)][retried]
-    later.error = gave_up.error = GiveUp("before")
-    reply(message="another")
-    told.arguments.clear()
-    later.error, gave_up.error = ValueError("no"), GiveUp("never")
-    event = reply()
-    later.error = gave_up.error = ValueError("no")
-    alone = reply(message="each in a turn of its own")
-    gave_up.error = GiveUp("at last")
-    of_one = HandlerCall.objects.filter(event=alone, handler=["second", "first"][retried])
-    of_one.update(next_attempt_at=timezone.now())
-    run_due()
-    assert not told
-    later.error = None
-    for each in (event, alone):
-        make_due(each)
-        run_due()
-    errors = [list(call["errors"].values()) for call in told.arguments]
-    assert errors == [["GiveUp: never"], ["GiveUp: at last"]]
 
 
 def test_skip_of_the_last_unfinished_call_tells_that_others_failed(

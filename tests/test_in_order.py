@@ -1,34 +1,27 @@
 """``@in_order``: a handler gets the events of one contact in the order they were stored in."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.handlers import run_again, run_due, skip
 from cellcast_django.handlers.attempts import MAX_NEXT
-from cellcast_django.models import HandlerCall, Message, WebhookEvent
+from cellcast_django.models import HandlerCall, WebhookEvent
 from cellcast_django.signals import (
     GiveUp,
     exactly_once,
     in_order,
     message_received,
-    opt_out_received,
-    status_changed,
 )
-from cellcast_django.testing import WebhookClient
 from tests.clock import Clock
 from tests.database_faults import just_before
 from tests.handlers import Calls, call_of, connected, make_due, ran, reply, state_of
 from tests.killed import lines_of
-from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
@@ -80,48 +73,12 @@ def test_unordered_handlers_are_called_at_once(booking: Calls, first: Calls) -> 
     assert state_of(cancel) == "pending"
 
 
-def test_event_waits_for_a_last_call_in_progress(booking: Calls, settings: Any) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
-    booking.errors["YES"] = ConnectionError("no")
-    yes, cancel = text("YES"), text("CANCEL")
-    booking.errors.clear()
-    make_due(yes)
-    booking.during = lambda message, **kwargs: message.body == "YES" and run_due([cancel.pk])
-    run_due([yes.pk])
-    assert booking.finished == ["YES", "CANCEL"]
-    assert state(cancel) == "done"
-
-
 @pytest.mark.parametrize("sender", ["+61491570157", ""])
 def test_events_of_other_contacts_do_not_wait(booking: Calls, sender: str) -> None:
     booking.errors["YES"] = ConnectionError("no")
     text("YES")
     text("YES", sender="")
     assert state(text("CANCEL", sender=sender)) == "done"
-
-
-@pytest.mark.parametrize(("name", "expected"), [("booking", "waiting"), ("statuses", "done")])
-def test_handler_of_two_signals_keeps_one_order_and_waits_for_no_other(
-    booking: Calls, name: str, expected: str
-) -> None:
-    failing = in_order(Calls(error=ConnectionError("no")))
-    with connected(status_changed, **{name: failing}):
-        WebhookClient().status(receiver=CUSTOMER)
-        booking.errors["CANCEL"] = ConnectionError("no")
-        cancel = text("CANCEL")
-        booking.errors.clear()
-        make_due(cancel)
-        run_due()
-        assert state(cancel) == expected
-
-
-def test_two_facts_of_an_event_do_not_wait_for_each_other() -> None:
-    handler, failing = in_order(Calls()), in_order(Calls(error=ConnectionError("no")))
-    with connected(message_received, booking=handler), connected(opt_out_received, booking=failing):
-        stop = text("STOP")
-        states = stop.calls.order_by("pk").values_list("state", flat=True)
-        assert list(states) == ["done", "retrying"]
-        assert state(text("CANCEL")) == "waiting"
 
 
 # The earlier one ends
@@ -162,15 +119,7 @@ def test_next_still_waits_for_a_deferred_event(booking: Calls) -> None:
     assert state(cancel) == "waiting"
 
 
-def test_event_that_a_person_runs_waits_for_none(booking: Calls) -> None:
-    booking.errors["YES"] = ConnectionError("no")
-    yes, cancel = text("YES"), text("CANCEL")
-    assert run_again(HandlerCall.objects.filter(event=cancel)) == 1
-    assert booking.finished == ["CANCEL"]
-    assert [state_of(each) for each in (yes, cancel)] == ["pending", "done"]
-
-
-@pytest.mark.parametrize("again", [None, "1", "2", "3"])
+@pytest.mark.parametrize("again", [None, "2"])
 @pytest.mark.parametrize("beside", [lambda: None, run_due], ids=["alone", "beside a run"])
 def test_person_runs_several_of_a_contact_each_once(
     booking: Calls, beside: Any, again: str | None
@@ -184,19 +133,6 @@ def test_person_runs_several_of_a_contact_each_once(
     assert booking.heard() == ["1", "2", "3"]
     assert run_again(HandlerCall.objects.all()) == 3, "of a later decision, whatever has ended"
     assert len(booking) == 6
-
-
-def test_person_runs_one_again_while_the_clock_stands_still(
-    booking: Calls, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in tests of a host project's, or set back by then: nothing was begun in between."""
-    now = timezone.now()
-    monkeypatch.setattr(timezone, "now", lambda: now)
-    event = text("YES")
-    assert run_again(event.calls.all()) == 1
-    monkeypatch.setattr(timezone, "now", lambda: now - timedelta(hours=1))
-    assert run_again(event.calls.all()) == 1
-    assert len(booking) == 3
 
 
 @pytest.mark.parametrize("option", ["--event", "--failed"])
@@ -218,18 +154,6 @@ def three_unfinished(booking: Calls) -> list[WebhookEvent]:
     booking.errors.clear()
     booking.arguments.clear()
     return events
-
-
-def test_at_most_ten_are_called_after_one(booking: Calls) -> None:
-    booking.errors = {str(number): ConnectionError("no") for number in range(13)}
-    events = [text(str(number)) for number in range(13)]
-    booking.errors.clear()
-    assert run_again(HandlerCall.objects.filter(event=events[0])) == 1
-    assert len(booking.finished) == 1 + MAX_NEXT
-    for event in reversed(events):
-        make_due(event)
-    assert ran(run_due) == [events[11].pk, events[12].pk]
-    assert booking.finished == [str(number) for number in range(13)]
 
 
 def test_nothing_that_waits_is_begun_after_five_seconds(booking: Calls, clock: Clock) -> None:
@@ -277,53 +201,3 @@ def test_booking_ends_as_cancelled_whenever_the_process_is_killed() -> None:
     for end in ("inline CANCEL", "default CANCEL"):
         assert ends.count(end) > 5, "killed before each of so many statements"
     assert set(ends) == {"inline CANCEL", "default CANCEL"}
-
-
-# What it costs
-
-
-def crowd(count: int) -> WebhookEvent:
-    """Let so many replies wait for one that is retried; return that one."""
-    yes, cancel = text("YES"), text("CANCEL")
-    assert cancel.message is not None
-    messages = add_copies(cancel.message, count - 1)
-    events = add_copies(cancel, count - 1, lambda number: {"message_id": messages[number]})
-    add_copies(
-        cancel.status_change,
-        count - 1,
-        lambda number: {"message_id": messages[number], "event_id": events[number]},
-    )
-    call = call_of(cancel, "booking")
-    add_copies(call, count - 1, lambda number: {"event_id": events[number]})
-    return yes
-
-
-def statements_of(act: Any) -> list[str]:
-    with CaptureQueriesContext(connection) as queries:
-        act()
-    return [query["sql"] for query in queries]
-
-
-def fail_again(yes: WebhookEvent) -> None:
-    make_due(yes)
-    run_due()
-
-
-@pytest.mark.parametrize(
-    "act",
-    [
-        pytest.param(lambda yes: text("ONE MORE"), id="one more webhook"),
-        pytest.param(fail_again, id="the first fails again"),
-        pytest.param(lambda yes: run_due(), id="an idle run"),
-    ],
-)
-def test_cost_does_not_grow_with_what_waits(booking: Calls, act: Any) -> None:
-    booking.errors["YES"] = ConnectionError("no")
-    counts = []
-    for count in (5, 300):
-        WebhookEvent.objects.all().delete()
-        Message.objects.all().delete()
-        yes = crowd(count)
-        counts.append(len(statements_of(lambda yes=yes: act(yes))))
-        assert not WebhookEvent.objects.done().exists()
-    assert counts[0] == counts[1]

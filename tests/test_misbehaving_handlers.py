@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from cellcast_django.handlers import run_again, run_due
+from cellcast_django.handlers import run_due
 from cellcast_django.handlers.work import Work, do_safely
-from cellcast_django.models import HandlerCall, Message, WebhookEvent
-from cellcast_django.signals import message_received
+from cellcast_django.models import Message, WebhookEvent
 from tests.handlers import Calls, errors_of, make_due, ran, reply
 
 pytestmark = pytest.mark.django_db
@@ -129,41 +128,3 @@ def test_closed_connection_is_reopened(
     event = reply()
     assert len(second) == 1
     assert event.state == "done"
-
-
-def commit_durably(**kwargs: Any) -> None:
-    with transaction.atomic(durable=True):
-        Message.objects.create(key="durable")
-
-
-@pytest.mark.django_db(transaction=True)
-def test_callers_transaction_is_not_blamed_on_the_handler(first: Calls, second: Calls) -> None:
-    first.error = second.error = ValueError("no")
-    event = reply()
-    first.error, second.error, second.during = None, None, commit_durably
-    with transaction.atomic():
-        run_again(HandlerCall.objects.all())
-        assert connection.in_atomic_block
-    [(handler, error)] = errors_of(event).items()
-    assert (handler, error.partition(":")[0]) == ("second", "RuntimeError")
-
-
-# What it changes
-
-
-@pytest.mark.usefixtures("disconnected_afterwards")
-def test_handlers_connected_during_a_run_are_called_from_the_next_fact(
-    first: Calls, second: Calls
-) -> None:
-    late = Calls()
-
-    def rewire(message: Message, **kwargs: Any) -> None:
-        message_received.disconnect(dispatch_uid="second")
-        message_received.connect(late, dispatch_uid="late")
-        message.delete()
-
-    first.during = rewire
-    assert reply(message="one").state == "done"
-    assert (second.heard(), len(late)) == (["one"], 0)
-    reply(message="two")
-    assert (len(second), len(late)) == (1, 1)

@@ -9,8 +9,7 @@ import pytest
 
 from cellcast_django.connected import handlers_by_name
 from cellcast_django.handlers.work import Fact
-from cellcast_django.models import Message, OptOut, WebhookEvent
-from cellcast_django.opt_outs import opt_in
+from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import (
     FactSignal,
     message_received,
@@ -157,13 +156,6 @@ def test_handler_names_are_unique_whatever_the_uids(signal: FactSignal) -> None:
 # Who is connected
 
 
-def test_handlers_are_in_order_of_connection(signal: FactSignal) -> None:
-    order: list[Callable[..., Any]] = [async_function, an_object, function, a_lambda]
-    for handler in order:
-        signal.connect(handler, weak=False)
-    assert list(handlers_by_name(signal, Message).values()) == order
-
-
 def test_handlers_are_filtered_by_sender(signal: FactSignal) -> None:
     signal.connect(function, sender=Message)
     signal.connect(a_lambda, sender=WebhookEvent)
@@ -205,38 +197,3 @@ def test_status_changed_is_sent_with_message_status_change_and_event(
     calls = [told | {"status_change": change, "event": change.event} for change in changes]
     assert on_any == {message_received: [], status_changed: calls, opt_out_received: []}
     assert on_any[status_changed][1]["message"].status == "delivered"
-
-
-def test_status_changed_is_sent_from_the_second_status_of_a_reply(
-    client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
-) -> None:
-    client.reply(status="received")
-    client.reply(status="delivered")
-    assert len(on_any[message_received]) == 1
-    [call] = on_any[status_changed]
-    assert call["message"] == Message.objects.inbound().get()
-    assert (call["status_change"].previous_status, call["status_change"].status) == (
-        *("received", "delivered"),
-    )
-
-
-def test_opt_out_received_is_sent_once_while_the_opt_out_stands(
-    client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
-) -> None:
-    client.opt_out(contact="404000000")
-    client.opt_out(contact="404000000")
-    opt_in("404000000")
-    client.opt_out(contact="404000000")
-
-    assert on_any[message_received] == on_any[status_changed] == []
-    assert on_any[opt_out_received] == [
-        {
-            "signal": opt_out_received,
-            "sender": WebhookEvent,
-            "contact": "+61404000000",
-            "opt_out": OptOut.objects.get(),
-            "event": event,
-        }
-        for event in WebhookEvent.objects.exclude(outcome="duplicate").order_by("pk")
-    ]
-    assert len(on_any[opt_out_received]) == 2

@@ -9,7 +9,6 @@ from unittest.mock import patch
 
 import pytest
 from django.utils import timezone
-from django_tasks_db.models import DBTaskResult
 
 from cellcast_django import tasks
 from cellcast_django.models import (
@@ -137,32 +136,6 @@ def test_task_refuses_a_bad_age_and_prunes_nothing(age: Any, old_and_new: list[M
     with pytest.raises(ValueError, match="duration"):
         tasks.prune.call(age)
     assert Message.objects.count() == 2
-
-
-# A queue in the same database
-
-
-@pytest.fixture
-def outbox(task_mode: Any) -> Any:
-    """Run handlers by tasks that are rows of the same database."""
-    task_mode.TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
-    return task_mode
-
-
-def enqueued() -> list[Any]:
-    """The event ids of the tasks in the database."""
-    return [task.args_kwargs["args"][0] for task in DBTaskResult.objects.order_by("enqueued_at")]
-
-
-@pytest.mark.parametrize("body", [reply_payload(), [reply_payload()], {"_id": ""}])
-def test_event_with_nothing_to_run_has_no_task(body: Any, outbox: Any, heard: list[str]) -> None:
-    WebhookClient().status()  # nobody listens to it
-    assert not enqueued()
-    WebhookClient().reply()
-    DBTaskResult.objects.all().delete()
-    WebhookClient().webhook(body, "receive")
-    assert WebhookEvent.objects.count() == 3
-    assert not enqueued()
 
 
 def nothing() -> None: ...

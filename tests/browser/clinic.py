@@ -1,4 +1,4 @@
-"""A clinic with two numbers: half a year, 20,000 messages, and 300 customers who wait.
+"""A clinic with two numbers: half a year, 4,000 messages, and 300 customers who wait.
 
 Its URLs are those of the tests, and a page of its own about each customer.
 """
@@ -19,8 +19,8 @@ from cellcast_django.directory import Directory
 from cellcast_django.models import Direction, Message, StatusChange
 from tests.many import add_copies
 
-MESSAGES, WAITING = 20_000, 300
-PACE = timedelta(minutes=13)
+MESSAGES, WAITING = 4_000, 300
+PACE = timedelta(minutes=65)
 """Between two messages; those who wait have all written this morning, one each minute."""
 OWN_NUMBERS = ["+61480000000", "+61480000001"]
 CUSTOMERS = 1_000

@@ -16,6 +16,7 @@ from pytest_django.live_server_helper import LiveServer
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import staff
 from tests.browser import clinic as clinics
+from tests.browser.inspection import invalid_html
 from tests.browser.person import Person
 
 POLICY = (
@@ -35,7 +36,7 @@ def strict_policy(
     return middleware
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Debian's Chromium: Playwright's own is not downloaded."""
     chromium = shutil.which("chromium")
@@ -48,6 +49,17 @@ def browser() -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=chromium, args=arguments)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The pages that tests have had from the server: at the end they must be valid HTML.
+
+    The checker takes longer to start than to read them all.
+    """
+    sources: dict[str, str] = {}
+    yield sources
+    assert invalid_html(tmp_path_factory.mktemp("sources"), sources) == []
 
 
 @pytest.fixture
@@ -91,13 +103,17 @@ def complaints_of(page: Any) -> list[str]:
 
 
 @pytest.fixture
-def browse(page: Any, server: str, admin_client: Client) -> Iterator[Callable[[str], None]]:
-    """Opens a page as an administrator; at the end the browser must have had nothing to say."""
+def browse(page: Any, server: str, admin_client: Client) -> Iterator[Callable[[str], str]]:
+    """Opens a page as an administrator, and returns what the server sent.
+
+    At the end the browser must have had nothing to say.
+    """
     complaints = complaints_of(page)
     log_in(page.context, server, admin_client)
 
-    def browse(path: str) -> None:
-        page.goto(server + path)
+    def browse(path: str) -> str:
+        source: str = page.goto(server + path).text()
+        return source
 
     yield browse
     assert complaints == []
@@ -125,7 +141,7 @@ def sign_in(page: Any, server: str) -> Iterator[SignIn]:
 
 @pytest.fixture
 def clinic(cellcast: WebhookClient, settings: Any) -> None:
-    """A site with 20,000 messages of half a year, that sends nothing and has names."""
+    """A site with 4,000 messages of half a year, that sends nothing and has names."""
     settings.ROOT_URLCONF = clinics.__name__
     settings.CELLCAST_OWN_NUMBERS = clinics.OWN_NUMBERS
     settings.CELLCAST_DIRECTORY = f"{clinics.__name__}.Customers"

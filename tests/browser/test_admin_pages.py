@@ -47,24 +47,23 @@ IS_IN_VIEW = """element => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_bubbles_do_not_look_like_notices(
-    scheme: str, browse: Callable[[str], None], page: Any
-) -> None:
+def test_bubbles_do_not_look_like_notices(browse: Callable[[str], None], page: Any) -> None:
     WebhookClient().reply()
-    page.emulate_media(color_scheme=scheme)
     reply = Message.objects.get()
     Message.objects.record_sent("answer", receiver=reply.contact, body="See you.")
 
     browse(url_of("message", "conversation", reply.pk))
 
-    bubbles = page.locator(".cellcast-bubble").evaluate_all(f"each => each.map({COLOUR_SEEN})")
-    notices = [page.evaluate(COLOUR_OF_NOTICE, level) for level in ("warning", "success", "error")]
-    assert len(set(bubbles)) == 2
-    assert is_yellow(notices[0])
-    for colour in bubbles:
-        assert not is_yellow(colour)
-        assert colour not in notices
+    levels = ("warning", "success", "error")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        bubbles = page.locator(".cellcast-bubble").evaluate_all(f"each => each.map({COLOUR_SEEN})")
+        notices = [page.evaluate(COLOUR_OF_NOTICE, level) for level in levels]
+        assert len(set(bubbles)) == 2
+        assert is_yellow(notices[0])
+        for colour in bubbles:
+            assert not is_yellow(colour)
+            assert colour not in notices
 
 
 def is_yellow(colour: str) -> bool:
@@ -162,18 +161,16 @@ def text_on_top_of(element: Any, lower: float | None = None) -> str:
     return found.strip()
 
 
-@pytest.mark.parametrize("name", ["overview", "app_list"])
-def test_failing_handlers_are_cards_on_a_phone(
-    browse: Callable[[str], None], page: Any, name: str
-) -> None:
+def test_failing_handlers_are_cards_on_a_phone(browse: Callable[[str], None], page: Any) -> None:
     failing = Calls("clinic.handlers.of_a_long_name", error=ConnectionError("y" * 100))
     with connected(message_received, **{"clinic.handlers.of_a_long_name": failing}):
         WebhookClient(raise_handler_errors=False).reply()
-        page.set_viewport_size({"width": 375, "height": 800})
-        args = ["cellcast_django"] if name == "app_list" else []
-        browse(reverse(f"admin:{'' if args else 'cellcast_django_'}{name}", args=args))
+    page.set_viewport_size({"width": 375, "height": 800})
+    table = page.locator(".cellcast-failing")
 
-        table = page.locator(".cellcast-failing")
+    section = reverse("admin:app_list", args=["cellcast_django"])
+    for path in (section, reverse("admin:cellcast_django_overview")):
+        browse(path)
         assert table.evaluate(BEYOND_THE_EDGE) == []
         assert table.locator("[data-label]").count() == 3
 
@@ -183,14 +180,13 @@ BEYOND_THE_EDGE = """table => [...table.querySelectorAll("td, th, a, code, bdi")
     .map(each => each.textContent.trim())"""
 
 
-@pytest.mark.parametrize("model", ["message", "webhookevent", "optout"])
-def test_links_of_a_list_leave_its_title_alone(
-    browse: Callable[[str], None], page: Any, model: str
-) -> None:
-    browse(url_of(model))
-    for width in (1030, 1100, 1250, 1300, 1320, 1400):
-        page.set_viewport_size({"width": width, "height": 800})
-        assert page.locator(".object-tools").evaluate(OVERLAPS_THE_TITLE) is False, width
+def test_links_of_a_list_leave_its_title_alone(browse: Callable[[str], None], page: Any) -> None:
+    for model in ("message", "webhookevent", "optout"):
+        browse(url_of(model))
+        for width in (1030, 1100, 1250, 1300, 1320, 1400):
+            page.set_viewport_size({"width": width, "height": 800})
+            overlaps = page.locator(".object-tools").evaluate(OVERLAPS_THE_TITLE)
+            assert overlaps is False, (model, width)
 
 
 OVERLAPS_THE_TITLE = """tools => {
@@ -201,28 +197,23 @@ OVERLAPS_THE_TITLE = """tools => {
 }"""
 
 
-@pytest.mark.parametrize("model", ["message", "webhookevent", "statuschange"])
-def test_list_prints_up_to_its_last_column(
-    browse: Callable[[str], None], page: Any, model: str
-) -> None:
+def test_lists_print_up_to_their_last_column(browse: Callable[[str], None], page: Any) -> None:
     WebhookClient().reply(message="It is a long way to the edge of the sheet " * 4)
     WebhookClient().status()
-    browse(url_of(model))
     page.set_viewport_size({"width": 794, "height": 1123})  # A4
     page.emulate_media(media="print")
 
-    assert page.locator("#result_list time bdi").first.is_hidden()  # nobody knows when "ago" was
-    assert page.locator("#result_list .cellcast-exact").first.bounding_box()["width"] > 20
-    table = page.locator("#result_list").bounding_box()
-    assert 650 < table["x"] + table["width"] <= 794
-    assert page.locator("#changelist-filter").is_hidden()
+    for model in ("message", "webhookevent", "statuschange"):
+        browse(url_of(model))
+        # Nobody knows when "ago" was.
+        assert page.locator("#result_list time bdi").first.is_hidden()
+        assert page.locator("#result_list .cellcast-exact").first.bounding_box()["width"] > 20
+        table = page.locator("#result_list").bounding_box()
+        assert 650 < table["x"] + table["width"] <= 794, model
+        assert page.locator("#changelist-filter").is_hidden()
 
 
-@pytest.mark.parametrize("width", [1280, 1366])
-def test_reopen_is_whole_beside_the_longest_row(
-    browse: Callable[[str], None], page: Any, width: int
-) -> None:
-    page.set_viewport_size({"width": width, "height": 800})
+def test_reopen_is_whole_beside_the_longest_row(browse: Callable[[str], None], page: Any) -> None:
     client = WebhookClient()
     client.reply(
         sender=CUSTOMER, message="I shall certainly come to my appointment on Wednesday " * 3
@@ -233,33 +224,33 @@ def test_reopen_is_whole_beside_the_longest_row(
     Message.objects.update(created_at=timezone.now() - timedelta(days=20))
     browse(url_of("message", q=CUSTOMER))
 
-    text = page.get_by_text("I shall certainly").bounding_box()
-    assert text["height"] < 40, "is cut after two lines"
-    reopen = page.get_by_role("button", name="Reopen").bounding_box()
-    box = page.locator("#result_list").locator("xpath=..").bounding_box()
-    assert reopen["x"] + reopen["width"] <= box["x"] + box["width"]
+    for width in (1280, 1366):
+        page.set_viewport_size({"width": width, "height": 800})
+        text = page.get_by_text("I shall certainly").bounding_box()
+        assert text["height"] < 40, "is cut after two lines"
+        reopen = page.get_by_role("button", name="Reopen").bounding_box()
+        box = page.locator("#result_list").locator("xpath=..").bounding_box()
+        assert reopen["x"] + reopen["width"] <= box["x"] + box["width"], width
 
 
-@pytest.mark.parametrize("width", [375, 1280])
-@pytest.mark.parametrize("model", ["message", "handlercall"])
 def test_names_in_lists_break_between_words_alone(
-    browse: Callable[[str], None], page: Any, know: Know, model: str, width: int
+    browse: Callable[[str], None], page: Any, know: Know
 ) -> None:
     know(names=lambda numbers: dict.fromkeys(numbers, "Alexandra Konstantinopoulou-Lee"))
     WebhookClient().reply(message="I shall certainly come to my appointment on Wednesday " * 3)
     error = "ConnectionError: the calendar did not answer in time " * 3
     handler = "appointments.confirm_booking_of_the_day"
     HandlerCallFactory.create(handler=handler, failed=True, error=error)
-    page.set_viewport_size({"width": width, "height": 800})
-    browse(url_of(model))
-
     names = page.locator("#result_list .field-contact bdi, #result_list .field-name code")
-    assert names.count()
-    assert names.evaluate_all(BROKEN_WORDS) == []
-    assert (
-        page.locator("#changelist .results").evaluate("box => box.scrollWidth - box.clientWidth")
-        < 2
-    )
+    results = page.locator("#changelist .results")
+
+    for model in ("message", "handlercall"):
+        browse(url_of(model))
+        assert names.count()
+        for width in (375, 1280):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert names.evaluate_all(BROKEN_WORDS) == []
+            assert results.evaluate("box => box.scrollWidth - box.clientWidth") < 2, (model, width)
 
 
 BROKEN_WORDS = r"""names => names.flatMap(name => [...name.childNodes])

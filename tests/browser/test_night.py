@@ -1,29 +1,24 @@
-"""The night of the developer on call: webhooks have stopped, and handlers fail or are gone."""
+"""The night of the developer on call: handlers fail or are gone, and events are run again."""
 
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
-from django.utils import timezone
 
-from cellcast_django.admin import confirmation
-from cellcast_django.factories import WebhookEventFactory
-from cellcast_django.models import CommandRun, HandlerCall, WebhookEvent
+from cellcast_django.models import HandlerCall, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
-from cellcast_django.webhooks import WEBHOOKS
 from tests.admin_pages import make_invalid, url_of
-from tests.browser.conftest import SignIn
+from tests.browser.conftest import SignIn, tab_stops
 from tests.browser.person import ON_CALL, Person
-from tests.handlers import Calls, connected
+from tests.handlers import Calls, connected, reply
 from tests.many import add_copies
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
-FAILURES, MAILS, WAITING, INVALID = 50, 20, 3, 25
+FAILURES, MAILS, INVALID = 50, 20, 25
 
 
 @pytest.fixture
@@ -39,27 +34,16 @@ def mail() -> Calls:
 
 @pytest.fixture
 def night(settings: Any, mail: Calls, renamed: Calls) -> Iterator[None]:
-    """Reports every ten minutes until 20 hours ago; since then a handler has another name.
+    """A handler has another name since it failed, and 25 bodies could not be understood.
 
-    It failed under its old one, and for some of these events another handler failed too. Three
-    replies wait for a worker, 25 bodies could not be understood, and the credit is known.
+    For some of the events that it failed for, another handler failed too.
     """
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
-    last = timezone.now() - timedelta(hours=20)
-    event = WebhookEventFactory.create(received_at=last)
-    times = [last - timedelta(minutes=10 * number) for number in range(4_000)]
-    add_copies(event, len(times), lambda number: {"received_at": times[number], "message_id": None})
     with connected(message_received, mail=mail, sync=Calls("sync", error=KeyError("patient_id"))):
         for number in range(FAILURES):
             mail.error = OSError(f"no mail server ({number})") if number < MAILS else None
             WebhookClient(raise_handler_errors=False).reply(message=str(number))
-    waiting = WebhookEventFactory.create(reply=True, pending=True)
-    others = add_copies(waiting, WAITING - 1, lambda number: {"message_id": None})
-    add_copies(waiting.calls.get(), WAITING - 1, lambda number: {"event_id": others[number]})
     add_copies(make_invalid(), INVALID - 1)
-    WebhookEvent.objects.exclude(kind="status").update(received_at=last)
-    credit = {"sms": 320, "mms": 4, "read_at": timezone.now().isoformat()}
-    CommandRun.objects.create(command=CommandRun.Command.RECOVER, summary={"credit": credit})
     mail.error = None
     with connected(message_received, mail=mail, sync_patients=renamed):
         yield
@@ -76,34 +60,6 @@ def confirm(on_call: Person, count: int) -> None:
     page.locator(f"#cellcast-affected[data-count='{count}']").wait_for()
     on_call.press(page.locator("button.cellcast-button-primary"))
     page.locator(".messagelist .success").first.wait_for()
-
-
-def test_one_page_says_what_is_wrong(on_call: Person) -> None:
-    page = on_call.page
-
-    on_call.click("link", "Cellcast", exact=True)
-
-    light = page.locator("#cellcast-light-status")
-    light.wait_for()
-    assert on_call.clicks == 1
-    assert page.locator("[data-light]").count() == len(WEBHOOKS)
-    assert "20 h ago" in light.inner_text()
-    mail, sync = (page.locator(f"tr[data-handler='{name}']") for name in ("mail", "sync"))
-    assert f"no mail server ({MAILS - 1})" in mail.locator(".cellcast-error > bdi").inner_text()
-    assert sync.get_attribute("data-missing") is not None
-    # What waits for a worker has not failed.
-    handlers = page.locator("tr[data-handler]")
-    assert {each.get_attribute("data-handler") for each in handlers.all()} == {"mail", "sync"}
-    waiting = page.locator("a.cellcast-value[href*='state=waiting']")
-    assert waiting.get_attribute("data-count") == str(WAITING)
-    on_call.press(mail.locator("a").first)
-    page.wait_for_url(f"**{url_of('handlercall')}?*")
-    on_call.reads("no mail server")
-    assert on_call.clicks == 2
-    on_call.goes_to(reverse("admin:cellcast_django_overview"))
-    credit = page.get_by_role("region", name="Credit")
-    assert credit.locator("strong").all_inner_texts() == ["320", "4"]
-    assert page.locator("#cellcast-slowest").count() == 0
 
 
 def test_developer_clears_the_night(on_call: Person, mail: Calls, renamed: Calls) -> None:
@@ -140,18 +96,37 @@ def test_developer_clears_the_night(on_call: Person, mail: Calls, renamed: Calls
     assert f"{FAILURES} calls" in told
 
 
-def test_more_than_a_page_can_run_begins_with_the_oldest(
-    on_call: Person, monkeypatch: pytest.MonkeyPatch
+# Without a mouse, without scripts
+
+
+@pytest.fixture
+def failed(first: Calls, second: Calls, settings: Any) -> str:
+    """Where the page of an event is that the first handler failed for; it is mended since."""
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
+    first.error = ValueError("no luck")
+    event = reply()
+    first.error = None
+    return url_of("webhookevent", "change", event.pk)
+
+
+def test_user_runs_a_failed_event_again_with_the_keyboard_only(
+    browse: Callable[[str], None], page: Any, failed: str, first: Calls, second: Calls
 ) -> None:
-    monkeypatch.setattr(confirmation, "MAX_SELECTED", FAILURES - 1)
-    page = on_call.page
-    on_call.goes_to(url_of("webhookevent", outcome="failed"))
+    browse(failed)
+    page.get_by_role("link", name="Run again", exact=True).press("Enter")
+    page.get_by_text("1 event.").wait_for()
 
-    page.locator("#action-toggle").click()
-    page.locator("select[name=action]").select_option("run_again")
-    page.locator("button[name=index]").click()
+    assert tab_stops(page) == ["Run again", "Cancel"]
+    page.get_by_role("button", name="Run again").press("Enter")
+    page.locator(".messagelist .success").wait_for()
+    assert (len(first), len(second)) == (2, 1)
 
-    page.locator("#cellcast-has-more").wait_for()
-    asked = page.locator("#cellcast-affected").get_attribute("data-count")
-    assert asked == str(FAILURES - 1)
-    assert WebhookEvent.objects.failed().count() == FAILURES
+
+def test_user_runs_a_failed_event_again_without_javascript(
+    plain_page: Any, failed: str, first: Calls, second: Calls
+) -> None:
+    plain_page.goto(failed)
+    plain_page.get_by_role("link", name="Run again", exact=True).click()
+    plain_page.get_by_role("button", name="Run again").click()
+    plain_page.locator(".messagelist .success").wait_for()
+    assert (len(first), len(second)) == (2, 1)

@@ -11,7 +11,6 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cellcast_django.admin.display.badges import opt_out_badge
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_in
@@ -69,13 +68,6 @@ def test_customer_is_opted_out_by_their_wish_or_their_newest_reply(
     asked = wish if "stop" in says else newest
     html = page_of(clerk, "message", "conversation", message.pk)
     assert f"?message={asked.pk}" in html and html.count("/optout/add/?message=") == 1
-
-
-def test_opt_out_badge_is_linked_only_for_permitted_users(message: Message) -> None:
-    made = OptOutFactory.create(contact=CUSTOMER)
-    html = page_of(staff("view_message", "end_optout"), "message", "conversation", message.pk)
-    assert opt_out_badge(made.since) in html
-    assert "cellcast-opt-out-page" not in html and "cellcast-opt-in" not in html
 
 
 def test_conversation_does_not_link_to_a_hidden_opt_out(message: Message, show: Show) -> None:

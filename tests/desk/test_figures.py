@@ -183,12 +183,6 @@ def test_reasons_are_counted_exactly(reader: Client, noon: datetime) -> None:
     ]
 
 
-def test_only_the_current_reason_counts(reader: Client, client: WebhookClient) -> None:
-    client.status(status="failed", reason="Absent subscriber")
-    client.status(status="rejected", reason="Content blocked")
-    assert reasons_of(html_of(reader)) == [("Content blocked", "1")]
-
-
 def test_rare_reasons_are_summed(
     reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,26 +335,3 @@ def test_reason_is_not_in_what_error_trackers_print(reader: Client, noon: dateti
     fail(noon, "no such number 0491570006")
     page = reader.get(reverse(FIGURES)).context["page"]
     assert "0491570006" not in repr([page, page.reasons, page.columns])
-
-
-# Days
-
-
-def test_each_days_messages_are_counted_from_the_first_on(reader: Client, noon: datetime) -> None:
-    for status in ("delivered", "delivered", "expired", "queued"):
-        MessageFactory.create(status=status, created_at=noon)
-    MessageFactory.create(delivered=True, created_at=noon - timedelta(days=2))
-    MessageFactory.create(inbound=True, created_at=noon - timedelta(days=2))
-    html = html_of(reader)
-    assert [words(each) for each in every(html, "tr[@data-day]")] == [
-        "Mon 10 Aug 1 1 0 0 1",
-        "Tue 11 Aug 0 0 0 0 0",
-        "Wed 12 Aug 4 2 1 1 0",
-    ]
-    assert [each.get("width") for each in every(html, "rect")] == ["25%", "0%", "100%"]
-
-
-def test_empty_period_says_so(reader: Client) -> None:
-    html = html_of(reader)
-    assert len(every(html, "p[@class='cellcast-empty']")) == 1
-    assert table_of(html)["share"] == ["–", "–"]

@@ -1,7 +1,6 @@
 """The part of the overview about what never arrived."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.test import Client
@@ -43,16 +42,6 @@ def test_messages_without_a_report_are_counted_and_listed(reader: Client) -> Non
     [address] = [each for each in addresses(html) if each.endswith("status=silent")]
     listed = reader.get(address).context["cl"].result_list
     assert list(listed) == [silent]
-
-
-def test_page_explains_recovery_without_a_key_or_a_run(
-    reader: Client, fake_cellcast: FakeCellcast, settings: Any
-) -> None:
-    for key in (settings.CELLCAST_API_KEY, ""):
-        settings.CELLCAST_API_KEY = key
-        part = part_of(reader)
-        assert "manage.py cellcast_recover" in part
-        assert ("CELLCAST_API_KEY" in part) == (not key)
 
 
 def test_page_shows_the_last_recovery_and_what_it_found(

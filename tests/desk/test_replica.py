@@ -4,8 +4,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.admin import ModelAdmin
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 
 from cellcast_django.desk.traffic import Month, count_messages
 from cellcast_django.factories import MessageFactory
@@ -47,29 +45,6 @@ def test_answering_sees_what_a_colleague_just_sent(
     client.post(url, form | {"text": "Yes"})
 
     assert stored_messages().outbound().get().body == "Yes"
-
-
-@pytest.fixture
-def _lagging_action(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The list is read before the replica falls behind, and the action afterwards."""
-    settings.DATABASE_ROUTERS = []
-    act = ModelAdmin.response_action
-
-    def lag_and_act(*args: Any, **kwargs: Any) -> Any:
-        settings.DATABASE_ROUTERS = ["tests.test_replica.ReadsMessagesFromReplica"]
-        return act(*args, **kwargs)
-
-    monkeypatch.setattr(ModelAdmin, "response_action", lag_and_act)
-
-
-@pytest.mark.usefixtures("_lagging_action")
-def test_action_marks_replies_that_wait_on_the_primary() -> None:
-    """The replica would list the same ones as waiting again and again."""
-    replies = MessageFactory.create_batch(3, inbound=True)
-    client = staff("view_message", "handle_message")
-    selected = {ACTION_CHECKBOX_NAME: [reply.pk for reply in replies]}
-    client.post(url_of("message"), {"action": "mark_done"} | selected)
-    assert not stored_messages().filter(handled_at=None).exists()
 
 
 def test_undo_finds_what_was_just_marked(settings: Any) -> None:

@@ -20,7 +20,6 @@ from cellcast_django.desk import marking, to_answer, waiting
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.opt_outs import opt_out
-from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, Know, levels, listed, page_of, staff, url_of
 from tests.database_faults import refused_for_another, refusing
 from tests.desk.conftest import Show
@@ -131,23 +130,6 @@ def only_newest(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Let only so many waiting replies be read."""
     monkeypatch.setattr(waiting, "MAX_WAITING", count)
     monkeypatch.setattr(waiting, "LIMIT", count + 1)
-
-
-@pytest.mark.parametrize("order", ["", "longest"])
-def test_only_the_newest_waiting_replies_are_listed_and_counted(
-    reader: Client, monkeypatch: pytest.MonkeyPatch, order: str
-) -> None:
-    only_newest(monkeypatch, 3)
-    news = url_of("message", "news")
-    for minutes in range(3):
-        ask(10 * minutes, str(minutes), f"+6140000000{minutes}")
-    assert reader.get(news).json()["waiting"] == "3"
-
-    ask(30, "3", "+61400000003")
-    ask(50, "longest", "+61400000000")
-
-    assert sorted(rows(reader, order=order)) == ["0", "1", "2"]
-    assert reader.get(news).json()["waiting"] == "3+"
 
 
 @pytest.mark.parametrize("order", ["", "longest"])
@@ -345,20 +327,6 @@ def test_opting_out_returns_to_the_place_in_the_list(query: dict[str, str]) -> N
     assert response.url == url_of("message", "to_answer", **query) + place
 
 
-def test_row_names_your_number_only_if_theirs_were_written_to_several(
-    reader: Client, settings: Any
-) -> None:
-    ours, theirs = "+61480000001", "+61480000002"
-    settings.CELLCAST_OWN_NUMBERS = [ours, theirs]
-    ask(20, "one", receiver=ours)
-    ask(10, "two", receiver=theirs)
-    ask(5, "three", OTHER, receiver=ours)
-
-    form = only(page_of(reader, "message", "to_answer"), "form[@class='cellcast-waiting']")
-
-    assert words(form).count("to 0480") == 1
-
-
 # Done
 
 
@@ -527,22 +495,6 @@ def test_undo_reopens_what_the_click_handled(receptionist: Client) -> None:
     assert set(Message.objects.unhandled()) == set(replies)
     assert not Message.objects.filter(handled_at=None).exclude(handled_by="").exists()
     assert LogEntry.objects.count() == 3
-
-
-def test_page_writes_the_session_only_when_there_is_something_to_undo(
-    receptionist: Client, settings: Any
-) -> None:
-    reply = ask(20, "one")
-    index = url_of("message", "to_answer")
-    urls = [index]
-    urls += [url_of("message", page, reply.pk) for page in ("conversation", "change")]
-
-    def writes(url: str) -> bool:
-        return settings.SESSION_COOKIE_NAME in receptionist.get(url).cookies
-
-    assert not any(map(writes, urls))
-    done_in_row(receptionist, reply)
-    assert [writes(index), writes(index)] == [True, False]
 
 
 def test_undo_leaves_customers_answered_since_and_says_so(receptionist: Client) -> None:
@@ -845,17 +797,6 @@ def test_restricted_site_shows_and_marks_only_its_own_replies(
     assert set(Message.objects.unhandled()) == {hidden, theirs}
     undo(admin_client, page_of(admin_client, "message", "to_answer"))
     assert set(Message.objects.unhandled()) == {hidden, shown, theirs}
-
-
-@pytest.mark.parametrize("order", ["", "longest"])
-def test_distinct_queryset_has_one_row_per_customer(
-    reader: Client, show: Show, client: WebhookClient, order: str
-) -> None:
-    show(Message, lambda rows: rows.filter(events__is_test=False).distinct())  # joins the events
-    for place, sender in enumerate([CUSTOMER, OTHER, CUSTOMER]):
-        client.reply(sender=sender, _id=str(place))
-    page = reader.get(url_of("message", "to_answer", order=order))
-    assert [len(row.customer.replies) for row in page.context["page"].rows] == [2, 1]
 
 
 def test_lists_never_name_or_link_hidden_messages(reader: Client, show: Show) -> None:

@@ -11,9 +11,8 @@ from django.utils import timezone
 
 from cellcast_django.desk.traffic import Month, Traffic, count_messages
 from cellcast_django.factories import MessageFactory
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.models import Message
 from cellcast_django.statuses import UNDELIVERED, Status
-from cellcast_django.testing import WebhookClient
 
 SYDNEY = ZoneInfo("Australia/Sydney")
 
@@ -83,23 +82,3 @@ def test_a_month_is_counted_in_one_query(noon: datetime) -> None:
     with CaptureQueriesContext(connection) as queries:
         count_messages(Month.of())
     assert len(queries) == 2  # the other: which messages are tests
-
-
-# Test Sends
-
-
-@pytest.mark.django_db
-def test_counts_exclude_test_sends(noon: datetime, client: WebhookClient) -> None:
-    tester = WebhookClient(headers={"Cellcast-Test-Send": "1"})
-    real_id, test_id = (f"{int(timezone.now().timestamp()) - 20:08x}{n:016x}" for n in (1, 2))
-    client.status(_id=real_id)
-    tester.status(_id=test_id)
-    tester.status(_id="no-time-inside")
-    tester.status(_id="on-its-way", status="queued")
-    tester.reply()
-    client.reply(message="a real one")
-    Message.objects.update(created_at=noon)
-    WebhookEvent.objects.update(received_at=noon)
-
-    counted = of_day(14)
-    assert (counted.replies, counted.sent, counted.delivered) == (1, 1, 1)
