@@ -62,12 +62,3 @@ def test_every_status_above_unknown_words_is_final() -> None:
 def test_highest_status_of_a_history_wins() -> None:
     assert highest([]) == ""
     assert highest(reversed(LOWEST_FIRST)) == highest(LOWEST_FIRST) == LOWEST_FIRST[-1]
-
-
-# For people
-
-
-@pytest.mark.parametrize("status", ["", "zombie"])
-def test_unknown_status_has_no_description(status: str) -> None:
-    assert description_of(status) == ""
-    assert description_of(status, is_reply=True) == ""
