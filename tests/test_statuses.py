@@ -1,12 +1,11 @@
 """The statuses: their order, which of them are final, and what people are told."""
 
-from itertools import pairwise, product
+from itertools import product
 
 import pytest
 
 from cellcast_django.statuses import (
     FINAL,
-    PRECEDENCE,
     UNDELIVERED,
     Status,
     description_of,
@@ -42,10 +41,6 @@ def test_status_has_name_label_and_descriptions_that_are_translated_lazily(
     assert description_of(status.value, is_reply=True) != status.description
     monkeypatch.setattr("django.utils.translation._trans.gettext", str.upper)
     assert (str(status.label), str(status.description)) == (label.upper(), sentence.upper())
-
-
-def test_each_status_has_its_own_rank() -> None:
-    assert all(lower < higher for lower, higher in pairwise(PRECEDENCE.values()))
 
 
 def test_only_a_higher_status_supersedes() -> None:
