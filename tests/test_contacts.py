@@ -4,11 +4,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 from phonenumbers import PhoneNumber
 
-from cellcast_django.contacts import (
-    is_phone_number,
-    text_of,
-    to_contact,
-)
+from cellcast_django.contacts import is_phone_number, text_of, to_contact
 from cellcast_django.payloads import clean
 from tests.any_text import any_text
 

@@ -45,8 +45,8 @@ def both(connect: Connect) -> Both:
     return handler
 
 
-def stop(**changes: Any) -> WebhookEvent:
-    WebhookClient().reply(**({"sender": CUSTOMER, "message": "STOP"} | changes))
+def stop() -> WebhookEvent:
+    WebhookClient().reply(sender=CUSTOMER, message="STOP")
     return WebhookEvent.objects.latest("pk")
 
 

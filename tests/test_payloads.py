@@ -10,15 +10,7 @@ from urllib.parse import urlencode
 import pytest
 from hypothesis import example, given, strategies as st
 
-from cellcast_django.payloads import (
-    Endpoint,
-    Invalid,
-    OptOut,
-    Payload,
-    Reply,
-    StatusReport,
-    read,
-)
+from cellcast_django.payloads import Endpoint, Invalid, OptOut, Payload, Reply, StatusReport, read
 from tests.any_text import any_text
 from tests.test_documented_payloads import DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, MMS
 

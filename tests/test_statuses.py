@@ -4,14 +4,7 @@ from itertools import product
 
 import pytest
 
-from cellcast_django.statuses import (
-    FINAL,
-    UNDELIVERED,
-    Status,
-    description_of,
-    highest,
-    supersedes,
-)
+from cellcast_django.statuses import FINAL, UNDELIVERED, Status, description_of, highest, supersedes
 
 UNKNOWN = ["Unknown", "paused", "unknown", "ünknown"]
 LOWEST_FIRST = [

@@ -26,11 +26,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.test import AsyncClient, override_settings
 
 from cellcast_django import inbox
-from cellcast_django.models import (
-    Message,
-    StatusChange,
-    WebhookEvent,
-)
+from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received, opt_out_received
 from cellcast_django.testing import WebhookClient, authorization, reply_payload, status_payload
 from cellcast_django.webhooks import WEBHOOKS
@@ -339,10 +335,7 @@ def test_refusal_at_any_statement_leaves_no_row(last: int, clock: Clock) -> None
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("body", [DOCUMENTED_RECEIVE, b"rubbish"], ids=["reply", "rubbish"])
-def test_atomic_requests_do_not_reach_the_views(
-    body: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_atomic_requests_do_not_reach_the_views(monkeypatch: pytest.MonkeyPatch) -> None:
     in_a_transaction: list[bool] = []
 
     def handler(**kwargs: Any) -> None:
@@ -351,11 +344,8 @@ def test_atomic_requests_do_not_reach_the_views(
     for each in connections.all():
         monkeypatch.setitem(each.settings_dict, "ATOMIC_REQUESTS", True)
     with connected(message_received, handler=handler):
-        response = post(body)
-    assert response.status_code == (400 if body == b"rubbish" else 200)
-    assert WebhookEvent.objects.count() == 1
-    assert True not in in_a_transaction
-    assert len(in_a_transaction) == (body == DOCUMENTED_RECEIVE)
+        assert post(DOCUMENTED_RECEIVE).status_code == 200
+    assert in_a_transaction == [False]
 
 
 Middleware = Callable[[HttpRequest], HttpResponseBase]
