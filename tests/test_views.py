@@ -35,7 +35,7 @@ from tests.handlers import Calls, Listen, connected
 
 RECEIVE, STATUS, *_ = URLS = [webhook.path() for webhook in WEBHOOKS]
 
-DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, *_ = (webhook.body for webhook in WEBHOOKS)
+DOCUMENTED_RECEIVE, DOCUMENTED_STATUS = (webhook.body for webhook in WEBHOOKS[:2])
 ID = "66b5b93b1e2c012dfe964000"
 FORM = "application/x-www-form-urlencoded"
 
