@@ -221,7 +221,8 @@ BARE = {"_id": "1", "status": "Delivered", "sender": "+61400000000"}
 @pytest.mark.parametrize("text", NO_TEXTS)
 def test_receive_type_needs_text_or_media_at_the_status_url_alone(text: dict[str, None]) -> None:
     element = BARE | {"type": "receive"} | text
-    assert isinstance(read_one(element), Reply)
+    for type_ in ("receive", "SMS"):
+        assert isinstance(read_one(element | {"type": type_}), Reply)
     assert isinstance(read_one(element, Endpoint.STATUS), StatusReport)
     assert isinstance(read_one(element | {"media": [PICTURE]}, Endpoint.STATUS), Reply)
 
