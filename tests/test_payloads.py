@@ -335,6 +335,15 @@ def test_reader_drops_odd_or_overlong_media_urls(item: Any) -> None:
     assert read_mms(message="hi", media=[item, PICTURE]).media == (PICTURE,)
 
 
+# Status reports
+
+
+def test_report_keeps_its_reason_as_databases_can_store_it() -> None:
+    payload = read_one(REPORT | {"reason": "a\0b \ud83d"}, Endpoint.STATUS)
+    assert isinstance(payload, StatusReport)
+    assert payload.reason == "ab \ufffd"
+
+
 # Opt-outs
 
 
