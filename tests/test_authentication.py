@@ -7,6 +7,7 @@ import base64
 import json
 import logging
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.contrib import auth
@@ -88,21 +89,11 @@ def test_right_secret_is_accepted(scheme: str, space: str) -> None:
     assert username(f"{scheme}{space}{encoded(RIGHT)}") == "cellcast"
 
 
-@pytest.mark.parametrize(
-    ("secret", "expected"),
-    [
-        ("new:password-of-today", "new"),
-        ("old:password-of-yesterday", "old"),
-        ("same:one", "same"),
-        ("same:two", "same"),
-        ("new:password-of-yesterday", None),
-        ("gone:password-of-last-year", None),
-    ],
-)
-def test_each_configured_secret_is_accepted(secret: str, expected: str | None) -> None:
-    both = ["new:password-of-today", "old:password-of-yesterday", "same:one", "same:two"]
-    with override_settings(CELLCAST_WEBHOOK_SECRETS=both):
-        assert username(f"Basic {encoded(secret)}") == expected
+def test_each_configured_secret_is_accepted() -> None:
+    secrets = ["new:password-of-today", "old:password-of-yesterday", "old:another-password"]
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=secrets):
+        assert [username(f"Basic {encoded(each)}") for each in secrets] == ["new", "old", "old"]
+        assert username(f"Basic {encoded('new:password-of-yesterday')}") is None
 
 
 @pytest.mark.parametrize(
@@ -125,13 +116,6 @@ def test_missing_secrets_setting_refuses_everybody(configured: Any) -> None:
         for given in ("", ":", "cellcast", "cellcast:", RIGHT):
             assert username(f"Basic {encoded(given)}") is None
         assert username(None) is None
-
-
-def test_secret_outside_unicode_is_ignored() -> None:
-    broken = "cellcast:\udce9"  # what os.environ makes of a Latin-1 byte
-    with override_settings(CELLCAST_WEBHOOK_SECRETS=[broken, RIGHT]):
-        assert username(f"Basic {encoded('cellcast:?')}") is None
-        assert username(f"Basic {encoded(RIGHT)}") == "cellcast"
 
 
 # The response to everybody else
@@ -184,15 +168,10 @@ def test_refusal_is_the_same_for_every_cause() -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(
-    "header", [f"Basic {encoded('cellcast:wrong')}", f"Basic {encoded(RIGHT)}"]
-)
 def test_no_user_or_session_is_looked_up_and_no_password_hashed(
-    header: str, client: WebhookClient, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+    client: WebhookClient, admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def must_not_be_called(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("A webhook is no business of django.contrib.auth.")
-
+    must_not_be_called = Mock(side_effect=AssertionError)
     for module, name in [
         (auth, "authenticate"),
         (auth, "get_user"),
@@ -201,12 +180,10 @@ def test_no_user_or_session_is_looked_up_and_no_password_hashed(
     ]:
         monkeypatch.setattr(module, name, must_not_be_called)
     client.cookies = admin_client.cookies
-    response = client.generic(
-        "POST", URLS[1], b"{}", "application/json", headers={"Authorization": header}
-    )
-    is_right = "wrong" not in base64.b64decode(header.partition(" ")[2]).decode()
-    assert response.status_code == (400 if is_right else 401)
-    assert WebhookEvent.objects.count() == is_right
+    for secret, status, stored in (("cellcast:wrong", 401, 0), (RIGHT, 400, 1)):
+        headers = {"Authorization": f"Basic {encoded(secret)}"}
+        response = client.generic("POST", URLS[1], b"{}", "application/json", headers=headers)
+        assert (response.status_code, WebhookEvent.objects.count()) == (status, stored)
 
 
 # Which secret it was

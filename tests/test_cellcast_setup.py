@@ -6,7 +6,6 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
@@ -14,6 +13,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from cellcast_django.checks import check_secrets
 from cellcast_django.management.commands import cellcast_setup
 from cellcast_django.webhooks import WEBHOOKS
+from tests.commands import output_of
 from tests.test_checks import EmptyURLConf
 
 pytestmark = pytest.mark.django_db
@@ -46,10 +46,7 @@ def ready_site(settings: Any) -> Any:
 
 
 def setup() -> str:
-    """What the command prints."""
-    output = StringIO()
-    call_command("cellcast_setup", stdout=output)
-    return output.getvalue()
+    return output_of("cellcast_setup")
 
 
 def part(output: str, heading: str) -> str:

@@ -172,41 +172,15 @@ for name in ("MAX_BODY_BYTES", "HANDLER_LEASE", "HANDLER_MAX_ATTEMPTS"):
     WRONG[f"CELLCAST_{name}"] = [0, -1, 1.5, "300", True, None]
 for name in ("STOP_WORDS", "STOP_HINTS", "OWN_NUMBERS"):
     WRONG[f"CELLCAST_{name}"] = [None, "stop", {"stop"}, 7, ["stop", None], ["stop", ""], ["…"]]
-RIGHT: dict[str, list[object]] = {
-    "CELLCAST_WEBHOOK_SECRETS": [[], ("cellcast:secret",)],
-    "CELLCAST_DEFAULT_REGION": ["AU", "NZ", "US"],
-    "CELLCAST_RUN_HANDLERS": ["inline", "default", "sms"],
-    "CELLCAST_PUBLIC_URL": [
-        "",
-        "https://sms.example.com/",
-        "HTTPS://SMS.example.com:8443",
-        "http://localhost:8000",
-        "http://127.0.0.1:8000",
-        "http://[::1]:8000",
-    ],
-    "CELLCAST_API_KEY": ["", "4f1c9a52", "eyJhbGciOi.J9-_~+/="],
-    "CELLCAST_API_URL": ["https://api.cellcast.com/", "http://127.0.0.1:8000"],
-    "CELLCAST_DIRECTORY": ["", "shop.names.Customers"],
-    "CELLCAST_MAIL_REPLIES_TO": [[], ["me@example.com"]],
-    "CELLCAST_SEND_WITH": ["", "shop.sms.send_sms"],
-    "CELLCAST_MAX_BODY_BYTES": [1],
-    "CELLCAST_HANDLER_LEASE": [1],
-    "CELLCAST_HANDLER_MAX_ATTEMPTS": [1],
-    "CELLCAST_STOP_WORDS": [[], ("stop",), ["stop", "опт аут", "no more texts"]],
-    "CELLCAST_STOP_HINTS": [[], ["leave me alone"]],
-    "CELLCAST_OWN_NUMBERS": [[], ["0480 000 000", "BrightTeeth"]],
-}
-
-
-def each_of(values: dict[str, list[object]]) -> list[tuple[str, object]]:
-    return [(name, each) for name, some in values.items() for each in some]
 
 
 def test_every_setting_is_tried() -> None:
-    assert {*WRONG} == {*RIGHT} == {*RULES}
+    assert {*WRONG} == {*RULES}
 
 
-@pytest.mark.parametrize(("name", "value"), each_of(WRONG))
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, each) for name, some in WRONG.items() for each in some]
+)
 def test_wrong_value_is_an_error(settings: Any, name: str, value: object) -> None:
     setattr(settings, name, value)
     assert ids(check_settings) == ["E001"]
@@ -218,18 +192,6 @@ def test_hint_about_own_numbers_is_not_about_stop_words(settings: Any) -> None:
     [error] = check_settings()
     assert "[" in str(error.hint)
     assert "stop" not in str(error.hint)
-
-
-@pytest.mark.parametrize(("name", "value"), each_of(RIGHT))
-def test_right_value_passes(settings: Any, name: str, value: object) -> None:
-    setattr(settings, name, value)
-    assert ids(check_settings) == []
-
-
-def test_missing_setting_passes(settings: Any) -> None:
-    del settings.CELLCAST_WEBHOOK_SECRETS
-    assert not any(hasattr(settings, name) for name in RULES)
-    assert ids(check_settings) == ids(check_secrets) == []
 
 
 # The API
@@ -265,9 +227,7 @@ def test_deployed_site_may_not_only_pretend_to_send(
 
 # Tasks
 
-BACKENDS = f"{tasks_package().__name__}.backends"
-IMMEDIATE = f"{BACKENDS}.immediate.ImmediateBackend"
-DUMMY = f"{BACKENDS}.dummy.DummyBackend"
+IMMEDIATE = f"{tasks_package().__name__}.backends.immediate.ImmediateBackend"
 
 
 @pytest.fixture

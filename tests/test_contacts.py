@@ -1,20 +1,12 @@
 """Contacts: one spelling for each phone number, and rubbish left alone."""
 
-import phonenumbers
 import pytest
-from django.test import override_settings
 from hypothesis import example, given, strategies as st
 from phonenumbers import PhoneNumber
 
-from cellcast_django.contacts import (
-    is_phone_number,
-    text_of,
-    to_contact,
-)
+from cellcast_django.contacts import is_phone_number, text_of, to_contact
 from cellcast_django.payloads import clean
 from tests.any_text import any_text
-
-NUMBER = "+61491570156"
 
 
 @pytest.mark.parametrize(
@@ -96,12 +88,6 @@ def test_odd_number_is_left_as_written(number: str) -> None:
     assert not is_phone_number(number, "AU")
 
 
-@pytest.mark.parametrize("region", ["", "XX", "Australia"])
-def test_unknown_region_reads_only_international_numbers(region: str) -> None:
-    assert to_contact("0400000000", region) == "0400000000"
-    assert to_contact("+61400000000", region) == "+61400000000"
-
-
 @given(any_text | st.text(alphabet="+0123456789 ()-.;,=#*x"))
 @example("+61400000000;phone-context=")
 @example("٠٤٠٠٠٠٠٠٠٠")
@@ -109,15 +95,3 @@ def test_any_text_has_one_spelling(number: str) -> None:
     contact = to_contact(number, "AU")
     assert to_contact(contact, "AU") == contact
     assert contact == clean(number) or len(contact) <= 16
-
-
-def test_without_a_region_it_is_the_settings() -> None:
-    assert to_contact("0491 570 006") == "+61491570006"
-    with override_settings(CELLCAST_DEFAULT_REGION="NZ"):
-        assert to_contact("021 345 678") == "+6421345678"
-
-
-def test_number_may_be_an_object_of_phonenumbers() -> None:
-    assert to_contact(phonenumbers.parse("0400 000 000", "AU")) == "+61400000000"
-    with pytest.raises(TypeError):
-        to_contact(None)  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 import socket
 import ssl
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from cellcast_django.diagnostics.diagnosis import Diagnosis, diagnose
 from cellcast_django.diagnostics.test_send import Response, post_as_cellcast
 from cellcast_django.models import WebhookEvent
-from cellcast_django.webhooks import WEBHOOKS, Webhook
+from cellcast_django.webhooks import WEBHOOKS
 from tests.scripted_server import SECRET, ScriptedServer
 
 Ask = Callable[..., Diagnosis]
@@ -44,22 +43,6 @@ JSON = "Content-Type: application/json"
 
 [STATUS] = [each for each in WEBHOOKS if each.endpoint == "status"]
 REPORT = STATUS.body
-
-
-@pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("endpoint.slug"))
-def test_app_stores_each_example(live_server: Any, webhook: Webhook) -> None:
-    response = post_as_cellcast(webhook.url(live_server.url), webhook.body, SECRET, timeout=5)
-    assert response.is_accepted
-    assert diagnose(response) is None
-    event = WebhookEvent.objects.get()
-    assert response.events == [{"id": event.pk, "outcome": "stored"}]
-    assert event.endpoint == webhook.endpoint
-    assert event.body.encode() == webhook.body
-    assert event.is_test
-    response = post_as_cellcast(webhook.url(live_server.url), webhook.body, SECRET, timeout=5)
-    outcome = "stored" if webhook.endpoint.slug == "opt-out" else "duplicate"
-    assert [event["outcome"] for event in response.events] == [outcome]
-    assert diagnose(response) is None
 
 
 @pytest.mark.parametrize("body", [b"{", b"[%b, {}]" % REPORT], ids=["all", "a part"])
@@ -179,16 +162,8 @@ def test_missing_response_is_diagnosed(
         (OSError(101, "Network is unreachable"), "nothing-listens"),
     ],
 )
-def test_failed_connection_is_diagnosed(
-    monkeypatch: pytest.MonkeyPatch, error: OSError, identity: str
-) -> None:
-    def fail(*args: Any, **kwargs: Any) -> None:
-        raise error
-
-    monkeypatch.setattr(socket, "getaddrinfo", fail)
-    response = post_as_cellcast("https://sms.example.com/sms", b"{}", SECRET, timeout=5)
-    assert response.error is error
-    found = diagnosed(response)
+def test_failed_connection_is_diagnosed(error: OSError, identity: str) -> None:
+    found = diagnosed(Response(url="https://sms.example.com/sms", error=error))
     assert found.id == identity
     assert str(error) in found.problem
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from django.test import Client
-from django.utils.translation import gettext_lazy
 
 from cellcast_django.admin.customers import HostDirectory
 from cellcast_django.directory import Directory
@@ -57,27 +56,6 @@ def test_nobody_is_asked_twice_about_one_customer(know: Know) -> None:
     directory.references(["7", ""])
     assert set(directory.references(["7", "8"])) == {"7", "8"}
     assert asked == [["7"], ["8"]]
-
-
-@pytest.mark.parametrize(
-    ("said", "name", "url"),
-    [
-        ("Mrs Lee", "Mrs Lee", ""),
-        (gettext_lazy("Mrs Lee"), "Mrs Lee", ""),
-        (("Mrs Lee", PAGE), "Mrs Lee", PAGE),
-        (["Mrs Lee", None], "Mrs Lee", ""),
-        (("Mrs Lee", 7), "Mrs Lee", ""),
-        *((nobody, "", "") for nobody in (None, "", (None, PAGE), ("", PAGE), (None, None))),
-    ],
-)
-@pytest.mark.django_db
-def test_name_may_have_an_address(
-    know: Know, said: object, name: str, url: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    know(names=lambda contacts: {CUSTOMER: said})
-    customer = HostDirectory().customer(CUSTOMER)
-    assert (customer.name, customer.named.url) == (name, url)
-    assert not logged(caplog)
 
 
 @pytest.mark.parametrize("said", [7, b"Mrs Lee", ("Mrs Lee",), ("Mrs", "Lee", PAGE), {"Mrs": 1}])

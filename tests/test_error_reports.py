@@ -28,9 +28,7 @@ import cellcast_django
 from cellcast_django import inbox, payloads, receiving, views
 from cellcast_django.diagnostics import test_send
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.factories import (
-    HandlerCallFactory,
-)
+from cellcast_django.factories import HandlerCallFactory
 from cellcast_django.payloads import Endpoint
 from cellcast_django.testing import authorization, opt_out_payload, reply_payload, status_payload
 from tests.admin_pages import make_invalid

@@ -9,7 +9,6 @@ from cellcast_django.handlers import run_again, run_due
 from cellcast_django.handlers.steps import DELETED
 from cellcast_django.handlers.work import facts_of
 from cellcast_django.models import HandlerCall, Message, OptOut, WebhookEvent
-from cellcast_django.opt_outs import opt_in
 from cellcast_django.signals import message_received, opt_out_received
 from cellcast_django.testing import WebhookClient
 from tests.handlers import SIGNALS, Calls, Connect, ran
@@ -46,8 +45,8 @@ def both(connect: Connect) -> Both:
     return handler
 
 
-def stop(**changes: Any) -> WebhookEvent:
-    WebhookClient().reply(**({"sender": CUSTOMER, "message": "STOP"} | changes))
+def stop() -> WebhookEvent:
+    WebhookClient().reply(sender=CUSTOMER, message="STOP")
     return WebhookEvent.objects.latest("pk")
 
 
@@ -87,27 +86,6 @@ def test_retry_sends_only_the_signal_whose_handler_failed(both: Both, failing: A
     assert states(event) == BOTH
     assert run_again(event.calls.all()) == 2
     assert both.heard() == [message_received, opt_out_received]
-
-
-def test_retry_still_sends_a_renewed_opt_out(both: Both) -> None:
-    both.raises_for = {opt_out_received}
-    WebhookClient().opt_out(contact=CUSTOMER)
-    first = WebhookEvent.objects.get()
-    opt_in(CUSTOMER)
-    WebhookClient().opt_out(contact=CUSTOMER)
-    both.raises_for, both.arguments = set(), []
-    due_now()
-    assert {call["event"] for call in both.arguments} >= {first}
-    assert {call["opt_out"] for call in both.arguments} == {OptOut.objects.get()}
-
-
-def test_retry_still_sends_an_opt_out_without_its_reply(both: Both) -> None:
-    both.raises_for = {opt_out_received}
-    event = stop()
-    Message.objects.all().delete()
-    both.raises_for, both.arguments = set(), []
-    assert due_now() == [event.pk]
-    assert both.heard() == [opt_out_received]
 
 
 def test_retry_does_not_send_a_deleted_opt_out(both: Both) -> None:

@@ -10,15 +10,7 @@ from urllib.parse import urlencode
 import pytest
 from hypothesis import example, given, strategies as st
 
-from cellcast_django.payloads import (
-    Endpoint,
-    Invalid,
-    OptOut,
-    Payload,
-    Reply,
-    StatusReport,
-    read,
-)
+from cellcast_django.payloads import Endpoint, Invalid, OptOut, Payload, Reply, StatusReport, read
 from tests.any_text import any_text
 from tests.test_documented_payloads import DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, MMS
 
@@ -47,7 +39,6 @@ V3_REPORT = {
 }
 
 PICTURE = "https://media.example.com/1.jpg"
-OTHER = "http://media.example.com/2.jpg"
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
@@ -67,32 +58,6 @@ def without(document: dict[str, Any], *keys: str) -> dict[str, Any]:
 def reason(payload: Payload) -> str:
     assert isinstance(payload, Invalid)
     return payload.reason
-
-
-# The documented examples
-
-
-@pytest.mark.parametrize("endpoint", Endpoint, ids=str)
-def test_reader_understands_the_documented_examples(endpoint: Endpoint) -> None:
-    reply = Reply(
-        raw=DOCUMENTED_RECEIVE.decode(),
-        cellcast_id="66b5b93b1e2c012dfe964000",
-        sender="+61400000000",
-        receiver="+61400000001",
-        status="delivered",
-        body="This is reply message",
-        original_body="",
-    )
-    report = StatusReport(
-        raw=DOCUMENTED_STATUS.decode(),
-        cellcast_id="66b5b93b1e2c012dfe964000",
-        sender="cellcast",
-        receiver="+61400000001",
-        status="delivered",
-    )
-    opt_out = OptOut(raw='{"type": "optout", "contact": "404000000"}', number="404000000")
-    for payload in (reply, report, opt_out):
-        assert read(payload.raw.encode(), JSON, endpoint) == [payload]
 
 
 def test_payloads_are_frozen() -> None:
@@ -132,26 +97,6 @@ def test_reader_accepts_a_form_with_its_content_type(content_type: str) -> None:
         body="Ja gern, übrigens 👍",
         original_body="",
     )
-
-
-def test_form_with_undecodable_escapes_is_kept() -> None:
-    body = b"_id=1&type=receive&sender=1&message=a%00b%ED%A0%BD%FFc"
-    payload = read_one(body, content_type=FORM)
-    assert isinstance(payload, Reply)
-    assert (payload.body[:2], payload.body[-1]) == ("ab", "c")
-    assert set(payload.body[2:-1]) == {"\ufffd"}
-    assert payload.raw == body.decode()
-
-
-def test_empty_reply_of_a_form_is_not_our_own_text() -> None:
-    payload = read_one(b"_id=1&sender=1&reply=&message=Ours\n", content_type=FORM)
-    assert isinstance(payload, Reply)
-    assert (payload.body, payload.original_body) == ("", "Ours")
-
-
-@pytest.mark.parametrize("content_type", [JSON, "text/plain", "", "multipart/form-data"])
-def test_form_without_its_content_type_is_invalid(content_type: str) -> None:
-    assert "not JSON" in reason(read_one(b"_id=1&status=delivered", content_type=content_type))
 
 
 @pytest.mark.parametrize(
@@ -209,18 +154,6 @@ def test_deep_json_does_not_overflow_a_small_thread_stack() -> None:
     finally:
         threading.stack_size(usual)
     assert isinstance(kept[0], Invalid)
-
-
-WRITTEN = ["1" * 5_000, "-" + "1" * 5_000, "1e999", "-1e999", "NaN", "Infinity", "-Infinity"]
-WRITTEN += ["0.1", "1.0", "10423817", '"66b5b93b1e2c012dfe9640001"', '"UPPER"', '"é👍"']
-
-
-@pytest.mark.parametrize("written", WRITTEN)
-def test_number_and_id_are_kept_as_written(written: str) -> None:
-    body = f'{{"_id": {written[:128]}, "status": "sent", "price": {written}}}'
-    payload = read_one(body.encode(), Endpoint.STATUS)
-    assert isinstance(payload, StatusReport)
-    assert (payload.cellcast_id, payload.raw) == (written[:128].strip('"'), body)
 
 
 # Arrays
@@ -286,23 +219,11 @@ BARE = {"_id": "1", "status": "Delivered", "sender": "+61400000000"}
 
 
 @pytest.mark.parametrize("text", NO_TEXTS)
-def test_receive_type_without_a_text_is_a_reply(text: dict[str, None]) -> None:
-    for type_ in ("receive", "SMS", "MMS"):
-        for endpoint in (Endpoint.RECEIVE, Endpoint.OPT_OUT):
-            payload = read_one(BARE | {"type": type_} | text, endpoint)
-            assert isinstance(payload, Reply)
-            assert (payload.body, payload.media, payload.status) == ("", (), "delivered")
-    assert isinstance(read_one(BARE | {"type": "receive", "recipient": "1"} | text), Reply)
-
-
-@pytest.mark.parametrize("media", [{}, {"media": None}, {"media": []}, {"media": "x"}])
-@pytest.mark.parametrize("text", NO_TEXTS)
-def test_receive_type_at_the_status_url_needs_text_or_media(
-    text: dict[str, None], media: dict[str, Any]
-) -> None:
-    element = BARE | {"type": "receive"} | text | media
+def test_receive_type_needs_text_or_media_at_the_status_url_alone(text: dict[str, None]) -> None:
+    element = BARE | {"type": "receive"} | text
+    for type_ in ("receive", "SMS"):
+        assert isinstance(read_one(element | {"type": type_}), Reply)
     assert isinstance(read_one(element, Endpoint.STATUS), StatusReport)
-    assert isinstance(read_one(element | {"message": ""}, Endpoint.STATUS), Reply)
     assert isinstance(read_one(element | {"media": [PICTURE]}, Endpoint.STATUS), Reply)
 
 
@@ -321,16 +242,12 @@ def test_payload_without_type_text_and_media_is_a_report(text: dict[str, None]) 
     ("texts", "body", "original_body"),
     [
         ({"message": "YES"}, "YES", ""),
-        ({"reply": " YES\r\n", "message": "\ufeffComing?\t"}, " YES\r\n", "\ufeffComing?\t"),
+        ({"reply": " YES\r\n", "message": "Coming?\t"}, " YES\r\n", "Coming?\t"),
         ({"reply": "", "message": "Coming?"}, "", "Coming?"),
         ({"reply": None, "message": "YES"}, "YES", ""),
-        ({"reply": "YES", "message": None}, "YES", ""),
         ({"body": "YES", "original_body": "Coming?"}, "YES", "Coming?"),
-        ({"body": "YES", "original_body": None}, "YES", ""),
-        ({"message": "YES", "body": "rubbish"}, "YES", ""),
         ({"message": None, "body": "YES"}, "YES", ""),
         ({"reply": "YES", "message": "?", "original_body": "Coming?"}, "YES", "Coming?"),
-        ({"reply": 1}, "1", ""),
         ({"message": 2.50}, "2.5", ""),
     ],
 )
@@ -341,30 +258,6 @@ def test_reply_has_its_text_and_original_text(
     assert isinstance(payload, Reply)
     assert (payload.body, payload.original_body) == (body, original_body)
     assert (payload.sender, payload.receiver) == ("", "")
-
-
-@pytest.mark.parametrize("status", [{}, {"status": None}, {"status": ""}, {"status": " "}])
-def test_reply_without_a_status_is_received(status: dict[str, Any]) -> None:
-    payload = read_one(without(SEEN_REPLY, "status") | status)
-    assert isinstance(payload, Reply)
-    assert payload.status == "received"
-
-
-@pytest.mark.parametrize(
-    ("escaped", "text"),
-    [
-        (r"a\u0000b", "ab"),
-        (r"half \ud83d of it", "half \ufffd of it"),
-        (r"\udc4d\ud83d", "\ufffd\ufffd"),
-        (r"\ud83d\ud83d\udc4d", "\ufffd👍"),
-    ],
-)
-def test_reply_with_half_an_emoji_or_nul_is_kept(escaped: str, text: str) -> None:
-    body = f'{{"_id": "1", "type": "receive", "message": "{escaped}", "sender": "1"}}'
-    payload = read_one(body.encode())
-    assert isinstance(payload, Reply)
-    assert payload.body == text
-    assert payload.raw == body
 
 
 # MMS
@@ -384,19 +277,14 @@ def read_mms(**changes: Any) -> Reply:
     ("changes", "body", "media"),
     [
         ({"message": inner(message="", media=[])}, "", ()),
-        ({"message": inner(message=None)}, "", ()),
-        ({"message": inner(message=5)}, "5", ()),
         ({"message": inner(message="hi\0"), "mms": False, "media": []}, "hi", ()),
         *(({"message": inner(message="hi"), "mms": mms}, "hi", ()) for mms in ("true", 1)),
         ({"reply": inner(message="hi"), "message": "Coming?"}, "hi", ()),
-        ({"body": inner(message="hi")}, "hi", ()),
-        *(
-            ({"message": inner(message="hi", media=[url]), **outer}, "hi", (PICTURE,))
-            for url, outer in (
-                (PICTURE, {}),
-                ("http://i", {"media": [PICTURE]}),
-                (PICTURE, {"media": []}),
-            )
+        ({"message": inner(message="hi", media=[PICTURE])}, "hi", (PICTURE,)),
+        (
+            {"message": inner(message="hi", media=["http://i"]), "media": [PICTURE]},
+            "hi",
+            (PICTURE,),
         ),
         ({"message": "hi", "media": [PICTURE, {"url": PICTURE}]}, "hi", (PICTURE, PICTURE)),
         ({"media": [PICTURE]}, "", (PICTURE,)),
@@ -447,49 +335,13 @@ def test_reader_drops_odd_or_overlong_media_urls(item: Any) -> None:
     assert read_mms(message="hi", media=[item, PICTURE]).media == (PICTURE,)
 
 
-def test_reader_keeps_the_first_twenty_media_urls() -> None:
-    longest = "HTTPS://media.example.com/" + "x" * 1_974
-    media = [f"http://media.example.com/{number}" for number in range(30)]
-    assert read_mms(media=[longest, None, *media]).media == (longest, *media[:19])
-
-
 # Status reports
 
 
-@pytest.mark.parametrize(
-    ("written", "kept"),
-    [
-        (" two\nlines ", " two\nlines "),
-        ("a\0b \ud83d", "ab \ufffd"),
-        (404, "404"),
-        ("x" * 1_001, "x" * 1_000),
-        *((odd, "") for odd in ("", None, True, ["x"], {"x": "y"})),
-    ],
-)
-def test_report_keeps_its_reason(written: Any, kept: str) -> None:
-    payload = read_one(without(REPORT, "receiver") | {"reason": written}, Endpoint.STATUS)
+def test_report_keeps_its_reason_as_databases_can_store_it() -> None:
+    payload = read_one(REPORT | {"reason": "a\0b \ud83d"}, Endpoint.STATUS)
     assert isinstance(payload, StatusReport)
-    assert (payload.reason, payload.receiver) == (kept, "")
-
-
-@pytest.mark.parametrize(
-    ("written", "status"),
-    [
-        ("Cancelled", "canceled"),
-        (" delievered", "delivered"),
-        (" EXPIRED\n", "expired"),
-        ("Sent To Carrier", "sent to carrier"),
-        (5, "5"),
-        ("s" * 64, "s" * 64),
-    ],
-)
-@pytest.mark.parametrize("document", [REPORT, SEEN_REPLY], ids=["report", "reply"])
-def test_status_is_trimmed_lower_cased_and_corrected(
-    document: dict[str, Any], written: Any, status: str
-) -> None:
-    payload = read_one(document | {"status": written})
-    assert isinstance(payload, Reply | StatusReport)
-    assert payload.status == status
+    assert payload.reason == "ab \ufffd"
 
 
 # Opt-outs
@@ -509,12 +361,6 @@ def test_opt_out_url_is_enough_to_recognise_an_opt_out(document: dict[str, Any])
     payload = read_one(document, Endpoint.OPT_OUT)
     assert isinstance(payload, OptOut)
     assert payload.number == "404000000"
-
-
-@pytest.mark.parametrize("endpoint", [Endpoint.RECEIVE, Endpoint.STATUS])
-def test_body_without_text_or_status_is_told_what_it_lacks(endpoint: Endpoint) -> None:
-    missing = reason(read_one({"_id": "1", "sender": "+61400000001", "text": "Yes"}, endpoint))
-    assert '"status"' in missing and '"message"' in missing
 
 
 # Legacy v3
@@ -551,21 +397,6 @@ def test_reader_understands_a_v3_delivery_report(type_: dict[str, str], endpoint
 
 
 # Fields that are missing, of a wrong shape, or too long
-
-
-@pytest.mark.parametrize(
-    ("document", "key", "said"),
-    [
-        (SEEN_REPLY, "_id", "id"),
-        (REPORT, "_id", "id"),
-        (REPORT, "status", "status"),
-        ({"type": "optout", "contact": "404000000"}, "contact", "number"),
-    ],
-)
-def test_missing_or_empty_field_is_invalid(document: dict[str, Any], key: str, said: str) -> None:
-    assert said in reason(read_one(without(document, key), Endpoint.STATUS))
-    for empty in (None, "", " ", "\u0000", " \u0000"):
-        assert said in reason(read_one(document | {key: empty}, Endpoint.STATUS))
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,10 @@
 """The statuses: their order, which of them are final, and what people are told."""
 
-from itertools import pairwise, product
+from itertools import product
 
 import pytest
 
-from cellcast_django.statuses import (
-    FINAL,
-    PRECEDENCE,
-    UNDELIVERED,
-    Status,
-    description_of,
-    highest,
-    supersedes,
-)
+from cellcast_django.statuses import FINAL, UNDELIVERED, Status, description_of, highest, supersedes
 
 UNKNOWN = ["Unknown", "paused", "unknown", "ünknown"]
 LOWEST_FIRST = [
@@ -44,10 +36,6 @@ def test_status_has_name_label_and_descriptions_that_are_translated_lazily(
     assert (str(status.label), str(status.description)) == (label.upper(), sentence.upper())
 
 
-def test_each_status_has_its_own_rank() -> None:
-    assert all(lower < higher for lower, higher in pairwise(PRECEDENCE.values()))
-
-
 def test_only_a_higher_status_supersedes() -> None:
     for (place, status), (current_place, current) in product(enumerate(LOWEST_FIRST), repeat=2):
         assert supersedes(status, current) is (place > current_place), (status, current)
@@ -62,12 +50,3 @@ def test_every_status_above_unknown_words_is_final() -> None:
 def test_highest_status_of_a_history_wins() -> None:
     assert highest([]) == ""
     assert highest(reversed(LOWEST_FIRST)) == highest(LOWEST_FIRST) == LOWEST_FIRST[-1]
-
-
-# For people
-
-
-@pytest.mark.parametrize("status", ["", "zombie"])
-def test_unknown_status_has_no_description(status: str) -> None:
-    assert description_of(status) == ""
-    assert description_of(status, is_reply=True) == ""

@@ -4,7 +4,6 @@ import re
 import runpy
 import subprocess
 import sys
-from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -15,10 +14,9 @@ from django.test import Client, override_settings
 from django.urls import Resolver404, resolve, reverse
 
 from cellcast_django.models import WebhookEvent, base
-from cellcast_django.payloads import Endpoint, Invalid, read
 from cellcast_django.testing import WebhookClient, authorization, reply_payload, status_payload
 from cellcast_django.views import WebhookView
-from cellcast_django.webhooks import WEBHOOKS, Webhook
+from cellcast_django.webhooks import WEBHOOKS
 from tests.pages import blocks
 
 _page: dict[str, Any] = {}
@@ -27,13 +25,6 @@ urlpatterns = _page["urlpatterns"]
 """Those of *Another prefix*."""
 
 PATHS = ["/sms/webhook-receiver", "/sms/webhook-status", "/sms/webhook-opt-out"]
-
-each_webhook = pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("endpoint.slug"))
-
-
-def test_every_endpoint_but_the_api_has_its_documented_path() -> None:
-    assert [each.endpoint for each in WEBHOOKS] == [e for e in Endpoint if e != Endpoint.API]
-    assert [each.path() for each in WEBHOOKS] == PATHS
 
 
 NOT_INSTALLED = """
@@ -52,25 +43,9 @@ def test_urls_of_an_app_that_is_not_installed_name_the_setting(monkeypatch: Any)
         runpy.run_path(str(base.__file__))
 
 
-@each_webhook
-def test_url_resolves_to_the_view_of_its_endpoint(webhook: Webhook) -> None:
-    assert webhook.path() == reverse(f"cellcast_django:{webhook.url_name}")
-    for slash in ("", "/"):
-        assert webhook.url(f"https://x.example{slash}") == f"https://x.example{webhook.path()}"
-        match: Any = resolve(webhook.path() + slash)
-        assert match.func.view_class is WebhookView
-        assert match.func.view_initkwargs == {"endpoint": webhook.endpoint}
-
-
 def test_view_needs_an_endpoint() -> None:
     with pytest.raises(TypeError, match="endpoint"):
         WebhookView.as_view()  # type: ignore[call-arg]
-
-
-@each_webhook
-def test_example_is_read_by_its_urls_reader(webhook: Webhook) -> None:
-    [payload] = read(webhook.body, "application/json", webhook.endpoint)
-    assert not isinstance(payload, Invalid)
 
 
 @pytest.mark.urls("tests.test_urls")

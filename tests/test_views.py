@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.conf import settings
-from django.contrib.auth.models import User
 from django.db import (
     DataError,
     InterfaceError,
@@ -27,20 +26,16 @@ from django.http import HttpRequest, HttpResponseBase
 from django.test import AsyncClient, override_settings
 
 from cellcast_django import inbox
-from cellcast_django.models import (
-    Message,
-    StatusChange,
-    WebhookEvent,
-)
-from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.signals import message_received, opt_out_received
 from cellcast_django.testing import WebhookClient, authorization, reply_payload, status_payload
 from cellcast_django.webhooks import WEBHOOKS
 from tests.clock import Clock
 from tests.handlers import Calls, Listen, connected
 
-RECEIVE, STATUS, OPT_OUT, *_ = URLS = [webhook.path() for webhook in WEBHOOKS]
+RECEIVE, STATUS, *_ = URLS = [webhook.path() for webhook in WEBHOOKS]
 
-DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, _opt_out = (webhook.body for webhook in WEBHOOKS)
+DOCUMENTED_RECEIVE, DOCUMENTED_STATUS = (webhook.body for webhook in WEBHOOKS[:2])
 ID = "66b5b93b1e2c012dfe964000"
 FORM = "application/x-www-form-urlencoded"
 
@@ -106,39 +101,8 @@ def test_documented_reply_is_stored_and_handled(listen: Listen) -> None:
     assert (event.body, message.status) == (DOCUMENTED_RECEIVE.decode(), "delivered")
     [call] = calls
     assert (call["message"], call["event"]) == (message, event)
-    assert_is_a_duplicate(post(DOCUMENTED_RECEIVE, RECEIVE), calls)
-
-
-@pytest.mark.django_db
-def test_documented_delivery_report_is_stored_and_handled(listen: Listen) -> None:
-    calls = listen(status_changed)
-
-    response = post(DOCUMENTED_STATUS, STATUS)
-
-    event = WebhookEvent.objects.get()
-    assert response.status_code == 200
-    assert response.json() == {"events": [{"id": event.pk, "outcome": "stored"}]}
-    message = Message.objects.outbound().get()
-    assert (message.cellcast_id, message.status) == (ID, "delivered")
-    assert (message.sender, message.receiver) == ("cellcast", "+61400000001")
-    assert message.contact == "+61400000001"
-    assert (event.body, event.kind) == (DOCUMENTED_STATUS.decode(), "status")
-    origin = (event.endpoint, event.content_type, event.received_as, event.error)
-    assert origin == ("status", "application/json", "cellcast", "")
-    assert (event.message, event.cellcast_id, event.contact) == (message, ID, message.contact)
-    [call] = calls
-    change = message.status_history.get()
-    assert (call["status_change"], change.event) == (change, event)
-    assert (change.status, change.previous_status, change.applied) == ("delivered", "", True)
-    assert message.status_changed_at == change.recorded_at
-    assert_is_a_duplicate(post(DOCUMENTED_STATUS, STATUS), calls)
-
-
-def assert_is_a_duplicate(response: Any, calls: list[Any]) -> None:
-    """Nothing has come of it but its event."""
-    assert (response.status_code, outcomes(response)) == (200, ["duplicate"])
-    assert Message.objects.count() == StatusChange.objects.count() == len(calls) == 1
-    assert WebhookEvent.objects.count() == 2
+    assert outcomes(post(DOCUMENTED_RECEIVE, RECEIVE)) == ["duplicate"]
+    assert Message.objects.count() == len(calls) == 1
 
 
 # Methods
@@ -157,38 +121,7 @@ def test_get_needs_no_password_and_returns_no_data(url: str, client: WebhookClie
         assert response["Content-Type"] == "application/json"
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
-def test_other_methods_are_not_allowed(method: str) -> None:
-    for headers in ({}, authorization()):
-        for url in URLS:
-            response = WebhookClient().generic(method, url, headers=headers)
-            assert response.status_code == 405
-            assert response["Content-Type"] == "application/json"
-            assert list(response.json()) == ["detail"]
-            assert {*response["Allow"].split(", ")} == {"GET", "HEAD", "POST"}
-
-
 # Whatever the headers say
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(
-    "accept", ["text/xml", "image/*;q=0.1", "rubbish", "", "application/json; indent=4"]
-)
-def test_every_response_is_json_whatever_accept_says(accept: str) -> None:
-    for query in ("", "?format=xml", "?format=json&_method=PUT"):
-        headers = {"Accept": accept}
-        answers = [
-            (200, post(DOCUMENTED_RECEIVE, RECEIVE + query, headers=headers)),
-            (400, post(b"rubbish", RECEIVE + query, headers=headers)),
-            (401, WebhookClient().post(RECEIVE + query, headers=headers)),
-            (405, WebhookClient().put(RECEIVE + query, headers=headers)),
-            (200, WebhookClient().get(RECEIVE + query, headers=headers)),
-        ]
-        for status, response in answers:
-            assert response.status_code == status
-            assert response["Content-Type"] == "application/json"
-            assert isinstance(response.json(), dict)
 
 
 @pytest.mark.django_db
@@ -209,32 +142,6 @@ def test_json_is_stored_whatever_content_type_says(content_type: str) -> None:
 
 
 # What is in the body
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(
-    ("body", "kept"),
-    [
-        (
-            b'{"_id": "1", "status": "sent", "x": "a\x00b"}',
-            r'{"_id": "1", "status": "sent", "x": "a\u0000b"}',
-        ),
-        (rb'{"_id": "1\u0000", "status": "sent\ud83d"}', None),
-        (b'{"_id": 1, "status": 1e999}', None),
-        (b'\xef\xbb\xbf{"_id": 1, "status": "sent"}', '\ufeff{"_id": 1, "status": "sent"}'),
-        (b'{"_id": 1, "status": "sent", "x": %s}' % (b"1" * 5_000), None),
-        (b'{"_id": "%s", "status": "%s"}' % (b"x" * 128, b"y" * 64), None),
-        (b'{"_id": 1, "status": "sent", "sender": "%s"}' % (b"1" * 64), None),
-    ],
-    ids=[
-        *("NUL", "escaped NUL and surrogate", "1e999", "byte order mark"),
-        *("5,000 digits", "longest id and status", "longest sender"),
-    ],
-)
-def test_odd_but_readable_body_is_stored(body: bytes, kept: str | None) -> None:
-    response = post(body, STATUS)
-    assert (response.status_code, outcomes(response)) == (200, ["stored"])
-    assert WebhookEvent.objects.get().body == (kept or body.decode())
 
 
 @pytest.mark.django_db
@@ -284,23 +191,6 @@ def test_partly_bad_array_gets_200_with_every_outcome() -> None:
     assert [json.loads(bodies[each]) for each in ids] == elements
     response = post(b"[5, %s]" % DOCUMENTED_STATUS, STATUS)
     assert (response.status_code, outcomes(response)) == (200, ["invalid", "duplicate"])
-
-
-@pytest.mark.django_db
-def test_array_of_invalid_events_gets_400_with_each_reason_once() -> None:
-    response = post(b'[5, 6, {"status": "sent"}, {}]', STATUS)
-    assert (response.status_code, outcomes(response)) == (400, ["invalid"] * 4)
-    reasons = list(WebhookEvent.objects.order_by("pk").values_list("error", flat=True))
-    detail = response.json()["detail"]
-    assert all(detail.count(each) == 1 for each in set(reasons))
-    assert len(set(reasons)) == 3
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(("value", "is_test"), [("1", True), ("0", False), ("", False)])
-def test_header_marks_our_own_test_send(value: str, is_test: bool) -> None:
-    post(DOCUMENTED_RECEIVE, headers={"Cellcast-Test-Send": value})
-    assert WebhookEvent.objects.get().is_test is is_test
 
 
 # How long the body is
@@ -441,17 +331,11 @@ def test_refusal_at_any_statement_leaves_no_row(last: int, clock: Clock) -> None
     assert stored == ([2, 2, 2] if response.status_code == 200 else [0, 0, 0])
 
 
-# Handlers
-
-
 # No influence of the host project
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("body", [DOCUMENTED_RECEIVE, b"rubbish"], ids=["reply", "rubbish"])
-def test_atomic_requests_do_not_reach_the_views(
-    body: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_atomic_requests_do_not_reach_the_views(monkeypatch: pytest.MonkeyPatch) -> None:
     in_a_transaction: list[bool] = []
 
     def handler(**kwargs: Any) -> None:
@@ -460,21 +344,8 @@ def test_atomic_requests_do_not_reach_the_views(
     for each in connections.all():
         monkeypatch.setitem(each.settings_dict, "ATOMIC_REQUESTS", True)
     with connected(message_received, handler=handler):
-        response = post(body)
-    assert response.status_code == (400 if body == b"rubbish" else 200)
-    assert WebhookEvent.objects.count() == 1
-    assert True not in in_a_transaction
-    assert len(in_a_transaction) == (body == DOCUMENTED_RECEIVE)
-
-
-@pytest.mark.django_db
-def test_csrf_and_staff_session_are_ignored(admin_user: User) -> None:
-    client = WebhookClient(enforce_csrf_checks=True)
-    client.force_login(admin_user)
-    assert client.post(RECEIVE, DOCUMENTED_RECEIVE, "application/json").status_code == 401
-    response = post(DOCUMENTED_RECEIVE, client=client)
-    assert (response.status_code, outcomes(response)) == (200, ["stored"])
-    assert WebhookEvent.objects.get().received_as == "cellcast"
+        assert post(DOCUMENTED_RECEIVE).status_code == 200
+    assert in_a_transaction == [False]
 
 
 Middleware = Callable[[HttpRequest], HttpResponseBase]

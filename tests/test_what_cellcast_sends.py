@@ -70,12 +70,6 @@ def test_report_says_what_came_and_in_which_shape(
     assert "== Copies of a webhook: 2: median" in text and "longest 5 minutes" in text
 
 
-def test_report_of_an_empty_site_says_so(report: Callable[[], str]) -> None:
-    text = report()
-    assert "== Receive URL: 0 events" in text
-    assert "0 *sender: did not come" in text
-
-
 PLANTED: list[Any] = [
     {"sender": NUMBER, "receiver": NUMBER, "message": TEXT, "_id": "7f00aa11bb22cc33dd44ee55"},
     {NAME: NAME, "_id": "id-of-Okonkwo", "message": NAME, "sender": NAME, "status": NAME},
