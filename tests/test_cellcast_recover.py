@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from cellcast_django import tasks
 from cellcast_django.management.commands.cellcast_recover import describe_findings
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.models import Message
 from cellcast_django.recovery import ApiList, Findings, RecoveryError
 from cellcast_django.testing import WebhookClient
 from tests.commands import failure_of, output_of
@@ -56,15 +56,6 @@ def test_command_reports_what_was_missing_and_stored(outage: FakeCellcast) -> No
         NO_OPT_OUTS,
     ]
     assert Message.objects.count() == 3
-
-
-def test_dry_run_reports_what_is_missing(outage: FakeCellcast) -> None:
-    assert run("--dry-run").splitlines() == [
-        describe_findings(Findings(ApiList.REPLIES, seen=2, missing=2), dry_run=True),
-        describe_findings(Findings(ApiList.STATUSES, seen=1, missing=1), dry_run=True),
-        NO_OPT_OUTS,
-    ]
-    assert not WebhookEvent.objects.exists()
 
 
 def test_command_asks_whose_key_it_is(
