@@ -139,13 +139,6 @@ def test_picture_of_a_recovered_reply_stays(fake_cellcast: FakeCellcast) -> None
 # Which events
 
 
-def test_events_without_a_message_go() -> None:
-    events = [WebhookEventFactory.create(invalid=True), WebhookEventFactory.create(opt_out=True)]
-    kept = WebhookEventFactory.create(message__recorded_at=None)
-    assert take_back([event.pk for event in events]) == Pruned(events=2)
-    assert WebhookEvent.objects.get() == kept
-
-
 def test_message_that_has_gone_meanwhile_is_no_error() -> None:
     forged = forge()
     with just_before("^SELECT .*cellcast_django_message.*ORDER BY", Message.objects.all().delete):
