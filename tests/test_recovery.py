@@ -81,6 +81,12 @@ def test_known_reply_is_recognised(fake_cellcast: FakeCellcast, body: str, numbe
     assert counts(recovered(ApiList.REPLIES)) == (1, 0, 0)
 
 
+def test_own_message_of_the_same_text_is_not_the_reply(fake_cellcast: FakeCellcast) -> None:
+    Message.objects.record_sent("1", receiver=CUSTOMER, body="Yes please")
+    fake_cellcast.add_reply(ago(HOUR))
+    assert counts(recovered(ApiList.REPLIES)) == (1, 1, 1)
+
+
 def test_reply_of_the_last_ten_minutes_waits_for_its_webhook(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_reply(ago(9 * MINUTE))
     fake_cellcast.add_reply(ago(11 * MINUTE), body="old")
@@ -244,6 +250,13 @@ def test_text_fills_in_what_a_webhook_has_reported(
     assert (*counts(findings), findings.texts) == (1, 0, 0, 0)
     assert WebhookEvent.objects.count() == 2
     assert len(calls) == 1 == message.status_history.count()
+
+
+def test_message_recorded_without_a_text_gets_none(fake_cellcast: FakeCellcast) -> None:
+    Message.objects.record_sent("1", receiver="+61400000002")
+    fake_cellcast.add_report("1", ago(HOUR))
+    assert recovered(ApiList.STATUSES).texts == 0
+    assert Message.objects.get().body == ""
 
 
 @pytest.mark.parametrize("text", [None, "", 7, ["Hallo"], "half \ud83d", "nul \0"])

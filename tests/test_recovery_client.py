@@ -320,6 +320,10 @@ def test_time_before_2000_is_none(text: str) -> None:
         read_time({"updatedAt": text}, "updatedAt")
 
 
+def test_time_without_a_zone_is_utc() -> None:
+    assert read_time({"updatedAt": "2026-03-01T12:00:00"}, "updatedAt") == NOW
+
+
 # Settings
 
 
