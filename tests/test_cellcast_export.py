@@ -29,7 +29,6 @@ from cellcast_django.upkeep.retention import Selection, prune
 from tests.admin_pages import CUSTOMER
 from tests.database_faults import refusing
 from tests.handlers import Calls, Connect
-from tests.many import add_copies
 from tests.test_cellcast_prune import assert_holds_no_number
 
 pytestmark = pytest.mark.django_db
@@ -159,12 +158,6 @@ def test_export_suits_an_output_of_any_encoding() -> None:
     text = TextIOWrapper(output, encoding="cp1252", write_through=True)
     call_command("cellcast_export", contact=CUSTOMER, stdout=text)
     assert [each["body"] for each in json.loads(output.getvalue())["messages"]] == ["Très bien 🎉"]
-
-
-def test_export_reads_many_rows_in_chunks(django_assert_max_num_queries: Any) -> None:
-    add_copies(MessageFactory.create(receiver=CONTACT), 1_200)
-    with django_assert_max_num_queries(20):
-        assert len(export()["messages"]) == 1_201
 
 
 # The days

@@ -183,15 +183,6 @@ def test_progress_is_shown_on_a_terminal_and_wiped(old: list[WebhookEvent]) -> N
     assert f"\r{' ' * 60}\rDeleted: 1 " in output
 
 
-@pytest.mark.parametrize(("stdout", "options"), [(StringIO, {}), (Terminal, {"verbosity": 0})])
-def test_command_shows_no_progress_outside_a_terminal(
-    old: list[WebhookEvent], stdout: type[StringIO], options: dict[str, Any]
-) -> None:
-    output = run("--older-than", "90d", stdout=stdout(), no_color=True, **options)
-    assert "\r" not in output
-    assert output.startswith("Deleted: 1 message")
-
-
 @pytest.fixture
 def _protected() -> Iterator[None]:
     """A model of the host's that forbids deleting messages."""

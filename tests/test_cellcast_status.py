@@ -11,7 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from cellcast_django.factories import HandlerCallFactory, MessageFactory, WebhookEventFactory
+from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.health import Light
 from cellcast_django.management.commands.cellcast_status import words
 from cellcast_django.models import CommandRun, Message
@@ -56,19 +56,6 @@ def test_command_prints_what_json_has(traffic: None) -> None:
     assert "ago" not in words(ago(hours=-1))
     assert re.search(r"delivery rate +0\.667\n", printed)
     assert "handler shop.handlers.confirm, seconds 0.25\n" in printed
-
-
-def test_figures_of_tests_slow_handlers_and_what_is_not_due() -> None:
-    WebhookEventFactory.create_batch(3, is_test=True)
-    WebhookEventFactory.create(pending=True, call__next_attempt_at=ago(minutes=-5))
-    MessageFactory.create(opted_out_at=ago(days=3))
-    MessageFactory.create(opted_out_at=ago(days=3), created_at=ago(days=2))
-    HandlerCallFactory.create(seconds=12.34)
-    document = json.loads(run("--json", "--skip-checks"))
-    assert document["tests"] == 3
-    assert (document["handlers"]["waiting"], document["handlers"]["overdue_seconds"]) == (1, 0)
-    assert document["messages"]["although_opted_out"] == 1
-    assert document["slowest_handlers"][0]["seconds"] == 12.34
 
 
 def test_json_has_every_figure(traffic: None) -> None:

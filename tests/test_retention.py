@@ -1,9 +1,7 @@
 """What goes, what stays, and that it goes in small steps."""
 
-import re
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -26,12 +24,10 @@ from cellcast_django.models import (
     WebhookEvent,
 )
 from cellcast_django.opt_outs import is_opted_out, opt_in
-from cellcast_django.testing import WebhookClient, reply_payload, run_handlers
-from cellcast_django.upkeep import retention
+from cellcast_django.testing import WebhookClient, run_handlers
 from cellcast_django.upkeep.retention import Kept, Pruned, Selection, prune
 from tests.database_faults import just_before
 from tests.many import add_copies
-from tests.test_races import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -99,12 +95,6 @@ def test_message_is_as_old_as_its_last_event() -> None:
     assert message.status_history.get().event is None
 
 
-def test_row_of_the_exact_time_is_kept() -> None:
-    event = old_report()
-    assert Selection(before=event.received_at).count() == Pruned()
-    assert Selection(before=event.received_at + timedelta(microseconds=1)).count() == Pruned(1, 1)
-
-
 @pytest.mark.parametrize(
     "kind", [{"opt_out": True}, {"invalid": True}, {"opt_out": True, "body": "", "contact": ""}]
 )
@@ -131,15 +121,6 @@ def test_pending_event_is_kept_with_its_message(
     assert WebhookEvent.objects.filter(pk=waiting.pk).values().get() == before
     assert Message.objects.get().body == text != ""
     assert StatusChange.objects.get().event_id == waiting.pk
-
-
-def test_failed_events_are_deleted_if_included_but_pending_ones_never() -> None:
-    old_report(failed=True)
-    pending = old_report(pending=True)
-    selection = older_than(90, include_failed=True)
-    assert selection.kept() == Kept(pending=1, failed=0)
-    assert run(selection) == (1, 1)
-    assert WebhookEvent.objects.get() == pending
 
 
 def test_event_done_meanwhile_is_deleted_with_its_message() -> None:
@@ -272,39 +253,6 @@ def test_contact_is_erased_in_any_spelling(spelling: str, redact: bool) -> None:
     assert run(Selection(number="Cellcast Pty")) == (0, 1)
 
 
-@pytest.mark.parametrize("prefix", ["400", "445"])  # the second is unknown to phonenumbers
-@pytest.mark.parametrize("spelling", ["+61{}123456", "0{} 123 456", "{}123456"])
-def test_erasure_finds_opt_outs_written_as_nine_digits(
-    client: WebhookClient, prefix: str, spelling: str
-) -> None:
-    client.opt_out(contact=f"{prefix}123456")
-    client.reply(sender=f"+61{prefix}123456")
-    assert run(Selection(number=spelling.format(prefix))) == (1, 2)
-
-
-def test_number_in_a_body_alone_is_filed_under_nobody(client: WebhookClient) -> None:
-    client.webhook(reply_payload(sender="", mobile=CONTACT), "receive")
-    client.webhook({"to": CONTACT}, "status")
-    client.status(receiver=OTHER, custom_string=CONTACT)
-    selection = Selection(number=CONTACT)
-    assert run(selection) == (0, 0)
-    assert selection.kept() == Kept(0, 0)
-    assert WebhookEvent.objects.filter(body__contains=CONTACT).count() == 3
-
-
-@pytest.mark.parametrize("redact", [False, True])
-def test_event_is_filed_under_its_own_contact(redact: bool) -> None:
-    """One id was reported for two receivers."""
-    first = old_report(message__receiver=OTHER)
-    second = WebhookEventFactory.create(
-        message=first.message, contact=CONTACT, history__status="expired"
-    )
-    assert run(Selection(number=CONTACT, redact=redact)) == (0, 1)
-    assert Message.objects.get().status_history.count() == 2
-    assert not WebhookEvent.objects.filter(pk=second.pk).exclude(body="").exists()
-    assert WebhookEvent.objects.exclude(body="").get() == first
-
-
 @pytest.mark.parametrize("redact", [False, True])
 @pytest.mark.parametrize("is_pending", [False, True])
 def test_erasing_a_message_leaves_what_is_filed_under_others(
@@ -320,14 +268,6 @@ def test_erasing_a_message_leaves_what_is_filed_under_others(
     assert Message.objects.exclude(contact="").exists() == is_pending
 
 
-def test_contact_and_age_can_be_combined() -> None:
-    old_report(message__receiver=CONTACT)
-    old_report(days=1, message__receiver=CONTACT)
-    old_report(message__receiver=OTHER)
-    assert run(older_than(90, number=CONTACT)) == (1, 1)
-    assert Message.objects.count() == 2
-
-
 # Batches
 
 
@@ -337,18 +277,6 @@ def old_reports(count: int) -> None:
     assert event.message is not None
     messages = add_copies(event.message, count - 1)
     add_copies(event, count - 1, lambda number: {"message_id": messages[number]})
-
-
-@pytest.mark.parametrize("redact", [False, True])
-@pytest.mark.parametrize("count", [499, 500, 501, 1_000])
-def test_batches_are_small_and_reach_everything(count: int, redact: bool) -> None:
-    old_reports(count)
-    old_report(days=1)
-    totals = [0]
-    prune(older_than(90, redact=redact), progress=lambda pruned: totals.append(pruned.rows))
-    assert max(after - before for before, after in pairwise(totals)) == min(500, count)
-    assert totals[-1] == 2 * count
-    assert older_than(90, redact=redact).count() == Pruned()
 
 
 def test_interrupted_pruning_resumes_where_it_stopped() -> None:
@@ -382,43 +310,3 @@ def test_protected_row_is_kept_and_others_are_deleted(error: Any) -> None:
     assert sums(pruned) == (18, 20)
     assert pruned.protected_by in {f"Protected: {pk}." for pk in protected}
     assert set(Message.objects.values_list("pk", flat=True)) == protected
-
-
-# With webhooks at the same moment
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("redact", [False, True])
-def test_webhooks_during_pruning_lose_nothing(
-    monkeypatch: pytest.MonkeyPatch, redact: bool
-) -> None:
-    monkeypatch.setattr(retention, "BATCH_SIZE", 7)
-    ids = [f"id-{number}" for number in range(40)]
-    for cellcast_id in ids:
-        old_report(message__cellcast_id=cellcast_id, message__receiver=CONTACT)
-    answers: list[list[int]] = []
-
-    def send() -> None:
-        client = WebhookClient()
-        for start in range(0, 40, 8):
-            payload = [
-                {"_id": each, "status": "rejected", "type": "send", "receiver": CONTACT}
-                for each in reversed(ids[start : start + 8])
-            ]
-            response = client.webhook(payload, "status")
-            assert response.status_code == 200, response.content
-            answers.append([event["id"] for event in response.json()["events"]])
-
-    def clean_up() -> None:
-        prune(older_than(90, redact=redact))
-
-    at_once([clean_up, send, clean_up, send])
-    reported = {pk for pks in answers for pk in pks}
-    events = WebhookEvent.objects.filter(pk__in=reported).exclude(body="")
-    assert events.count() == len(reported) == 80
-    assert not events.filter(message=None).exists()
-    assert {event.contact for event in events} == {CONTACT}
-    assert Message.objects.count() == 40
-    for message in Message.objects.prefetch_related("status_history"):
-        assert "rejected" in {change.status for change in message.status_history.all()}
-        assert re.fullmatch("[0-9a-f]{32}", message.key)

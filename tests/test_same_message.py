@@ -53,13 +53,6 @@ def recovery(
 # From the API first
 
 
-def test_same_text_at_another_time_is_another_message() -> None:
-    first = timezone.now() - 2 * HOUR
-    outcomes = [recovery(received_at=at).outcome for at in (first, first + HOUR / 60, first)]
-    assert outcomes == ["stored", "stored", "duplicate"]
-    assert Message.objects.count() == 2
-
-
 @pytest.mark.parametrize("in_array", [False, True])
 def test_each_late_webhook_matches_one_recovered_reply(*, in_array: bool) -> None:
     recovery(hours_ago=3)

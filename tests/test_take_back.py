@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 from django.core import serializers
-from django.db import connection
 from django.db.models import ProtectedError
 from django.db.models.signals import pre_delete
 from django.test import override_settings
 from django.utils import timezone
 
 from cellcast_django.diagnostics.test_send import delete_tests
-from cellcast_django.factories import HandlerCallFactory, WebhookEventFactory
+from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.inbox import store
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, read
@@ -22,7 +21,7 @@ from cellcast_django.recovery import recover
 from cellcast_django.testing import WebhookClient, reply_payload, status_payload
 from cellcast_django.upkeep import taken_back
 from cellcast_django.upkeep.retention import Pruned
-from cellcast_django.upkeep.taken_back import Effects, effects_of, take_back
+from cellcast_django.upkeep.taken_back import take_back
 from cellcast_django.upkeep.verifying import find_broken
 from tests.database_faults import just_before, refusing
 from tests.fake_cellcast import FakeCellcast
@@ -146,20 +145,6 @@ def test_picture_of_a_recovered_reply_stays(fake_cellcast: FakeCellcast) -> None
 
 
 # Which events
-
-
-def test_events_without_a_message_go() -> None:
-    events = [WebhookEventFactory.create(invalid=True), WebhookEventFactory.create(opt_out=True)]
-    kept = WebhookEventFactory.create(message__recorded_at=None)
-    assert take_back([event.pk for event in events]) == Pruned(events=2)
-    assert WebhookEvent.objects.get() == kept
-
-
-def test_effects_are_those_of_the_chosen_events_alone() -> None:
-    chosen, other = (WebhookEventFactory.create(opt_out=True) for _ in range(2))
-    for event, handler in ((chosen, "shop.confirm"), (other, "shop.pay")):
-        HandlerCallFactory.create(event=event, handler=handler)
-    assert effects_of([chosen.pk]) == Effects(handlers={"shop.confirm"}, opt_outs=1)
 
 
 def test_message_that_has_gone_meanwhile_is_no_error() -> None:
@@ -304,25 +289,6 @@ def test_message_never_goes_before_its_events() -> None:
     assert not WebhookEvent.objects.filter(message=None).exists()
     take_back(forged)
     assert not WebhookEvent.objects.exists()
-
-
-@pytest.mark.parametrize("is_recorded", [False, True])
-def test_events_of_one_message_are_read_and_deleted_in_slices(
-    monkeypatch: pytest.MonkeyPatch, is_recorded: bool
-) -> None:
-    """Somebody may have sent a hundred thousand for one, each as long as a webhook may be."""
-    monkeypatch.setattr(taken_back, "BATCH_SIZE", 20)
-    forged = [forge(status=f"odd {number}") for number in range(50)]
-    Message.objects.update(recorded_at=timezone.now() if is_recorded else None)
-    lengths = []
-
-    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        lengths.append(len(params or ()))
-        return execute(sql, params, many, context)
-
-    with connection.execute_wrapper(note):
-        assert take_back(forged).events == 50
-    assert 20 <= max(lengths) < 30
 
 
 # Test data

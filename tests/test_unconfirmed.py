@@ -1,8 +1,7 @@
 """``cellcast_recover --unconfirmed``: what webhooks claimed and Cellcast's lists do not have."""
 
-import csv
 import re
-from datetime import datetime, timedelta
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,8 @@ from cellcast_django.factories import (
 )
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.testing import WebhookClient
-from cellcast_django.upkeep import unconfirmed
 from tests.database_faults import refusing
 from tests.fake_cellcast import REPLIES, FakeCellcast, Fault
-from tests.many import add_copies
 from tests.test_take_back import newest, stored
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock", "genuine")]
@@ -69,25 +66,6 @@ def test_listed_reply_is_confirmed(fake_cellcast: FakeCellcast, earlier: timedel
     assert found("--since", "1h") == []
 
 
-@pytest.mark.parametrize(
-    ("number", "body", "earlier"),
-    [
-        ("491570157", "Yes", timedelta()),
-        (NUMBER, "No", timedelta()),
-        (NUMBER, "Yes", timedelta(hours=25)),
-        (NUMBER, "Yes", -timedelta(minutes=6)),
-    ],
-)
-def test_another_reply_confirms_nothing(
-    fake_cellcast: FakeCellcast, number: str, body: str, earlier: timedelta
-) -> None:
-    client.reply(sender=CONTACT, message="Yes")
-    fake_cellcast.add_reply(timezone.now() - earlier, number, body)
-    before = stored()
-    assert found() == [newest()]
-    assert stored() == before, "the command changes nothing"
-
-
 def test_older_replies_end_the_list(fake_cellcast: FakeCellcast) -> None:
     """Newest first: the page that has only older ones is the last that is read."""
     fake_cellcast.page_size = 2
@@ -114,34 +92,27 @@ def test_listed_reply_confirms_one_message(fake_cellcast: FakeCellcast) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reported", "listed", "is_confirmed"),
+    ("receiver", "reported", "listed", "is_confirmed"),
     [
-        ("sent", "sent", True),
-        ("sent", "delivered", True),
-        ("delivered", "sent", False),
-        ("failed", "delivered", False),
-        ("delivered", "rejected", False),
-        ("odd", "delivered", True),
+        (CONTACT, "sent", "sent", True),
+        (CONTACT, "sent", "delivered", True),
+        (CONTACT, "delivered", "sent", False),
+        (CONTACT, "failed", "delivered", False),
+        (CONTACT, "delivered", "rejected", False),
+        (CONTACT, "odd", "delivered", True),
+        ("", "sent", "delivered", True),
+        (OTHER, "sent", "delivered", False),
     ],
 )
-def test_report_is_confirmed_by_its_status_or_if_that_is_not_final(
-    fake_cellcast: FakeCellcast, reported: str, listed: str, is_confirmed: bool
+def test_report_is_confirmed_by_its_receiver_and_status_or_if_that_is_not_final(
+    fake_cellcast: FakeCellcast, receiver: str, reported: str, listed: str, is_confirmed: bool
 ) -> None:
-    client.status(_id="1", status=reported, receiver=CONTACT)
+    client.status(_id="1", status=reported, receiver=receiver)
     for status in ("scheduled", listed, "queued"):
         fake_cellcast.add_report("1", timezone.now(), status=status, receiver=NUMBER)
+    before = stored()
     assert found() == ([] if is_confirmed else [newest()])
-
-
-@pytest.mark.parametrize(
-    ("receiver", "is_confirmed"), [(CONTACT, True), ("", True), (OTHER, False)]
-)
-def test_report_about_another_receiver_is_unconfirmed(
-    fake_cellcast: FakeCellcast, receiver: str, is_confirmed: bool
-) -> None:
-    client.status(_id="1", status="queued", receiver=receiver)
-    fake_cellcast.add_report("1", timezone.now(), receiver=NUMBER)
-    assert found() == ([] if is_confirmed else [newest()])
+    assert stored() == before, "the command changes nothing"
 
 
 def test_stored_report_that_cannot_be_read_is_unconfirmed(fake_cellcast: FakeCellcast) -> None:
@@ -267,19 +238,6 @@ def test_events_that_cannot_be_compared_are_counted(fake_cellcast: FakeCellcast)
 # Reading and writing
 
 
-def test_file_is_what_prune_takes(fake_cellcast: FakeCellcast, tmp_path: Path) -> None:
-    client.reply(sender=CONTACT)
-    path = tmp_path / "forged.csv"
-    assert run("--output", str(path)) == []
-    with path.open(newline="") as file:
-        heading, row = csv.reader(file)
-    assert (tuple(heading), heading[0]) == (unconfirmed.Unconfirmed._fields, "id")
-    assert datetime.fromisoformat(row[1]).year >= 2026
-    assert row[0] == str(newest())
-    call_command("cellcast_prune", events_from=str(path), stdout=StringIO())
-    assert not WebhookEvent.objects.filter(pk=row[0]).exists()
-
-
 @pytest.mark.parametrize("readable", [0, 1, 3])  # the third, of MMS, may be refused
 def test_list_that_ends_early_accuses_nobody(
     fake_cellcast: FakeCellcast, tmp_path: Path, readable: int
@@ -323,18 +281,3 @@ def test_refusing_database_is_an_error(fake_cellcast: FakeCellcast) -> None:
 def test_options_that_make_no_sense_are_errors(arguments: list[str], complaint: str) -> None:
     with pytest.raises(CommandError, match=complaint):
         call_command("cellcast_recover", *arguments)
-
-
-def test_many_events_and_items_are_read_in_parts(
-    fake_cellcast: FakeCellcast, django_assert_max_num_queries: Any
-) -> None:
-    event = WebhookEventFactory.create(reply=True, message__sender=CONTACT)
-    assert event.message is not None
-    message = event.message
-    messages = add_copies(message, 250)
-    add_copies(event, 250, lambda number: {"message_id": messages[number]})
-    for seconds in range(120):
-        at = timezone.now() - timedelta(seconds=seconds)
-        fake_cellcast.add_reply(at, NUMBER, message.body)
-    with django_assert_max_num_queries(20):
-        assert len(found()) == 251 - 120
