@@ -142,9 +142,6 @@ def _credits(value: object) -> int | None:
         return None
 
 
-# The client
-
-
 def why_not() -> str:
     """Return why the API cannot be asked at all, and what to do; ``""`` if it can."""
     if urllib3 is None:
@@ -259,9 +256,6 @@ def _read(response: "urllib3.BaseHTTPResponse", until: float) -> bytes:
             )
     response.release_conn()
     return bytes(body)
-
-
-# Its responses
 
 
 @dataclass(frozen=True, slots=True, repr=False)

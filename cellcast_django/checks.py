@@ -55,9 +55,6 @@ def check(subject: Promise, *tags: str, deploy: bool = False) -> Callable[[Funct
     return decorate
 
 
-# The settings
-
-
 @check(_("Settings"))
 def check_settings(**_: Any) -> Messages:
     """A value must fit its setting; under a wrong name it has no effect."""
@@ -170,9 +167,6 @@ def _problem_of_backend(package: Any, alias: str) -> str:
     return 'it has no queue "default"' if queues and "default" not in queues else ""
 
 
-# What the project brings along
-
-
 @check(_("Names and answers"))
 def check_callables(**_: Any) -> Messages:
     """What a dotted path names must be importable, and be called as we call it."""
@@ -258,9 +252,6 @@ def check_time_zone(**_: Any) -> Messages:
         )
 
 
-# The way to the views
-
-
 @check(_("Webhook URLs"))
 def check_urls(**_: Any) -> Messages:
     """The webhook views must be in the project's URLs, and be found at their own."""
@@ -330,9 +321,6 @@ def check_https(**_: Any) -> Messages:
             "Cellcast's dashboard.",
             id="cellcast_django.W008",
         )
-
-
-# The database
 
 
 @check(_("Database"), Tags.database)

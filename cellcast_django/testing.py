@@ -51,8 +51,6 @@ SECRET = "cellcast:a-password-for-tests-alone"  # noqa: S105
 """What a client sends, and is accepted for its request, where none is configured."""
 
 
-# The outbox
-
 MAX_SENT = 1_000
 
 
@@ -94,9 +92,6 @@ def reset() -> None:
     """Empty ``sent``, and forget what should fail."""
     sent.clear()
     _failures.clear()
-
-
-# Webhooks
 
 
 class WebhookClient(Client):

@@ -169,9 +169,6 @@ def _description_of(response: ApiResponse) -> str:
     return f"Cellcast's API {said}{': ' if sentence else ''}{sentence}.{about_key}"
 
 
-# Reading an item
-
-
 class ItemError(ValueError):
     """The item cannot be understood."""
 

@@ -89,8 +89,6 @@ class Reading:
         return set(events.values_list(f"message__{column}", flat=True))
 
 
-# Statuses
-
 Identity = tuple[str, str]
 """The key of a message, and a status of it."""
 
@@ -205,9 +203,6 @@ def _number_of(item: Item, name: str) -> str:
     if len(number) > MAX_NUMBER_LENGTH or not to_contact(number).strip():
         raise ItemError
     return number
-
-
-# Replies
 
 
 TimedReply = tuple[datetime, Reply]

@@ -100,8 +100,6 @@ class ReadOnlyAdmin(ModelAdmin):
             pattern.callback = guarded(pattern.callback)
         return [*(page.pattern(site) for page in own), *patterns]
 
-    # Lists
-
     def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
         """Add those of another app, whatever ``actions`` a host project's class has."""
         where = () if action_location is None else (action_location,)  # new in Django 6.1
@@ -141,8 +139,6 @@ class ReadOnlyAdmin(ModelAdmin):
         noted: Any = request  # the list asks for the rows, and gets nothing else from here
         noted.cellcast_search_notes = search.notes
         return found, False
-
-    # The page of a row
 
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
         """Show times to the second with their zone, and links to rows that the reader may open."""
