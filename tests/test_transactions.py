@@ -6,7 +6,7 @@ from itertools import cycle
 from typing import Any
 
 import pytest
-from django.db import Error, OperationalError, connection, transaction
+from django.db import Error, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.backends.sqlite3.base import DatabaseWrapper
@@ -197,11 +197,6 @@ def test_discarding_keeps_an_in_memory_databases_rows() -> None:
     database.connection.close()
 
 
-@pytest.mark.django_db(transaction=False)
-def test_test_cases_transaction_is_recognised() -> None:
-    assert transactions.is_in_test(connection)
-
-
 # Locks
 
 
@@ -331,15 +326,6 @@ def waits_of_session() -> Any:
     with connection.cursor() as cursor:
         cursor.execute(ask[connection.vendor])
         return cursor.fetchone()
-
-
-def test_sessions_own_limits_and_level_are_left_alone() -> None:
-    before = waits_of_session()
-    for send in OTHER_WEBHOOKS.values():
-        send()
-    with pytest.raises(OperationalError), transactions.own_transaction("default"):
-        raise OperationalError
-    assert waits_of_session() == before
 
 
 def test_own_transaction_begins_by_limiting_itself_but_not_a_tests(
