@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.functional import Promise
 
-from cellcast_django.database.fields import ExactCharField
+from cellcast_django.database.fields import ExactCharField, PartialIndex
 from cellcast_django.factories import (
     HandlerCallFactory,
     MessageFactory,
@@ -122,6 +122,19 @@ def test_free_text_columns_hold_every_character_on_mariadb(monkeypatch: Any) -> 
     assert len(texts) > 10
     for field in texts:
         assert str(field.db_parameters(connection)["collation"]).startswith("utf8mb4_"), field
+
+
+def test_partial_indexes_have_their_condition() -> None:
+    editor = connection.schema_editor(collect_sql=True)
+    statements = [
+        str(index.create_sql(model, editor))
+        for model in MODELS
+        for index in model._meta.indexes
+        if isinstance(index, PartialIndex)
+    ]
+    assert statements
+    are_partial = connection.features.supports_partial_indexes
+    assert [each for each in statements if (" WHERE " in each) is not are_partial] == []
 
 
 @pytest.mark.parametrize("name", ["cellcast_id", "contact", "status"])
