@@ -146,7 +146,7 @@ def test_error_of_the_operating_system_is_a_refusal(
 
 @pytest.mark.parametrize(
     ("is_lost", "codes"),
-    [(True, [None, "57P03", "08006", 2013, 1040, 24]), (False, ["53100", "40001", 1213])],
+    [(True, [None, "57P03", "08006", 2000, 2013, 1040, 24]), (False, ["53100", "40001", 1213])],
 )
 def test_code_tells_whether_the_server_is_there(is_lost: bool, codes: list[Any]) -> None:
     server: Any = SimpleNamespace(vendor="postgresql")

@@ -166,6 +166,7 @@ def test_discarded_session_is_replaced_by_an_idle_one(leave_open: Callable[[], N
 def test_lost_session_can_be_discarded() -> None:
     connection.ensure_connection()
     connection.connection.close()
+    assert not transactions.has_transaction(connection)
     transactions.discard(connection)
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
