@@ -6,17 +6,19 @@ from itertools import cycle
 from typing import Any
 
 import pytest
-from django.db import Error, connection, transaction
+from django.db import Error, OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.db.models import Model
+from django.utils import timezone
 
-from cellcast_django.database import transactions
+from cellcast_django.database import rows, transactions
 from cellcast_django.database.vendors import VENDORS, Vendor
 from cellcast_django.factories import MessageFactory
 from cellcast_django.handlers import run_due
 from cellcast_django.models import (
+    Claim,
     CommandRun,
     Message,
     OptOut,
@@ -68,7 +70,8 @@ def abort_a_transaction() -> None:
 
 
 def enter_atomic() -> None:
-    transaction.atomic().__enter__()
+    for _ in range(2):
+        transaction.atomic().__enter__()
     assert not Message.objects.exists()
 
 
@@ -156,6 +159,7 @@ def test_discarded_session_is_replaced_by_an_idle_one(leave_open: Callable[[], N
     assert not transactions.is_idle(connection)
     transactions.discard(connection)
     assert transactions.is_idle(connection)
+    assert connection.savepoint_ids == []
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         assert not transactions.is_in_test(connection)
         cursor.execute("SELECT 1")
@@ -312,6 +316,20 @@ def test_webhook_waits_briefly_for_a_locked_table(
     other.close()
     assert stored_at_last(send)
     assert waits_of_session() == before
+
+
+@pytest.mark.usefixtures("_short_waits")
+def test_lock_for_insert_keeps_others_from_inserting(other: BaseDatabaseWrapper) -> None:
+    wait_briefly = {
+        "sqlite": "SELECT 1",
+        "postgresql": "SET lock_timeout = '50ms'",
+        "mysql": "SET innodb_lock_wait_timeout = 1",
+    }
+    with transaction.atomic(), other.cursor() as cursor:
+        transactions.lock_for_insert(Claim.objects.filter(key="new"))
+        cursor.execute(wait_briefly[connection.vendor])
+        with pytest.raises(OperationalError):
+            rows.insert(cursor, Claim, {"key": "new", "until": timezone.now()})
 
 
 def waits_of_session() -> Any:
