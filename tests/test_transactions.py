@@ -176,6 +176,16 @@ def test_lost_session_can_be_discarded() -> None:
         cursor.execute("SELECT 1")
 
 
+def test_session_closed_in_a_transaction_can_be_discarded() -> None:
+    enter_atomic()
+    connection.set_rollback(True)
+    connection.close()
+    transactions.discard(connection)
+    assert not connection.needs_rollback
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
 def test_pooled_session_with_an_open_transaction_is_not_idle() -> None:
     enter_atomic()
     connection.close()
