@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError, OperationalError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection
 from django.test import Client
 from django.utils import timezone
 
@@ -20,7 +20,7 @@ from cellcast_django.inbox import deferring, writing
 from cellcast_django.models import HandlerCall, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opted_out
 from cellcast_django.payloads import Endpoint, Reply
-from cellcast_django.signals import in_order, message_received, opt_out_received, status_changed
+from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.tasks import run_due_handlers
 from cellcast_django.testing import (
     WebhookClient,
@@ -31,7 +31,7 @@ from cellcast_django.testing import (
 )
 from tests.clock import Clock
 from tests.database_faults import just_before, refusing
-from tests.handlers import Listen, connected
+from tests.handlers import Listen
 from tests.killed import lines_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -262,24 +262,6 @@ def test_event_is_read_at_once_by_its_id_and_it_alone(client: WebhookClient) -> 
     assert inbox.read_deferred(second) == []
 
 
-def levels(caplog: pytest.LogCaptureFixture) -> list[int]:
-    return [each.levelno for each in caplog.records if each.name == "cellcast_django"]
-
-
-def test_after_a_day_it_is_logged_as_an_error(
-    client: WebhookClient, caplog: pytest.LogCaptureFixture
-) -> None:
-    with unable():
-        client.status()
-        receiving.read_deferred()
-        assert levels(caplog)[-1] == logging.WARNING
-        old = timezone.now() - timedelta(hours=25)
-        WebhookEvent.objects.update(received_at=old, next_read_at=old)
-        receiving.read_deferred()
-    assert levels(caplog)[-1] == logging.ERROR
-    assert "deferred for a test" not in caplog.text
-
-
 def test_event_that_another_process_has_read_is_left_alone(client: WebhookClient) -> None:
     with unable():
         client.status()
@@ -378,32 +360,6 @@ def test_event_that_cannot_be_inserted_either_is_503(
     assert (response.status_code, response["Retry-After"]) == (503, "30")
 
 
-def test_handler_in_order_waits_for_a_deferred_event_for_a_day(client: WebhookClient) -> None:
-    told: list[str] = []
-
-    def book(message: Message, **_: Any) -> None:
-        told.append(message.body)
-
-    in_order(book)
-    with connected(message_received, book=book):
-        with unable():
-            client.reply(_id="1", sender=CUSTOMER, message="first")
-        client.reply(_id="2", sender=CUSTOMER, message="second")
-        client.reply(_id="3", sender="+61400000002", message="other")
-        assert told == ["other"]
-        with unable():
-            run_handlers()
-        assert told == ["other"]
-        WebhookEvent.objects.deferred().update(next_read_at=timezone.now())
-        run_handlers()
-        assert told == ["other", "first", "second"]
-        with unable():
-            client.reply(_id="4", sender=CUSTOMER, message="old")
-            WebhookEvent.objects.deferred().update(received_at=timezone.now() - timedelta(hours=25))
-        client.reply(_id="5", sender=CUSTOMER, message="young")
-        assert told[-1] == "young"
-
-
 # Pages, commands
 
 
@@ -456,15 +412,6 @@ def test_event_that_another_process_has_read_is_passed_over(client: WebhookClien
 
     with patch.object(inbox, "read_deferred", read_all):
         assert receiving.read_deferred() == 1
-
-
-def test_reading_in_vain_inside_a_transaction_postpones_nothing(client: WebhookClient) -> None:
-    with unable():
-        client.reply()
-    before = WebhookEvent.objects.get().next_read_at
-    with unable(), transaction.atomic(), pytest.raises(DatabaseError):
-        inbox.read_deferred(WebhookEvent.objects.get())
-    assert WebhookEvent.objects.get().next_read_at == before
 
 
 # Killed

@@ -34,16 +34,12 @@ from cellcast_django import (
 )
 from cellcast_django.factories import HandlerCallFactory
 from cellcast_django.models import (
-    HandlerCall,
     Message,
-    OptOut,
     WebhookEvent,
 )
 from cellcast_django.opt_outs import is_opted_out, may_want_to_stop
-from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import listed, url_of
-from tests.handlers import connected
 from tests.pages import (
     PAGE_NAMES,
     blocks,
@@ -158,28 +154,6 @@ def run_file(page: str, file: str, **namespace: Any) -> dict[str, Any]:
 
 
 @pytest.mark.django_db
-def test_operations_page_code_skips_and_searches(client: WebhookClient) -> None:
-    client.reply()
-    name = "shop.handlers.tell_opening_hours"
-    HandlerCallFactory.create(event=WebhookEvent.objects.get(), handler=name, failed=True)
-    with connected(message_received, **{name: lambda **kwargs: None}):
-        for block in blocks("docs/operations.md", "python"):
-            block.run({})
-    assert set(HandlerCall.objects.values_list("state", flat=True)) == {"skipped"}
-
-
-@pytest.mark.django_db
-def test_reference_pages_code_counts_and_reads(client: WebhookClient) -> None:
-    client.reply()
-    namespace: dict[str, Any] = {}
-    for page in ("health", "payloads"):
-        for block in blocks(f"docs/reference/{page}.md", "python"):
-            block.run(namespace)
-    assert namespace["health"].replies.waiting == 1
-    assert namespace["report"].status == "delivered"
-
-
-@pytest.mark.django_db
 def test_prometheus_gets_figures(client: WebhookClient, rf: Any) -> None:
     client.reply()
     client.webhook(b"{", "receive")
@@ -247,16 +221,6 @@ def test_stop_words_do_what_the_table_says(
         shop_that_asks["text_everybody"]([f"+61{number}"], "Sale!")
         assert shop_that_asks["send_sms"].call_count == (0 if what == "opts out" else 2)
     assert len(texts) == 9
-
-
-@pytest.mark.django_db
-def test_opt_out_ends_the_newsletter(shop_that_asks: dict[str, Any], client: WebhookClient) -> None:
-    client.opt_out()
-    customers = shop_that_asks["Customer"].objects.filter
-    assert customers.call_args == call(contact="+61404000000")
-    assert customers.return_value.update.call_args == call(
-        newsletter_ended_at=OptOut.objects.get().since
-    )
 
 
 # Two teams
@@ -379,18 +343,3 @@ def test_documented_pytest_test_passes(cellcast: WebhookClient) -> None:
 def test_documented_factories_work() -> None:
     pytest.importorskip("factory")
     names_of_testing_page(with_factories=True)["test_report_counts_todays_messages"]()
-
-
-@pytest.mark.django_db
-def test_getting_started_handler_works(
-    client: WebhookClient, capsys: pytest.CaptureFixture[str]
-) -> None:
-    [block] = [
-        each
-        for each in blocks("docs/getting-started.md", "python")
-        if each.first_line == "# shop/handlers.py"
-    ]
-    namespace: dict[str, Any] = {"__name__": "shop.handlers"}
-    block.run(namespace)
-    client.reply(message="Yes")
-    assert capsys.readouterr().out == f"Reply {Message.objects.get().pk} has 3 characters\n"

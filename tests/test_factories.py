@@ -13,7 +13,6 @@ from cellcast_django.factories import (
     StatusChangeFactory,
     WebhookEventFactory,
 )
-from cellcast_django.handlers import run_again
 from cellcast_django.models import (
     HandlerCall,
     Message,
@@ -22,10 +21,8 @@ from cellcast_django.models import (
     WebhookEvent,
 )
 from cellcast_django.opt_outs import is_opted_out
-from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
 from cellcast_django.upkeep.verifying import find_broken
-from tests.handlers import Listen
 
 pytestmark = pytest.mark.django_db
 
@@ -48,27 +45,6 @@ def test_outbound_message_has_no_status_by_default() -> None:
     assert delivered.contact == "+61400000000"
     assert delivered.submitted_at and delivered.delivery_time
     assert delivered.submitted_at + delivered.delivery_time == delivered.status_changed_at
-
-
-def test_rows_have_the_time_of_the_clock_that_a_test_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    then = timezone.now() - timedelta(days=400)
-    monkeypatch.setattr(timezone, "now", lambda: then)
-    message, event = MessageFactory.create(delivered=True), WebhookEventFactory.create()
-    times = {message.created_at, message.status_changed_at, event.received_at}
-    assert times == {then}
-
-
-def test_factories_never_share_a_number() -> None:
-    for factory in (MessageFactory, OptOutFactory, WebhookEventFactory):
-        factory.reset_sequence(0, force=True)  # type: ignore[no-untyped-call]
-    contacts = {
-        *(MessageFactory.create(inbound=True).contact for _ in range(9)),
-        MessageFactory.create().contact,
-        OptOutFactory.create().contact,
-        WebhookEventFactory.create(opt_out=True).contact,
-    }
-    assert len(contacts) == 12
-    assert len(set(Message.objects.values_list("key", flat=True))) == 10
 
 
 @pytest.mark.parametrize(
@@ -118,14 +94,14 @@ def test_status_change_moves_its_message() -> None:
 # Events
 
 
-EVENTS: list[tuple[dict[str, Any], str, str, FactSignal]] = [
-    ({}, "status", "status", status_changed),
-    ({"reply": True}, "reply", "receive", message_received),
-    ({"opt_out": True}, "opt_out", "opt_out", opt_out_received),
-]
-
-
-@pytest.mark.parametrize(("changes", "kind", "endpoint"), [each[:3] for each in EVENTS])
+@pytest.mark.parametrize(
+    ("changes", "kind", "endpoint"),
+    [
+        ({}, "status", "status"),
+        ({"reply": True}, "reply", "receive"),
+        ({"opt_out": True}, "opt_out", "opt_out"),
+    ],
+)
 def test_event_is_done_and_its_body_is_cellcasts_payload(
     changes: dict[str, Any], kind: str, endpoint: str, client: WebhookClient
 ) -> None:
@@ -142,20 +118,6 @@ def test_event_is_done_and_its_body_is_cellcasts_payload(
         event.contact,
         event.cellcast_id,
     )
-
-
-@pytest.mark.parametrize(("changes", "signal"), [(each[0], each[3]) for each in EVENTS])
-def test_failed_event_can_be_run_again(
-    changes: dict[str, Any], signal: FactSignal, listen: Listen
-) -> None:
-    heard = listen(signal)
-    event = WebhookEventFactory.create(failed=True, call__handler="listener 1", **changes)
-    assert WebhookEvent.objects.failed().get() == event
-    assert not heard
-    assert run_again(event.calls.all()) == 1
-    assert [arguments["event"] for arguments in heard] == [event]
-    pending = WebhookEventFactory.create(pending=True, call__handler="shop.ring", **changes)
-    assert HandlerCall.objects.due().get() == pending.calls.get(handler="shop.ring")
 
 
 @pytest.mark.parametrize(
@@ -183,14 +145,6 @@ def test_duplicate_and_invalid_events_have_nothing_to_run() -> None:
     assert WebhookEvent.objects.invalid().get() == invalid
     assert (invalid.message, invalid.body) == (None, '{"hello": "world"}')
     assert not StatusChange.objects.exists()
-
-
-def test_event_factory_creates_the_history() -> None:
-    event = WebhookEventFactory.create(history__status="rejected")
-    assert event.status_change.status == "rejected"
-    assert event.status_change.recorded_at == event.received_at
-    without = WebhookEventFactory.create(history=False)
-    assert not StatusChange.objects.filter(event=without).exists()
 
 
 # Opt-outs

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterable
 from datetime import timedelta
-from itertools import permutations, zip_longest
+from itertools import zip_longest
 from typing import Any
 
 import pytest
@@ -11,17 +11,14 @@ from django.db import connection
 from django.utils import timezone
 
 from cellcast_django import inbox, receiving
-from cellcast_django.database import rows
 from cellcast_django.fold import Known, Said, fold
-from cellcast_django.handlers.work import facts_of
 from cellcast_django.inbox.writing import Stored
 from cellcast_django.models import (
-    HandlerCall,
     Message,
     StatusChange,
     WebhookEvent,
 )
-from cellcast_django.payloads import Endpoint, OptOut, Payload, Reply, StatusReport, read
+from cellcast_django.payloads import Endpoint, Payload, Reply, StatusReport, read
 from cellcast_django.signals import (
     FactSignal,
     message_received,
@@ -30,7 +27,7 @@ from cellcast_django.signals import (
 )
 from cellcast_django.statuses import Status
 from tests.admin_pages import make_invalid
-from tests.handlers import SIGNALS, Calls, connected
+from tests.handlers import Calls, connected
 
 pytestmark = pytest.mark.django_db
 
@@ -62,36 +59,11 @@ def outcomes(events: list[WebhookEvent]) -> list[str]:
 # store
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"body": "no"},
-        {"sender": "+61400000002"},
-        {"receiver": "+61400000008"},
-        {"media": ("https://media.example.com/1.jpg",)},
-    ],
-)
-def test_second_reply_with_the_same_id_is_kept(changes: dict[str, Any]) -> None:
-    store(reply("yes"))
-    assert outcomes(store(reply(**({"body": "yes"} | changes)))) == ["stored"]
-    assert Message.objects.inbound().count() == 2
-
-
 def test_ids_and_unknown_statuses_are_compared_exactly() -> None:
     store(*(report(cellcast_id=each) for each in ["abc", "ABC", "àbc", "abc "]))
     assert Message.objects.count() == 4
     assert Message.objects.filter(cellcast_id="abc").count() == 1
     assert outcomes(store(report("geliefert"), report("gélîefert"))) == ["stored", "stored"]
-
-
-def test_reply_keeps_its_picture_urls() -> None:
-    store(reply("", media=PICTURES))
-    [again] = store(reply("", media=PICTURES))
-    [other] = store(reply("", media=PICTURES[::-1]))
-
-    assert (again.outcome, other.outcome) == ("duplicate", "stored")
-    addresses = Message.objects.order_by("pk").values_list("media", flat=True)
-    assert list(addresses) == [list(PICTURES), list(PICTURES[::-1])]
 
 
 def test_repeated_reply_fills_in_missing_media() -> None:
@@ -112,24 +84,6 @@ def test_first_report_of_a_status_decides_its_reason(reasons: tuple[str, str]) -
 
     changes = StatusChange.objects.values_list("status", "reason")
     assert dict(changes) == {"failed": reasons[0], "rejected": "It's “blocked” %s"}
-
-
-@pytest.mark.parametrize("payload", [report(), reply(), OptOut(raw="{}", number=CUSTOMER)])
-@pytest.mark.parametrize("via", ["", "inline", "default"])
-def test_duplicate_has_nothing_to_run(
-    payload: Payload, via: str, listen: Any, settings: Any
-) -> None:
-    settings.CELLCAST_RUN_HANDLERS = via or "inline"
-    for signal in SIGNALS if via else []:
-        listen(signal)
-    stored, repeated = store(payload), store(payload)
-    for event, outcome in ((stored[0], "stored"), (repeated[0], "duplicate")):
-        row = WebhookEvent.objects.get(pk=event.pk)
-        assert (row.outcome, row.message_id) == (event.outcome, event.message_id)
-        assert row.outcome == outcome
-    assert [call.event for call in stored.calls] == (stored if via else [])
-    assert (repeated.calls, repeated[0].state) == ([], None)
-    assert Message.objects.count() == StatusChange.objects.count() <= 1
 
 
 @pytest.mark.parametrize("is_recorded", [False, True])
@@ -167,19 +121,6 @@ def assert_is_stored(*rows: Any) -> None:
         names = [field.attname for field in row._meta.concrete_fields]
         [stored] = type(row)._default_manager.filter(pk=row.pk).values(*names)
         assert stored == {name: getattr(row, name) for name in names}
-
-
-def test_text_is_stored_unchanged() -> None:
-    text = 'It\'s 100 %, \\ %s %(key)s "so"; `END`; -- \t\r\n🙂 '
-    store(reply(text, raw=text))
-    assert Message.objects.get().body == WebhookEvent.objects.get().body == text
-
-
-@pytest.mark.parametrize("order", list(permutations(["unknown", "Ünknown", "paused"])))
-def test_highest_unknown_status_by_code_point_wins(order: tuple[str, ...]) -> None:
-    for status in (*order, *order):
-        store(report(status))
-    assert Message.objects.get().status == "Ünknown"
 
 
 LOWEST_FIRST = [
@@ -229,19 +170,6 @@ def test_later_report_fills_in_only_empty_fields() -> None:
     assert message.own_number == OURS
 
 
-def test_first_report_in_an_array_describes_the_message() -> None:
-    store(
-        report("sent", sender="", reason="x"), report("delivered"), report("dead", sender="other")
-    )
-    message = Message.objects.get()
-    assert (message.sender, message.status) == ("cellcast", "delivered")
-    assert list(message.status_history.values_list("status", "previous_status", "applied")) == [
-        ("sent", "", True),
-        ("delivered", "sent", True),
-        ("dead", "delivered", False),
-    ]
-
-
 @pytest.mark.parametrize("payload", [report(), reply(), reply("STOP"), report("paused")])
 def test_only_the_reply_of_a_test_send_is_already_handled(payload: Reply | StatusReport) -> None:
     [event] = inbox.store([payload], endpoint=Endpoint.RECEIVE, is_test=True)
@@ -271,76 +199,10 @@ def test_real_reply_is_not_a_duplicate_of_its_test(body: str) -> None:
     assert list(Message.objects.of_tests()) == [test]
 
 
-def test_report_on_a_message_without_history_moves_its_status() -> None:
-    store(report("failed"))
-    StatusChange.objects.all().delete()
-    [event] = store(report("delivered"))
-    assert event.outcome == "stored"
-    assert event.status_change.previous_status == "failed"
-    assert Message.objects.get().status == "delivered"
-
-
-def test_long_header_values_are_cleaned_and_truncated() -> None:
-    [event] = inbox.store(
-        [report()], endpoint=Endpoint.STATUS, content_type="x\0" * 500, received_as="u" * 500
-    )
-    event.refresh_from_db()
-    assert (event.content_type, event.received_as) == ("x" * 255, "u" * 255)
-
-
 def test_nothing_comes_back_to_a_redacted_message_without_a_contact() -> None:
     redacted = Known(values={"contact": "", "body": ""}, status="sent", history=frozenset({"sent"}))
     said = Said(values={"contact": "", "body": "Hallo"}, at=timezone.now(), status="sent")
     assert fold(redacted, said) == (redacted, None)
-
-
-# what is to be run
-
-
-@pytest.mark.parametrize(
-    ("signal", "payload"),
-    [
-        (message_received, reply()),
-        (status_changed, report()),
-        (opt_out_received, OptOut(raw="{}", number="404000000")),
-    ],
-)
-def test_first_call_is_begun_by_this_process(signal: Any, payload: Payload) -> None:
-    with connected(signal, handler=Calls(), other=Calls()):
-        stored = store(payload)
-    assert_is_stored(*stored.calls)
-    first, second = stored.calls
-    assert (first.state, first.attempts, first.version) == ("running", 1, 1)
-    assert (second.state, second.attempts, second.version) == ("waiting", 0, 1)
-    assert first.event is second.event is stored[0]
-    for call in (first, second):
-        assert call.next_attempt_at is not None
-        lease = call.next_attempt_at - stored[0].received_at
-        assert 300 <= lease.total_seconds() < 305
-
-
-def test_calls_on_a_queue_are_nobodys_yet(settings: Any) -> None:
-    settings.CELLCAST_RUN_HANDLERS = "default"
-    with connected(status_changed, handler=Calls()):
-        [call] = store(report()).calls
-    assert_is_stored(call)
-    assert (call.state, call.attempts, call.version) == ("waiting", 0, 0)
-    assert call.next_attempt_at == call.event.received_at
-    assert HandlerCall.objects.due().get() == call
-
-
-def test_calls_of_a_large_array_are_inserted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "MAX_ROWS", 3)
-    with connected(status_changed, handler=Calls(), other=Calls()):
-        stored = store(*(report(cellcast_id=str(number)) for number in range(4)))
-    assert_is_stored(*stored.calls)
-    assert [call.event_id for call in stored.calls] == [event.pk for event in stored for _ in "ab"]
-
-
-def test_event_without_its_message_has_nothing_to_run() -> None:
-    [event] = store(report())
-    Message.objects.all().delete()
-    assert facts_of(WebhookEvent.objects.get(pk=event.pk)) == []
 
 
 # reprocess
@@ -419,13 +281,3 @@ def test_connection_cut_by_the_server_is_reopened() -> None:
         cursor.execute(cut % backend)
     other.close()
     assert outcomes(store(report())) == ["stored"]
-
-
-@pytest.mark.parametrize("handled", SIGNALS)
-def test_event_without_handlers_for_its_fact_is_done_at_once(handled: FactSignal) -> None:
-    with connected(handled, handler=Calls()):
-        [new], [changed] = store(reply()), store(reply(status="delivered"))
-    assert (new.outcome, changed.outcome) == ("stored", "stored")
-    for event, signal in ((new, message_received), (changed, status_changed)):
-        assert event.calls.exists() == (signal == handled)
-        assert event.state == ("pending" if signal == handled else "done")

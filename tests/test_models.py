@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.db import IntegrityError, connection, models, transaction
-from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy
 
-from cellcast_django.database.fields import ExactCharField
+from cellcast_django.database.fields import ExactCharField, PartialIndex
 from cellcast_django.factories import (
     HandlerCallFactory,
     MessageFactory,
@@ -28,9 +26,7 @@ from cellcast_django.models import (
     Message,
     StatusChange,
     WebhookEvent,
-    submission_time,
 )
-from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.signals import status_changed
 from cellcast_django.statuses import Status
 from cellcast_django.testing import WebhookClient
@@ -128,6 +124,19 @@ def test_free_text_columns_hold_every_character_on_mariadb(monkeypatch: Any) -> 
         assert str(field.db_parameters(connection)["collation"]).startswith("utf8mb4_"), field
 
 
+def test_partial_indexes_have_their_condition() -> None:
+    editor = connection.schema_editor(collect_sql=True)
+    statements = [
+        str(index.create_sql(model, editor))
+        for model in MODELS
+        for index in model._meta.indexes
+        if isinstance(index, PartialIndex)
+    ]
+    assert statements
+    are_partial = connection.features.supports_partial_indexes
+    assert [each for each in statements if (" WHERE " in each) is not are_partial] == []
+
+
 @pytest.mark.parametrize("name", ["cellcast_id", "contact", "status"])
 @pytest.mark.parametrize("other", ["ABC", "àbc", "abc ", "ábc"])
 def test_searchable_text_is_compared_exactly(name: str, other: str) -> None:
@@ -172,44 +181,6 @@ def test_database_refuses_a_repeated_key() -> None:
     outbound().save()
     with pytest.raises(IntegrityError), transaction.atomic():
         outbound().save()
-
-
-@pytest.mark.parametrize(
-    ("message", "contact", "own_number"),
-    [
-        (outbound(receiver="0400000001", sender="0400000009"), CUSTOMER, "+61400000009"),
-        (outbound(receiver="2125550123"), "2125550123", "cellcast"),
-        (outbound(receiver="", sender=""), "", ""),
-        (inbound(sender="61400000001", receiver="61400000009"), CUSTOMER, "+61400000009"),
-        (inbound(sender="cellcast", receiver="#SharedNum#"), "cellcast", "#SharedNum#"),
-    ],
-)
-def test_contact_and_own_number_are_normalised(
-    message: Message, contact: str, own_number: str
-) -> None:
-    assert (message.contact, message.own_number) == (contact, own_number)
-    assert not {CUSTOMER, "+61400000009"} & {message.sender, message.receiver}
-    with override_settings(CELLCAST_DEFAULT_REGION="US"):
-        assert outbound(receiver="2125550123").contact == "+12125550123"
-
-
-@pytest.mark.parametrize(
-    ("cellcast_id", "expected"),
-    [
-        (ID, SUBMITTED),
-        (ID.upper(), SUBMITTED),
-        ("000000000000000000000000", datetime(1970, 1, 1, tzinfo=UTC)),
-        ("ffffffff0000000000000000", datetime(2106, 2, 7, 6, 28, 15, tzinfo=UTC)),
-        (f"{ID}1", None),  # documented too, and one too long
-        *(
-            (odd, None)
-            for odd in (ID[:-1], f"{ID[:-1]}g", f"{ID}\n", f"٦٦{ID[2:]}", "10423817", "")
-        ),
-    ],
-)
-def test_submission_time_is_read_from_the_id(cellcast_id: str, expected: datetime | None) -> None:
-    assert submission_time(cellcast_id) == outbound(cellcast_id).submitted_at == expected
-    assert inbound(cellcast_id).submitted_at is None
 
 
 def test_record_sent_stores_an_outbound_message_once() -> None:
@@ -275,39 +246,6 @@ def test_record_sent_adopts_the_row_of_an_early_report(
     assert calls == []
 
 
-def test_message_says_when_it_was_recorded(client: WebhookClient) -> None:
-    client.status(_id=ID)
-    assert Message.objects.get().recorded_at is None
-    before = timezone.now()
-    first = Message.objects.record_sent(ID, receiver=CUSTOMER, body="Coming?").recorded_at
-    assert first is not None and before <= first <= timezone.now()
-    assert Message.objects.record_sent(ID, receiver=CUSTOMER).recorded_at == first
-    assert Message.objects.record_sent("other", receiver=CUSTOMER).recorded_at is not None
-    client.status(_id=ID, status="failed")
-    message = Message.objects.get(cellcast_id=ID)
-    assert (message.recorded_at, message.body) == (first, "Coming?")
-    assert message.sender == "cellcast"  # which only the report contained
-
-
-@pytest.mark.parametrize(
-    ("id_", "said", "stored"),
-    [
-        ("i\x00d", {"sender": "\ud83d", "body": "a \ud83d\x00"}, ["id", "\ufffd", "a \ufffd", ""]),
-        (10423817, {}, ["10423817", "", "", ""]),
-        ("1", {"body": gettext_lazy("Yes")}, ["1", "", "Yes", ""]),
-        ("x" * 128, {"sender": "👍" * 64}, ["x" * 128, "👍" * 64, "", ""]),
-        ("1", {"body": "ü" * 20_000, "reference": "ü" * 128}, ["1", "", "ü" * 20_000, "ü" * 128]),
-    ],
-    ids=["cleaned", "v3's integer", "lazy", "longest", "longest texts"],
-)
-def test_record_sent_stores_what_it_can(id_: Any, said: dict[str, Any], stored: list[str]) -> None:
-    message = Message.objects.record_sent(id_, receiver="+614\x0000000001", **said)
-    message.refresh_from_db()
-    assert [message.cellcast_id, message.sender, message.body, message.reference] == stored
-    assert message.receiver == CUSTOMER
-    assert Message.objects.record_sent(stored[0], receiver=CUSTOMER) == message
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -368,19 +306,6 @@ def test_recording_an_id_for_another_receiver_warns_without_a_number(
     assert Message.objects.get().contact == "+61400000002"
 
 
-def test_record_sent_stores_when_the_contact_had_opted_out(client: WebhookClient) -> None:
-    Message.objects.record_sent("0", receiver=CUSTOMER)
-    since = opt_out("0400 000 001").since
-    client.status(_id="early", receiver=CUSTOMER)
-
-    recorded = [Message.objects.record_sent(id_, receiver=CUSTOMER) for id_ in ("0", "early", "1")]
-    opt_in(CUSTOMER)
-    recorded += [Message.objects.record_sent(id_, receiver=CUSTOMER) for id_ in ("1", "2")]
-
-    assert [each.opted_out_at for each in recorded] == [None, since, since, since, None]
-    assert Message.objects.filter(opted_out_at=since).count() == 2
-
-
 # QuerySets of messages
 
 
@@ -417,17 +342,6 @@ def test_silent_messages_were_recorded_long_ago_and_never_reported() -> None:
         Message.objects.silent(6)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_fresh_rows_come_from_the_writing_database(
-    model: type[models.Model], settings: Any
-) -> None:
-    settings.DATABASE_ROUTERS = ["tests.test_replica.ReadsFromReplica"]
-    rows = model._default_manager
-    assert rows.all().db == "replica"
-    assert rows.fresh().db == "default"  # type: ignore[attr-defined]
-    assert rows.fresh().filter(pk=1).db == "default"  # type: ignore[attr-defined]
-
-
 @pytest.mark.parametrize(
     ("number", "found"),
     [
@@ -450,15 +364,6 @@ def test_with_contact_accepts_any_spelling(number: str, found: str) -> None:
 def reply(seconds_ago: int, **values: Any) -> Message:
     time = timezone.now() - timedelta(seconds=seconds_ago)
     return MessageFactory.create(inbound=True, created_at=time, **{"sender": CUSTOMER} | values)
-
-
-def test_mark_handled_leaves_the_contacts_other_replies_new() -> None:
-    earlier, asked, later = (reply(ago) for ago in (300, 200, 100))
-
-    asked.mark_handled()
-
-    assert asked.handled_at is not None
-    assert set(Message.objects.unhandled()) == {earlier, later}
 
 
 def test_marking_again_keeps_first_time_and_user() -> None:
@@ -646,56 +551,6 @@ def test_reply_does_not_match_messages_over_thirty_days_old(
     assert answer().in_reply_to == (asked if is_answered else None)
 
 
-@pytest.mark.parametrize(
-    ("sender", "receiver", "is_answered"),
-    [
-        (OURS, OURS, True),
-        (OTHERS, OURS, False),
-        ("cellcast", OURS, True),
-        ("#SharedNum#", OURS, True),
-        ("", OURS, True),
-        (OTHERS, "", True),
-        (OTHERS, "#SharedNum#", True),
-        ("one name", "another", True),
-    ],
-)
-def test_reply_matches_only_its_own_number_if_both_are_phone_numbers(
-    sender: str, receiver: str, is_answered: bool
-) -> None:
-    asked = sent("asked", HOUR, sender=sender)
-    assert answer(receiver=receiver).in_reply_to == (asked if is_answered else None)
-
-
-def test_reply_matches_the_message_submitted_last() -> None:
-    sent("recorded later, submitted before", HOUR)
-    submitted_at = REPLIED - HOUR / 2
-    asked = sent("asked", -DAY, submitted_at=submitted_at)
-    sent("recorded before, submitted later", DAY, submitted_at=REPLIED + HOUR)
-    assert answer().in_reply_to == asked
-
-
-def test_reply_matches_the_last_of_simultaneous_messages_stored_before_it() -> None:
-    sent("first", timedelta())
-    asked = sent("second", timedelta())
-    reply_ = answer()
-    sent("third", timedelta())
-    assert reply_.in_reply_to == asked
-
-
-@pytest.mark.parametrize("values", [{}, {"cellcast_id": ""}, {"original_body": "Coming?"}])
-def test_in_reply_to_takes_two_queries_and_is_cached(
-    values: dict[str, Any], django_assert_max_num_queries: Any, django_assert_num_queries: Any
-) -> None:
-    asked = sent("asked", HOUR, body="Coming?")
-    for reply_, expected in ((answer(**values), asked), (answer(sender="+61400000002"), None)):
-        with django_assert_max_num_queries(2):
-            assert reply_.in_reply_to == expected
-        with django_assert_num_queries(0):
-            assert reply_.in_reply_to == expected
-    with django_assert_num_queries(0):
-        assert asked.in_reply_to is None, "of what was sent"
-
-
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
 @pytest.mark.parametrize("original_body", ["", "Coming?"])
 def test_in_reply_to_uses_indexes(original_body: str) -> None:
@@ -728,22 +583,6 @@ def test_str_and_repr_hide_number_and_text(row: models.Model, shown: str) -> Non
     assert shown in str(row) if isinstance(row, Message) else shown == str(row)
     assert "61400000" not in str(row) + repr(row)
     assert "secret" not in str(row) + repr(row)
-
-
-# Status history
-
-
-def test_history_survives_its_events_but_not_its_message(client: WebhookClient) -> None:
-    client.status()
-    WebhookEvent.objects.all().delete()
-    change = StatusChange.objects.get()
-    assert change.event is None
-    with pytest.raises(IntegrityError), transaction.atomic():
-        change.message.status_history.create(status=change.status, applied=False)
-    event(message=change.message)
-    change.message.delete()
-    assert not StatusChange.objects.exists()
-    assert WebhookEvent.objects.get().message is None
 
 
 # Events
@@ -791,21 +630,6 @@ def test_state_of_an_event_is_that_of_its_calls(calls: list[str], expected: str)
     found = {name: getattr(events, name)().exists() for name in ("pending", "done", "failed")}
     assert found == {name: name == expected for name in found}
     assert WebhookEvent.objects.prefetch_related("calls").get().state == expected
-
-
-@pytest.mark.parametrize(
-    ("values", "states"),
-    [
-        ({"outcome": "duplicate"}, set()),
-        ({"outcome": "invalid"}, {"invalid"}),
-        ({"outcome": "invalid", "dismissed_at": NOW}, set()),
-    ],
-)
-def test_event_without_facts_has_no_state(values: dict[str, Any], states: set[str]) -> None:
-    assert event(**values).state is None
-    names = ("pending", "done", "failed", "invalid")
-    events = WebhookEvent.objects.all()
-    assert {name for name in names if getattr(events, name)().exists()} == states
 
 
 @pytest.mark.parametrize(

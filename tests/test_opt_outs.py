@@ -7,14 +7,11 @@ from typing import Any
 
 import phonenumbers
 import pytest
-from django.db import connection, transaction
-from django.db.models.sql.compiler import SQLCompiler
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.connection import ConnectionDoesNotExist
 from phonenumbers import FrozenPhoneNumber
 
-from cellcast_django import inbox, payloads, receiving
+from cellcast_django import inbox, payloads
 from cellcast_django.conf import conf
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message, OptOut, OptOutChange, WebhookEvent
@@ -26,13 +23,11 @@ from cellcast_django.opt_outs import (
     opt_out,
     opted_out,
 )
-from cellcast_django.signals import message_received, opt_out_received
+from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, opt_out_payload, reply_payload
 from tests.admin_pages import make_invalid
-from tests.database_faults import refused_for_another, refusing
 from tests.fake_cellcast import KEY
 from tests.handlers import Listen
-from tests.plans import plan_of
 
 pytestmark = pytest.mark.django_db
 
@@ -69,16 +64,6 @@ def test_is_opted_out_accepts_every_spelling(spelling: str) -> None:
     assert opted_out(SPELLINGS) == set(SPELLINGS)
 
 
-@pytest.mark.parametrize("number", ["", " ", "0400 000 001", "cellcast", "\0"])
-def test_is_opted_out_is_false_for_others(number: str) -> None:
-    OptOut.objects.create(contact="", source="list")
-    for each in (CUSTOMER, "Cellcast Pty", "9" * 64):
-        opt_out(each)
-        assert is_opted_out(each)
-    assert not is_opted_out(number)
-    assert opted_out([number]) == set()
-
-
 def test_number_may_be_a_phonenumbers_object() -> None:
     number = phonenumbers.parse("0400 000 000", "AU")
     opt_out(number)
@@ -101,33 +86,6 @@ def test_number_of_another_type_is_refused(number: Any) -> None:
     with pytest.raises(TypeError, match="is_opted_out"):
         opted_out(CUSTOMER)
     assert not OptOut.objects.exists()
-
-
-def test_opted_out_takes_one_query_per_thousand(django_assert_num_queries: Any) -> None:
-    numbers = [f"+614{number:08d}" for number in range(10_000)]
-    opt_out(numbers[0])
-    opt_out(numbers[-1])
-    with django_assert_num_queries(10):
-        assert opted_out(iter(numbers)) == {numbers[0], numbers[-1]}
-    with django_assert_num_queries(0):
-        assert opted_out([]) == set()
-
-
-@pytest.mark.parametrize(
-    "ask",
-    [
-        lambda: is_opted_out("+61400000007"),
-        lambda: opted_out(f"+614{number:08d}" for number in range(20)),
-    ],
-    ids=["is_opted_out", "opted_out"],
-)
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
-def test_contact_lookup_uses_its_index(ask: Callable[[], Any]) -> None:
-    opt_out("+61400000007")
-    with CaptureQueriesContext(connection) as queries:
-        assert ask()
-    [query] = queries
-    assert "(contact=?)" in str(plan_of(query["sql"]))
 
 
 def test_is_opted_out_reads_the_primary(settings: Any) -> None:
@@ -220,26 +178,6 @@ def test_opt_in_returns_whether_it_ended_one() -> None:
     assert ended.ended_at is not None
     assert not ended.is_active
     assert opted_out([CUSTOMER, "0400 000 001"]) == {"0400 000 001"}
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("statement", ["^INSERT", "^UPDATE"])
-def test_opting_out_and_in_is_retried_after_a_serialisation_failure(statement: str) -> None:
-    if statement == "^UPDATE":
-        opt_out(CUSTOMER)
-    with refusing(statement, error=refused_for_another(), times=1) as refusals:
-        (opt_out if statement == "^INSERT" else opt_in)(CUSTOMER)
-    assert refusals.count == 1
-    assert is_opted_out(CUSTOMER) == (statement == "^INSERT")
-
-
-def test_cache_of_the_orm_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ``tests/hosts/test_cached.py`` shows beside real ones."""
-    opt_out(CUSTOMER)
-    monkeypatch.setattr(SQLCompiler, "execute_sql", lambda *args, **kwargs: [])
-    assert not OptOut.objects.active().exists()
-    assert is_opted_out(CUSTOMER)
-    assert opted_out([CUSTOMER]) == {CUSTOMER}
 
 
 class WritesElsewhere:
@@ -342,46 +280,6 @@ def test_ordinary_reply_is_no_wish_to_stop(text: str) -> None:
     assert not may_want_to_stop(text)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"reply": "YES", "message": "STOP"},
-        {"reply": "YES", "original_body": "STOP"},
-        {"sender": ""},
-        {"sender": None},
-        {"sender": "  "},
-    ],
-)
-def test_stop_counts_only_in_the_text_of_a_known_sender(
-    client: WebhookClient, changes: dict[str, Any]
-) -> None:
-    assert stop(client, **changes) == ["stored"]
-    assert not OptOut.objects.exists()
-
-
-@pytest.mark.parametrize("in_array", [False, True])
-@pytest.mark.parametrize("stands", [False, True])
-def test_test_send_opts_nobody_out(listen: Listen, *, stands: bool, in_array: bool) -> None:
-    if stands:
-        opt_out(CUSTOMER)
-    told, replies = listen(opt_out_received), listen(message_received)
-    body = json.dumps(reply_payload(sender=CUSTOMER, message="STOP"))
-    reads = [
-        *payloads.read(body.encode(), "application/json", payloads.Endpoint.RECEIVE),
-        payloads.OptOut(raw="{}", number=CUSTOMER),
-    ]
-    for batch in [reads] if in_array else [[each] for each in reads]:
-        receiving.receive(batch, endpoint=payloads.Endpoint.RECEIVE, is_test=True)
-    assert len(history()) == stands
-    assert [each["message"].body for each in replies] == ["STOP"]
-    assert told == []
-    events = WebhookEvent.objects.order_by("pk")
-    assert [(each.kind, each.outcome, each.state) for each in events] == [
-        ("reply", "stored", "done"),
-        ("opt_out", "stored", "done"),
-    ]
-
-
 def test_setting_replaces_the_stop_words(client: WebhookClient, settings: Any) -> None:
     settings.CELLCAST_STOP_WORDS = ["Ne-plus!", "h\u1ee7y"]
     assert is_stop_word("ne plus") and is_stop_word("HU\u0309Y.")  # as some phones write it
@@ -394,21 +292,6 @@ def test_setting_replaces_the_stop_words(client: WebhookClient, settings: Any) -
         settings.CELLCAST_STOP_WORDS = malformed
         assert all(map(is_stop_word, conf.stop_words))
         assert not is_stop_word("s")
-
-
-def test_array_of_opt_outs_and_stops_makes_one_per_contact(client: WebhookClient) -> None:
-    payloads = [
-        reply_payload(_id="1", sender="0400000002", message="stop"),
-        opt_out_payload(contact="400000001"),
-        reply_payload(_id="2", sender="0400000003", message="yes"),
-        opt_out_payload(contact="400000002"),
-        opt_out_payload(contact="+61400000001"),
-        reply_payload(_id="1", sender="0400000002", message="stop"),
-    ]
-    response = client.webhook(payloads, "receive")
-    assert outcomes(response) == [*["stored"] * 3, *["duplicate"] * 3]
-    made = OptOut.objects.order_by("contact").values_list("contact", "source")
-    assert list(made) == [("+61400000001", "webhook"), ("+61400000002", "reply")]
 
 
 # From Cellcast's list
@@ -441,37 +324,6 @@ def recovered_stop(received_at: datetime) -> WebhookEvent:
 
 
 # Repeated and late events
-
-
-@pytest.mark.parametrize(
-    ("ask", "by"), [(webhook, "webhook"), (stop, "reply"), (lambda _: opt_out(CUSTOMER), "person")]
-)
-def test_ended_opt_out_is_renewed_with_its_new_source(
-    client: WebhookClient, ask: Callable[[WebhookClient], Any], by: str
-) -> None:
-    webhook(client)
-    opt_in(CUSTOMER, note="Signed the form.\0")
-    assert OptOut.objects.get().note == "Signed the form."
-    ask(client)
-    again = OptOut.objects.get()
-    assert again.is_active and is_opted_out(CUSTOMER)
-    assert (again.source, again.note, again.ended_at) == (by, "", None)
-    assert again.event == (None if by == "person" else WebhookEvent.objects.latest("pk"))
-
-
-@pytest.mark.parametrize("status", ["delivered", "received"])
-def test_repeated_stop_after_an_opt_in_is_told_as_an_opt_out(
-    client: WebhookClient, listen: Listen, status: str
-) -> None:
-    replies, opt_outs_heard = listen(message_received), listen(opt_out_received)
-    stop(client)
-    opt_in(CUSTOMER)
-    assert stop(client, status=status) == ["stored"]
-    assert is_opted_out(CUSTOMER)
-    assert (len(replies), len(opt_outs_heard)) == (1, 2)
-    assert opt_outs_heard[1]["event"] == WebhookEvent.objects.latest("pk")
-    assert WebhookEvent.objects.latest("pk").message == Message.objects.get()
-    assert Message.objects.get().status_history.count() == len({"delivered", status})
 
 
 @pytest.mark.parametrize("is_ended", [True, False])
@@ -541,30 +393,6 @@ def test_history_keeps_each_beginning_and_end_with_text_and_note(client: Webhook
     ]
 
 
-def test_history_keeps_the_secret_of_the_webhook(client: WebhookClient, settings: Any) -> None:
-    settings.CELLCAST_WEBHOOK_SECRETS = ["leaked:a-long-enough-password"]
-    stop(client)
-    opt_in(CUSTOMER, username="kim")
-    webhook(client)
-    rows = OptOutChange.objects.order_by("pk").values_list("received_as", "username")
-    assert list(rows) == [("leaked", ""), ("", "kim"), ("leaked", "")]
-
-
-def test_history_keeps_the_first_thousand_characters_of_a_text(client: WebhookClient) -> None:
-    stop(client, message="stop" + "." * 2_000)
-    assert OptOutChange.objects.get().text == "stop" + "." * 996
-
-
-def test_history_survives_its_events(client: WebhookClient) -> None:
-    stop(client)
-    before = OptOutChange.objects.values("kind", "at", "text").get()
-    WebhookEvent.objects.all().delete()
-    Message.objects.all().delete()
-    assert OptOutChange.objects.values("kind", "at", "text").get() == before
-    assert OptOutChange.objects.get().event is OptOut.objects.get().event is None
-    assert is_opted_out(CUSTOMER)
-
-
 # Clocks
 
 
@@ -597,14 +425,3 @@ def test_repr_hides_the_number() -> None:
     made = opt_out(CUSTOMER)
     change = made.history.get()
     assert CUSTOMER not in f"{made} {made!r} {change} {change!r}"
-
-
-def test_locked_row_without_a_beginning_is_not_an_opt_out() -> None:
-    with transaction.atomic():
-        locked = OptOut.objects.insert_and_lock([CUSTOMER])[CUSTOMER]
-    assert not locked.is_active
-    assert not OptOut.objects.active().exists()
-    assert not is_opted_out(CUSTOMER)
-    assert opted_out([CUSTOMER]) == set()
-    assert not opt_in(CUSTOMER)
-    assert opt_out(CUSTOMER).is_active

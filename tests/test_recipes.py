@@ -129,8 +129,8 @@ def cellcast(shop: SimpleNamespace) -> WebhookClient:
     return WebhookClient(raise_handler_errors=False)
 
 
-def at_hour(monkeypatch: pytest.MonkeyPatch, hour: int, day: int = 10) -> None:
-    at = datetime(2026, 11, day, hour)
+def at_hour(monkeypatch: pytest.MonkeyPatch, hour: int) -> None:
+    at = datetime(2026, 11, 10, hour)
     clock = SimpleNamespace(localtime=lambda _received: at, now=timezone.now)
     monkeypatch.setattr(sys.modules["shop.handlers"], "timezone", clock)
 
@@ -169,31 +169,6 @@ def test_answering_handler_ends_as_the_page_says(
     is_answered = bool(later) and text == " Hours"
     assert Message.objects.unhandled().exists() is not is_answered
     assert is_opted_out(TYPED) == (failure == "opted out")
-
-
-@pytest.mark.parametrize(("hour", "count"), [(8, 1), (9, 0), (16, 0), (17, 1)])
-def test_reply_outside_hours_is_answered_once_a_day(
-    cellcast: WebhookClient, monkeypatch: pytest.MonkeyPatch, hour: int, count: int
-) -> None:
-    at_hour(monkeypatch, hour)
-    cellcast.reply(sender=TYPED, message="Hello?", _id="1")
-    cellcast.reply(sender=CONTACT, message="Hello??", _id="2")
-    assert len(sent) == count
-    at_hour(monkeypatch, hour, day=11)
-    cellcast.reply(sender=TYPED, message="Hello???", _id="3")
-    assert len(sent) == 2 * count
-    cellcast.reply(sender=TYPED, message="STOP", _id="4")
-    at_hour(monkeypatch, hour, day=12)
-    cellcast.reply(sender=TYPED, message="Hello?!", _id="5")
-    assert len(sent) == 2 * count, "never after a STOP"
-
-
-def test_answer_goes_out_from_the_number_written_to(
-    cellcast: WebhookClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at_hour(monkeypatch, 12)
-    cellcast.reply(sender=TYPED, receiver="+61400000001", message="hours")
-    assert [each.sender for each in sent] == ["+61400000001"]
 
 
 def test_handlers_find_a_customer_however_the_number_was_typed(
@@ -323,19 +298,6 @@ def test_reply_to_two_texts_may_be_about_both(
 
     reply = Message.objects.inbound().get(body="Yes, both")
     assert shop.asked_about(reply) == {"booking-1", "booking-2"}
-
-
-def test_loop_phones_whoever_got_nothing_though_the_report_came_first(
-    shop: SimpleNamespace, booking: Any, settings: Any
-) -> None:
-    settings.CELLCAST_SEND_WITH = f"{__name__}.report_first"
-    shop.remind(booking)
-    assert reload(booking).needs_a_call
-
-
-def report_first(receiver: str, body: str, sender: str, *, reference: str) -> str:
-    WebhookClient().status(_id="1", status="failed", receiver=receiver)
-    return "1"
 
 
 def test_offer_needs_consent_in_any_spelling(

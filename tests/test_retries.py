@@ -144,18 +144,33 @@ def test_error_of_the_operating_system_is_a_refusal(
         with_retries(Failing(*[error] * 99 * is_connected))
 
 
+def error_of(code: Any, kind: type[Exception] = OperationalError) -> Exception:
+    error, cause = kind(), Exception(code)
+    if isinstance(code, str):
+        cause.sqlstate = code  # type: ignore[attr-defined]
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize("kind", [OperationalError, InterfaceError, InternalError])
 @pytest.mark.parametrize(
     ("is_lost", "codes"),
-    [(True, [None, "57P03", "08006", 2013, 1040, 24]), (False, ["53100", "40001", 1213])],
+    [(True, [None, "57P03", "08006", 2000, 2013, 1040, 24]), (False, ["53100", "40001", 1213])],
 )
-def test_code_tells_whether_the_server_is_there(is_lost: bool, codes: list[Any]) -> None:
+def test_code_tells_whether_the_server_is_there(
+    is_lost: bool, codes: list[Any], kind: type[Exception]
+) -> None:
     server: Any = SimpleNamespace(vendor="postgresql")
     for code in codes:
-        error, cause = OperationalError(), Exception(code)
-        if isinstance(code, str):
-            cause.sqlstate = code  # type: ignore[attr-defined]
-        error.__cause__ = cause
-        assert retries.is_lost(server, error) is is_lost, code
+        assert retries.is_lost(server, error_of(code, kind)) is is_lost, code
+
+
+@pytest.mark.parametrize(
+    ("code", "is_refused"),
+    [("40P01", True), ("40001", True), (1213, True), (1020, True), ("55P03", False), (1205, False)],
+)
+def test_code_tells_whether_another_transaction_came_first(code: Any, is_refused: bool) -> None:
+    assert retries.is_refused(error_of(code)) is is_refused
 
 
 @pytest.mark.parametrize("kind", [DataError, IntegrityError, ValueError])

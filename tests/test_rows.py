@@ -6,6 +6,7 @@ from unittest.mock import patch
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django.database import rows, transactions
@@ -43,6 +44,20 @@ def test_row_that_is_deleted_before_it_is_locked_is_inserted() -> None:
         with patch.object(rows, "_lock", delete_and_lock):
             second, is_new = rows.insert_or_lock(cursor, Claim, claim, unique="key")
     assert (is_new, second) == (True, Claim.objects.get())
+
+
+@pytest.mark.parametrize("briefly", [True, False])
+def test_only_what_is_to_wait_briefly_is_limited(*, briefly: bool) -> None:
+    vendor = replace(VENDORS[connection.vendor], limit="/* limited */ ")
+    [claim] = claims("k")
+    with (
+        patch.dict(VENDORS, {connection.vendor: vendor}),
+        CaptureQueriesContext(connection) as queries,
+        connection.cursor() as cursor,
+    ):
+        for _ in range(2):
+            rows.insert_or_lock(cursor, Claim, claim, unique="key", briefly=briefly)
+    assert ["limited" in each["sql"] for each in queries] == [briefly] * 3
 
 
 def test_error_of_another_kind_is_no_lost_connection() -> None:

@@ -69,6 +69,15 @@ def test_each_late_webhook_matches_one_recovered_reply(*, in_array: bool) -> Non
     assert (sorted(ids) if in_array else list(ids)) == ["0", "1", "2"][:count]
 
 
+def test_late_array_matches_the_one_reply_that_was_recovered() -> None:
+    recovered = recovery().message
+    values: dict[str, Any] = {"raw": "{}", "cellcast_id": ID, "receiver": OURS}
+    values |= {"status": "received", "body": "Yes please", "original_body": ""}
+    replies = [Reply(**values, sender=sender) for sender in ("+61400000002", CUSTOMER)]
+    other, late = receiving.receive(replies, endpoint=Endpoint.RECEIVE)
+    assert (other.outcome, late.outcome, late.message) == ("stored", "duplicate", recovered)
+
+
 @pytest.mark.parametrize("hours", [0.5, 47.9])
 def test_late_webhook_is_a_duplicate_that_fills_in_missing_fields(
     listen: Any, hours: float

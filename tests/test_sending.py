@@ -7,12 +7,12 @@ from typing import Any
 import phonenumbers
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError
 from django.utils.translation import gettext_lazy
 
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message, OptOut, WebhookEvent
-from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
+from cellcast_django.opt_outs import is_opted_out, opt_out
 from cellcast_django.sending import NotRecordedError, NotSentError, OptedOutError, send
 from cellcast_django.signals import opt_out_received
 from tests.database_faults import refusing
@@ -80,13 +80,6 @@ def test_function_gets_phone_numbers_in_e164(api: Api, given: Any, passed: str) 
     assert (api.calls, api.references) == ([(passed, "Hello", "")], [""])
     assert (message.sender, message.reference, message.sent_by) == ("", "", "")
     assert message.receiver == (given if isinstance(given, str) else CUSTOMER)
-
-
-@pytest.mark.parametrize("text", ["half \ud83d", gettext_lazy("Yes")])
-def test_sent_text_equals_recorded_text(api: Api, text: Any) -> None:
-    message = send(CUSTOMER, text, reference=gettext_lazy("Yes"))  # type: ignore[arg-type]
-    assert api.calls == [(CUSTOMER, message.body, "")]
-    assert message.reference == "Yes"
 
 
 def test_opted_out_contact_is_not_texted(api: Api) -> None:
@@ -197,45 +190,6 @@ def test_opt_out_that_cellcast_knows_is_learned(api: Api, listen: Any) -> None:
     assert not WebhookEvent.objects.exists() and not Message.objects.exists()
 
 
-def test_learned_opt_out_begins_again_after_a_person_has_ended_it(api: Api) -> None:
-    opt_out(CUSTOMER)
-    opt_in(CUSTOMER)
-    refuse(api, OptedOutError())
-
-    with pytest.raises(OptedOutError):
-        send(CUSTOMER, "Hello")
-
-    assert is_opted_out(CUSTOMER)
-    assert [each.kind for each in OptOut.objects.get().history.all()] == ["begun", "ended", "begun"]
-
-
-@pytest.mark.parametrize("reason", [None, 7, "half \ud83d", "x" * 5_000])
-def test_any_reason_is_stored_as_text(api: Api, reason: Any) -> None:
-    refuse(api, OptedOutError(reason))
-    with pytest.raises(OptedOutError):
-        send(CUSTOMER, "Hello")
-    assert len(OptOut.objects.get().history.get().text) <= 1_000
-
-
-def test_opt_out_that_began_meanwhile_keeps_its_source(api: Api) -> None:
-    def fail() -> None:
-        opt_out(CUSTOMER)
-        raise OptedOutError("Listed as unsubscribed.")
-
-    api.respond = fail
-    with pytest.raises(OptedOutError):
-        send(CUSTOMER, "Hello")
-    assert OptOut.objects.get().source == OptOut.Source.PERSON
-    assert OptOut.objects.get().history.count() == 1
-
-
-def test_learned_opt_out_is_rolled_back_with_the_hosts_transaction(api: Api) -> None:
-    refuse(api, OptedOutError())
-    with pytest.raises(OptedOutError), transaction.atomic():
-        send(CUSTOMER, "Hello")
-    assert not is_opted_out(CUSTOMER)
-
-
 def test_opt_out_refused_by_the_database_is_still_not_sent(
     api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -254,7 +208,3 @@ def test_exceptions_survive_pickling(error: OptedOutError | NotSentError) -> Non
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (type(copy), str(copy), copy.reason) == (type(error), str(error), error.reason)
     assert str(copy)
-
-
-def test_refusal_without_a_reason_says_so() -> None:
-    assert NotSentError("").reason

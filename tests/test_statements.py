@@ -12,9 +12,6 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from cellcast_django.models import Message, OptOut, WebhookEvent
-from cellcast_django.signals import (
-    status_changed,
-)
 from cellcast_django.testing import WebhookClient, status_payload
 from tests.handlers import SIGNALS, Listen
 
@@ -161,10 +158,3 @@ def test_webhook_with_one_handler_stays_within_its_budget(listen: Listen) -> Non
         listen(signal)
     taken = {budget.kind: letters_of(budget) for budget in WITH_ONE_HANDLER}
     assert taken == {budget.kind: budget.letters + budget.run for budget in WITH_ONE_HANDLER}
-
-
-def test_each_further_handler_costs_two_updates(listen: Listen) -> None:
-    for _ in range(3):
-        listen(status_changed)
-    budget = next(each for each in WITH_ONE_HANDLER if each.kind == "new report")
-    assert letters_of(budget) == f"{budget.letters}UUUUU"

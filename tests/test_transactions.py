@@ -11,12 +11,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.db.models import Model
+from django.utils import timezone
 
-from cellcast_django.database import transactions
+from cellcast_django.database import rows, transactions
 from cellcast_django.database.vendors import VENDORS, Vendor
 from cellcast_django.factories import MessageFactory
 from cellcast_django.handlers import run_due
 from cellcast_django.models import (
+    Claim,
     CommandRun,
     Message,
     OptOut,
@@ -68,7 +70,8 @@ def abort_a_transaction() -> None:
 
 
 def enter_atomic() -> None:
-    transaction.atomic().__enter__()
+    for _ in range(2):
+        transaction.atomic().__enter__()
     assert not Message.objects.exists()
 
 
@@ -156,6 +159,7 @@ def test_discarded_session_is_replaced_by_an_idle_one(leave_open: Callable[[], N
     assert not transactions.is_idle(connection)
     transactions.discard(connection)
     assert transactions.is_idle(connection)
+    assert connection.savepoint_ids == []
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         assert not transactions.is_in_test(connection)
         cursor.execute("SELECT 1")
@@ -166,7 +170,18 @@ def test_discarded_session_is_replaced_by_an_idle_one(leave_open: Callable[[], N
 def test_lost_session_can_be_discarded() -> None:
     connection.ensure_connection()
     connection.connection.close()
+    assert not transactions.has_transaction(connection)
     transactions.discard(connection)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def test_session_closed_in_a_transaction_can_be_discarded() -> None:
+    enter_atomic()
+    connection.set_rollback(True)
+    connection.close()
+    transactions.discard(connection)
+    assert not connection.needs_rollback
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
 
@@ -195,11 +210,6 @@ def test_discarding_keeps_an_in_memory_databases_rows() -> None:
     with database.cursor() as cursor:
         assert cursor.execute("SELECT count(*) FROM kept").fetchone() == (0,)
     database.connection.close()
-
-
-@pytest.mark.django_db(transaction=False)
-def test_test_cases_transaction_is_recognised() -> None:
-    assert transactions.is_in_test(connection)
 
 
 # Locks
@@ -318,6 +328,20 @@ def test_webhook_waits_briefly_for_a_locked_table(
     assert waits_of_session() == before
 
 
+@pytest.mark.usefixtures("_short_waits")
+def test_lock_for_insert_keeps_others_from_inserting(other: BaseDatabaseWrapper) -> None:
+    wait_briefly = {
+        "sqlite": "SELECT 1",
+        "postgresql": "SET lock_timeout = '50ms'",
+        "mysql": "SET innodb_lock_wait_timeout = 1",
+    }
+    with transaction.atomic(), other.cursor() as cursor:
+        transactions.lock_for_insert(Claim.objects.filter(key="new"))
+        cursor.execute(wait_briefly[connection.vendor])
+        with pytest.raises(OperationalError):
+            rows.insert(cursor, Claim, {"key": "new", "until": timezone.now()})
+
+
 def waits_of_session() -> Any:
     """Return the session's own limits for lock waits, and its isolation level."""
     ask = {
@@ -331,15 +355,6 @@ def waits_of_session() -> Any:
     with connection.cursor() as cursor:
         cursor.execute(ask[connection.vendor])
         return cursor.fetchone()
-
-
-def test_sessions_own_limits_and_level_are_left_alone() -> None:
-    before = waits_of_session()
-    for send in OTHER_WEBHOOKS.values():
-        send()
-    with pytest.raises(OperationalError), transactions.own_transaction("default"):
-        raise OperationalError
-    assert waits_of_session() == before
 
 
 def test_own_transaction_begins_by_limiting_itself_but_not_a_tests(
