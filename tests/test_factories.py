@@ -150,6 +150,13 @@ def test_duplicate_and_invalid_events_have_nothing_to_run() -> None:
 # Opt-outs
 
 
+def test_event_factory_creates_the_history() -> None:
+    event = WebhookEventFactory.create(history__status="rejected")
+    assert event.status_change.status == "rejected"
+    without = WebhookEventFactory.create(history=False)
+    assert not StatusChange.objects.filter(event=without).exists()
+
+
 def test_opt_out_stands_unless_ended() -> None:
     opt_out = OptOutFactory.create(contact="+61400000000", note="On the phone.")
     assert is_opted_out("0400 000 000")

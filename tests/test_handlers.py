@@ -420,6 +420,13 @@ def test_call_that_is_running_is_taken_over(first: Calls, caplog: pytest.LogCapt
     assert ("WARNING", ("first", event.pk)) in logged(caplog), "the first has lost it"
 
 
+def test_call_that_has_changed_meanwhile_is_not_run_again(first: Calls) -> None:
+    event = reply()
+    with just_before(UPDATE_OF_CALL, partial(change_elsewhere, event)):
+        assert run_again(HandlerCall.objects.all()) == 0
+    assert len(first) == 1
+
+
 # skip
 
 
