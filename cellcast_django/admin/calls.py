@@ -87,7 +87,7 @@ class HandlerCallSearch(Search):
     finds_customers = False
 
     def exact(self, term: str) -> list[Q]:
-        word = term.strip().lower()
+        word = term.strip().lower()  # no other spellings, which ``meanings`` is for
         key = word.removeprefix("event").strip(" #")
         names = [name for name in names_of_handlers() if word in name.lower()]
         return [Q(event=int(key))] if is_key(key) else [Q(handler__in=names)]

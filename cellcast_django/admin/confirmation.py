@@ -150,7 +150,7 @@ class ActionPage(Page):
 
         Once for each form: a double click must not call a handler twice.
         """
-        ticket = self.request.POST.get("ticket") or new_ticket()
+        ticket = self.request.POST.get("ticket") or new_ticket()  # a form without one is new
         if Claim.take(f"form {ticket}", TICKET_LASTS) is None:
             again = gettext("Not done again: this had been confirmed before.")
             self.viewer.tell(again, messages.INFO)

@@ -150,7 +150,7 @@ class WebhookEventAdmin(ReadOnlyAdmin):
 
     def get_ordering(self, request: HttpRequest) -> Any:
         """Return the newest first, ordered by the index that serves the request."""
-        by_key = OutcomeFilter.parameter_name in request.GET
+        by_key = OutcomeFilter.parameter_name in request.GET  # the index on (outcome, id)
         return ["-pk"] if by_key else ["-received_at", "-pk"]
 
     def has_reprocess_permission(self, request: HttpRequest) -> bool:

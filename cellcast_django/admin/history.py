@@ -75,7 +75,8 @@ class StatusChangeSearch(Search):
         has_list = self.viewer.site.is_registered(Message)
         messages = self.viewer.rows(Message) if has_list else Message.objects.fresh()
         newest = messages.filter(contact__in=contacts).order_by("-created_at")
-        return Q(message__in=list(newest.values_list("pk", flat=True)[:MAX_MESSAGES]))
+        keys = newest.values_list("pk", flat=True)[:MAX_MESSAGES]
+        return Q(message__in=list(keys))  # read here: MariaDB has no LIMIT in such a subquery
 
 
 class StatusChangeAdmin(ReadOnlyAdmin):

@@ -82,7 +82,7 @@ class MessageColumns(Columns):
 
     @admin.display(description=_("text"))
     def text(self, message: Any) -> SafeString:
-        if words := beginning(message.beginning, MAX_TEXT_LENGTH):
+        if words := beginning(message.beginning, MAX_TEXT_LENGTH):  # from get_queryset
             waits = message.direction == Direction.INBOUND and not message.handled_at
             classes = "cellcast-line cellcast-waits" if waits else "cellcast-line"
             text = format_html('<bdi class="{}">{}</bdi>', classes, words)
@@ -174,8 +174,8 @@ class MessageAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Add the start of the text, which is all that the list shows, and the failure's reason."""
-        messages = super().get_queryset(request)
-        return messages.annotate(beginning=Left("body", MAX_TEXT_LENGTH + 1), reason=REASON)
+        start = Left("body", MAX_TEXT_LENGTH + 1)  # one more tells that the text goes on
+        return super().get_queryset(request).annotate(beginning=start, reason=REASON)
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
         columns = MessageColumns(viewer, [obj])
@@ -269,7 +269,7 @@ def link_to_answered(viewer: Viewer, reply: Message) -> SafeString | str:
     found = reply.in_reply_to
     if found is None or not viewer.rows(Message).filter(pk=found.pk).exists():
         return ""
-    is_guess = found.cellcast_id != reply.cellcast_id
+    is_guess = found.cellcast_id != reply.cellcast_id  # the same id leaves no doubt
     if is_guess and reply.original_body and reply.original_body != found.body:
         return ""  # it quotes a text that was not recorded
     text = found.body or reply.original_body
@@ -294,7 +294,7 @@ def timeline(viewer: Viewer, message: Message) -> list[Step] | None:
         )
         for change in changes
     ]
-    if reported and message.submitted_at is not None:
+    if reported and message.submitted_at is not None:  # alone it is no report
         sentence = _("Accepted by Cellcast (time from the message id)")
         reported.append(Step(message.submitted_at, badge(Tone.QUIET, _("submitted")), sentence))
     return sorted(reported, key=attrgetter("at"))

@@ -56,7 +56,8 @@ class BegunFilter(PeriodFilter):
         if self.first is None and self.last is None:
             return queryset
         begun = OptOutChange.objects.using(queryset.db).filter(kind=OptOutChange.Kind.BEGUN)
-        return queryset.filter(pk__in=super().queryset(request, begun).values("opt_out"))
+        in_range = super().queryset(request, begun)  # by ``time_field``: a change's, not a row's
+        return queryset.filter(pk__in=in_range.values("opt_out"))
 
 
 class ReasonForm(forms.Form):
@@ -116,8 +117,7 @@ def opened_from(viewer: Viewer, contact: str | None = None) -> Message | None:
     named = viewer.rows(Message).filter(pk=key)
     if contact is not None:
         named = named.filter(contact=contact)
-    found: Message | None = named.first()
-    return found
+    return named.first()
 
 
 def url_to_go_back_to(viewer: Viewer, opt_out: OptOut) -> str:
@@ -185,11 +185,11 @@ class EndPage(Page):
         opt_out = get_object_or_404(self.viewer.rows(OptOut), pk=pk)
         back_url = url_to_go_back_to(self.viewer, opt_out)
         posted = self.request.POST
-        form = ReasonForm(posted if "reason" in posted else None)
+        form = ReasonForm(posted if "reason" in posted else None)  # a bare POST only asks, too
         history = OptOutChange.objects.fresh().filter(opt_out=pk).order_by("-pk")
         newest = history.values_list("pk", flat=True).first() or 0
         posted_seen = key_in(posted, "seen")
-        seen = newest if posted_seen is None else posted_seen
+        seen = newest if posted_seen is None else posted_seen  # from the first showing on
         if opt_out.is_active and not form.is_valid():
             customer = self.viewer.directory.customer(opt_out.contact)
             return self.render(EndContent(form, customer, seen, back_url))
@@ -201,7 +201,7 @@ class EndPage(Page):
         return HttpResponseRedirect(back_url)
 
     def end(self, opt_out: OptOut, form: ReasonForm) -> None:
-        """End it unless somebody was quicker, and say which."""
+        """End it, or say that somebody was quicker: then the form may be invalid."""
         has_ended = opt_out.is_active and opt_in(
             opt_out.contact, note=form.cleaned_data["reason"], username=self.viewer.username
         )
@@ -221,7 +221,7 @@ class OptOutAdmin(ReadOnlyAdmin):
     form = AddOptOutForm
     list_display = [OptOutColumns.contact, OptOutColumns.when, "source", OptOutColumns.state]
     list_filter = [StateFilter, "source", BegunFilter]
-    time_field = "at"  # of a change
+    time_field = "at"  # of a change, for BegunFilter
     nothing_here = _("Nobody has opted out.")
     list_defer = ["note"]
     ordering = ["-since", "-pk"]

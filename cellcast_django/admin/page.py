@@ -89,7 +89,7 @@ class Page:
 
     def render(self, shown: object, *, title: object = None, **more: object) -> HttpResponse:
         """Lay out what is shown, which the template knows as ``page``."""
-        site, model = self.viewer.site, self.model or WebhookEvent
+        site, model = self.viewer.site, self.model or WebhookEvent  # any names the app
         self.request.current_app = site.name
         context = {
             **site.each_context(self.request),

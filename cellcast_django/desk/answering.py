@@ -59,7 +59,7 @@ def doubt_about(contact: str) -> str:
 def draft_key(viewer: Viewer, contact: str) -> str:
     """Return under which name a tab keeps what this person has typed for a customer.
 
-    It is in pages and addresses, so it holds neither.
+    A digest: it is in pages and addresses, which must name neither the person nor the customer.
     """
     value = f"{viewer.request.user.pk}\0{contact}"
     return salted_hmac("cellcast_django.draft", value, algorithm="sha256").hexdigest()[:24]
@@ -87,7 +87,7 @@ class TextForm:
     max_length = MAX_LENGTH
 
     def fragment(self, *, is_kept: bool = False) -> str:
-        """Return an address's end: the tab forgets what was typed, or the form there goes on."""
+        """Return an address's end: the script there drops the draft, or if ``is_kept`` uses it."""
         return f"#cellcast-{'moved' if is_kept else 'sent'}-{self.draft}"
 
 
@@ -97,10 +97,10 @@ class Sending(ABC):
     def __init__(
         self, viewer: Viewer, contact: str, *, shown: int | None, sender: str = "", label: str
     ) -> None:
-        """Take the highest key of the messages that the form showed, if it says which.
+        """Take the form out of the request.
 
-        Without a ``sender``, the text goes out from any of your numbers. The ``label`` is what the
-        person knows the customer as.
+        ``shown`` is the highest key of the messages on its page, or 0; ``None`` if it names none.
+        Without a ``sender``, any of your numbers sends. The person calls the customer ``label``.
         """
         self.viewer = viewer
         self.label = label
@@ -134,7 +134,7 @@ class Sending(ABC):
         """
         if (mistake := self._mistake()) is not None:
             return mistake
-        # The customer too: it must say nothing of what others have been sent.
+        # For one customer: posted again for another number, it must tell nothing of the first.
         form = Claim.take(f"form {self.form['ticket']} {self.contact}", TICKET_LASTS)
         if form is None:
             return self._outcome_before()
@@ -166,10 +166,10 @@ class Sending(ABC):
 
         By this person: whoever may not look at messages must not learn of others' texts.
         """
-        later = Message.objects.fresh().outbound().filter(contact=self.contact)
-        theirs = later.filter(sent_by=self.viewer.username, recorded_at__isnull=False)
-        recorded = theirs.filter(pk__gt=self.shown).order_by("pk")
-        sent = next((each for each in recorded if each.body == self.text), None)
+        sent_to = Message.objects.fresh().outbound().filter(contact=self.contact)
+        by_person = sent_to.filter(sent_by=self.viewer.username, recorded_at__isnull=False)
+        since = by_person.filter(pk__gt=self.shown).order_by("pk")
+        sent = next((row for row in since if row.body == self.text), None)  # MariaDB ignores case
         if sent is not None:
             return Notice(notices.WARNING, _("Already sent, so it was not sent again."), sent)
         words = _(

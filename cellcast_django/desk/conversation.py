@@ -259,7 +259,7 @@ class Answering(Sending):
                 "Read it, and send yours below if it is still needed."
             )
             return Notice(notices.WARNING, words)
-        # A browser may offer what has gone: its connection was lost before it was told so.
+        # A browser that lost its connection before it was told offers a sent text again.
         sent = self.conversation.all_messages.outbound().exclude(body="")
         newest = sent.order_by("-created_at", "-pk").first()
         if newest is None or newest.body != self.text or str(newest.pk) == self.form.get("again"):
@@ -341,7 +341,7 @@ class ConversationPage(DeskPage):
     def show(self, pk: int) -> HttpResponse:
         message = self.viewer.rows(Message).filter(pk=pk).first()
         if message is None:
-            return self.render(None)
+            return self.render(None)  # which says that they may be deleted
         choice = Choice.of(self.request)
         conversation = Conversation(self.viewer, message, choice.own_number)
         form = TextForm("", draft_key(self.viewer, message.contact))

@@ -32,7 +32,8 @@ class CustomerTools:
 
     @classmethod
     def of(cls, viewer: Viewer, message: Message, customer: Customer) -> "CustomerTools":
-        is_free, opt_out = customer.opted_out_since is None, None
+        is_free = customer.opted_out_since is None
+        opt_out = None  # its key
         if not is_free and viewer.may_view(OptOut):
             opt_outs = viewer.rows(OptOut).filter(contact=customer.contact)
             opt_out = opt_outs.values_list("pk", flat=True).first()

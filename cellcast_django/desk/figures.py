@@ -180,6 +180,7 @@ class FiguresContent:
         ]
         other = ReasonFilter.OTHER + ",".join(digest for digest, _text in named)
         others = [each.total() - sum(each[reason] for reason in named) for each in given]
+        # Counted by two statements: a report that comes between them must not make it negative.
         without = [max(0, each.total.undelivered - each.reasons.total()) for each in self.columns]
         rows.append(self._reason("other", _("other reasons"), others, other))
         rows.append(self._reason("none", _("no reason given"), without, ReasonFilter.NONE))
@@ -247,7 +248,7 @@ class Figures(DeskPage):
             csv_url=self.url_of(month, sender),
             columns=[self.column(month.before), self.column(month)],
         )
-        is_file = self.request.method == "POST"
+        is_file = self.request.method == "POST"  # exports are posted: they write to the log
         return self.as_csv(content) if is_file else self.render(content)
 
     def url_of(self, month: Month, sender: str) -> str:

@@ -44,7 +44,7 @@ def with_earlier(
     others = replies_of(viewer).filter(handled_at=None, contact__in=newest_at)
     if own_number:
         others = narrow_to_sender(others, own_number, senders(viewer.latest_rows(Message)))
-    if seen_until is not None:
+    if seen_until is not None:  # what is chosen counts as seen: an old page may show less
         others = others.filter(pk__lte=max([seen_until, *(row.pk for row in chosen)]))
     # MariaDB finds contacts that differ in case alone, too.
     theirs = [row for row in rows_of(others) if row.contact in newest_at]
@@ -107,7 +107,7 @@ class Undo:
 
     @property
     def sentence(self) -> str:
-        contact, *others = self.marked.values()
+        contact, *others = self.marked.values()  # without any, the template shows nothing
         if others:
             words = gettext("%(count)s customers marked as done.")
             return words % {"count": grouped(len(self.marked))}

@@ -45,7 +45,7 @@ class Handle(Page):
         keys = keys_of(form.getlist("one")[:1] or form.getlist("reply"))
         wanted = handling.replies_of(viewer).filter(pk__in=keys)
         by_key = wanted.defer("body", "original_body").in_bulk()
-        replies = [by_key[key] for key in keys if key in by_key]
+        replies = [by_key[key] for key in keys if key in by_key]  # in the order of the page
         if not replies:
             raise Http404
         marked = handling.with_earlier(

@@ -61,7 +61,7 @@ class Beginning(Sending):
                 "yours below if it is still needed."
             )
             return Notice(notices.WARNING, words, newest, is_kept=True)
-        if Message.objects.fresh().filter(contact=self.contact).exists():
+        if Message.objects.fresh().filter(contact=self.contact).exists():  # hidden from the person
             return Notice.not_sent(_("you cannot write to this number."))
         return None
 
@@ -89,12 +89,13 @@ class NewConversation(DeskPage):
         posted, senders = self.request.POST, self.senders()
         number = clean(posted.get("number", ""))[:MAX_NUMBER_LENGTH].strip()
         chosen = posted.get("sender", "")
-        sender = chosen if chosen in senders else next(iter(senders), "")
+        sender = chosen if chosen in senders else next(iter(senders), "")  # the first, or any
         found = self.customers_named(number)
         meant = self.chosen(found) if found else Customer(to_contact(number))
         whom = meant or Customer("")  # nobody yet: nothing is sent
+        # After all that reads the post: it takes that away. The page has shown no messages.
         beginning = Beginning(self.viewer, whom.contact, shown=0, sender=sender, label=whom.label)
-        form = TextForm(beginning.text, draft=draft_key(self.viewer, ""))
+        form = TextForm(beginning.text, draft=draft_key(self.viewer, ""))  # for whoever it will be
         if self.request.method == "POST":
             if meant is None:  # a name: the person has to say whom it means
                 notice = Notice(notices.INFO, _("Not sent yet: is this whom you mean?"))
@@ -102,7 +103,7 @@ class NewConversation(DeskPage):
                 notice = beginning.send()
             self.viewer.tell(notice.sentence, notice.level)
             if notice.leads_to is not None:
-                fragment = form.fragment(is_kept=notice.is_kept)
+                fragment = form.fragment(is_kept=notice.is_kept)  # drops or moves the draft
                 return HttpResponseRedirect(self._url_of(notice.leads_to) + fragment)
         may_view = self.viewer.may_view(Message)
         in_doubt = beginning.may_be_sent

@@ -198,7 +198,7 @@ class Overview(DeskPage):
     def show(self) -> HttpResponse:
         try:
             look_into_tables()
-        except Error as error:  # of which this page could not show all
+        except Error as error:  # a table or column is missing: migrate has not been run
             return self.turn_away(error_of(error), messages.ERROR)
         content = OverviewContent(
             although_opted_out=self.although_opted_out(),

@@ -77,7 +77,7 @@ class Site:
         base_url = conf.public_url or f"{request.scheme}://{request.get_host()}"
         urls: dict[str, str] = {}
         with suppress(NoReverseMatch), override(settings.LANGUAGE_CODE):
-            webhooks = WEBHOOKS if BASE_URL.fits(base_url) else ()
+            webhooks = WEBHOOKS if BASE_URL.fits(base_url) else ()  # a Host header need not fit
             urls = {webhook.endpoint.slug: webhook.url(base_url) for webhook in webhooks}
         return cls(base_url=base_url, urls=urls, secret=next(iter(conf.webhook_secrets), ""))
 
@@ -194,7 +194,7 @@ class Setup(DeskPage):
         )
 
     def tested_event(self, event: Any, *, may_view: bool) -> TestedEvent:
-        pk, outcome = event.get("id"), WebhookEvent.Outcome(event["outcome"])
+        pk, outcome = event["id"], WebhookEvent.Outcome(event["outcome"])
         return TestedEvent(
             id=pk,
             badge=badge(Tone.OPEN if outcome == outcome.DEFERRED else Tone.GOOD, outcome.label),

@@ -123,7 +123,7 @@ def messages_of(month: Month, narrow: Narrowing) -> Any:
     """Return the messages that count: without Test Sends."""
     every = Message.objects.fresh().filter(created_at__gte=month.start, created_at__lt=month.end)
     tests = every.of_tests().values_list("pk", flat=True)
-    return narrow(every).exclude(pk__in=list(tests[:MAX_TESTS]))
+    return narrow(every).exclude(pk__in=list(tests[:MAX_TESTS]))  # MariaDB: no LIMIT within IN
 
 
 def count_messages(
@@ -154,9 +154,9 @@ def count_messages(
 
 
 def _place_among(starts: Sequence[datetime], first: int = 0) -> Any:
-    """Return an expression for the place of the last of these moments that a message is not before.
+    """Return an expression for the place of the part in which a message was created.
 
-    ``first`` is the place of the first. By halves: five comparisons for a month, and not thirty.
+    ``first`` is the place of the first part. By halves: five comparisons for a month, not thirty.
     """
     if len(starts) == 1:
         return Value(first)

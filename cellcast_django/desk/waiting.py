@@ -209,7 +209,7 @@ class WaitingList:
     ) -> Neighbours:
         """Return who waits beside a message's customer, in the order of the list.
 
-        Where a customer stood who waits no more, their ``marked`` replies say.
+        ``marked`` are replies just marked as done: they say where the customer stood until then.
         """
         found, _notes = self.find(choice)
         key = message.contact or message.pk
