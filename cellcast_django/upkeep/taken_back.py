@@ -175,7 +175,7 @@ def _make_anew(
     pairs = zip(map(_content, history), map(_content, changes), strict=False)
     same = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
     for before, after in zip(history[same:], changes[same:], strict=False):
-        after.pk = before.pk  # a row that is written anew keeps its key
+        after.pk = before.pk  # copies elsewhere know the row by its key
     return _Anew(message, list(message.take(columns)), history[same:], changes[same:])
 
 
