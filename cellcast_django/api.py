@@ -101,14 +101,14 @@ def _sent_id(response: "ApiResponse", receiver: str) -> str:
     cellcast_id = next(filter(None, ids), "")
     if cellcast_id and response.is_success:
         return cellcast_id
-    # With an id beside a refusal, something has been queued all the same.
-    is_not_sent = not cellcast_id and (response.is_success or response.is_refusal)
-    if is_not_sent and response.contacts("unsubscribeContacts"):
+    # An id beside a refusal: it has been queued all the same. Neither id nor reason: unknown.
+    has_queued_none = not cellcast_id and (response.is_success or response.is_refusal)
+    if has_queued_none and response.contacts("unsubscribeContacts"):
         raise OptedOutError("Cellcast lists the number among its unsubscribeContacts.")
-    if is_not_sent and response.is_refusal:
+    if has_queued_none and response.is_refusal:
         sentence = quotable(response.sentence, receiver)
         raise NotSentError(sentence or f"Cellcast's API refused it with {response.status}.")
-    if is_not_sent and (invalid := response.contacts("invalidContacts")):
+    if has_queued_none and (invalid := response.contacts("invalidContacts")):
         problem = invalid[0].get("Error") if isinstance(invalid[0], dict) else None
         sentence = quotable(problem, receiver) if isinstance(problem, str) else ""
         raise NotSentError(sentence or "Cellcast calls the number invalid.")
@@ -137,7 +137,7 @@ def read_credit(client: "ApiClient") -> Item | None:
 
 def _credits(value: object) -> int | None:
     try:
-        return int(float(str(value)))
+        return int(float(str(value)))  # a text: "12.50" is a number, True is none
     except (ValueError, OverflowError):
         return None
 
@@ -202,10 +202,10 @@ class ApiClient:
             )
             content = _read(response, until)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            kind = type(error).__name__
+            kind = type(error).__name__  # the text may quote the proxy's URL with its password
             if tunnel := re.search(r"Tunnel connection failed: (\d{3})", str(error)):
                 kind = f"the proxy responded with {tunnel[1]}"
-            if self._has_connected:
+            if self._has_connected:  # see ``_watched``: the request may have been sent
                 raise ApiError(f"Cellcast's API gave no complete response ({kind}).") from None
             raise NoConnectionError(f"Cellcast's API could not be reached ({kind}).") from None
         seconds = _seconds_to_wait(response.headers.get("Retry-After", ""))
@@ -276,7 +276,7 @@ class ApiResponse:
         """Whether the API has certainly done nothing."""
         if self.status // 100 == 4:  # a 408 or 499 is a proxy's, which has stopped waiting
             return self.status not in (HTTPStatus.REQUEST_TIMEOUT, 499)
-        is_fault = "internal server error" in str(self.document).casefold()
+        is_fault = "internal server error" in str(self.document).casefold()  # a 500 inside a 200
         return self.status // 100 == 2 and not self.is_success and not is_fault
 
     @property

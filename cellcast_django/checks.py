@@ -93,7 +93,8 @@ PASTED = re.compile(r"""(["'`]).*\1|\[.*\]|CELLCAST_\w+\s*=.*|.*:.*[,;\s][^\s,;:
 def check_secrets(**_: Any) -> Messages:
     """Each secret must be well-formed, and its password hard to guess."""
     value = getattr(settings, "CELLCAST_WEBHOOK_SECRETS", [])
-    for position, entry in enumerate(value if isinstance(value, (list, tuple)) else (), start=1):
+    entries = value if isinstance(value, (list, tuple)) else ()  # which ``check_settings`` reports
+    for position, entry in enumerate(entries, start=1):
         where = f"Entry {position} of CELLCAST_WEBHOOK_SECRETS"
         if not SECRET.fits(entry) or any(part != part.strip() for part in entry.split(":", 1)):
             yield Error(
@@ -308,7 +309,7 @@ def check_https(**_: Any) -> Messages:
             hint='Serve the site over HTTPS and set CELLCAST_PUBLIC_URL = "https://…".',
             id="cellcast_django.W007",
         )
-    path = _path_of(WEBHOOKS[0]).lstrip("/")
+    path = _path_of(WEBHOOKS[0]).lstrip("/")  # the others are beside it
     if (
         scheme == "http"
         and settings.SECURE_SSL_REDIRECT

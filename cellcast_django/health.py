@@ -332,6 +332,7 @@ def measure_handlers() -> Handlers:
     return Handlers(
         **counts,
         failed=calls.failed().count(),
+        # What waits for an earlier call of its contact is not late.
         oldest_due_at=calls.waiting_for_none().aggregate(at=Min("next_attempt_at"))["at"],
         ran_at=CommandRun.last(CommandRun.Command.RUN_HANDLERS),
     )
@@ -354,6 +355,7 @@ def slowest_handlers() -> list[SlowHandler]:
     last = HandlerCall.objects.fresh().aggregate(pk=Max("pk"))["pk"] or 0
     newest = real_calls().filter(pk__gt=last - MAX_CALLS, seconds__isnull=False).order_by("-pk")
     longest: dict[str, float] = {}
+    # The order and the limit, which the range implies, keep databases from reading other rows.
     for name, seconds in newest.values_list("handler", "seconds")[:MAX_CALLS]:
         longest[name] = max(seconds or 0.0, longest.get(name, 0.0))
     slowest = sorted(longest.items(), key=lambda each: (-each[1], each[0]))
@@ -415,5 +417,6 @@ def _deliveries_since(start: datetime) -> Deliveries:
         sent=sent.count() - tests.total(),
         delivered=sent.delivered().count() - tests[Status.DELIVERED],
         undelivered=sent.undelivered().count() - sum(tests[status] for status in UNDELIVERED),
+        # No test has this: only ``record_sent`` sets it, and what that recorded is no test.
         although_opted_out=sent.filter(opted_out_at__isnull=False).count(),
     )

@@ -161,7 +161,7 @@ def _raising_handler_errors(*, is_wanted: bool) -> Iterator[None]:
         yield
     finally:
         handler_errors.reset(token)
-    requests = (RetryLater, GiveUp, TakenOverError)
+    requests = (RetryLater, GiveUp, TakenOverError)  # these are no failures
     if failed := [each for each in errors if not isinstance(each, requests)]:
         raise failed[0]
 

@@ -81,7 +81,7 @@ def post_as_cellcast(url: str, body: bytes, secret: str, timeout: float) -> Resp
     try:
         response = _exchange(url, body, secret, timeout, until=started + timeout)
     except (OSError, HTTPException, ValueError) as error:
-        response = Response(url=url, error=error.with_traceback(None))
+        response = Response(url=url, error=error.with_traceback(None))  # frames hold the secret
     return replace(response, seconds=time.monotonic() - started)
 
 

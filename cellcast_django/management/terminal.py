@@ -110,4 +110,4 @@ def require_events(pks: Collection[int], events: WebhookEventQuerySet, noun: str
 def keys_among(events: WebhookEventQuerySet, pks: Collection[int]) -> set[int]:
     """Return those of the keys that are among the events."""
     possible = [pk for pk in pks if abs(pk) <= BigIntegerField.MAX_BIGINT]
-    return set(events.only("pk").in_bulk(possible))
+    return set(events.only("pk").in_bulk(possible))  # in parts: SQLite limits them

@@ -32,7 +32,7 @@ MAX_RESPONSE_SECONDS = 60.0  # from the request to the last byte, however slowly
 MAX_PAGES = 20_000
 
 TELLING_COUNT = 5
-"""Of so many webhooks' messages, the list of their own account has at least one."""
+"""If webhooks brought so many, and the list has none of them, it is another account's."""
 
 
 class ApiList(TextChoices):

@@ -131,7 +131,7 @@ def missing_statuses(reading: Reading) -> Iterator[Sequence[StatusReport]]:
     listed: set[str] = set()
     for reports in new_reports(reading, reading.since):
         keys = {key for key, _status in reports}
-        findings.webhooks_listed += len(brought & (keys - listed))
+        findings.webhooks_listed += len(brought & (keys - listed))  # each key once
         listed |= keys
         history = StatusChange.objects.fresh().filter(message__key__in=keys)
         known = set(history.values_list("message__key", "status"))
@@ -225,10 +225,10 @@ def listed_replies(reading: Reading, since: datetime) -> set[TimedReply]:
 def missing_replies(reading: Reading) -> Iterator[Sequence[Reply]]:
     """Yield all missing replies at once, the oldest first.
 
-    All items are matched with all messages stored in that time, by contact, text and time: the list
-    has no ids. The inbox matches the missing ones once more, as a webhook may have come meanwhile:
-    so each goes there with the places of all that are ``alike``. A day before is read too: its
-    messages must not be matched with later replies.
+    The list has no ids, so all its items are matched with all messages of that time, by contact,
+    text and time. The day before ``since`` is matched too, lest later replies get its messages. The
+    inbox matches what is missing once more, as its webhook may have come meanwhile; for that, each
+    takes along the places of all that are ``alike``.
     """
     findings, horizon = reading.findings, reading.since - same_message.LATEST
     listed = listed_replies(reading, horizon)
@@ -265,11 +265,11 @@ def _reply_of(item: Item) -> TimedReply:
 def with_stored(
     listed: Iterable[TimedReply], horizon: datetime
 ) -> Iterator[tuple[dict[Listed, Reply], list[same_message.StoredReply]]]:
-    """Yield those of each contact and text, by their places, and the stored ones they may match."""
+    """Yield listed replies that are alike, by their places, with the stored ones they may be."""
     by_contact: dict[str, list[TimedReply]] = defaultdict(list)
     for time, reply in sorted(listed, key=itemgetter(0)):
         by_contact[to_contact(reply.sender)].append((time, reply))
-    contacts, since = list(by_contact), horizon + same_message.EARLIEST
+    contacts, since = list(by_contact), horizon + same_message.EARLIEST  # it is negative
     for start in range(0, len(contacts), CONTACTS_PER_QUERY):
         some = contacts[start : start + CONTACTS_PER_QUERY]
         messages = same_message.replies_since(Message.objects.fresh(), some, since)
@@ -290,7 +290,7 @@ def read_stored_item(body: str) -> Reply | StatusReport | None:
     if not body:
         return None
     item = json.loads(body)
-    if "received_at" not in item:
+    if "received_at" not in item:  # which every listed reply has
         return report_of(item)[1]
     time, reply = _reply_of(item)
     return _placed(time, _unpacked(reply))[1]

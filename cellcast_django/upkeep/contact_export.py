@@ -128,7 +128,7 @@ def _as_dicts(*parts: QuerySet[Any]) -> list[dict[str, Any]]:
 
 
 def _as_dict(row: Model) -> dict[str, Any]:
-    """Return the row's columns, but not those that are about this site and not the customer."""
+    """Return the columns without a message's digest, which is not editable, and ``INTERNAL``."""
     names = [field.attname for field in row._meta.concrete_fields if field.editable]
     internal = INTERNAL.get(type(row), ())
     return {name: getattr(row, name) for name in names if name not in internal}

@@ -59,9 +59,9 @@ class Kept(NamedTuple):
 
 @dataclass(frozen=True)
 class AboutContact:
-    """Everything filed under one contact's number, in any spelling: an event by its own contact.
+    """Everything filed under one contact's number, in any spelling.
 
-    If it has none, by its message's. Raises ``ValueError`` for an empty number.
+    An event without a contact is filed under its message's. An empty number is a ``ValueError``.
     """
 
     number: str = field(repr=False)
@@ -307,7 +307,7 @@ def _redact_messages(using: str, pks: list[int]) -> Pruned:
     redacted = _redact_events(using, list(events.values_list("pk", flat=True)))
     _redact_reasons(using, Q(message__in=pks))
     messages = Message.objects.using(using).filter(pk__in=pks)
-    messages.filter(direction=Direction.INBOUND).update(key=_KEY_WITHOUT_PERSON)
+    messages.filter(direction=Direction.INBOUND).update(key=_KEY_WITHOUT_PERSON)  # see ``prune``
     return replace(redacted, messages=messages.update(**EMPTY_MESSAGE))
 
 

@@ -43,8 +43,8 @@ def take_back(
 
     Messages that nothing else speaks of go: no other event, and not ``record_sent``. The others get
     the status, the history and the texts that the events left would have made; what those had
-    filled in that are redacted or pruned is kept. Opt-outs that the events began are left, unless
-    ``end_opt_outs`` says why those end that nothing else has begun.
+    filled in that are redacted or pruned is kept. Opt-outs that the events began are left; but if
+    ``end_opt_outs`` says why, those end that nothing else has begun.
 
     In batches, a message and its events in the same. A message that one of your own models protects
     is kept, with its events. Calls no handler. Safe to interrupt and to repeat.
@@ -80,7 +80,7 @@ class _TakingBack:
     def delete(self, using: str, pks: list[int]) -> Pruned:
         """Delete these events, and end the opt-outs that they began, if that is asked for."""
         note = self.end_opt_outs
-        ended = 0 if note is None else self._end_opt_outs(using, pks, note)
+        ended = 0 if note is None else self._end_opt_outs(using, pks, note)  # while they are there
         return replace(retention.delete_events(using, pks), opt_outs=ended)
 
     def undo(self, using: str, pks: list[int]) -> Pruned:
@@ -175,7 +175,7 @@ def _make_anew(
     pairs = zip(map(_content, history), map(_content, changes), strict=False)
     same = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
     for before, after in zip(history[same:], changes[same:], strict=False):
-        after.pk = before.pk
+        after.pk = before.pk  # copies elsewhere know the row by its key
     return _Anew(message, list(message.take(columns)), history[same:], changes[same:])
 
 
@@ -195,7 +195,7 @@ def _fold_anew(
         if change is not None:
             changes.append(StatusChange(message=message, event_id=event, **change))
     columns = state.columns
-    if not is_whole:  # who knows what the others had said
+    if not is_whole:  # what is empty now, the lost events may have said
         empty = [name for name in Message.REPORTED if not columns[name]]
         columns |= {name: getattr(message, name) for name in empty}
     return columns, changes
@@ -207,7 +207,7 @@ def _without_claims(message: Message, lies: list[_Heard]) -> Known:
     if message.recorded_at is None:
         names: tuple[str, ...] = Message.REPORTED
     elif message.own_number in map(to_contact, conf.own_numbers):
-        names = ()  # which is no lie then
+        names = ()  # it is one of yours, so the report did not lie
     else:
         names = MAY_BE_FILLED_IN
     claims = [each.said.values for each in lies if each.said]
@@ -232,10 +232,10 @@ def _in_order(
             if row is not None:
                 yield each.event, _repeated(row)
             continue
-        if each.is_listed and webhook is not None:  # beats the list, as if it had come first
+        if each.is_listed and webhook is not None:  # it beats the list, as if it had come first
             media = said.values["media"] or webhook.values["media"]
             said = replace(webhook, values={**webhook.values, "media": media}, at=said.at)
-        yield each.event, said if row is None else replace(said, at=row.recorded_at)
+        yield each.event, said if row is None else replace(said, at=row.recorded_at)  # as then
 
 
 def _pruned(history: list[StatusChange]) -> list[StatusChange]:

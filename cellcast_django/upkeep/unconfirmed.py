@@ -88,7 +88,7 @@ class Lists:
     invalid_items: int
 
     def confirming(self, event: Any) -> ApiList | None:
-        """Return the list that has what the event reports, or the opt-out that it began."""
+        """Return the list that has what it reports, or the opt-out that it began (a reply may)."""
         opts_out = event.has_begun or event.kind == WebhookEvent.Kind.OPT_OUT
         if opts_out and event.contact in self.opt_outs:
             return ApiList.OPT_OUTS
@@ -119,9 +119,9 @@ def find_unconfirmed(
     received_as: str | None = None,
     progress: OnPage = lambda _findings: None,
 ) -> Comparison:
-    """Compare events with the lists of Cellcast's API.
+    """Compare webhooks' events with the lists of Cellcast's API.
 
-    Those of webhooks that came in this time, both ends included. A list that confirms no event
+    Those that came from ``since`` to ``until``, both included. A list that confirms no event
     accuses none: the key may be that of another account. Raises ``RecoveryError`` if a list cannot
     be read to its end, or if all of them together confirm nothing, and ``django.db.Error``.
     """
@@ -171,7 +171,7 @@ def _read_lists(since: datetime, progress: OnPage) -> Lists:
     with Client() as client:
         now = timezone.now()
         readings = [Reading(client, Findings(kind), since, now, progress) for kind in ApiList]
-        replies, statuses, opt_outs = readings
+        replies, statuses, opt_outs = readings  # in the order of ``ApiList``
         listed, alike = _listed_and_alike(replies)
         receivers: dict[str, set[str]] = defaultdict(set)
         reported: set[tuple[str, str]] = set()

@@ -103,8 +103,8 @@ def _opt_outs(opt_outs: QuerySet[Any]) -> Iterator[int]:
     kind, at = Subquery(last.values("kind")[:1]), Subquery(last.values("at")[:1])
     for each in opt_outs.annotate(last_kind=kind, last_at=at):
         ended_at = each.last_at if each.last_kind == OptOutChange.Kind.ENDED else None
-        has_begun, is_told = each.source != "", each.last_kind is not None
-        if has_begun != is_told or each.ended_at != ended_at:
+        has_begun, has_history = each.source != "", each.last_kind is not None
+        if has_begun != has_history or each.ended_at != ended_at:
             yield each.pk
 
 

@@ -113,7 +113,7 @@ def sentence_of(event: WebhookEvent, waits_for: int | None = None) -> str:
         return event.error
     if event.outcome == WebhookEvent.Outcome.DEFERRED:
         words = gettext("To be read again: %(time)s. It could not be stored: %(error)s")
-        next_read_at = event.next_read_at or timezone.now()
+        next_read_at = event.next_read_at or timezone.now()  # never null in this state
         return words % {"time": exact_time(next_read_at), "error": event.error}
     if event.outcome == WebhookEvent.Outcome.DUPLICATE:
         return gettext("Already reported, so no handlers ran.")
@@ -121,7 +121,7 @@ def sentence_of(event: WebhookEvent, waits_for: int | None = None) -> str:
     if waits_for is not None:
         return gettext("Waiting for event %(key)d of the same contact") % {"key": waits_for}
     if unfinished := [call for call in calls if call.is_unfinished]:
-        due_at = min(call.next_attempt_at or timezone.now() for call in unfinished)
+        due_at = min(call.next_attempt_at or timezone.now() for call in unfinished)  # as above
         return gettext("%(attempts)d of %(max)d attempts made. The next is due: %(time)s") % {
             "attempts": max(call.attempts for call in unfinished),
             "max": conf.handler_max_attempts,

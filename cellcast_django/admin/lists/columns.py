@@ -78,7 +78,7 @@ class Columns:
 
     @cached_property
     def waits_for(self) -> dict[int, int]:
-        """The event of the earlier call that a call in order waits for, by the key of that call."""
+        """By the key of a call in order (it has a contact): the earlier event that it waits for."""
         state = HandlerCall.State.WAITING
         waiting = [call for call in self.calls() if call.contact and call.state == state]
         if not waiting:

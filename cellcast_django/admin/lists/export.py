@@ -38,7 +38,7 @@ class Export(Page):
         model_admin: Any = self.viewer.site.get_model_admin(self.model)
         try:
             changelist = model_admin.get_changelist_instance(self.request)
-        except IncorrectLookupParameters:
+        except IncorrectLookupParameters:  # Django's own list then has ?e=1, too
             return HttpResponseRedirect(f"{self.viewer.url(self.model, 'changelist')}?e=1")
         meta = self.model._meta
         one, several = str(meta.verbose_name), str(meta.verbose_name_plural)
@@ -46,7 +46,7 @@ class Export(Page):
         self.viewer.log_list(self.model, f"Exported {rows}.")
         name = f"{meta.model_name}s-{timezone.localdate():%Y-%m-%d}.csv"
         order = str(model_admin.get_ordering(self.request)[0])
-        found = changelist.queryset.select_related(None).defer(None)
+        found = changelist.queryset.select_related(None).defer(None)  # a file may have all columns
         return csv_of(self.request, name, self.columns, values_of(found, order, self.columns))
 
 
@@ -107,8 +107,8 @@ def cell(value: Any) -> str:
     return harmless(str(value))
 
 
-FORMULA_SIGNS = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
-SPACES_THAT_SPLIT = frozenset("\t\r\n")
+FORMULA_SIGNS = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")  # the same in full width, too
+SPACES_THAT_SPLIT = frozenset("\t\r\n")  # so what follows may begin a cell
 
 
 def harmless(text: str) -> str:

@@ -84,7 +84,7 @@ class CappedChangeList(ChangeList):
         self._bind_columns()
 
     def _cap_counts(self) -> None:
-        """Show a count only after a search or filter: Django does where the two differ."""
+        """Show a count only after a search or filter: Django does if it is not the full one."""
         self.result_count = RowCount(self.result_count)
         self.result_count.is_capped = self.paginator.is_capped
         self.show_admin_actions = self.result_count > 0

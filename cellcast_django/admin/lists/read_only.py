@@ -75,7 +75,7 @@ class ReadOnlyAdmin(ModelAdmin):
         return self.viewer(request).may("rerun_webhookevent")
 
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
-        """Let the front page lead to the section of a person who may only open pages in it."""
+        """Show the section on the front page also to those who may open only added pages in it."""
         perms = super().get_model_perms(request)
         viewer = self.viewer(request)
         if home_of(viewer.site) is self and not any(map(viewer.may_view, (Message, OptOut))):
@@ -93,7 +93,7 @@ class ReadOnlyAdmin(ModelAdmin):
         site = self.admin_site
         added = extension_of(site).pages
         own = [*self.pages, *(page for page in added if page.model is self.model)]
-        if home_of(site) is self:
+        if home_of(site) is self:  # one list has the pages that are of no model
             own += [page for page in added if page.model is None]
         patterns = super().get_urls()
         for pattern in patterns:
@@ -193,7 +193,7 @@ def _display_function(rows: Columns, field: Any, empty: str) -> Callable[[Any], 
 
 
 HOMES: tuple[type[Model], ...] = (WebhookEvent, Message)
-"""Below the list of which model the app's own pages are: the first that a site has."""
+"""The app's own pages are below the list of the first of these that a site has."""
 
 
 def is_ours(site: AdminSite, model: type[Model]) -> bool:

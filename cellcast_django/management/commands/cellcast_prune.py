@@ -97,7 +97,7 @@ class Command(BaseCommand):
             raise CommandError("Some of it was kept: see above, and run this again after that.")
 
     def _take_back(self, events: set[int], gone: int, options: dict[str, Any]) -> None:
-        effects = effects_of(events)
+        effects = effects_of(events)  # while they are there
         pruned, total = Pruned(), len(events)
         if not options["dry_run"]:
             with terminal.ProgressLine(self.stdout, options["verbosity"]) as line:

@@ -14,6 +14,9 @@ from cellcast_django.management.commands.cellcast_export import output_file
 from cellcast_django.management.terminal import parse_moment, printable
 from cellcast_django.upkeep.unconfirmed import Comparison, Unconfirmed, find_unconfirmed
 
+WHOSE_KEY = "Is this the key of the account whose webhooks these are?"
+ROW = "{:>9}  {:<19}  {:<7}  {:<16}  {:<5}  {}"  # the fields of ``Unconfirmed``
+
 
 class Command(BaseCommand):
     help = (
@@ -131,12 +134,8 @@ def describe_comparison(found: Comparison) -> Iterator[str]:
             yield f"{count:,} {what}."
 
 
-WHOSE_KEY = "Is this the key of the account whose webhooks these are?"
-ROW = "{:>9}  {:<19}  {:<7}  {:<16}  {:<5}  {}"
-
-
 def cells_of(event: Unconfirmed) -> list[str]:
-    """Return what is said of an event, in text."""
+    """Return the fields of an event as text, in their order."""
     at = f"{timezone.localtime(event.received_at):%Y-%m-%d %H:%M:%S}"
     alike = "alike" if event.alike else ""
     return [str(event.id), at, event.kind, event.received_as, alike, ", ".join(event.handlers)]

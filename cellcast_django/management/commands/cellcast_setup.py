@@ -87,11 +87,11 @@ def new_secret() -> tuple[str, str]:
 
 def missing_parts() -> Iterator[tuple[str, str]]:
     """Yield what is still missing, each with what to do."""
-    if not getattr(settings, "CELLCAST_PUBLIC_URL", ""):
+    if not getattr(settings, "CELLCAST_PUBLIC_URL", ""):  # the checks report a wrong one
         yield "The public URL of your site is not known.", 'Set CELLCAST_PUBLIC_URL = "https://…".'
     try:
         loader = MigrationLoader(connections[database_alias()])
-        if set(loader.graph.leaf_nodes(TAG)) - set(loader.applied_migrations):
+        if set(loader.graph.leaf_nodes("cellcast_django")) - set(loader.applied_migrations):
             yield "The app's tables are missing or not up to date.", "Run manage.py migrate."
     except DatabaseError as error:
         yield f"The database cannot be reached ({type(error).__name__}).", "Check DATABASES."
