@@ -26,7 +26,7 @@ SENDERS: dict[FactSignal, type] = {
 def handlers_by_name(signal: FactSignal, sender: type) -> dict[str, Callable[..., Any]]:
     """Return the functions connected for ``sender`` by name, in the order they connected."""
     handlers: dict[str, Callable[..., Any]] = {}
-    for (uid, sender_id), receiver, *_ in list(signal.receivers):
+    for (uid, sender_id), receiver, *_ in list(signal.receivers):  # as Django keeps them
         function = receiver() if isinstance(receiver, ReferenceType) else receiver
         if function is None or sender_id not in (id(None), id(sender)):
             continue

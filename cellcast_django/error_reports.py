@@ -20,7 +20,7 @@ def hides_variables(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except BaseException as error:
-            del args, kwargs
+            del args, kwargs  # of this frame: a running one cannot be cleared
             _clear_frames_of(error)
             raise
 

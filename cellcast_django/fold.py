@@ -150,6 +150,7 @@ def _fill_in(known: Known, said: Said) -> Known:
 
 
 def _record(known: Known | None, said: Said) -> Known:
+    """Overwrite with what is said, unless that is empty; the status is for reports alone."""
     if known is None:
         return Known(values=said.values, recorded_at=said.at)
     new = {name: value for name, value in said.values.items() if value}

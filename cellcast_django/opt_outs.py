@@ -84,7 +84,7 @@ def _active_among(contacts: list[str]) -> set[str]:
 
     By one statement: between two, a deferred STOP might be read, and be found by neither.
     """
-    no_event = [Value(""), Value(""), Value("")]
+    no_event = [Value(""), Value(""), Value("")]  # for its body, content_type and endpoint
     active = _opt_outs().active().filter(contact__in=contacts).values_list("contact", *no_event)
     standing, values = active.query.get_compiler(using=active.db).as_sql()
     marks = ", ".join(["%s"] * len(contacts))

@@ -96,7 +96,7 @@ class PayloadError(ValueError):
 def decode(body: bytes, nul: str = r"\x00") -> str:
     r"""Return the body as text that every database stores: NUL and non-UTF-8 bytes as ``\xNN``.
 
-    Read again, the text has to say the same: in JSON or a form, ``nul`` is what means NUL there.
+    ``nul`` is how JSON or a form writes it, where the text has to say the same when read again.
     """
     return body.decode("utf-8", errors="backslashreplace").replace("\x00", nul)
 
@@ -235,12 +235,12 @@ def _read_reply(element: dict[str, Any], raw: str) -> Reply:
 
 def _read_status_report(element: dict[str, Any], raw: str) -> StatusReport:
     status = _status(element)
-    if not status:
+    if not status:  # perhaps a reply without a text: those are read as reports, too
         if _has_content(element):
             raise PayloadError("The status report has no status.")
         keys = ", ".join(f'"{key}"' for key in _TEXT_KEYS)
         raise PayloadError(f'There is no "status", and no text ({keys}).')
-    reason = element.get("reason")
+    reason = element.get("reason")  # one of another type is no cause to refuse the report
     return StatusReport(
         raw=raw,
         cellcast_id=_cellcast_id(element),
@@ -406,7 +406,7 @@ def _proper_endpoint(element: dict[str, Any], endpoint: Endpoint) -> Endpoint:
         return proper
     if endpoint == Endpoint.STATUS or type_ not in _BY_TYPE:
         return Endpoint.STATUS
-    # Only v3's delivery reports have a "recipient", should one URL be in both fields.
+    # "receive" is a reply. v3's reports, should one URL be in both fields, have a "recipient".
     is_report = type_ != "receive" and "recipient" in element
     return Endpoint.STATUS if is_report else Endpoint.RECEIVE
 

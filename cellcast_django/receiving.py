@@ -124,7 +124,7 @@ def _run_or_enqueue(calls: Sequence[HandlerCall]) -> None:
     event_ids = list(dict.fromkeys(call.event_id for call in calls))
     for position, event_id in enumerate(event_ids):
         try:
-            # By its path, which queues store: the module stands above this one.
+            # By its path, which queues store: an import would be a circle.
             task = import_string("cellcast_django.tasks.run_handlers")
             task.using(backend=conf.run_handlers).enqueue(event_id)
         except Exception as error:

@@ -85,7 +85,7 @@ def _mark(handler: H, mark: str) -> H:
 
 
 class FactSignal(Signal):
-    """A signal whose handlers are known by name, and that has one itself: calls are stored so."""
+    """A signal with a name, as its handlers have: a stored call knows both by theirs."""
 
     def __init__(self, name: str) -> None:
         super().__init__()

@@ -72,13 +72,13 @@ def read_body(request: HttpRequest, *, limit: int) -> Body:
     given = str(request.META.get("CONTENT_LENGTH") or "")
     if not given.isdecimal():
         return Body(_read(_source_without_length(request), limit), content_type)
-    length = int(given[:18])  # it refuses thousands of digits
+    length = int(given[:18])  # int() refuses thousands of digits
     if length > limit:
         raise BodyTooLargeError
     content = _read(request, limit)
     if len(content) < length:
         shortfall = f"The body ended after {len(content)} of {length} bytes."
-        return Body(content, "", shortfall)  # half a form must not be read as a whole one later
+        return Body(content, "", shortfall)  # without a type, half a form is never read as a whole
     return Body(content, content_type)
 
 
@@ -95,7 +95,7 @@ def _read(source: Any, limit: int) -> bytes:
 def _source_without_length(request: HttpRequest) -> Any:
     """Return what a body without a length is read from. Raises ``LengthRequiredError``.
 
-    Django reads nothing of a chunked one; then it is the server's stream, if that ends by itself.
+    Of a chunked body Django reads nothing: that is read from the server's stream, if it has an end.
     """
     if request.META.get("wsgi.input_terminated"):
         return request.META["wsgi.input"]

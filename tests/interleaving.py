@@ -245,9 +245,9 @@ class _Runner:
 def _patient() -> Iterator[None]:
     """Let transactions of ours wait for a lock as long as those of the host's."""
     vendor = VENDORS[connection.vendor]
-    begin = vendor.begin.replace(f"{BRIEF_SECONDS}s", f"{LOCK_SECONDS}s")
+    begin = vendor.begin_with.replace(f"{BRIEF_SECONDS}s", f"{LOCK_SECONDS}s")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(VENDORS, connection.vendor, replace(vendor, begin=begin, limit=""))
+        patch.setitem(VENDORS, connection.vendor, replace(vendor, begin_with=begin, limit=""))
         yield
 
 

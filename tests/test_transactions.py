@@ -361,7 +361,7 @@ def test_own_transaction_begins_by_limiting_itself_but_not_a_tests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begin = "UPDATE cellcast_django_message SET reference = 'limited'"
-    monkeypatch.setitem(VENDORS, connection.vendor, Vendor(begin=begin))
+    monkeypatch.setitem(VENDORS, connection.vendor, Vendor(begin_with=begin))
     made = MessageFactory.create()
     with transactions.own_transaction("default"):
         assert Message.objects.get().reference == "limited"
@@ -373,7 +373,7 @@ def test_own_transaction_begins_by_limiting_itself_but_not_a_tests(
 
 
 def test_lost_session_is_noticed_as_a_transaction_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(VENDORS, connection.vendor, Vendor(begin="no statement"))
+    monkeypatch.setitem(VENDORS, connection.vendor, Vendor(begin_with="no statement"))
     with pytest.raises(Error), transactions.own_transaction("default"):
         raise AssertionError
 

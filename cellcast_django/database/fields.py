@@ -57,8 +57,8 @@ class PartialIndex(models.Index):
         self.where = where
 
     def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
-        # Only this index, made for the statement, has a ``condition``: for one of the model's, each
-        # project on MariaDB, where Django leaves it out, is warned (W037) of what it cannot change.
+        # Not an index of the model's with a ``condition``: Django leaves that out on MariaDB, and
+        # warns (W037) each project there of what it cannot change.
         index = models.Index(fields=self.fields, name=self.name, condition=self.where)
         return index.create_sql(model, schema_editor, using, **kwargs)
 

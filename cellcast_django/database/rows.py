@@ -26,7 +26,7 @@ def insert(cursor: CursorWrapper, model: type[M], *many: Values) -> list[M]:
     connection, vendor, inserted = cursor.db, VENDORS[cursor.db.vendor], []
     for start in range(0, len(many), MAX_ROWS):
         some = [{**_defaults(model), **values} for values in many[start : start + MAX_ROWS]]
-        statement = vendor.table_limit + _insert_statement(vendor, model, len(some))
+        statement = vendor.table_lock_limit + _insert_statement(vendor, model, len(some))
         values = [value for row in some for value in _adapted(connection, model, row)]
         if vendor.is_embedded:  # nobody else writes meanwhile: the ids follow one another
             cursor.execute(statement, values)
@@ -132,14 +132,14 @@ def _select_statement(
     vendor: Vendor, model: type[models.Model], unique: str, is_locking: bool
 ) -> str:
     quote = vendor.quote.format
-    names = ", ".join(map(quote, ["id", *_defaults(model)]))
+    names = ", ".join(map(quote, ["id", *_defaults(model)]))  # of all columns
     statement = f"SELECT {names} FROM {quote(model._meta.db_table)} WHERE {quote(unique)} = %s"
     return f"{statement} FOR UPDATE" if is_locking else statement
 
 
 @cache
 def _defaults(model: type[models.Model]) -> dict[str, Any]:
-    """Return the columns but the key, with their defaults: ``None`` for times, to be given."""
+    """Return the columns but the key, with their defaults: ``None`` for now, as this is cached."""
     _, *fields = model._meta.concrete_fields
     now = {field for field in fields if field.has_default() and field.default is timezone.now}
     return {field.attname: None if field in now else field.get_default() for field in fields}

@@ -59,7 +59,7 @@ V = TypeVar("V", bound=Any)
 
 
 def is_idle(connection: BaseDatabaseWrapper) -> bool:
-    """Whether no transaction is open: our own ``BEGIN`` commits what MariaDB does not tell."""
+    """Whether no transaction is open. One of which MariaDB does not tell, our ``BEGIN`` commits."""
     return _transaction_status(connection) == IDLE
 
 
@@ -98,7 +98,7 @@ def ensure_autocommit(connection: BaseDatabaseWrapper) -> None:
 
 
 def discard(connection: BaseDatabaseWrapper) -> None:
-    """End the session, and with it any transaction; an embedded one is only rolled back."""
+    """End the session, and with it any transaction; one in memory is only rolled back."""
     # As Django's connect() does, for code that inspects the connection before the next statement.
     connection.in_atomic_block = connection.closed_in_transaction = False
     connection.needs_rollback = False
@@ -117,7 +117,7 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
     ``write`` must be one transaction or one statement. It commits also where the settings turn
     autocommit off, or somebody has left a plain ``BEGIN``; and each retry has a new session. Inside
     a transaction there is none. With ``for_seconds``, for what cannot be deferred, the tries go on
-    as long as that, whatever was said.
+    as long as that, whatever the error.
     """
     connection = connections[using]
     # Django's health check would be a round trip for each webhook; a lost session fails a try.
@@ -134,7 +134,7 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
             is_in_time = time.monotonic() < last_begin
             if for_seconds:
                 may_help = is_in_time
-            elif is_lost(connection, error):  # SQLite's one lock has been waited for
+            elif is_lost(connection, error):  # on SQLite, its one lock: that has been waited for
                 may_help = is_in_time and not VENDORS[connection.vendor].is_embedded
             else:  # a lock not had in time, a deadlock, however long the database took to say so
                 may_help = retries == 0
@@ -225,12 +225,12 @@ def own_transaction(using: str) -> Iterator[CursorWrapper]:
     test's transaction, which goes on afterwards.
     """
     connection = connections[using]
-    begin = "" if connection.in_atomic_block else VENDORS[connection.vendor].begin
+    begin_with = "" if connection.in_atomic_block else VENDORS[connection.vendor].begin_with
     with transaction.atomic(using=using, durable=True), connection.cursor() as cursor:
-        if begin:
+        if begin_with:  # sets its limit and its level, before anything is read
             # By the driver's own: a package that watches statements may put a query before each.
             with connection.wrap_database_errors:
-                cursor.cursor.execute(begin)
+                cursor.cursor.execute(begin_with)
         yield cursor
 
 

@@ -19,11 +19,11 @@ class Vendor:
     """Compares by case, accent and trailing space, where the default does not."""
     unicode_collation: str | None = None
     """Has every character, where the default may not."""
-    begin: str = ""
-    """Begins a transaction of ours, which waits for no lock longer and reads what is committed."""
+    begin_with: str = ""
+    """Stands first in a transaction of ours, which waits for no lock longer, at READ COMMITTED."""
     limit: str = ""
     """Stands before a statement that may wait for a lock, where no transaction can be limited."""
-    table_limit: str = ""
+    table_lock_limit: str = ""
     """Stands before an insert of our own rows, which only a table locked as a whole can hold up."""
     lock_for_insert: tuple[str, ...] = ()
     """Keep others from inserting into a ``{table}``; see ``lock_for_insert``."""
@@ -34,7 +34,7 @@ class Vendor:
 VENDORS = defaultdict(Vendor)  # the host project may have another database beside the app's own
 VENDORS["postgresql"] = Vendor(
     # One round trip. The level has to be set before anything is read.
-    begin=f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; "
+    begin_with=f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; "
     "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
     # Waits for the present writers, and makes later ones wait.
     lock_for_insert=("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",),
@@ -47,7 +47,7 @@ VENDORS["mysql"] = Vendor(  # MariaDB, that is: MySQL lacks its collations
     # It counts work, too: so an array, which may take its time on a slow disk, has the other limit,
     # which knows whole seconds alone.
     limit=f"SET STATEMENT max_statement_time = {LOCK_SECONDS} FOR ",
-    table_limit="SET STATEMENT lock_wait_timeout = 1 FOR ",
+    table_lock_limit="SET STATEMENT lock_wait_timeout = 1 FOR ",
     # At this level InnoDB also locks the gaps between the rows read for update.
     lock_for_insert=("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
 )

@@ -80,7 +80,7 @@ def run_due(
 
 
 def _by_event(found: Iterable[tuple[int, int]]) -> Iterator[tuple[int, set[int]]]:
-    """Yield each event's id with the keys of its calls; those of one event come together."""
+    """Yield an event's id with the keys of its calls that follow one another."""
     for event_id, some in groupby(found, itemgetter(0)):
         yield event_id, {pk for _, pk in some}
 
@@ -94,8 +94,8 @@ def run_again(
     """Make these calls in this process, each anew and once, and return how many they were.
 
     Waits for no pause and no earlier event, calls again what is done or was skipped, and takes over
-    what is running, which may call that handler twice. What has been begun ``since`` (now, unless
-    this is part of a longer run) is not made again: whoever ended what it waited for has made it.
+    what is running, which may call that handler twice. What has begun ``since`` (by default now; a
+    longer run says when it began) is not made again: it was made after one that it waited for.
     Leaves redacted events alone. Raises ``django.db.Error`` when the database refuses.
     """
     since = since or timezone.now()
@@ -188,7 +188,7 @@ class Turn:
                 self.tally[HandlerCall.State(call.state)] += 1
                 self._progress(call)
         ended = [call for call in made if not call.is_unfinished]
-        if made and len(ended) == len(made):  # no event with a call to make again has failed
+        if made and len(ended) == len(made):  # with one to make again, it has not failed yet
             _tell_if_failed(calls)
         if goes_on:
             self.make_next(ended)
@@ -237,8 +237,8 @@ class Turn:
         if not steps.begin(call, in_order=in_order):
             if not in_order or not call.contact:
                 return Result.TAKEN
-            # It waits for an earlier one, unless another process has begun it.
-            if not call.is_due(timezone.now()):
+            # It waits for an earlier one; or another process has begun it, and nothing changes.
+            if not call.is_due(timezone.now()):  # just inserted, so ours for a lease
                 steps.release(call)
             return Result.LEFT
         if has_not_returned:

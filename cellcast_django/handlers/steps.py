@@ -46,7 +46,7 @@ def begin(call: HandlerCall, *, in_order: bool) -> bool:
     """Count an attempt, and keep others from making one until the lease ends.
 
     If ``in_order``, only once no earlier call of the handler and contact is unfinished, nor an
-    earlier event of the contact deferred. One that was running has failed: it has not returned.
+    earlier event of the contact deferred. A call found running has failed: it has not returned.
     """
     now = timezone.now()
     values: dict[str, Any] = {
@@ -122,7 +122,7 @@ def reopen(call: HandlerCall) -> bool:
 
 
 def skip(pks: Collection[int], username: str) -> int:
-    """End calls that are not done by a person's decision, even while an attempt is being made."""
+    """End calls that are not done, as a person has decided, even while an attempt is being made."""
 
     def write(using: str) -> int:
         calls = HandlerCall.objects.using(using).filter(pk__in=pks)
@@ -139,7 +139,7 @@ def skip(pks: Collection[int], username: str) -> int:
 def is_saved_as_done(call: HandlerCall) -> bool:
     """Whether the end of a call ``exactly_once`` was committed before something was raised.
 
-    ``end`` has set the state, even if it was rolled back; but only in the database the version.
+    ``end`` sets the instance's state even if it is rolled back; the version rises in the row alone.
     """
     saved = HandlerCall.objects.fresh().filter(pk=call.pk, version=call.version + 1)
     return call.state == State.DONE and saved.done().exists()

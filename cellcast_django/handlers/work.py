@@ -131,7 +131,7 @@ class Failure(NamedTuple):
         """The exception's type and location, for the log: no text, so no number."""
         name = self.kind.__qualname__
         summary = f"{name} in {self.location}" if self.location else name
-        return f"{summary}. {OLD_TABLES[:-1]}" if OLD_TABLES in self.text else summary
+        return f"{summary}. {OLD_TABLES.removesuffix('.')}" if OLD_TABLES in self.text else summary
 
 
 def do_safely(work: Work, save: Callable[[], bool] | None = None) -> Failure | None:
@@ -174,7 +174,7 @@ def _close_left_open(open_before: list[BaseDatabaseWrapper]) -> TransactionLeftO
     error = None
     for connection in connections.all(initialized_only=True):  # the handler may have opened one
         if connection not in open_before and not transactions.is_idle(connection):
-            if transactions.has_transaction(connection):
+            if transactions.has_transaction(connection):  # a session that is closed has none
                 error = TransactionLeftOpenError(
                     f"It left a transaction open on the database {connection.alias}, which was "
                     "rolled back."

@@ -90,7 +90,7 @@ def read_deferred(event: WebhookEvent) -> Stored:
     try:
         return _read_again(event, Arrival.of(event))
     except Exception as error:
-        if not connections[database_alias()].in_atomic_block:
+        if not connections[database_alias()].in_atomic_block:  # a test's cannot continue
             _postpone(event, error)
         raise
 

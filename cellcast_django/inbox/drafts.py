@@ -173,6 +173,7 @@ def key_of(report: StatusReport) -> str:
 def begin_opt_out(draft: Draft, opt_out: OptOut) -> OptOutChange | None:
     """Begin the locked opt-out that the draft asks for, unsaved; ``None`` if that is no change."""
     payload, arrival, listed = draft.payload, draft.arrival, listed_as(draft.payload)
+    # Not ``arrival.time``: what is read late must not undo a decision made since it came.
     at = arrival.received_at if listed is None else min(arrival.received_at, listed.received_at)
     if isinstance(payload, Reply):
         source, text = OptOut.Source.REPLY, payload.body

@@ -114,7 +114,7 @@ def _with_more(
 ) -> Pairs:
     """Return the pairs found, and as many more as there can be of what is in none."""
     pairs, taken, (earliest, latest) = dict(found), set(found.values()), within
-    left = [each for each in reversed(items) if each not in found]
+    left = [each for each in reversed(items) if each not in found]  # the oldest last
     # Each gets the oldest item left that is not too far away. No other way pairs more: what is too
     # old for one is too old for the next, which may have each younger item that this one might.
     for message in (each for each in messages if each not in taken):
@@ -134,10 +134,10 @@ def lock_out_others(using: str, drafts: Iterable[MessageDraft]) -> None:
 
 
 def unite(cursor: CursorWrapper, new: Mapping[int, MessageDraft]) -> dict[int, Message]:
-    """Return the messages as which new replies were stored before.
+    """Return the messages, stored before, that new replies turn out to be, by the new rows' keys.
 
-    ``new`` are the replies, all of a webhook or all of the API, by the rows just inserted for them.
-    Those that turn out to be another message are deleted; that takes over what the webhook knows.
+    ``new`` are the drafts of rows just inserted, all of a webhook or all of the API. The row
+    of one that was there is deleted; a recovered message takes over what its webhook knows.
     """
     using = cursor.db.alias
     if listed := _listed_by(new.values()):

@@ -97,7 +97,7 @@ def write(using: str, drafts: Sequence[Draft], *, replaced: WebhookEvent | None 
     """
     is_deferred = replaced is not None and replaced.outcome == WebhookEvent.Outcome.DEFERRED
     connection = connections[using]
-    if connection.in_atomic_block:  # left open, unless by a test; with_retries ends all others
+    if connection.in_atomic_block:  # with_retries leaves it; ended here, unless it is a test's
         transactions.ensure_autocommit(connection)
     with transactions.own_transaction(using) as cursor:
         messages = _lock_messages(cursor, drafts)
@@ -109,7 +109,7 @@ def write(using: str, drafts: Sequence[Draft], *, replaced: WebhookEvent | None 
         for each in drafts:
             old = replaced if each is drafts[0] else None
             told.append(_write_event(cursor, each, messages, opt_outs.get(each.opts_out), old))
-        for locked in messages.values():  # what the events' handlers are given has changed, too
+        for locked in messages.values():  # once each; the objects, which handlers get, have changed
             if locked.changes:
                 rows.update(cursor, Message, locked.message.pk, locked.changes)
         calls = _insert_calls(cursor, told, drafts[0].arrival.time, is_read_later=is_deferred)
@@ -119,7 +119,7 @@ def write(using: str, drafts: Sequence[Draft], *, replaced: WebhookEvent | None 
 def _lock_messages(cursor: CursorWrapper, drafts: Sequence[Draft]) -> dict[str, LockedMessage]:
     """Insert the messages that are not there, and lock those that are; return them by key."""
     first = {each.key: each for each in reversed(drafts) if isinstance(each, MessageDraft)}
-    same_message.lock_out_others(cursor.db.alias, first.values())
+    same_message.lock_out_others(cursor.db.alias, first.values())  # has to come first
     locked = {key: _insert_or_lock(cursor, first[key]) for key in sorted(first)}
     new = {
         each.message.pk: each.inserted_for
@@ -128,7 +128,7 @@ def _lock_messages(cursor: CursorWrapper, drafts: Sequence[Draft]) -> dict[str, 
     }
     if new:
         for pk, message in same_message.unite(cursor, new).items():
-            # With its status in the history, nothing that the draft says is news.
+            # As if its history had the draft's status: the draft is a duplicate.
             known = message.known({message.status, new[pk].said.status})
             locked[new[pk].key] = LockedMessage(message, known)
     return locked
@@ -218,7 +218,8 @@ def _insert_calls(
     ]
     first = values[0]
     if is_inline and not first["contact"] and conf.handler_max_attempts > 1:
-        # It is begun already, which saves a write; in order it would have to ask for its turn.
+        # It is begun already, which saves a write. In order it would have to ask for its turn, and
+        # an only attempt must not be used up by a crash before it.
         first.update(state=HandlerCall.State.RUNNING.value, attempts=1, started_at=now)
     calls = rows.insert(cursor, HandlerCall, *values)
     events = {event.pk: event for event, _ in told}

@@ -53,6 +53,7 @@ class Claim(models.Model):
         """Claim something; ``None`` if somebody else has. Commits by itself."""
         claims, now = cls.objects.using(database_alias()), timezone.now()
         key = _digest(name)
+        # Deleted by key: ``until`` has no index, so MariaDB would lock all claims.
         if ended := list(claims.filter(until__lte=now).values_list("pk", flat=True)):
             claims.filter(pk__in=ended).delete()
         try:

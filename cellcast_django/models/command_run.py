@@ -66,7 +66,7 @@ class CommandRun(models.Model):
                 [run],
                 update_conflicts=True,
                 update_fields=["ran_at", "summary"],
-                unique_fields=["command"] if has_target else None,
+                unique_fields=["command"] if has_target else None,  # MariaDB is told none
             )
 
         with_retries(write, using=cls.objects.fresh().db)

@@ -431,7 +431,7 @@ class Message(models.Model):
         return self._newest_before(sent) if self.contact else None
 
     def _newest_before(self, sent: MessageQuerySet) -> "Message | None":
-        """Return the newest of these that was sent to the contact before this reply."""
+        """Return the newest sent to the contact before this reply; of those it quotes, if any."""
         at = self.created_at
         is_before = models.Q(sent_at__lt=at) | models.Q(sent_at=at, pk__lt=self.pk)
         is_recent = models.Q(sent_at__gte=at - ANSWERED_WITHIN)

@@ -42,7 +42,7 @@ class WebhookEventQuerySet(FreshQuerySet["WebhookEvent"]):
         """Events with a call that is unfinished, and those that are deferred."""
         unfinished = _calls().unfinished().values("event")
         deferred = self.model.objects.using(self.db).deferred().values("pk")
-        return self.filter(pk__in=unfinished.union(deferred))
+        return self.filter(pk__in=unfinished.union(deferred))  # by OR, PostgreSQL reads all events
 
     def done(self) -> Self:
         """Stored events of which all calls are done or skipped."""
