@@ -59,6 +59,10 @@ DIAGNOSES = {
             "server's log, and whether the app and its database are up."
         ),
     ),
+    "not-stored": (
+        _("The app could not store it"),
+        _("The server's log says why: its database is down, or not migrated."),
+    ),
     "another-app": (
         _("Another app answered"),
         _(
@@ -104,6 +108,8 @@ def _answered_by(response: Response) -> str:
     is_realm_ours = 'realm="Cellcast webhook"' in response.headers.get("www-authenticate", "")
     if response.status == HTTPStatus.UNAUTHORIZED and is_realm_ours:
         return "secret-refused"
+    if response.status == HTTPStatus.SERVICE_UNAVAILABLE and "detail" in response.document:
+        return "not-stored"
     is_elsewhere = response.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
     return "another-app" if is_elsewhere or response.status // 100 == 2 else "in-front"
 

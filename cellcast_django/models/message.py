@@ -305,10 +305,7 @@ class Message(models.Model):
     status_changed_at = optional_time(_("status changed at"), _("When the status last changed."))
     handled_at = optional_time(_("done at"), _("Since when a reply needs nobody’s attention."))
     handled_by = optional_username(_("done by"), _("Who dealt with a reply; empty if code did."))
-    sent_by = optional_username(
-        _("sent by"),
-        _("Who sent a message of yours; empty if code did."),
-    )
+    sent_by = optional_username(_("sent by"), _("Who sent a message of yours; empty if code did."))
     opted_out_at = optional_time(
         _("opted out at"),
         _("If the contact had opted out when you sent it: since when."),

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import Min, QuerySet
+from django.db.models import Min, Q, QuerySet
 from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils import timezone
@@ -360,8 +360,8 @@ class ErrorFilter(ChoiceFilter):
         return choices_of(types, request.GET.get(self.parameter_name))
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
-        failing = HandlerCall.objects.failing()
-        return narrow_to_any(rows, failing.filter(error__startswith=f"{choice}:"))
+        is_chosen = Q(error=choice) | Q(error__startswith=f"{choice}:")  # redacted, the type alone
+        return narrow_to_any(rows, HandlerCall.objects.failing().filter(is_chosen))
 
 
 def choices_of(found: set[str], asked: str | None) -> Choices:
