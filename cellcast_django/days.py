@@ -27,7 +27,7 @@ def day_of(word: str) -> date | None:
     """Return the day that is written, such as ``2026-11-26``, if it is one of this century."""
     with suppress(ValueError):
         day = parse_date(word)
-        return day if day and 2000 <= day.year < 2100 else None
+        return day if day and 2000 <= day.year < 2100 else None  # another is a slip of the pen
     return None
 
 

@@ -67,5 +67,5 @@ def prune(older_than: str, redact: bool = False) -> None:
 
     Safe to interrupt and to run again. Raises ``ValueError`` if ``older_than`` is no age.
     """
-    age = duration_of(str(older_than), units="hdw")
+    age = duration_of(str(older_than), units="hdw")  # 3m might be meant as months
     retention.prune(retention.Selection(before=timezone.now() - age, redact=redact))

@@ -196,7 +196,7 @@ class EndPage(Page):
         if opt_out.is_active and newest > seen:
             again = gettext("Not ended: this customer has opted out again meanwhile.")
             self.viewer.tell(again, messages.WARNING)
-        else:
+        else:  # it says so if it has ended already
             self.end(opt_out, form)
         return HttpResponseRedirect(back_url)
 

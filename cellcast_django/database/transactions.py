@@ -219,10 +219,10 @@ def outside_atomic_requests(view: V) -> V:
 def own_transaction(using: str) -> Iterator[CursorWrapper]:
     """Run the block in a durable transaction; what it does with the cursor waits only briefly.
 
-    Where the database can say so of a transaction, that holds for all of it, and it reads what is
-    committed, whatever the host project's isolation level is: so it sees what it has waited for.
-    Elsewhere it holds for the statements that say so (``rows.insert_or_lock``). Nothing is set in a
-    test's transaction, which goes on afterwards.
+    On PostgreSQL the limit is the transaction's, and its level is READ COMMITTED, whatever the host
+    project's is: it has to see what it has waited for. On MariaDB single statements have a limit
+    (``rows.insert_or_lock``), and SQLite has its one lock. Nothing is set in a test's transaction,
+    which goes on afterwards.
     """
     connection = connections[using]
     begin_with = "" if connection.in_atomic_block else VENDORS[connection.vendor].begin_with

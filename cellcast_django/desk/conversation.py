@@ -360,7 +360,7 @@ class ConversationPage(DeskPage):
         message, answering = conversation.message, Answering(conversation)
         notice = answering.send()
         self.viewer.tell(notice.sentence, notice.level)
-        if notice.leads_to is None:
+        if notice.leads_to is None:  # not known to be sent
             # Shows what the form did not: the newest messages, and an opt-out.
             now = Conversation(self.viewer, message, choice.own_number)
             form = replace(form, text=answering.text, again=answering.asked_about)
@@ -368,7 +368,7 @@ class ConversationPage(DeskPage):
         url = conversation.url + choice.query()
         if answering.form.get("then") == "next":
             url = self.next_url(choice, message, answering.answered) or self.list_url(choice)
-        return HttpResponseRedirect(url + form.fragment())
+        return HttpResponseRedirect(url + form.fragment())  # by which the tab drops its draft
 
     def next_url(
         self, choice: Choice, message: Message, marked: Sequence[WaitingReply] = ()

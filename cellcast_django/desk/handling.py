@@ -86,7 +86,7 @@ def handled_with(viewer: Viewer, replies: Iterable[Message]) -> list[int]:
 
 
 def to_undo(viewer: Viewer, keys: Sequence[int]) -> list[Message]:
-    """Return those that this person has handled, except of customers answered since."""
+    """Return what *Undo* makes new: of one's own last click, but not who was answered since."""
     sent = Message.objects.fresh().outbound().exclude(contact="")
     answers = sent.filter(contact=OuterRef("contact"), created_at__gte=OuterRef("handled_at"))
     mine = replies_of(viewer).filter(pk__in=keys, handled_by=viewer.username)

@@ -98,7 +98,7 @@ class Reopen(Page):
             else:
                 viewer.log_list(Message, f"Reopened {counted(reopened, 'reply', 'replies')}.")
             viewer.tell(new_again(reopened))
-        if left := max(len(keys), 1) - len(done):  # a form without a key is about one customer too
+        if left := max(len(keys), 1) - len(done):  # a key, or a form without one, is a customer
             words = ngettext(
                 "%(count)s customer stays as it is: answered since, or undone already.",
                 "%(count)s customers stay as they are: answered since, or undone already.",

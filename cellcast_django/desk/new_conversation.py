@@ -93,7 +93,7 @@ class NewConversation(DeskPage):
         found = self.customers_named(number)
         meant = self.chosen(found) if found else Customer(to_contact(number))
         whom = meant or Customer("")  # nobody yet: nothing is sent
-        # After all that reads the post: it takes that away. The page has shown no messages.
+        # It hides the post from error reports, so all else has read that. No message was shown.
         beginning = Beginning(self.viewer, whom.contact, shown=0, sender=sender, label=whom.label)
         form = TextForm(beginning.text, draft=draft_key(self.viewer, ""))  # for whoever it will be
         if self.request.method == "POST":

@@ -261,7 +261,7 @@ def _not_called(call: HandlerCall, is_saved: bool) -> Result:
 
 
 def _do(call: HandlerCall, work: Work, received_at: datetime) -> Result:
-    """Call the handler, and save how that ended."""
+    """Call the handler, and save how that ended: if ``exactly_once``, in its own transaction."""
     began_at = time.monotonic()
 
     def end(failure: Failure | None = None) -> bool:

@@ -174,7 +174,7 @@ def new_opt_outs(reading: Reading) -> Iterator[dict[str, OptOut]]:
 
 
 def missing_opt_outs(reading: Reading) -> Iterator[Sequence[OptOut]]:
-    """Yield, page by page, the listed opt-outs of contacts who have none here."""
+    """Yield, page by page, the listed opt-outs of contacts who never had one here."""
     findings = reading.findings
     stored = StoredOptOut.objects.fresh()
     listed: set[str] = set()
@@ -183,7 +183,7 @@ def missing_opt_outs(reading: Reading) -> Iterator[Sequence[OptOut]]:
         # A row without a source was inserted only to be locked: its opt-out has not begun.
         begun = stored.exclude(source="").filter(contact__in=opt_outs)
         ended_at = dict(begun.values_list("contact", "ended_at"))
-        findings.ended += sum(time is not None for time in ended_at.values())
+        findings.ended += sum(time is not None for time in ended_at.values())  # they stay ended
         missing = [opt_outs[contact] for contact in sorted(opt_outs.keys() - ended_at.keys())]
         findings.missing += len(missing)
         yield missing

@@ -135,7 +135,7 @@ def _whole_or_marked(lines: Iterator[str]) -> Iterator[str]:
         # Not a loop, whose variable would show error trackers the last rows.
         yield from iter(next_line, None)
     except Exception:
-        # It also takes the place of the last rows in the frames of servers and error trackers.
+        # The frames that error trackers report hold what was yielded last: this, and no customer.
         yield _line([gettext("This file is incomplete: an error ended it. Export it again.")])
         raise
 
