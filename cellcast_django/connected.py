@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from weakref import ReferenceType
 
@@ -12,7 +13,6 @@ from cellcast_django.signals import (
     message_received,
     opt_out_received,
     status_changed,
-    unwrapped,
 )
 
 SENDERS: dict[FactSignal, type] = {
@@ -53,12 +53,12 @@ def calls_asked_for(signal: FactSignal) -> list[tuple[str, bool]]:
 
 def has_mark(function: Callable[..., Any], mark: str) -> bool:
     """Whether a function, or the one that it is a partial of, has our mark, as no mock has."""
-    return any(getattr(each, mark, False) is True for each in unwrapped(function))
+    return any(getattr(each, mark, False) is True for each in _unwrapped(function))
 
 
 def _name_of(function: Callable[..., Any]) -> str:
     """Return ``module.qualname``, of a partial's function or of a callable object's class."""
-    function = unwrapped(function)[-1]
+    function = _unwrapped(function)[-1]
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}"
 
@@ -70,3 +70,8 @@ def _short(name: str) -> str:
         return name
     digest = f"~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     return name[: longest - len(digest)] + digest
+
+
+def _unwrapped(function: Any) -> list[Any]:
+    """Return the function, and if it is a partial that of the partial, down to the last one."""
+    return [function, *(_unwrapped(function.func) if isinstance(function, partial) else ())]

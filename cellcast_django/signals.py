@@ -54,18 +54,15 @@ def exactly_once(handler: H) -> H:
     not at all: not even a crash repeats it. What it does elsewhere, on another database or over
     HTTP, is repeated after a crash. Raises ``TypeError`` for a coroutine function.
     """
-    function = unwrapped(handler)[-1]
+    function: Any = handler
+    while isinstance(function, partial):
+        function = function.func
     if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  # we ask for its kind
         raise TypeError(
             f"{getattr(function, '__qualname__', function)} is asynchronous: exactly_once needs a "
             "plain function, as Django's transactions do."
         )
     return _mark(handler, EXACTLY_ONCE)
-
-
-def unwrapped(function: Any) -> list[Any]:
-    """Return the function, and if it is a partial that of the partial, down to the last one."""
-    return [function, *(unwrapped(function.func) if isinstance(function, partial) else ())]
 
 
 def in_order(handler: H) -> H:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
+from django.apps import apps
 from django.db import (
     Error,
     InterfaceError,
@@ -20,6 +21,7 @@ from django.db import (
     ProgrammingError,
     connections,
     models,
+    router,
     transaction,
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -56,6 +58,11 @@ OLD_TABLES = "The tables are not those of this version: run migrate."
 
 T = TypeVar("T")
 V = TypeVar("V", bound=Any)
+
+
+def database_alias() -> str:
+    """Return the alias of the database that the app writes to."""
+    return router.db_for_write(apps.get_model("cellcast_django", "Message"))
 
 
 def is_idle(connection: BaseDatabaseWrapper) -> bool:

@@ -187,7 +187,7 @@ class Turn:
                 made.append(call)
                 self.tally[HandlerCall.State(call.state)] += 1
                 self._progress(call)
-        ended = [call for call in made if not call.is_unfinished]
+        ended = [call for call in made if call.next_attempt_at is None]
         if made and len(ended) == len(made):  # with one to make again, it has not failed yet
             _tell_if_failed(calls)
         if goes_on:

@@ -12,12 +12,12 @@ from cellcast_django.contacts import to_contact
 from cellcast_django.fold import Direction, Said, Values, message_key, values_of
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
+    MAX_USERNAME_LENGTH,
     Message,
     OptOut,
     OptOutChange,
     StatusChange,
     WebhookEvent,
-    username_of,
 )
 from cellcast_django.opt_outs import opts_out
 from cellcast_django.payloads import Endpoint, Invalid, Listed, Payload, Reply, StatusReport, clean
@@ -52,7 +52,7 @@ class Arrival:
         return cls(
             endpoint=endpoint.value,
             content_type=clean(content_type)[:MAX_CONTENT_TYPE_LENGTH],
-            received_as=username_of(received_as),
+            received_as=clean(str(received_as))[:MAX_USERNAME_LENGTH],  # it may be a number
             is_test=is_test,
             received_at=now,
             time=now,
@@ -84,15 +84,12 @@ class Draft:
 class MessageDraft(Draft):
     """A reply or a report: it wants to write a message, too."""
 
+    key: str
     said: Said
     if_new: Values
     """The columns of the message that nothing which comes later changes."""
     may_be_there: bool
     """Whether the API may list the message, too: then it may be there already under another key."""
-
-    @property
-    def key(self) -> str:
-        return str(self.said.values["key"])
 
 
 def draft(payload: Payload, arrival: Arrival) -> Draft:
@@ -126,6 +123,7 @@ def draft_message(payload: Reply | StatusReport, arrival: Arrival) -> MessageDra
     event = {"kind": kind.value, "error": "", "contact": contact, "body": payload.raw}
     event["cellcast_id"] = said.values["cellcast_id"]
     return MessageDraft(
+        key=said.values["key"],
         payload=payload,
         arrival=arrival,
         event=arrival.columns() | event,

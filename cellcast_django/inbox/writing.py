@@ -119,7 +119,8 @@ def write(using: str, drafts: Sequence[Draft], *, replaced: WebhookEvent | None 
 def _lock_messages(cursor: CursorWrapper, drafts: Sequence[Draft]) -> dict[str, LockedMessage]:
     """Insert the messages that are not there, and lock those that are; return them by key."""
     first = {each.key: each for each in reversed(drafts) if isinstance(each, MessageDraft)}
-    same_message.lock_out_others(cursor.db.alias, first.values())  # has to come first
+    if drafts[0].arrival.endpoint == Endpoint.API:  # has to come first
+        same_message.lock_out_others(cursor.db.alias, first.values())
     locked = {key: _insert_or_lock(cursor, first[key]) for key in sorted(first)}
     new = {
         each.message.pk: each.inserted_for

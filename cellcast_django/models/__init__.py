@@ -1,5 +1,6 @@
 """What is stored: messages, events, handlers' calls and opt-outs. Start with ``message``."""
 
+from cellcast_django.database.transactions import database_alias as database_alias
 from cellcast_django.fold import (
     Direction as Direction,
     message_key as message_key,
@@ -20,7 +21,6 @@ from cellcast_django.models.message import (
     Message as Message,
     MessageQuerySet as MessageQuerySet,
     StatusChange as StatusChange,
-    database_alias as database_alias,
     is_own_number as is_own_number,
     outgoing_parts as outgoing_parts,
 )

@@ -11,8 +11,8 @@ from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.database.fields import CharField, DateTimeField
+from cellcast_django.database.transactions import database_alias
 from cellcast_django.models.base import FreshQuerySet
-from cellcast_django.models.message import database_alias
 
 TICKET = re.compile(r"[\w-]{22}", re.ASCII)
 """A form is sent once to a customer: ``take(f"form {ticket} {contact}", TICKET_LASTS)``."""

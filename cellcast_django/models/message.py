@@ -50,11 +50,6 @@ ANSWERED_WITHIN = timedelta(days=30)
 logger = logging.getLogger("cellcast_django")
 
 
-def database_alias() -> str:
-    """Return the alias of the database that the app writes to."""
-    return router.db_for_write(Message)
-
-
 class _Literal(models.Func):
     """Text inlined into the statement: SQLite uses a partial index only if it sees the value."""
 

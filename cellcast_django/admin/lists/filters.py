@@ -97,8 +97,7 @@ class StatusFilter(ChoiceFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         if request.GET.get(DirectionFilter.parameter_name) == self.hidden_among:
             return []  # without asking which are in use
-        sent = model_admin.get_queryset(request).outbound()
-        in_use = values_in_use(sent, "status")
+        in_use = values_in_use(model_admin.get_queryset(request).outbound(), "status")
         known = [(each.value, each.label) for each in reversed(Status) if each.value in in_use]
         others = [(word, word) for word in in_use if word not in Status.values]
         choices = [*self.BY_OUTCOME.items(), *known, *others]

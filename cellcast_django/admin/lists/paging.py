@@ -151,8 +151,7 @@ def chunks(queryset: QuerySet[Any], order: str, size: int) -> Iterator[list[Any]
 
 def is_key(text: str) -> bool:
     """Whether a text from a URL or form can be a primary key on every database."""
-    fits_in_64_bits = len(text) <= 18
-    return text.isascii() and text.isdecimal() and fits_in_64_bits
+    return text.isascii() and text.isdecimal() and len(text) <= 18  # which fits in 64 bits
 
 
 def key_in(query: Mapping[str, str], name: str) -> int | None:
