@@ -1,4 +1,4 @@
-"""The views: every response, and every trap on the way to it."""
+"""The views: every response, every trap on the way to it, and no influence of the host project."""
 
 import json
 import logging
@@ -18,11 +18,13 @@ from django.db import (
     connection,
 )
 from django.test import AsyncClient, override_settings
+from rest_framework.views import APIView
 
 from cellcast_django import inbox
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received, opt_out_received
 from cellcast_django.testing import WebhookClient, authorization, reply_payload, status_payload
+from cellcast_django.views import WebhookView
 from cellcast_django.webhooks import WEBHOOKS
 from tests.clock import Clock
 from tests.handlers import Calls, Listen, connected
@@ -325,7 +327,14 @@ def test_refusal_at_any_statement_leaves_no_row(last: int, clock: Clock) -> None
     assert stored == ([2, 2, 2] if response.status_code == 200 else [0, 0, 0])
 
 
-# Under ASGI
+# No influence of the host project
+
+
+def test_view_names_every_policy_of_rest_framework_itself() -> None:
+    """Whatever the host's ``REST_FRAMEWORK`` says: ``APIView`` has what it reads from there."""
+    policies = {name for name in vars(APIView) if name.endswith(("_class", "_classes"))}
+    assert len(policies) > 6
+    assert policies | {"schema", "get_exception_handler"} <= {*vars(WebhookView)}
 
 
 @pytest.mark.django_db
