@@ -7,18 +7,16 @@ import ssl
 import sys
 from base64 import b64decode
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.utils import timezone
 
 from cellcast_django import api
 from cellcast_django.api import ApiClient, ApiError, NotSentError, read_credit, send_sms
 from cellcast_django.models import Message
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.sending import OptedOutError, send
-from tests.fake_cellcast import ACCOUNT, GATEWAY, KEY, FakeCellcast, Fault
+from tests.fake_cellcast import GATEWAY, KEY, FakeCellcast, Fault
 from tests.test_error_reports import failing, reported
 
 pytestmark = pytest.mark.django_db
@@ -372,14 +370,6 @@ def test_error_tracker_gets_no_key_number_or_text(
 def client(fake_cellcast: FakeCellcast) -> Iterator[ApiClient]:
     with ApiClient(1) as client:
         yield client
-
-
-def test_credit_is_read_from_the_account(client: ApiClient, fake_cellcast: FakeCellcast) -> None:
-    credit = read_credit(client)
-    assert credit is not None
-    assert (credit["sms"], credit["mms"]) == (1_500, 20)
-    assert timezone.now() - datetime.fromisoformat(credit["read_at"]) < timedelta(minutes=1)
-    assert [path for path, *_ in fake_cellcast.requests] == [ACCOUNT]
 
 
 ODD: list[object] = [None, True, "", "much", "nan", "inf", [1], {}, 10**400]

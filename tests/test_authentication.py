@@ -90,21 +90,10 @@ def test_right_secret_is_accepted(scheme: str, space: str) -> None:
 
 
 def test_each_configured_secret_is_accepted() -> None:
-    secrets = ["new:password-of-today", "old:password-of-yesterday", "old:another-password"]
+    secrets = ["new:with:colons", "old:пароль-🔑-é", "old: spaces "]
     with override_settings(CELLCAST_WEBHOOK_SECRETS=secrets):
         assert [username(f"Basic {encoded(each)}") for each in secrets] == ["new", "old", "old"]
-        assert username(f"Basic {encoded('new:password-of-yesterday')}") is None
-
-
-@pytest.mark.parametrize(
-    "secret", ["cellcast:pass:with:colons", "cellcast: spaces ", "käse:пароль-🔑-é"]
-)
-def test_password_may_have_colons_spaces_and_any_letter(secret: str) -> None:
-    with override_settings(CELLCAST_WEBHOOK_SECRETS=[secret]):
-        assert username(f"Basic {encoded(secret)}") == secret.partition(":")[0]
-        if secret.endswith("é"):
-            other_encoding = encoded(secret[:4] + ":é", "latin-1")
-            assert username(f"Basic {other_encoding}") is None
+        assert username(f"Basic {encoded('new:пароль-🔑-é')}") is None
 
 
 @pytest.mark.parametrize(

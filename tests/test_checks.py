@@ -138,7 +138,6 @@ WRONG: dict[str, list[object]] = {
     "CELLCAST_RUN_HANDLERS": ["", None, ["default"], "\udcff"],
     "CELLCAST_PUBLIC_URL": [
         "sms.example.com",
-        "//sms.example.com",
         "ftp://sms.example.com",
         "https://",
         "https://sms.example.com/webhooks",
@@ -158,7 +157,6 @@ WRONG: dict[str, list[object]] = {
     "CELLCAST_API_URL": [  # what makes a URL of no use is tried above
         "http://api.cellcast.com",
         "http://localhost.example.com",
-        "http://10.0.0.1",
         "https://me:secret@api.cellcast.com",
         "https://api.cellcast.com/api/v1",
         "",
@@ -185,13 +183,6 @@ def test_wrong_value_is_an_error(settings: Any, name: str, value: object) -> Non
     setattr(settings, name, value)
     assert ids(check_settings) == ["E001"]
     assert name in next(check_settings()).msg
-
-
-def test_hint_about_own_numbers_is_not_about_stop_words(settings: Any) -> None:
-    settings.CELLCAST_OWN_NUMBERS = "0491570006"
-    [error] = check_settings()
-    assert "[" in str(error.hint)
-    assert "stop" not in str(error.hint)
 
 
 # The API
@@ -333,7 +324,6 @@ REDIRECTS = WITHOUT_HTTPS | {"SECURE_SSL_REDIRECT": True}
     [
         (WITHOUT_HTTPS | {"SECURE_HSTS_SECONDS": 3600}, ["W007"]),
         ({"CELLCAST_PUBLIC_URL": ""}, ["W007"]),
-        ({"CELLCAST_PUBLIC_URL": None}, ["W007"]),
         ({"CELLCAST_PUBLIC_URL": "https://sms.example.com"}, []),
         ({"SECURE_SSL_REDIRECT": True}, []),
         ({"SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https")}, []),

@@ -15,7 +15,6 @@ from cellcast_django.health import (
     Deliveries,
     Light,
     SlowHandler,
-    count_silent,
     measure_handlers,
     measure_health,
     measure_webhooks,
@@ -24,7 +23,6 @@ from cellcast_django.health import (
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import Endpoint
 from cellcast_django.testing import WebhookClient
-from cellcast_django.webhooks import WEBHOOKS
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -38,18 +36,6 @@ def ago(**duration: int) -> datetime:
 
 
 # The last webhook
-
-
-def test_health_has_the_last_webhook_of_each_url(client: WebhookClient) -> None:
-    client.reply()
-    client.status()
-    client.status()
-    receive, _, status = WebhookEvent.objects.order_by("pk").values_list("received_at", flat=True)
-    webhooks = measure_webhooks()
-    last = dict.fromkeys((webhook.endpoint for webhook in WEBHOOKS), None)
-    last |= {Endpoint.RECEIVE: receive, Endpoint.STATUS: status}
-    assert {endpoint: url.last_at for endpoint, url in webhooks.urls.items()} == last
-    assert webhooks.last_at == status
 
 
 @pytest.mark.parametrize("kind", list(WebhookEvent.Kind))
@@ -172,14 +158,6 @@ def test_health_counts_deliveries_of_the_last_day() -> None:
     MessageFactory.create(inbound=True, delivered=True)
     MessageFactory.create(delivered=True, created_at=ago(hours=25))
     assert measure_health().deliveries == Deliveries(sent=9, delivered=3, undelivered=3)
-
-
-def test_silent_messages_were_sent_last_week_and_never_reported() -> None:
-    for hours in (5, 7, 8, 24 * 8):
-        MessageFactory.create(status="", created_at=ago(hours=hours))
-    MessageFactory.create(delivered=True, created_at=ago(hours=7))
-    assert count_silent(timedelta(hours=6)) == 2
-    assert count_silent(timedelta(days=7)) == 1
 
 
 # Reading

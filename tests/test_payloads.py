@@ -85,18 +85,13 @@ def test_reader_ignores_byte_order_mark_and_white_space(body: bytes, content_typ
 )
 def test_reader_accepts_a_form_with_its_content_type(content_type: str) -> None:
     body = (
-        b"_id=66b5b93b1e2c012dfe964000&status=&type=receive&message=Ja+gern%2C+%C3%BCbrigens+"
-        b"%F0%9F%91%8D&sender=%2B61400000000&receiver=%2B61400000001&extra=1"
+        b"_id=1&status=&type=receive&message=Ja+gern%2C+%C3%BCbrigens+%F0%9F%91%8D"
+        b"&sender=%2B61400000000&extra=1"
     )
-    assert read_one(body, content_type=content_type) == Reply(
-        raw=body.decode(),
-        cellcast_id="66b5b93b1e2c012dfe964000",
-        sender="+61400000000",
-        receiver="+61400000001",
-        status="received",
-        body="Ja gern, übrigens 👍",
-        original_body="",
-    )
+    payload = read_one(body, content_type=content_type)
+    assert isinstance(payload, Reply)
+    assert (payload.raw, payload.status) == (body.decode(), "received")
+    assert (payload.body, payload.sender) == ("Ja gern, übrigens 👍", "+61400000000")
 
 
 @pytest.mark.parametrize(
@@ -112,6 +107,8 @@ def test_reader_accepts_a_form_with_its_content_type(content_type: str) -> None:
         (b'{"message": "caf\xe9"}', r'{"message": "caf\xe9"}', "UTF-8"),  # Latin-1
         (b"\xed\xa0\xbd", r"\xed\xa0\xbd", "UTF-8"),
         ("{\u00a0}".encode(), "{\u00a0}", "not JSON"),
+        *((text.encode(), text, "object") for text in ("null", "5", '"text"')),
+        *((f"[{text}]".encode(), text, "object") for text in ("null", "5", '"text"', "[]")),
     ],
 )
 def test_malformed_json_is_invalid_and_kept_verbatim(body: bytes, raw: str, why: str) -> None:
@@ -120,27 +117,14 @@ def test_malformed_json_is_invalid_and_kept_verbatim(body: bytes, raw: str, why:
     assert payload.raw == raw
 
 
-@pytest.mark.parametrize("document", [None, True, 5, "text", [None], [5], ["text"], [[]]])
-def test_json_other_than_an_object_is_invalid(document: Any) -> None:
-    assert "object" in reason(read_one(document))
-
-
 @pytest.mark.parametrize(("depth", "kind"), [(100, StatusReport), (101, Invalid)])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
 def test_reader_accepts_at_most_a_hundred_levels(
     depth: int, kind: type, opening: str, closing: str
 ) -> None:
     inner = opening * (depth - 1) + "1" + closing * (depth - 1)
-    body = f'{{"_id": "1", "status": "sent", "beside": [{"[], " * 200}1], "x": {inner}}}'
+    body = f'{{"_id": "1", "status": "sent", "x": [{"[], " * 200}"{"[" * 200}"], "y": {inner}}}'
     assert type(read_one(body.encode(), Endpoint.STATUS)) is kind
-
-
-@pytest.mark.parametrize(
-    "text", ["[" * 500, '"[{' * 500, '\\"[' * 500, "\\[" * 500, "[] {} " * 500, "]}[" * 500]
-)
-def test_brackets_in_strings_are_not_counted(text: str) -> None:
-    body = json.dumps({"_id": "1", "status": "sent", "x": text, "y": [[]] * 500})
-    assert isinstance(read_one(body.encode(), Endpoint.STATUS), StatusReport)
 
 
 def test_deep_json_does_not_overflow_a_small_thread_stack() -> None:
@@ -219,17 +203,11 @@ BARE = {"_id": "1", "status": "Delivered", "sender": "+61400000000"}
 
 
 @pytest.mark.parametrize("text", NO_TEXTS)
-def test_receive_type_needs_text_or_media_at_the_status_url_alone(text: dict[str, None]) -> None:
-    element = BARE | {"type": "receive"} | text
-    for type_ in ("receive", "SMS"):
-        assert isinstance(read_one(element | {"type": type_}), Reply)
-    assert isinstance(read_one(element, Endpoint.STATUS), StatusReport)
-    assert isinstance(read_one(element | {"media": [PICTURE]}, Endpoint.STATUS), Reply)
-
-
-@pytest.mark.parametrize("text", NO_TEXTS)
 def test_payload_without_type_text_and_media_is_a_report(text: dict[str, None]) -> None:
     assert isinstance(read_one(BARE | text), StatusReport)
+    assert isinstance(read_one(BARE | text | {"type": "receive"}), Reply)
+    element = BARE | text | {"type": "receive"}
+    assert isinstance(read_one(element, Endpoint.STATUS), StatusReport)
     assert isinstance(read_one(BARE | text | {"media": [PICTURE]}), Reply)
     assert isinstance(read_one(BARE | text | {"message": "Hallo"}, Endpoint.API), StatusReport)
     assert isinstance(read_one(without(BARE, "status") | {"body": "Yes"}, Endpoint.API), Reply)
@@ -333,15 +311,6 @@ def test_json_in_an_sms_is_left_unchanged(mms: dict[str, Any]) -> None:
 )
 def test_reader_drops_odd_or_overlong_media_urls(item: Any) -> None:
     assert read_mms(message="hi", media=[item, PICTURE]).media == (PICTURE,)
-
-
-# Status reports
-
-
-def test_report_keeps_its_reason_as_databases_can_store_it() -> None:
-    payload = read_one(REPORT | {"reason": "a\0b \ud83d"}, Endpoint.STATUS)
-    assert isinstance(payload, StatusReport)
-    assert payload.reason == "ab \ufffd"
 
 
 # Opt-outs

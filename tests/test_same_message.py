@@ -25,11 +25,11 @@ OURS = "+61400000009"
 HOUR = timedelta(hours=1)
 
 
-def webhook(body: str = "Yes please", *, is_test: bool = False, **changes: Any) -> WebhookEvent:
+def webhook(body: str = "Yes please", **changes: Any) -> WebhookEvent:
     values: dict[str, Any] = {"raw": "{}", "cellcast_id": ID, "sender": CUSTOMER, "receiver": OURS}
     values |= {"status": "delivered", "body": body, "original_body": "Nine?"}
     reply = Reply(**(values | changes))
-    [event] = receiving.receive([reply], endpoint=Endpoint.RECEIVE, is_test=is_test)
+    [event] = receiving.receive([reply], endpoint=Endpoint.RECEIVE)
     return event
 
 
@@ -69,15 +69,6 @@ def test_each_late_webhook_matches_one_recovered_reply(*, in_array: bool) -> Non
     assert (sorted(ids) if in_array else list(ids)) == ["0", "1", "2"][:count]
 
 
-def test_late_array_matches_the_one_reply_that_was_recovered() -> None:
-    recovered = recovery().message
-    values: dict[str, Any] = {"raw": "{}", "cellcast_id": ID, "receiver": OURS}
-    values |= {"status": "received", "body": "Yes please", "original_body": ""}
-    replies = [Reply(**values, sender=sender) for sender in ("+61400000002", CUSTOMER)]
-    other, late = receiving.receive(replies, endpoint=Endpoint.RECEIVE)
-    assert (other.outcome, late.outcome, late.message) == ("stored", "duplicate", recovered)
-
-
 @pytest.mark.parametrize("hours", [0.5, 47.9])
 def test_late_webhook_is_a_duplicate_that_fills_in_missing_fields(
     listen: Any, hours: float
@@ -112,13 +103,6 @@ def test_webhook_of_another_reply_is_stored(hours: float, changes: dict[str, Any
     recovery(hours_ago=hours)
     assert webhook(**changes).outcome == "stored"
     assert Message.objects.count() == 2
-
-
-def test_test_send_is_not_mistaken_for_a_late_webhook() -> None:
-    recovery()
-    event = webhook(is_test=True)
-    assert event.outcome == "stored"
-    assert Message.objects.filter(cellcast_id="").exists()
 
 
 def test_replies_without_a_number_never_match() -> None:

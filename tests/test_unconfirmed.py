@@ -27,7 +27,6 @@ client = WebhookClient()
 CONTACT = "+61491570156"
 OTHER = "+61491570157"
 NUMBER = "491570156"
-HOUR = timedelta(hours=1)
 
 
 def run(*arguments: str, **options: Any) -> list[list[str]]:
@@ -56,14 +55,6 @@ def genuine(fake_cellcast: FakeCellcast) -> None:
 
 
 # What confirms an event
-
-
-@pytest.mark.parametrize("earlier", [timedelta(), 23 * HOUR])
-def test_listed_reply_is_confirmed(fake_cellcast: FakeCellcast, earlier: timedelta) -> None:
-    client.reply(sender=CONTACT, message="Yes  please ")
-    fake_cellcast.add_reply(timezone.now() - earlier, NUMBER, "Yes please")
-    client.reply(sender=CONTACT, message="Yes  please ")  # a duplicate of the same message
-    assert found("--since", "1h") == []
 
 
 def test_older_replies_end_the_list(fake_cellcast: FakeCellcast) -> None:
