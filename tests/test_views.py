@@ -16,6 +16,7 @@ from django.db import (
     OperationalError,
     ProgrammingError,
     connection,
+    connections,
 )
 from django.test import AsyncClient, override_settings
 from rest_framework.views import APIView
@@ -328,6 +329,17 @@ def test_refusal_at_any_statement_leaves_no_row(last: int, clock: Clock) -> None
 
 
 # No influence of the host project
+
+
+@pytest.mark.django_db(transaction=True)
+def test_webhook_begins_no_transaction_of_the_host_projects(
+    client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    connection.ensure_connection()
+    session = connection.connection
+    assert client.status().status_code == 200
+    assert connection.connection is session, "which is discarded with a transaction that is open"
 
 
 def test_view_names_every_policy_of_rest_framework_itself() -> None:
