@@ -171,16 +171,6 @@ def test_page_does_not_link_to_an_event_hidden_by_the_site(
     assert "#" not in words
 
 
-def test_opt_outs_cannot_be_edited_or_deleted_by_hand(admin_client: Client) -> None:
-    made = opt_out(CUSTOMER)
-    changed = admin_client.post(url_of("optout", "change", made.pk), {"note": "x"})
-    assert changed.status_code == 403
-    deleted = admin_client.post(url_of("optout", "delete", made.pk), {"post": "yes"})
-    assert deleted.status_code == 403
-    assert "delete_selected" not in page_of(admin_client, "optout")
-    assert OptOut.objects.values().get() == OptOut.objects.filter(note="").values().get()
-
-
 def test_pages_require_their_permissions(viewer: Client) -> None:
     made = opt_out(CUSTOMER)
     end = url_of("optout", "end", made.pk)

@@ -1,11 +1,9 @@
 """``@in_order``: a handler gets the events of one contact in the order they were stored in."""
 
 from collections.abc import Iterator
-from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.utils import timezone
 
 from cellcast_django.factories import WebhookEventFactory
@@ -133,18 +131,6 @@ def test_person_runs_several_of_a_contact_each_once(
     assert booking.heard() == ["1", "2", "3"]
     assert run_again(HandlerCall.objects.all()) == 3, "of a later decision, whatever has ended"
     assert len(booking) == 6
-
-
-@pytest.mark.parametrize("option", ["--event", "--failed"])
-def test_command_makes_several_of_a_contact_each_once(booking: Calls, option: str) -> None:
-    events = three_unfinished(booking)
-    if option == "--failed":
-        failed = {"state": "failed", "next_attempt_at": None, "failing_since": timezone.now()}
-        HandlerCall.objects.update(**failed)
-    chosen = [event.pk for event in events] if option == "--event" else []
-    call_command("cellcast_run_handlers", option, *chosen, stdout=StringIO())
-    call_command("cellcast_run_handlers", stdout=StringIO())
-    assert booking.heard() == ["1", "2", "3"]
 
 
 def three_unfinished(booking: Calls) -> list[WebhookEvent]:

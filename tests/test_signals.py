@@ -47,10 +47,6 @@ def function_with_arguments(word: str, **kwargs: Any) -> None:
     heard.append(word)
 
 
-async def async_function_with_arguments(word: str, **kwargs: Any) -> None:
-    heard.append(word)
-
-
 @wraps(function)
 def decorated(**kwargs: Any) -> None:
     heard.append("decorated")
@@ -89,11 +85,6 @@ HANDLERS = [
     (an_object.async_method, "Object.async_method", "async_method"),
     (Object.class_method, "Object.class_method", "class_method"),
     (partial(function_with_arguments, "partial"), "function_with_arguments", "partial"),
-    (
-        partial(async_function_with_arguments, "async partial"),
-        "async_function_with_arguments",
-        "async partial",
-    ),
     (partial(partial(function)), "function", "function"),
     (partial(an_object.method), "Object.method", "method"),
     (AsyncObject(), "AsyncObject", "async_object"),
@@ -154,14 +145,6 @@ def test_handler_names_are_unique_whatever_the_uids(signal: FactSignal) -> None:
 
 
 # Who is connected
-
-
-def test_handlers_are_filtered_by_sender(signal: FactSignal) -> None:
-    signal.connect(function, sender=Message)
-    signal.connect(a_lambda, sender=WebhookEvent)
-    signal.connect(an_object)
-    assert names(signal, Message) == [f"{HERE}.function", f"{HERE}.Object"]
-    assert names(signal, WebhookEvent) == [f"{HERE}.<lambda>", f"{HERE}.Object"]
 
 
 def test_garbage_collected_handler_is_skipped(signal: FactSignal) -> None:
