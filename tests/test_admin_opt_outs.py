@@ -413,20 +413,3 @@ def test_host_projects_database_error_loses_no_opt_out(clerk: Client, know: Know
 
     assert is_opted_out(CUSTOMER)
     assert listed(clerk, "optout", q="Smith") == []
-
-
-@pytest.fixture
-def sent() -> Message:
-    """A message that was recorded for somebody who had opted out, among others."""
-    opt_out(CUSTOMER)
-    found: Message = Message.objects.record_sent("1", receiver=CUSTOMER, body="Coming?")
-    Message.objects.record_sent("2", receiver="0400 000 002", body="Coming?")
-    return found
-
-
-def test_message_filter_finds_texts_to_opted_out_contacts(reader: Client, sent: Message) -> None:
-    assert listed(reader, "message", opted_out="sent") == [sent.pk]
-    assert len(listed(reader, "message", opted_out="x")) == 2
-    opt_in(CUSTOMER)
-    assert listed(reader, "message", opted_out="sent") == [sent.pk]
-    assert "opted_out=sent" not in page_of(reader, "message", direction="inbound")

@@ -137,13 +137,6 @@ def test_same_uid_for_all_senders_and_for_one_is_two_handlers(signal: FactSignal
     assert names(signal, WebhookEvent) == ["uid"]
 
 
-def test_handler_names_are_unique_whatever_the_uids(signal: FactSignal) -> None:
-    signal.connect(partial(function), weak=False)
-    signal.connect(decorated, dispatch_uid=f"{HERE}.function#2")
-    signal.connect(partial(function), weak=False)
-    assert len(set(names(signal))) == 3
-
-
 # Who is connected
 
 

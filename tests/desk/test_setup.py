@@ -17,7 +17,7 @@ from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS, Webhook
-from tests.admin_pages import staff, text_of
+from tests.admin_pages import staff
 from tests.handlers import Calls, connected
 from tests.html import every, only, section, words
 
@@ -268,18 +268,3 @@ def test_page_opens_no_transaction_while_it_sends() -> None:
         if pattern.name == "cellcast_django_setup"
     ]
     assert set(connections) <= pattern.callback._non_atomic_requests  # type: ignore[attr-defined]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_test_send_stores_a_real_webhook(
-    live_server: Any, admin_client: Client, settings: Any
-) -> None:
-    settings.CELLCAST_PUBLIC_URL = live_server.url
-    example = WEBHOOKS[0].body.decode()
-    assert "✓ stored Event" in text_of(post(admin_client, "receive", example))
-    assert Message.objects.get().body == "This is reply message"
-    assert "✓ duplicate Event" in text_of(post(admin_client, "receive", example))
-    diagnosis = only(post(admin_client, "status", "{broken"), "p[@data-diagnosis]")
-    assert diagnosis.get("data-diagnosis") == "invalid"
-    outcomes = WebhookEvent.objects.order_by("pk").values_list("outcome", flat=True)
-    assert list(outcomes) == ["stored", "duplicate", "invalid"]
