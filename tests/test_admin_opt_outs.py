@@ -397,7 +397,7 @@ def names(contacts: list[str]) -> dict[str, str]:
     return dict.fromkeys(contacts, "Ms Kim Lee")
 
 
-# Sent although opted out
+# A database error of the host's
 
 
 def ask_a_missing_table(asked: Any) -> Any:

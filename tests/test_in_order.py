@@ -123,7 +123,11 @@ def test_person_runs_several_of_a_contact_each_once(
     booking: Calls, beside: Any, again: str | None
 ) -> None:
     """Whoever ends one makes the next, and beside them a run makes what is due; one may fail."""
-    three_unfinished(booking)
+    booking.errors["1"] = ConnectionError("no")
+    for body in "123":
+        text(body)
+    booking.errors.clear()  # the handler is mended since
+    booking.arguments.clear()
     if again is not None:
         booking.errors[again] = ConnectionError("again")
     assert run_again(HandlerCall.objects.all(), progress=lambda call: beside()) == 3
@@ -131,15 +135,6 @@ def test_person_runs_several_of_a_contact_each_once(
     assert booking.heard() == ["1", "2", "3"]
     assert run_again(HandlerCall.objects.all()) == 3, "of a later decision, whatever has ended"
     assert len(booking) == 6
-
-
-def three_unfinished(booking: Calls) -> list[WebhookEvent]:
-    """Of one contact, two waiting for one that failed; the handler is mended since."""
-    booking.errors["1"] = ConnectionError("no")
-    events = [text(body) for body in "123"]
-    booking.errors.clear()
-    booking.arguments.clear()
-    return events
 
 
 def test_nothing_that_waits_is_begun_after_five_seconds(booking: Calls, clock: Clock) -> None:

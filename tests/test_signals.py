@@ -1,5 +1,6 @@
 """Signals: handlers' names, which of them are called, and every kind of handler."""
 
+import asyncio
 import gc
 from collections.abc import Callable
 from functools import partial, wraps
@@ -40,6 +41,7 @@ def function(**kwargs: Any) -> None:
 
 
 async def async_function(**kwargs: Any) -> None:
+    await asyncio.sleep(0)
     heard.append("async_function")
 
 
