@@ -17,7 +17,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone, translation
+from django.utils import timezone
 
 import cellcast_django
 from cellcast_django.admin import MessageAdmin
@@ -28,6 +28,7 @@ from cellcast_django.admin.own_numbers import MAX_VALUES
 from cellcast_django.factories import (
     HandlerCallFactory,
     MessageFactory,
+    OptOutFactory,
     WebhookEventFactory,
 )
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
@@ -59,26 +60,22 @@ only_on_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="asks 
 # Nothing is added, changed or deleted by hand
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_rows_cannot_be_added_changed_or_deleted_by_hand(
-    admin_client: Client, client: WebhookClient, model: str
-) -> None:
-    client.status()
-    rows: dict[str, Any] = {
-        "message": Message,
-        "statuschange": StatusChange,
-        "webhookevent": WebhookEvent,
-    }
-    row = rows[model].objects.get()
+@pytest.mark.parametrize("model", [*MODELS, "optout"])
+def test_rows_cannot_be_added_changed_or_deleted_by_hand(admin_client: Client, model: str) -> None:
+    WebhookEventFactory.create()
+    OptOutFactory.create()
+    rows: Any = apps.get_model("cellcast_django", model)._default_manager
+    row = rows.get()
 
-    assert admin_client.get(url_of(model, "add")).status_code == 403
+    if model != "optout":
+        assert admin_client.get(url_of(model, "add")).status_code == 403
     assert admin_client.post(url_of(model, "delete", row.pk), {"post": "yes"}).status_code == 403
     assert admin_client.post(url_of(model, "change", row.pk), {"status": "x"}).status_code == 403
     page = page_of(admin_client, model, "change", row.pk)
     inputs = every(only(page, "main"), "input")
     assert {field.get("type") for field in inputs} <= {"hidden"}
     assert "delete_selected" not in page_of(admin_client, model)
-    assert rows[model].objects.get() == row
+    assert rows.get() == row
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -328,16 +325,12 @@ def test_search_finds_a_number_in_any_spelling_and_an_id(
 ) -> None:
     client.status(_id="another", receiver="+61400000002")
     client.status()
-    found = {
-        "message": Message.objects.get(cellcast_id=ID).pk,
-        "statuschange": StatusChange.objects.get(message__cellcast_id=ID).pk,
-        "webhookevent": WebhookEvent.objects.get(cellcast_id=ID).pk,
-    }
+    found, _another = listed(reader, model)
 
     for number in ("0400 000 001", " +61 400-000-001 ", "tel:+61400000001", '"0400 000 001"'):
-        assert listed(reader, model, q=number) == [found[model]]
+        assert listed(reader, model, q=number) == [found]
     for cellcast_id in (ID.upper(), f"“{ID}”"):
-        assert listed(reader, model, q=cellcast_id) == [found[model]]
+        assert listed(reader, model, q=cellcast_id) == [found]
     assert listed(reader, model, q="+61400000003") == []
     assert listed(reader, model, q="  ") != []
 
@@ -635,13 +628,9 @@ def test_list_counts_to_a_cap_and_says_there_are_more(
 
     assert "1,200" in words(only(capped, CAPPED))
     assert "1,200+ messages" in text_of(capped)
-    assert "results" not in text_of(capped)
-    assert "?p=18" in capped
-    assert "?p=19" not in capped
+    assert "?p=18" in capped and "?p=19" not in capped
     assert len(listed(reader, "message", p=18)) == 10
     assert reader.get(url_of("message", p=19)).status_code == 302
-    with translation.override("de"):
-        assert "1.200" in page_of(reader, "message")
 
 
 Query = dict[str, str]

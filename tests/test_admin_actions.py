@@ -25,7 +25,7 @@ from cellcast_django.factories import HandlerCallFactory, WebhookEventFactory
 from cellcast_django.handlers import run_due
 from cellcast_django.models import HandlerCall, WebhookEvent
 from cellcast_django.receiving import tasks_package
-from cellcast_django.signals import GiveUp, exactly_once, in_order, message_received
+from cellcast_django.signals import exactly_once, in_order, message_received
 from tests.admin_pages import (
     CUSTOMER,
     ID,
@@ -234,12 +234,6 @@ def test_actions_work_under_atomic_requests(
     assert in_transaction == [False]
 
 
-def test_read_again_says_that_a_handler_has_failed(operator: Client, gone: Calls) -> None:
-    response = run(operator, "reprocess", make_invalid(UNDERSTOOD_NOW).pk)
-    [said] = map(str, response.context["messages"])
-    assert said.endswith(" 1 retrying.")
-
-
 def test_read_again_on_the_queue_reports_waiting_handlers(
     operator: Client, listen: Listen, settings: Any
 ) -> None:
@@ -352,25 +346,6 @@ def test_many_calls_are_skipped_from_their_list(
     assert levels(run(operator, "skip", *chosen, model="handlercall")) == ["info"]
     run(operator, "skip", *chosen, *of("first"), model="handlercall")
     assert log()[1:] == [(None, f"{SkipCall.log} first: 3 calls.")], "what it has changed"
-
-
-def test_many_calls_are_run_again_from_their_list(operator: Client, gone: Calls) -> None:
-    for number in range(3):
-        reply(message=str(number))
-    gone.error = None
-    gone.errors["1"] = GiveUp("never")
-    gone.errors["2"] = ValueError("not yet")
-    response = run(operator, "run_again", *of("gone"), model="handlercall")
-    assert levels(response) == ["success", "error", "warning"]
-    assert len(gone) == 6
-    gone.errors.clear()
-    url = offered_of(calls_shown(operator, WebhookEvent.objects.earliest("pk"))["gone"])[
-        "run_again"
-    ]
-    question = operator.get(url)
-    assert every(question.text, "p[@class='cellcast-warning']"), "it is done"
-    assert levels(confirm(operator, question, url)) == ["success"]
-    assert len(gone) == 7
 
 
 @pytest.mark.parametrize("place", ["calls", "events", "event"])

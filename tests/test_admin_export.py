@@ -158,13 +158,11 @@ def test_admin_log_records_who_exported_how_many_rows(
     "text",
     [
         "=1+1",
-        '=HYPERLINK("https://evil.example","click")',
         "+1+cmd|' /C calc'!A0",
         "-2+3",
         "@SUM(A1)",
         "\t=1+1",
         "\rYES",
-        "\n=1+1",
         "  =1+1",
         "\uff1d1+1",
         "+",

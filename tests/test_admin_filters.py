@@ -94,19 +94,6 @@ def test_message_without_a_final_status_is_on_the_way_for_days_and_then_unreport
     assert {name for name, pk in sent.items() if pk in found} == expected
 
 
-# Words
-
-
-@pytest.mark.parametrize(
-    "words", ["late", "late running", "  running   LATE ", '"am running"', "100%"]
-)
-def test_search_finds_messages_by_words_of_their_text(reader: Client, words: str) -> None:
-    found = ask(2, body="Sorry, I am running 100% LATE!")
-    ask(1, body="on time, 100 times")
-
-    assert listed(reader, "message", q=words) == [found.pk]
-
-
 # Tests of our own
 
 

@@ -171,16 +171,6 @@ def test_page_does_not_link_to_an_event_hidden_by_the_site(
     assert "#" not in words
 
 
-def test_opt_outs_cannot_be_edited_or_deleted_by_hand(admin_client: Client) -> None:
-    made = opt_out(CUSTOMER)
-    changed = admin_client.post(url_of("optout", "change", made.pk), {"note": "x"})
-    assert changed.status_code == 403
-    deleted = admin_client.post(url_of("optout", "delete", made.pk), {"post": "yes"})
-    assert deleted.status_code == 403
-    assert "delete_selected" not in page_of(admin_client, "optout")
-    assert OptOut.objects.values().get() == OptOut.objects.filter(note="").values().get()
-
-
 def test_pages_require_their_permissions(viewer: Client) -> None:
     made = opt_out(CUSTOMER)
     end = url_of("optout", "end", made.pk)
@@ -407,7 +397,7 @@ def names(contacts: list[str]) -> dict[str, str]:
     return dict.fromkeys(contacts, "Ms Kim Lee")
 
 
-# Sent although opted out
+# A database error of the host's
 
 
 def ask_a_missing_table(asked: Any) -> Any:
@@ -423,20 +413,3 @@ def test_host_projects_database_error_loses_no_opt_out(clerk: Client, know: Know
 
     assert is_opted_out(CUSTOMER)
     assert listed(clerk, "optout", q="Smith") == []
-
-
-@pytest.fixture
-def sent() -> Message:
-    """A message that was recorded for somebody who had opted out, among others."""
-    opt_out(CUSTOMER)
-    found: Message = Message.objects.record_sent("1", receiver=CUSTOMER, body="Coming?")
-    Message.objects.record_sent("2", receiver="0400 000 002", body="Coming?")
-    return found
-
-
-def test_message_filter_finds_texts_to_opted_out_contacts(reader: Client, sent: Message) -> None:
-    assert listed(reader, "message", opted_out="sent") == [sent.pk]
-    assert len(listed(reader, "message", opted_out="x")) == 2
-    opt_in(CUSTOMER)
-    assert listed(reader, "message", opted_out="sent") == [sent.pk]
-    assert "opted_out=sent" not in page_of(reader, "message", direction="inbound")

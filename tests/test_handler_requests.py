@@ -291,21 +291,6 @@ def test_exactly_once_is_called_a_second_time_after_a_serialisation_failure_alon
 
 
 @pytest.mark.django_db(transaction=True)
-def test_slow_exactly_once_is_called_again_at_once_after_a_serialisation_failure(
-    once: Once, clock: Clock
-) -> None:
-    def refuse() -> None:
-        clock.now += 0.5
-        if len(once) == 1:
-            raise refused_for_another()
-
-    once.then = refuse
-    event = reply()
-    assert (call_of(event, "once").state, call_of(event, "once").attempts) == ("done", 1)
-    assert len(written()) == 1
-
-
-@pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="says so only where it serialises")
 def test_slow_exactly_once_is_called_again_at_once_where_the_database_refuses(once: Once) -> None:
     row = OptOut.objects.create(contact="+61400000009", source="person")

@@ -67,20 +67,6 @@ def test_second_attempt_gets_the_same_arguments() -> None:
     assert again["status_change"].message is again["message"]
 
 
-def test_async_handler_runs_to_its_end() -> None:
-    heard = []
-
-    async def handler(message: Message, **kwargs: Any) -> None:
-        await asyncio.sleep(0)
-        found = await Message.objects.aget(pk=message.pk)
-        heard.append(found.body)
-
-    with connected(message_received, handler=handler):
-        event = reply(message="yes")
-    assert heard == ["yes"]
-    assert event.state == "done"
-
-
 # The rows
 
 

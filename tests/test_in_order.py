@@ -1,11 +1,9 @@
 """``@in_order``: a handler gets the events of one contact in the order they were stored in."""
 
 from collections.abc import Iterator
-from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.utils import timezone
 
 from cellcast_django.factories import WebhookEventFactory
@@ -125,7 +123,11 @@ def test_person_runs_several_of_a_contact_each_once(
     booking: Calls, beside: Any, again: str | None
 ) -> None:
     """Whoever ends one makes the next, and beside them a run makes what is due; one may fail."""
-    three_unfinished(booking)
+    booking.errors["1"] = ConnectionError("no")
+    for body in "123":
+        text(body)
+    booking.errors.clear()  # the handler is mended since
+    booking.arguments.clear()
     if again is not None:
         booking.errors[again] = ConnectionError("again")
     assert run_again(HandlerCall.objects.all(), progress=lambda call: beside()) == 3
@@ -133,27 +135,6 @@ def test_person_runs_several_of_a_contact_each_once(
     assert booking.heard() == ["1", "2", "3"]
     assert run_again(HandlerCall.objects.all()) == 3, "of a later decision, whatever has ended"
     assert len(booking) == 6
-
-
-@pytest.mark.parametrize("option", ["--event", "--failed"])
-def test_command_makes_several_of_a_contact_each_once(booking: Calls, option: str) -> None:
-    events = three_unfinished(booking)
-    if option == "--failed":
-        failed = {"state": "failed", "next_attempt_at": None, "failing_since": timezone.now()}
-        HandlerCall.objects.update(**failed)
-    chosen = [event.pk for event in events] if option == "--event" else []
-    call_command("cellcast_run_handlers", option, *chosen, stdout=StringIO())
-    call_command("cellcast_run_handlers", stdout=StringIO())
-    assert booking.heard() == ["1", "2", "3"]
-
-
-def three_unfinished(booking: Calls) -> list[WebhookEvent]:
-    """Of one contact, two waiting for one that failed; the handler is mended since."""
-    booking.errors["1"] = ConnectionError("no")
-    events = [text(body) for body in "123"]
-    booking.errors.clear()
-    booking.arguments.clear()
-    return events
 
 
 def test_nothing_that_waits_is_begun_after_five_seconds(booking: Calls, clock: Clock) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.utils.connection import ConnectionDoesNotExist
 
 from cellcast_django import opt_outs
 from cellcast_django.handlers import skip
@@ -47,11 +46,6 @@ def stored_messages() -> Any:
 
 def stored() -> Any:
     return WebhookEvent.objects.using("default")
-
-
-def test_host_projects_queries_read_the_replica() -> None:
-    with pytest.raises(ConnectionDoesNotExist):
-        WebhookEvent.objects.count()
 
 
 def test_webhooks_are_stored_and_run_on_the_primary(client: WebhookClient, listen: Listen) -> None:

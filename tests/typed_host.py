@@ -17,7 +17,7 @@ from cellcast_django import payloads, tasks
 from cellcast_django.conf import conf
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
 from cellcast_django.health import Health, Light, measure_health
-from cellcast_django.models import Message, MessageQuerySet, StatusChange, WebhookEvent
+from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_stop_word, may_want_to_stop
 from cellcast_django.payloads import Endpoint, Invalid, OptOut, Reply, StatusReport
 from cellcast_django.signals import (
@@ -76,12 +76,6 @@ def connect() -> None:
 
 
 # Messages, statuses, payloads, settings
-
-
-def find() -> None:
-    messages = Message.objects.with_contact("0400 000 000").outbound()
-    assert_type(messages.silent(timedelta(hours=6)), MessageQuerySet)
-    assert_type(messages.undelivered().order_by("created_at"), MessageQuerySet)
 
 
 def describe(status: str) -> Promise:

@@ -154,12 +154,6 @@ def test_auditor_finds_the_way_from_the_front_page(auditor: Client, page: str) -
     assert auditor.get(url_of("webhookevent")).status_code == 403
 
 
-def test_front_page_shows_nothing_to_whoever_may_open_no_page() -> None:
-    section = reverse("admin:app_list", args=["cellcast_django"])
-    visitor = staff("handle_message")
-    assert section not in addresses(visitor.get(reverse("admin:index")).text)
-
-
 def test_query_count_does_not_grow_with_rows() -> None:
     viewer = staff("view_activity", "view_webhookevent", "view_message")
 

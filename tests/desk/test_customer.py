@@ -77,13 +77,6 @@ def test_conversation_does_not_link_to_a_hidden_opt_out(message: Message, show: 
     assert "cellcast-opt-out-page" not in html
 
 
-def test_sender_name_cannot_be_opted_out(admin_client: Client) -> None:
-    message = MessageFactory.create(inbound=True, sender="cellcast")
-    html = page_of(admin_client, "message", "conversation", message.pk)
-    assert 'id="cellcast-opt-out"' not in html
-    assert 'id="cellcast-customer-data"' in html
-
-
 # Handing over
 
 
