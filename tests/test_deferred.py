@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError, OperationalError
+from django.db import DatabaseError, OperationalError, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -102,6 +102,17 @@ def test_deferred_webhook_is_read_as_if_it_had_just_arrived(
     assert outcomes(send()) == ["duplicate"]
     run_handlers()
     assert sum(map(len, told)) == facts
+
+
+def test_failed_reading_in_a_transaction_that_is_open_postpones_nothing(
+    client: WebhookClient,
+) -> None:
+    with unable():
+        client.status()
+        event = WebhookEvent.objects.get()
+        with transaction.atomic(), pytest.raises(DatabaseError):
+            inbox.read_deferred(event)
+    assert WebhookEvent.objects.get().next_read_at == event.next_read_at
 
 
 @pytest.mark.parametrize("read", [run_due_handlers.func, run_handlers], ids=["task", "test kit"])

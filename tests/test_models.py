@@ -174,6 +174,15 @@ def test_database_refuses_a_repeated_key() -> None:
         outbound().save()
 
 
+def test_record_sent_adopts_the_row_of_an_early_report(client: WebhookClient) -> None:
+    client.webhook({"message_id": ID, "status": "Delivered"}, "status")
+    early = Message.objects.get()
+    assert early.contact == ""
+    message = Message.objects.record_sent(ID, receiver="0400000001", body="Coming?")
+    assert message == early == Message.objects.get()
+    assert (message.body, message.status, message.contact) == ("Coming?", "delivered", CUSTOMER)
+
+
 def test_record_sent_stores_an_outbound_message_once() -> None:
     values: dict[str, Any] = {"receiver": "0400 000 001", "sender": "cellcast"}
     values["body"] = "Coming? 👍"

@@ -21,6 +21,7 @@ from cellcast_django.opt_outs import (
     may_want_to_stop,
     opt_in,
     opt_out,
+    opt_out_as_listed,
     opted_out,
 )
 from cellcast_django.signals import message_received
@@ -109,6 +110,12 @@ def test_opt_out_records_source_and_note() -> None:
     assert (stored.note, stored.event, stored.ended_at) == ("Told us on the phone.", None, None)
     assert stored.is_active
     assert not OptOut.objects.with_contact("").exists()
+
+
+def test_refusal_of_a_number_that_has_opted_out_is_no_news() -> None:
+    stands = opt_out("0400000001", note="On the phone.")
+    opt_out_as_listed(stands.contact, "unsubscribed")
+    assert (stands.history.count(), OptOut.objects.get().source) == (1, "person")
 
 
 def test_repeated_opt_out_adds_its_note_to_the_history(client: WebhookClient) -> None:
