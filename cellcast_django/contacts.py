@@ -23,8 +23,7 @@ def to_contact(number: str | PhoneNumber, region: str | None = None) -> str:
     ``cellcast`` or ``#SharedNum#``, and numbers that are not valid anywhere, stay as they are.
     Raises ``TypeError`` for what is neither text nor a phone number object of ``phonenumbers``.
     """
-    text = clean(text_of(number))
-    return spelt(text, conf.default_region if region is None else region)
+    return spelt(clean(text_of(number)), conf.default_region if region is None else region)
 
 
 @lru_cache(maxsize=4096)

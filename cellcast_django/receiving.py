@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 
 from cellcast_django import handlers, inbox
 from cellcast_django.conf import conf
+from cellcast_django.database.transactions import hint_of
 from cellcast_django.handlers.work import Failure, show_to_test
 from cellcast_django.models import HandlerCall, WebhookEvent
 from cellcast_django.payloads import Endpoint, Payload
@@ -60,8 +61,13 @@ def _tell_deferred(events: Sequence[WebhookEvent], error: Exception) -> None:
     """Log why events were deferred: an error of ours louder than one of the database."""
     level = logging.WARNING if isinstance(error, Error) else logging.ERROR
     pks = ", ".join(str(event.pk) for event in events[:10])  # an array may have a thousand
-    logger.log(level, "Deferred: event %s: %s.", pks, Failure.of(error).summary)
+    logger.log(level, "Deferred: event %s: %s", pks, summary_of(error))
     show_to_test(error)
+
+
+def summary_of(error: Exception) -> str:
+    """Return why something is not stored, for the log: no text, so no number."""
+    return f"{Failure.of(error).summary}. {hint_of(error)}".rstrip()
 
 
 def read_deferred(event_ids: Iterable[int] | None = None) -> int:
@@ -94,7 +100,7 @@ def _has_read(event: WebhookEvent) -> bool:
     except Exception as error:
         is_old = timezone.now() - event.received_at > timedelta(days=1)
         level = logging.ERROR if is_old or not isinstance(error, Error) else logging.WARNING
-        logger.log(level, "Still deferred: event %s: %s.", event.pk, Failure.of(error).summary)
+        logger.log(level, "Still deferred: event %s: %s", event.pk, summary_of(error))
         return False
 
 

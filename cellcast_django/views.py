@@ -20,7 +20,7 @@ from cellcast_django.authentication import WebhookAuthentication
 from cellcast_django.conf import conf
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.handlers.work import Failure, show_to_test
+from cellcast_django.handlers.work import show_to_test
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint, Invalid, Payload
 
@@ -196,7 +196,7 @@ class WebhookView(APIView):
                 is_test=request.META.get("HTTP_CELLCAST_TEST_SEND") == "1",
             )
         except Exception as error:  # of the database or not: a 500 would not say "again"
-            logger.error("A webhook could not be stored: %s.", Failure.of(error).summary)
+            logger.error("A webhook could not be stored: %s", receiving.summary_of(error))
             show_to_test(error)
             raise StorageUnavailableError from None
         log_webhook(self.endpoint, self.received_as, events)

@@ -40,8 +40,7 @@ class StatusChangeColumns(Columns):
         message = change.message
         if self.hides_message(change):
             return message.cellcast_id
-        who = self.customer(change).html or message.cellcast_id
-        return self.link(change, message, who)
+        return self.link(change, message, self.customer(change).html or message.cellcast_id)
 
     @admin.display(description=_("status"))
     def state(self, change: StatusChange) -> SafeString:

@@ -178,8 +178,7 @@ class MessageAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).annotate(beginning=start, reason=REASON)
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
-        columns = MessageColumns(viewer, [obj])
-        customer = columns.customer(obj)
+        customer = MessageColumns(viewer, [obj]).customer(obj)
         is_free = customer.opted_out_since is None
         if is_reply := obj.direction == Direction.INBOUND:
             title, crumb = gettext("From %(customer)s"), gettext("Reply of %(time)s")

@@ -194,11 +194,12 @@ def is_refused(error: Exception) -> bool:
     return _code_of(error) in REFUSED_CODES
 
 
-def is_of_old_tables(error: BaseException) -> bool:
-    """Whether the database has no such table or column: it is older than the code."""
-    return isinstance(error, Error) and (
-        _code_of(error) in MISSING_CODES or MISSING_WORDS.search(str(error)) is not None
-    )
+def hint_of(error: Exception) -> str:
+    """Return what to do about a missing table or column; ``""`` for any other error."""
+    if not isinstance(error, Error):
+        return ""
+    is_missing = _code_of(error) in MISSING_CODES or MISSING_WORDS.search(str(error))
+    return OLD_TABLES if is_missing else ""
 
 
 def is_lost(connection: BaseDatabaseWrapper, error: Exception) -> bool:

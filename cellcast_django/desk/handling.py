@@ -46,9 +46,7 @@ def with_earlier(
         others = narrow_to_sender(others, own_number, senders(viewer.latest_rows(Message)))
     if seen_until is not None:  # what is chosen counts as seen: an old page may show less
         others = others.filter(pk__lte=max([seen_until, *(row.pk for row in chosen)]))
-    # MariaDB finds contacts that differ in case alone, too.
-    theirs = [row for row in rows_of(others) if row.contact in newest_at]
-    earlier = [row for row in theirs if row.created_at <= newest_at[row.contact]]
+    earlier = [row for row in rows_of(others) if row.created_at <= newest_at[row.contact]]
     return sorted({*chosen, *earlier}, reverse=True)
 
 

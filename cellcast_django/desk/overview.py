@@ -24,6 +24,7 @@ from cellcast_django.admin.lists.filters import CallStateFilter, StatusFilter, T
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.connected import connected_handlers
+from cellcast_django.database.transactions import hint_of
 from cellcast_django.days import midnight
 from cellcast_django.desk.page import DeskPage, LinkedCount, url_of_page, views_all_of
 from cellcast_django.health import (
@@ -46,7 +47,6 @@ from cellcast_django.health import (
     slowest_handlers,
 )
 from cellcast_django.models import CommandRun, HandlerCall, Message, WebhookEvent
-from cellcast_django.models.base import error_of
 from cellcast_django.recovery.client import ApiList
 
 MAX_OVERDUE = timedelta(minutes=15)
@@ -198,8 +198,10 @@ class Overview(DeskPage):
     def show(self) -> HttpResponse:
         try:
             look_into_tables()
-        except Error as error:  # a table or column is missing: migrate has not been run
-            return self.turn_away(error_of(error), messages.ERROR)
+        except Error as error:
+            if not (hint := hint_of(error)):
+                raise
+            return self.turn_away(hint, messages.ERROR)
         content = OverviewContent(
             although_opted_out=self.although_opted_out(),
             events=EventsPart.of(self.viewer),

@@ -60,8 +60,8 @@ DIAGNOSES = {
         ),
     ),
     "not-stored": (
-        _("The app could not store it"),
-        _("The server's log says why: its database is down, or not migrated."),
+        _("It could not be stored"),
+        _("The server's log says why. If the app answered: its database is down, or not migrated."),
     ),
     "another-app": (
         _("Another app answered"),

@@ -15,7 +15,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.connected import handlers_by_name, has_mark
 from cellcast_django.database import transactions
-from cellcast_django.database.transactions import OLD_TABLES
 from cellcast_django.models import Direction, Message, WebhookEvent, database_alias
 from cellcast_django.models.base import error_of
 from cellcast_django.signals import (
@@ -130,8 +129,7 @@ class Failure(NamedTuple):
     def summary(self) -> str:
         """The exception's type and location, for the log: no text, so no number."""
         name = self.kind.__qualname__
-        summary = f"{name} in {self.location}" if self.location else name
-        return f"{summary}. {OLD_TABLES.removesuffix('.')}" if OLD_TABLES in self.text else summary
+        return f"{name} in {self.location}" if self.location else name
 
 
 def do_safely(work: Work, save: Callable[[], bool] | None = None) -> Failure | None:

@@ -8,7 +8,7 @@ from django.db import Error, connections
 from django.utils import timezone
 
 from cellcast_django.database import rows
-from cellcast_django.database.transactions import is_lost, own_transaction, with_retries
+from cellcast_django.database.transactions import hint_of, is_lost, own_transaction, with_retries
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox import writing
 from cellcast_django.inbox.drafts import Arrival, draft
@@ -53,7 +53,8 @@ def _event_alone(payload: Payload, arrival: Arrival, error: Exception) -> dict[s
 
 def _why(error: Exception) -> str:
     """Return the error without a database's DETAIL, which may quote the rows of others."""
-    return error_of(error).partition("\n")[0]
+    first_line = error_of(error).partition("\n")[0]
+    return f"{hint_of(error)} {first_line}".lstrip()
 
 
 def _postpone(event: WebhookEvent, error: Exception) -> None:

@@ -52,7 +52,7 @@ class Arrival:
         return cls(
             endpoint=endpoint.value,
             content_type=clean(content_type)[:MAX_CONTENT_TYPE_LENGTH],
-            received_as=clean(str(received_as))[:MAX_USERNAME_LENGTH],  # it may be a number
+            received_as=clean(str(received_as or ""))[:MAX_USERNAME_LENGTH],  # or a number
             is_test=is_test,
             received_at=now,
             time=now,

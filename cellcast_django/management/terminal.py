@@ -11,7 +11,7 @@ from django.db import Error as DatabaseError
 from django.db.models import BigIntegerField
 from django.utils import timezone
 
-from cellcast_django.database.transactions import OLD_TABLES, is_of_old_tables
+from cellcast_django.database.transactions import hint_of
 from cellcast_django.days import duration_of
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import WebhookEventQuerySet
@@ -83,7 +83,7 @@ def says_if_refused(execute: Callable[P, T]) -> Callable[P, T]:
             return execute(*args, **kwargs)
         except DatabaseError as error:
             name = type(error).__name__
-            cause = OLD_TABLES if is_of_old_tables(error) else "It is down, or somebody locks it."
+            cause = hint_of(error) or "Perhaps it is down or locked."
         # Outside the except block, so that it does not carry the database's error along.
         raise CommandError(
             f"The database refused ({name}). {cause} "

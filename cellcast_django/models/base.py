@@ -14,7 +14,6 @@ from cellcast_django.database.fields import (
     NullableDateTimeField,
     UnicodeTextField,
 )
-from cellcast_django.database.transactions import OLD_TABLES, is_of_old_tables
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
 if not apps.is_installed("cellcast_django"):  # of which Django would say "app_label"
@@ -78,6 +77,4 @@ def error_of(error: BaseException) -> str:
         text = str(error)
     except Exception:  # the host project's __str__ may do anything
         text = "(the exception has no readable text)"
-    if is_of_old_tables(error):
-        text = f"{OLD_TABLES} {text}"
     return clean(f"{type(error).__qualname__}: {text}")[:MAX_ERROR_LENGTH]

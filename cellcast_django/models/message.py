@@ -386,11 +386,11 @@ class Message(models.Model):
         """
         if self.direction != Direction.INBOUND:
             raise ValueError("Only a reply can be handled, and this is a message you sent.")
-        changes = {"handled_at": timezone.now(), "handled_by": username_of(username)}
+        at, by = timezone.now(), username_of(username)
         replies = Message.objects.fresh().filter(IS_UNHANDLED, pk=self.pk)
-        again_if_refused(lambda: replies.update(**changes), using=replies.db)
+        again_if_refused(lambda: replies.update(handled_at=at, handled_by=by), using=replies.db)
         if self.handled_at is None:
-            self.take(changes)
+            self.handled_at, self.handled_by = at, by
 
     def conversation(self, own_number: str | PhoneNumber | None = None) -> MessageQuerySet:
         """Return all messages with the same contact, this one included, oldest first.
