@@ -226,7 +226,7 @@ class ApiClient:
             )
         else:
             pool = urllib3.PoolManager(timeout=timeout, retries=False)
-        pool.pool_classes_by_scheme = {
+        pool.pool_classes_by_scheme = {  # so that ``request`` knows whether one was made
             scheme: self._watched(each) for scheme, each in pool.pool_classes_by_scheme.items()
         }
         return pool

@@ -128,11 +128,9 @@ def opt_out(
         raise ValueError(f"The number is longer than {MAX_NUMBER_LENGTH} characters.")
     if asked_in and (asked_in.direction, asked_in.contact) != (Direction.INBOUND, contact):
         raise ValueError("asked_in is not a reply of this contact.")
-    text, note, username = "", clean(note), username_of(username)
-    if asked_in is not None:  # messages lock before opt-outs
-        asked_in.mark_handled(username=username)
-        text = asked_in.body
-    return _begin(contact, OptOut.Source.PERSON, text=text, note=note, username=username)
+    text = asked_in.body if asked_in else ""
+    said = {"text": text, "note": clean(note), "username": username_of(username)}
+    return _begin(contact, OptOut.Source.PERSON, said, asked_in=asked_in)
 
 
 def opt_out_as_listed(contact: str, text: str) -> None:
@@ -140,19 +138,20 @@ def opt_out_as_listed(contact: str, text: str) -> None:
 
     Also where a person has ended it here: Cellcast goes on refusing.
     """
-    _begin(contact, OptOut.Source.LIST, text=clean(text))
+    _begin(contact, OptOut.Source.LIST, {"text": clean(text), "note": "", "username": ""})
 
 
 def _begin(
-    contact: str, source: OptOut.Source, *, text: str, note: str = "", username: str = ""
+    contact: str, source: OptOut.Source, said: dict[str, str], *, asked_in: Message | None = None
 ) -> OptOut:
-    """Begin the contact's opt-out now; to one that stands, a person may add another reason."""
+    """Begin the contact's opt-out now, or add a person's reason; ``asked_in`` is handled, too."""
     using = database_alias()
 
     @transaction.atomic(using=using)
     def begin() -> OptOut:
+        if asked_in is not None:  # before the opt-out, as webhooks lock: no deadlock
+            asked_in.mark_handled(username=said["username"])
         locked = _opt_outs().insert_and_lock([contact])[contact]
-        said = {"text": text, "note": note, "username": username}
         change = locked.begin(source, at=timezone.now(), has_just_arrived=True, **said)
         if change is None and source == OptOut.Source.PERSON:
             change = locked.add_reason(at=timezone.now(), **said)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, ProgrammingError, connection, models
+from django.db import DatabaseError, OperationalError, ProgrammingError, connection, models
 from django.test import Client
 from django.urls import reverse
 
@@ -15,7 +15,7 @@ from cellcast_django import receiving
 from cellcast_django.database.transactions import OLD_TABLES, hint_of
 from cellcast_django.models import Claim, Message, WebhookEvent
 from cellcast_django.testing import WebhookClient
-from tests.database_faults import refused_for_another
+from tests.database_faults import refusing
 from tests.pages import ROOT
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -62,6 +62,11 @@ def test_log_command_and_overview_say_why_a_webhook_is_not_stored(
     assert OLD_TABLES not in reader.get(reverse(OVERVIEW)).content.decode()
 
 
+def test_overview_hides_no_other_error(reader: Client) -> None:
+    with refusing("1 = 0"), pytest.raises(DatabaseError):
+        reader.get(reverse(OVERVIEW))
+
+
 def test_troubleshooting_has_the_line_of_the_log() -> None:
     assert OLD_TABLES in (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
 
@@ -86,7 +91,6 @@ def caused_by(error: Exception, *arguments: Any, **attributes: Any) -> Exception
         (OperationalError("no such table: a"), True),
         (OperationalError("database is locked"), False),
         (caused_by(OperationalError(), 1205, "Lock wait timeout exceeded"), False),
-        (refused_for_another(), False),
         (ValueError("no such table"), False),
     ],
 )

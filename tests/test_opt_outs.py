@@ -7,6 +7,7 @@ from typing import Any
 
 import phonenumbers
 import pytest
+from django.db import DatabaseError
 from django.utils import timezone
 from django.utils.connection import ConnectionDoesNotExist
 from phonenumbers import FrozenPhoneNumber
@@ -27,6 +28,7 @@ from cellcast_django.opt_outs import (
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, opt_out_payload, reply_payload
 from tests.admin_pages import make_invalid
+from tests.database_faults import refusing
 from tests.fake_cellcast import KEY
 from tests.handlers import Listen
 
@@ -155,6 +157,13 @@ def test_reply_that_asks_for_it_is_the_proof(*, stands: bool) -> None:
     assert [each.text for each in earlier_changes] == [""] * stands
     assert (proof.text, proof.source) == (asked[:1_000], "person")
     assert (proof.note, proof.username) == ("Read it today.", "mia")
+
+
+def test_reply_stays_unhandled_if_the_opt_out_is_refused() -> None:
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER, body="No more, please.")
+    with refusing("INSERT INTO .cellcast_django_optout"), pytest.raises(DatabaseError):
+        opt_out(CUSTOMER, asked_in=reply)
+    assert Message.objects.unhandled().get() == reply
 
 
 @pytest.mark.parametrize(

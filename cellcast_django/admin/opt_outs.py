@@ -330,7 +330,7 @@ def _contact_link(viewer: Viewer, opt_out: OptOut) -> Link | None:
 
 
 def _replies_with(viewer: Viewer, contact: str, words: set[str]) -> list[Message]:
-    """Return a contact's replies of these words, newest first, if this person may view any."""
+    """Return a contact's replies of just these words: a history keeps its words, not a key."""
     if not words or not viewer.may_view(Message):
         return []
     replies = viewer.rows(Message).filter(contact=contact, direction=Direction.INBOUND)

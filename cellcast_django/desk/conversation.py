@@ -375,7 +375,7 @@ class ConversationPage(DeskPage):
     ) -> str:
         """Return the conversation of who follows in the list, or of its first one after the last.
 
-        Empty if nobody else waits.
+        Empty if nobody else waits. Where the customer stood until now, the ``marked`` replies say.
         """
         following = self.waiting.neighbours(choice, message, marked).following
         return "" if following is None else self.url(self.viewer, following) + choice.query()

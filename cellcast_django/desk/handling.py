@@ -96,7 +96,7 @@ class Undo:
     """What the last click has marked as done, and whose replies these are."""
 
     marked: Mapping[int, str]
-    """The keys of the replies, with their contacts."""
+    """The keys of the replies, one of each customer, with their contacts."""
     known: Mapping[str, Customer]
 
     @property

@@ -293,7 +293,7 @@ def _log(call: HandlerCall, problem: str, *, is_asked_for: bool = False) -> None
     if is_asked_for:
         logger.info("Handler %s asked to retry event %s later.", call.handler, call.event_id)
     else:
-        problem = problem.partition(": ")[0]  # of our own errors, the type alone
+        problem = problem.partition(": ")[0]  # of NOT_RETURNED and the like, the type alone
         logger.error("Handler %s failed for event %s: %s.", call.handler, call.event_id, problem)
 
 
