@@ -162,12 +162,12 @@ class WebhookView(APIView):
         view = sensitive_post_parameters()(super().as_view(endpoint=endpoint, **initkwargs))
         return outside_atomic_requests(view)
 
-    @hides_variables
+    @hides_variables  # passwords, numbers and texts
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         return super().dispatch(request, *args, **kwargs)
 
     def get_exception_handler(self) -> Any:
-        return json_exception_handler
+        return json_exception_handler  # whatever the host project's EXCEPTION_HANDLER is
 
     def perform_authentication(self, request: Request) -> None:
         """Require the password for a webhook; a probe of the URL needs none and sees nothing."""

@@ -56,9 +56,6 @@ def outcomes(events: list[WebhookEvent]) -> list[str]:
     return [event.outcome for event in events]
 
 
-# store
-
-
 @pytest.mark.parametrize("reasons", [("no credit", "no such number"), ("", "no such number")])
 def test_first_report_of_a_status_decides_its_reason(reasons: tuple[str, str]) -> None:
     for reason in reasons:
@@ -144,6 +141,12 @@ def store_all(payloads: Iterable[Payload]) -> None:
         store(payload)
 
 
+@pytest.mark.parametrize(("username", "stored"), [(None, ""), (7, "7")])
+def test_username_of_a_host_projects_authentication_is_text(username: Any, stored: str) -> None:
+    [event] = inbox.store([report()], endpoint=Endpoint.STATUS, received_as=username)
+    assert event.received_as == stored
+
+
 def test_later_report_fills_in_only_empty_fields() -> None:
     store(report("received", sender="", receiver=""))
     store(report("received", sender=OURS))
@@ -188,9 +191,6 @@ def test_nothing_comes_back_to_a_redacted_message_without_a_contact() -> None:
     assert fold(redacted, said) == (redacted, None)
 
 
-# reprocess
-
-
 def invalid(body: str, endpoint: Endpoint = Endpoint.STATUS) -> WebhookEvent:
     [event] = inbox.store(read(body.encode(), "", endpoint), endpoint=endpoint)
     assert event.outcome == "invalid"
@@ -226,9 +226,6 @@ def test_reprocess_skips_an_event_another_process_has_taken() -> None:
     event.refresh_from_db()
     assert inbox.reprocess(event) == []
     assert not Message.objects.exists()
-
-
-# with_retries
 
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no server to lose")

@@ -104,9 +104,6 @@ def test_what_redacted_or_pruned_events_may_have_said_is_kept(redact: bool) -> N
     assert StatusChange.objects.get().event_id == (old if redact else None)
 
 
-# What recovery has brought
-
-
 @pytest.mark.parametrize("is_redacted", [False, True])
 def test_what_the_lists_say_stays(fake_cellcast: FakeCellcast, is_redacted: bool) -> None:
     """The text of a message comes from the list alone."""
@@ -289,9 +286,6 @@ def test_message_never_goes_before_its_events() -> None:
     assert not WebhookEvent.objects.filter(message=None).exists()
     take_back(forged)
     assert not WebhookEvent.objects.exists()
-
-
-# Test data
 
 
 def test_deleting_tests_takes_back_their_status_of_a_recorded_message() -> None:

@@ -13,9 +13,11 @@ from django.urls import reverse
 
 from cellcast_django import receiving
 from cellcast_django.database.transactions import OLD_TABLES, hint_of
-from cellcast_django.models import Claim, Message, WebhookEvent
+from cellcast_django.models import Claim, HandlerCall, Message, WebhookEvent
+from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import refusing
+from tests.handlers import Calls, connected
 from tests.pages import ROOT
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -60,6 +62,12 @@ def test_log_command_and_overview_say_why_a_webhook_is_not_stored(
         assert [OLD_TABLES in each.getMessage() for each in caplog.records] == [True] * still
     call_command("cellcast_status", stdout=StringIO())
     assert OLD_TABLES not in reader.get(reverse(OVERVIEW)).content.decode()
+
+
+def test_missing_table_of_the_host_projects_is_not_ours(client: WebhookClient) -> None:
+    with connected(status_changed, handler=Calls(error=OperationalError("no such table: shop"))):
+        client.status()
+    assert HandlerCall.objects.get().error == "OperationalError: no such table: shop"
 
 
 def test_overview_hides_no_other_error(reader: Client) -> None:
