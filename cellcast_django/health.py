@@ -31,7 +31,7 @@ from cellcast_django.webhooks import WEBHOOKS
 
 PERIOD = timedelta(days=1)  # what the counts of events and deliveries cover
 SILENT_PERIOD = timedelta(days=7)  # how long a message without a report is counted as silent
-MAX_NEWEST = 1_000  # webhooks of each kind: no index begins with the URL or the username
+MAX_NEWEST = 1_000  # webhooks of each kind: no index begins with the URL or the secret
 MAX_CALLS = 2_000  # the newest, among which the slowest handlers are looked for
 MAX_SLOWEST = 5
 MAX_WAITING = 5_000  # the newest waiting replies that are listed, counted and searched
@@ -69,7 +69,7 @@ class Webhooks(NamedTuple):
 
     urls: dict[Endpoint, WebhookHealth]
     last_use_of: dict[str, datetime]
-    """When each username was last used, among the same webhooks."""
+    """When each secret was last used, by its username, among the same webhooks."""
 
     @property
     def last_at(self) -> datetime | None:
@@ -283,9 +283,9 @@ def measure_webhooks() -> Webhooks:
     newest = {kind: _newest_webhooks(kind) for kind in WebhookEvent.Kind}
     last_at: dict[str, datetime] = {}
     last_use_of: dict[str, datetime] = {}
-    for endpoint, username, at in chain.from_iterable(newest.values()):
+    for endpoint, received_as, at in chain.from_iterable(newest.values()):
         last_at[endpoint] = max(at, last_at.get(endpoint, at))
-        last_use_of[username] = max(at, last_use_of.get(username, at))
+        last_use_of[received_as] = max(at, last_use_of.get(received_as, at))
     reports = newest[WebhookEvent.Kind.STATUS]
     is_unreported = _is_unreported(reports[0].received_at if reports else None)
     urls = {}
@@ -299,7 +299,7 @@ def measure_webhooks() -> Webhooks:
 
 
 def _newest_webhooks(kind: WebhookEvent.Kind) -> list[Any]:
-    """Return the endpoint, the username and the time of each of this kind, newest first."""
+    """Return the endpoint, the secret's username and the time of each of this kind, newest first."""
     # As a range and in the order, the kind forces the index that begins with it.
     of_kind = WebhookEvent.objects.fresh().filter(kind__gte=kind, kind__lte=kind)
     webhooks = of_kind.filter(is_test=False).exclude(endpoint=Endpoint.API)

@@ -72,14 +72,14 @@ def test_json_has_every_figure(traffic: None) -> None:
     assert document["handlers"].pop("last_run_at") is None
     assert datetime.fromisoformat(document["handlers"].pop("oldest_due_at")) < ago(minutes=12)
     assert datetime.fromisoformat(document.pop("measured_at")) <= timezone.now()
-    assert 0 <= document["usernames"].pop("cellcast")["age_seconds"] < 100
+    assert 0 <= document["received_as"].pop("cellcast")["age_seconds"] < 100
     assert datetime.fromisoformat(document["replies"].pop("oldest_at")) < ago(minutes=59)
     assert 3_600 <= document["replies"].pop("longest_wait_seconds") < 3_700
     [failing] = document.pop("failing_handlers")
     assert datetime.fromisoformat(failing.pop("since")) <= timezone.now()
     assert failing == {"handler": "shop.handlers.confirm", "retrying": 0, "failed": 1}
     assert document == {
-        "usernames": {},
+        "received_as": {},
         "events": {"stored": 1, "duplicate": 2, "deferred": 0, "invalid": 0},
         "tests": 0,
         "invalid_of_any_age": 1,

@@ -47,9 +47,9 @@ def test_event_of_any_kind_counts_for_its_url(kind: WebhookEvent.Kind) -> None:
     assert urls[Endpoint.OPT_OUT].last_at == event.received_at
 
 
-def test_health_has_the_last_use_of_each_username() -> None:
-    for username, hours in (("old", 50), ("new", 2), ("old", 9)):
-        WebhookEventFactory.create(received_as=username, received_at=ago(hours=hours))
+def test_health_has_the_last_use_of_each_secret() -> None:
+    for name, hours in (("old", 50), ("new", 2), ("old", 9)):
+        WebhookEventFactory.create(received_as=name, received_at=ago(hours=hours))
     WebhookEventFactory.create(received_as="test", is_test=True)
     WebhookEventFactory.create(received_as="api", endpoint=Endpoint.API.value)
     uses = measure_webhooks().last_use_of

@@ -137,7 +137,7 @@ def test_opt_out_that_is_listed_is_confirmed(
     fake_cellcast.add_opt_out("0491 570 156")
     WebhookEventFactory.create(endpoint="api")  # which nobody can forge
     assert found() == forged
-    assert found("--username", "nobody") == []
+    assert found("--received-as", "nobody") == []
 
 
 # The key of another account
@@ -206,7 +206,7 @@ def test_time_and_username_narrow_the_events(fake_cellcast: FakeCellcast) -> Non
     WebhookEvent.objects.filter(received_at=moments[2]).update(received_as="new")
     since, until = (f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S.%f}" for moment in moments[1:3])
     assert found("--since", since, "--until", until) == events[1:3]
-    assert found("--since", "5d", "--username", "new") == [events[2]]
+    assert found("--since", "5d", "--received-as", "new") == [events[2]]
     assert found("--since", "36h") == [events[3]]
 
 
@@ -265,8 +265,9 @@ def test_refusing_database_is_an_error(fake_cellcast: FakeCellcast) -> None:
         (["--unconfirmed", "--since", "2091-01-01"], "--since"),
         (["--since", "2091-01-01"], "--since"),
         (["--until", "1h"], "--until needs --unconfirmed"),
-        (["--username", "old"], "--username needs --unconfirmed"),
+        (["--received-as", "old"], "--received-as needs --unconfirmed"),
         (["--output", "x"], "--output needs --unconfirmed"),
+        (["--unconfirmed", "--since", "1h", "--until", "2d"], "--until is before --since"),
     ],
 )
 def test_options_that_make_no_sense_are_errors(arguments: list[str], complaint: str) -> None:

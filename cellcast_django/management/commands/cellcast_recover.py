@@ -49,7 +49,9 @@ class Command(BaseCommand):
             "Cellcast's lists",
         )
         parser.add_argument(
-            "--username", help="with --unconfirmed: only what came with this secret's username"
+            "--received-as",
+            metavar="USERNAME",
+            help="with --unconfirmed: only what came with this secret's username",
         )
         parser.add_argument(
             "--output",
@@ -70,9 +72,9 @@ class Command(BaseCommand):
         if options["unconfirmed"]:
             self._list_unconfirmed(options)
             return
-        for name in ("until", "username", "output"):
+        for name in ("until", "received_as", "output"):
             if options[name] is not None:
-                raise CommandError(f"--{name} needs --unconfirmed.")
+                raise CommandError(f"--{name.replace('_', '-')} needs --unconfirmed.")
         try:
             with terminal.ProgressLine(self.stdout, options["verbosity"]) as line:
                 found = recovery.recover(
@@ -97,12 +99,14 @@ class Command(BaseCommand):
     def _list_unconfirmed(self, options: dict[str, Any]) -> None:
         if options["since"] is None:
             raise CommandError("--unconfirmed needs --since: when the password may have leaked.")
+        if options["until"] is not None and options["until"] < options["since"]:
+            raise CommandError("--until is before --since.")
         try:
             with terminal.ProgressLine(self.stdout, options["verbosity"]) as line:
                 found = find_unconfirmed(
                     options["since"],
                     options["until"],
-                    received_as=options["username"],
+                    received_as=options["received_as"],
                     progress=lambda each: line.show(f"{each.kind}: {each.seen:,} seen"),
                 )
         except recovery.RecoveryError as error:

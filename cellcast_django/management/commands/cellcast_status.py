@@ -192,7 +192,7 @@ def as_dict(health: Health) -> dict[str, Any]:
             url.endpoint.value: webhook(url.last_at) | {"light": url.light.value}
             for url in health.webhooks.urls.values()
         },
-        "usernames": {name: webhook(at) for name, at in health.webhooks.last_use_of.items()},
+        "received_as": {name: webhook(at) for name, at in health.webhooks.last_use_of.items()},
         "events": {outcome.value: count for outcome, count in health.events.items()},
         "tests": health.tests,
         "invalid_of_any_age": health.invalid,
