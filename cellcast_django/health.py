@@ -299,7 +299,7 @@ def measure_webhooks() -> Webhooks:
 
 
 def _newest_webhooks(kind: WebhookEvent.Kind) -> list[Any]:
-    """Return the endpoint, the secret's username and the time of each of this kind, newest first."""
+    """Return endpoint, secret's username and time of each of this kind, newest first."""
     # As a range and in the order, the kind forces the index that begins with it.
     of_kind = WebhookEvent.objects.fresh().filter(kind__gte=kind, kind__lte=kind)
     webhooks = of_kind.filter(is_test=False).exclude(endpoint=Endpoint.API)

@@ -24,6 +24,7 @@ from cellcast_django.payloads import (
     status_payload,
 )
 from cellcast_django.receiving import read_deferred
+from cellcast_django.sending import NotSentError
 from cellcast_django.signals import GiveUp, RetryLater
 from cellcast_django.webhooks import WEBHOOKS, problem_of_keys
 
@@ -70,11 +71,14 @@ _failures: deque[BaseException] = deque()
 def pretend_to_send(receiver: str, body: str, sender: str = "", *, reference: str = "") -> str:
     """Add an SMS to ``sent``, and return a fresh id: for ``CELLCAST_SEND_WITH``.
 
-    Sends nothing. The list ``sent`` has the newest 1,000, without those that ``fail_next`` refused.
-    Where ``DEBUG`` is on, and no test runs, it prints the SMS too.
+    Sends nothing. The list ``sent`` has the newest 1,000, without what ``fail_next`` refused.
+    Where ``DEBUG`` is on, and no test runs, it prints the SMS too. Raises ``NotSentError`` for a
+    receiver of fewer than nine digits, which Cellcast refuses as well.
     """
     if _failures:
         raise _failures.popleft()
+    if sum(map(str.isdigit, receiver)) < 9:  # as 400000000 has, Cellcast's shortest spelling
+        raise NotSentError("Cellcast calls the number invalid.")
     cellcast_id = f"{int(time.time()):08x}{secrets.token_hex(8)}"  # as Cellcast's: the time first
     if settings.DEBUG and not hasattr(mail, "outbox"):  # which a test's environment has
         print(f"{cellcast_id} to {receiver}: {body}")

@@ -91,6 +91,6 @@ def problem_of_keys(keys: Iterable[str]) -> str:
     for key in keys:
         if key not in KEYS:
             problem = f'This app reads no key "{key}".'
-            similar = get_close_matches(key, KEYS, 1)
+            similar = get_close_matches(key, KEYS - {"mms"}, 1)  # "msg" means "message"
             return f'{problem} Did you mean "{similar[0]}"?' if similar else problem
     return ""

@@ -270,6 +270,8 @@ def test_messages_with_a_reference_come_newest_first() -> None:
     ]
     assert list(Message.objects.with_reference("booking-7")) == recorded[::-1]
     assert not Message.objects.with_reference("").exists()
+    with pytest.raises(TypeError, match="reference"):
+        Message.objects.with_reference(7)  # type: ignore[arg-type]
 
 
 def test_recording_an_id_for_another_receiver_warns_without_a_number(
@@ -360,6 +362,14 @@ def test_recording_an_answer_handles_its_reply() -> None:
     assert (asked.handled_at, asked.handled_by) == (handled_at, "kim"), "the first mark stands"
     asked.refresh_from_db()
     assert asked.handled_by == "kim"
+
+
+def test_late_mark_shows_who_was_first() -> None:
+    asked = reply(100)
+    late = Message.objects.get(pk=asked.pk)
+    asked.mark_handled(username="kim")
+    late.mark_handled(username="sam")
+    assert (late.handled_at, late.handled_by) == (asked.handled_at, "kim")
 
 
 def test_sent_message_can_neither_be_answered_nor_handled() -> None:

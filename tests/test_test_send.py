@@ -9,6 +9,7 @@ import pytest
 from cellcast_django.diagnostics import test_send
 from cellcast_django.diagnostics.test_send import Response, describe_calls, post_as_cellcast
 from cellcast_django.webhooks import WEBHOOKS
+from tests.handlers import Calls
 from tests.scripted_server import SECRET, STORED, ScriptedServer
 
 
@@ -90,3 +91,10 @@ def test_deferred_test_is_read_by_the_next_run() -> None:
     body = b'{"events": [{"id": 1, "outcome": "deferred"}]}'
     response = Response(url="https://example.com", status=200, body=body)
     assert "cellcast_run_handlers" in describe_calls(WEBHOOKS[0], response)
+
+
+def test_handlers_are_those_of_the_process_that_sends(first: Calls) -> None:
+    body = b'{"events": [{"id": 1, "outcome": "stored"}]}'
+    response = Response(url="https://example.com", status=200, body=body)
+    for webhook in (WEBHOOKS[0], WEBHOOKS[1]):  # with a handler, and with none
+        assert "in this process" in describe_calls(webhook, response)

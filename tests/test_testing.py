@@ -120,9 +120,10 @@ def test_client_supplies_a_secret_if_none_is_configured(client: WebhookClient) -
 
 
 @pytest.mark.parametrize("method", ["reply", "status", "opt_out"])
-def test_misspelt_key_is_an_error(method: str, client: WebhookClient) -> None:
+@pytest.mark.parametrize("key", ["mesage", "msg"])
+def test_misspelt_key_is_an_error(method: str, key: str, client: WebhookClient) -> None:
     with pytest.raises(TypeError, match='"message"'):
-        getattr(client, method)(mesage="YES")
+        getattr(client, method)(**{key: "YES"})
 
 
 class Asked(dict[str, Any]):
@@ -246,6 +247,16 @@ def test_outbox_prints_only_to_a_developer(
     cellcast_id = pretend_to_send("+61400000001", "Hello")
     printed = f"{cellcast_id} to +61400000001: Hello\n" if prints else ""
     assert capsys.readouterr().out == printed
+
+
+@pytest.mark.usefixtures("_pretend")
+@pytest.mark.parametrize("receiver", ["hello", "0491", "#SharedNum#", "12 34 56 78"])
+def test_outbox_refuses_what_is_no_number(receiver: str) -> None:
+    with pytest.raises(NotSentError):
+        send(receiver, "Hello")
+    assert sent == [] == list(Message.objects.all())
+    send("4910 5700 6", "Hello")
+    assert len(sent) == 1
 
 
 @pytest.mark.usefixtures("_pretend")

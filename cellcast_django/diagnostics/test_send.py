@@ -140,11 +140,12 @@ def would_opt_out(webhook: Webhook, body: bytes, response: Response) -> bool:
 
 
 def describe_calls(webhook: Webhook, response: Response) -> str:
-    """Return a line about who is called for what has just been sent, for a terminal."""
+    """Return a line about who is called, as far as this process knows, for a terminal."""
     if all(event["outcome"] == "duplicate" for event in response.events):
         return f"A duplicate: no handler is called. Change a key: --set {webhook.news}=…"
     if any(event["outcome"] == "deferred" for event in response.events):
         return "Deferred: not stored for now, as the log says; cellcast_run_handlers reads it."
     if names := webhook.handlers():
-        return f"Handlers: {', '.join(names)}."
-    return "No handler is connected. Import yours in ready() of an app in INSTALLED_APPS."
+        called = "The event's page says what the site has called."
+        return f"Connected in this process: {', '.join(names)}. {called}"
+    return "None connected in this process: import yours in ready() of an app in INSTALLED_APPS."

@@ -122,8 +122,9 @@ class MessageQuerySet(FreshQuerySet["Message"]):
 
     def with_reference(self, reference: str) -> Self:
         """Messages that you recorded with exactly this reference, the newest first."""
+        recorded = self.filter(reference=_checked("reference", reference))
         # By the condition, SQLite uses the index too.
-        return self.filter(HAS_REFERENCE, reference=reference).order_by("-recorded_at", "-pk")
+        return recorded.filter(HAS_REFERENCE).order_by("-recorded_at", "-pk")
 
     def record_sent(
         self,
@@ -381,16 +382,18 @@ class Message(models.Model):
     def mark_handled(self, *, username: str = "") -> None:
         """Mark this reply, and no other of its contact, as needing nobody's attention.
 
-        Code that has understood one reply has not read the others. Idempotent. ``username`` is the
-        person who says so. Raises ``ValueError`` for a message you sent.
+        Code that has understood one reply has not read the others. ``username`` is the person who
+        says so. A mark that is there already stays, and this instance shows it. Raises
+        ``ValueError`` for a message you sent.
         """
         if self.direction != Direction.INBOUND:
             raise ValueError("Only a reply can be handled, and this is a message you sent.")
         at, by = timezone.now(), username_of(username)
         replies = Message.objects.fresh().filter(IS_UNHANDLED, pk=self.pk)
-        again_if_refused(lambda: replies.update(handled_at=at, handled_by=by), using=replies.db)
-        if self.handled_at is None:
+        if again_if_refused(lambda: replies.update(handled_at=at, handled_by=by), using=replies.db):
             self.handled_at, self.handled_by = at, by
+        elif first := Message.objects.fresh().filter(pk=self.pk).first():  # a mark was there
+            self.handled_at, self.handled_by = first.handled_at, first.handled_by
 
     def conversation(self, own_number: str | PhoneNumber | None = None) -> MessageQuerySet:
         """Return all messages with the same contact, this one included, oldest first.
