@@ -52,7 +52,8 @@ def exactly_once(handler: H) -> H:
 
     What the handler writes to the database of this app's models commits together with that end, or
     not at all: not even a crash repeats it. What it does elsewhere, on another database or over
-    HTTP, is repeated after a crash. Raises ``TypeError`` for a coroutine function.
+    HTTP, is repeated after an exception, a crash or a deadlock: send nothing in it. A deadlock
+    leaves its arguments as it has changed them. Raises ``TypeError`` for a coroutine function.
     """
     function: Any = handler
     while isinstance(function, partial):

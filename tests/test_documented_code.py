@@ -32,7 +32,7 @@ from cellcast_django import (
     checks,
     testing,
 )
-from cellcast_django.factories import HandlerCallFactory
+from cellcast_django.factories import HandlerCallFactory, WebhookEventFactory
 from cellcast_django.models import (
     Message,
     WebhookEvent,
@@ -40,6 +40,7 @@ from cellcast_django.models import (
 from cellcast_django.opt_outs import is_opted_out, may_want_to_stop
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import listed, url_of
+from tests.fake_cellcast import FakeCellcast
 from tests.pages import (
     PAGE_NAMES,
     blocks,
@@ -157,10 +158,11 @@ def run_file(page: str, file: str, **namespace: Any) -> dict[str, Any]:
 def test_prometheus_gets_figures(client: WebhookClient, rf: Any) -> None:
     client.reply()
     client.webhook(b"{", "receive")
+    WebhookEventFactory.create(outcome="deferred", endpoint="receive", message=None)
     metrics = run_file("docs/recipes.md", "shop/metrics.py")["metrics"]
     lines = metrics(rf.get("/metrics")).content.decode().splitlines()
     assert all(re.fullmatch(r"[a-z_]+(\{[a-z]+=\"[a-z_]+\"\})? [0-9.]+", line) for line in lines)
-    assert "cellcast_handlers_pending 0" in lines
+    assert {"cellcast_handlers_pending 0", "cellcast_deferred 1"} <= set(lines)
     assert 'cellcast_events_last_day{outcome="invalid"} 1' in lines
     assert sum(line.startswith("cellcast_last_webhook") for line in lines) == 1
 
@@ -255,6 +257,23 @@ def test_team_sees_the_rows_of_its_number_alone(
     assert pk == min(listed(admin_client, model))
     assert reader.get(url_of(model, "change", pk)).status_code == 200
     assert reader.get(url_of(model, "change", pk + 1)).status_code == 302
+
+
+@pytest.mark.django_db
+def test_fetched_reply_is_everybodys(
+    fake_cellcast: FakeCellcast, reader: Client, teams: dict[str, Any], mailoutbox: list[Any]
+) -> None:
+    fake_cellcast.add_reply(timezone.now() - timedelta(hours=1))
+    call_command("cellcast_recover", stdout=StringIO())
+    [fetched] = Message.objects.unhandled()
+    for team in ("North", "South"):
+        group = Group.objects.create(name=team)
+        group.user_set.set([User.objects.get()])
+        assert listed(reader, "message") == [fetched.pk]
+        assert reader.get(url_of("message", "change", fetched.pk)).status_code == 200
+        group.user_set.clear()
+    teams["Command"]().handle()
+    assert len(mailoutbox) == 2
 
 
 @pytest.mark.django_db

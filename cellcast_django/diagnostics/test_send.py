@@ -146,6 +146,5 @@ def describe_calls(webhook: Webhook, response: Response) -> str:
     if any(event["outcome"] == "deferred" for event in response.events):
         return "Deferred: not stored for now, as the log says; cellcast_run_handlers reads it."
     if names := webhook.handlers():
-        called = "The event's page says what the site has called."
-        return f"Connected in this process: {', '.join(names)}. {called}"
+        return f"Connected in this process: {', '.join(names)}. The event's page has its calls."
     return "None connected in this process: import yours in ready() of an app in INSTALLED_APPS."

@@ -43,6 +43,7 @@ def test_documented_groups_and_tables_have_every_permission_of_the_app() -> None
     for name, codenames in (
         ("Reception", namespace["RECEPTION"]),
         ("Practice manager", f"{namespace['RECEPTION']} {namespace['MANAGER']}"),
+        ("On call", namespace["ON_CALL"]),
     ):
         granted = Group.objects.get(name=name).permissions.values_list("codename", flat=True)
         assert set(granted) == set(codenames.split())
