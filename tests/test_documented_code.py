@@ -266,6 +266,7 @@ def test_fetched_reply_is_everybodys(
     fake_cellcast.add_reply(timezone.now() - timedelta(hours=1))
     call_command("cellcast_recover", stdout=StringIO())
     [fetched] = Message.objects.unhandled()
+    assert listed(reader, "message") == [fetched.pk], "in no team"
     for team in ("North", "South"):
         group = Group.objects.create(name=team)
         group.user_set.set([User.objects.get()])
