@@ -15,8 +15,10 @@ from cellcast_django.admin import confirmation
 from cellcast_django.admin.actions import (
     CALL_ACTIONS,
     EVENT_ACTIONS,
+    Action,
     Reprocess,
     RunAgain,
+    RunCallAgain,
     SkipCall,
 )
 from cellcast_django.admin.display.badges import sentence_of
@@ -367,6 +369,21 @@ def test_several_calls_of_a_contact_are_run_again_once_each(
     assert gone.heard() == ["0", "1", "2"]
     assert levels(response) == ["success"], "what another's end has made was run again, too"
     assert {state_of(event) for event in events} == {"done"}
+
+
+@pytest.mark.parametrize("action", [RunAgain, RunCallAgain])
+def test_person_is_told_of_a_call_that_a_colleague_made_meanwhile(
+    first: Calls, action: type[Action]
+) -> None:
+    """It had begun before the click; skipped, it would have stayed so, and not been run again."""
+    [event] = failing(first)
+    for ended, count in (("done", 1), ("skipped", 0)):
+        began_at, call = timezone.now(), HandlerCall.objects.filter(event=event)
+        clicked = action()
+        call.update(state=ended, started_at=began_at, ended_at=timezone.now(), next_attempt_at=None)
+        pk = event.pk if action is RunAgain else call.get().pk
+        assert len(clicked.run(pk, "ann")) == count
+    assert len(first) == 1
 
 
 def of_handler(action: str, handler: str = "gone") -> str:

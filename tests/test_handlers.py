@@ -413,6 +413,44 @@ def test_call_that_has_changed_meanwhile_is_not_run_again(first: Calls) -> None:
     assert len(first) == 1
 
 
+def ends_elsewhere(event: WebhookEvent, **how: str) -> Callable[..., None]:
+    """Let another process begin the event's call; return a step in which it then ends."""
+    steps.reopen(call_of(event))
+    begun = call_of(event)
+    assert steps.begin(begun, in_order=False)
+
+    def end(**_kwargs: Any) -> None:
+        if how:
+            change_elsewhere(event, ended_at=timezone.now(), next_attempt_at=None, **how)
+        else:
+            assert steps.end(begun, None, seconds=0, received_at=event.received_at)
+
+    return end
+
+
+@pytest.mark.parametrize("mark", MARKS.values(), ids=MARKS)
+def test_call_that_ends_well_meanwhile_is_not_made_again(mark: Any) -> None:
+    with connected(message_received, first=mark(Calls(error=GiveUp("a bug")))):
+        yes, no = reply(message="YES"), reply(message="NO", sender="+61491570157")
+    mended = mark(Calls())
+    end = ends_elsewhere(no)
+    mended.during = lambda message, **kwargs: end() if message.body == "YES" else None
+    with connected(message_received, first=mended):
+        assert run_again(HandlerCall.objects.all()) == 2
+    assert mended.heard() == ["YES"]
+    assert [state_of(each) for each in (yes, no)] == ["done", "done"]
+
+
+def test_call_that_is_skipped_meanwhile_stays_so_and_is_not_counted(first: Calls) -> None:
+    reply(message="YES")
+    no = reply(message="NO")
+    first.during = ends_elsewhere(no, state="skipped", skipped_by="bob")
+    first.arguments.clear()
+    assert run_again(HandlerCall.objects.all()) == 1
+    assert first.heard() == ["YES"]
+    assert call_of(no).skipped_by == "bob"
+
+
 # skip
 
 

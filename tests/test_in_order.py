@@ -1,6 +1,7 @@
 """``@in_order``: a handler gets the events of one contact in the order they were stored in."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -135,6 +136,30 @@ def test_person_runs_several_of_a_contact_each_once(
     assert booking.heard() == ["1", "2", "3"]
     assert run_again(HandlerCall.objects.all()) == 3, "of a later decision, whatever has ended"
     assert len(booking) == 6
+
+
+def test_person_runs_several_each_once_where_the_clock_steps_back(booking: Calls) -> None:
+    booking.errors["1"] = ConnectionError("no")
+    for body in "123":
+        text(body)
+    booking.errors.clear()
+    booking.arguments.clear()
+    an_hour_ago = timezone.now() - timedelta(hours=1)
+    HandlerCall.objects.update(next_attempt_at=an_hour_ago - timedelta(hours=1))
+    with pytest.MonkeyPatch.context() as patch:
+        booking.during = lambda **kwargs: patch.setattr(timezone, "now", lambda: an_hour_ago)
+        assert run_again(HandlerCall.objects.all()) == 3
+    assert booking.heard() == ["1", "2", "3"]
+
+
+def test_person_runs_several_that_wait_for_a_deferred_event(booking: Calls) -> None:
+    """Whoever ends the first leaves the second, which still has to be made."""
+    read_at = timezone.now()
+    WebhookEventFactory.create(outcome="deferred", contact=CUSTOMER, next_read_at=read_at)
+    text("1"), text("2")
+    assert not booking
+    assert run_again(HandlerCall.objects.all()) == 2
+    assert booking.heard() == ["1", "2"]
 
 
 def test_nothing_that_waits_is_begun_after_five_seconds(booking: Calls, clock: Clock) -> None:

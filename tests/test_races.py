@@ -6,18 +6,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from threading import Barrier, Event
 from typing import Any, TypeVar
 
 import pytest
+from django.contrib.auth.models import Group
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from cellcast_django import receiving
 from cellcast_django.factories import MessageFactory
-from cellcast_django.handlers import run_due
+from cellcast_django.handlers import run_again, run_due
 from cellcast_django.models import (
     HandlerCall,
     Message,
@@ -28,7 +29,13 @@ from cellcast_django.models import (
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.payloads import Endpoint, Listed, Payload, Reply, read
 from cellcast_django.recovery import Findings, recover
-from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.signals import (
+    exactly_once,
+    in_order,
+    message_received,
+    opt_out_received,
+    status_changed,
+)
 from cellcast_django.statuses import Status
 from cellcast_django.testing import (
     WebhookClient,
@@ -39,7 +46,7 @@ from cellcast_django.testing import (
 )
 from tests.database_faults import just_before
 from tests.fake_cellcast import FakeCellcast
-from tests.handlers import connected
+from tests.handlers import Calls, connected
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -208,6 +215,41 @@ def test_processes_share_out_due_events(heard: Counter[str]) -> None:
     assert sum(counts) == 20
     assert set(heard.values()) == {1}
     assert WebhookEvent.objects.done().count() == 20
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("mark", [exactly_once, lambda each: in_order(exactly_once(each))])
+def test_two_people_and_a_run_make_no_call_that_nobody_asks_for(mark: Any) -> None:
+    """One that is running may be taken over, and then leaves nothing of its own."""
+    clicks: list[tuple[list[str], datetime]] = []
+
+    def book(message: Message, **_kwargs: Any) -> None:
+        time.sleep(random.random() / 40)  # noqa: S311
+        Group.objects.create(name=f"{message.body}{timezone.now().isoformat()}")
+
+    def person() -> None:
+        time.sleep(random.random() / 10)  # noqa: S311
+        clicks.append(click := (random.sample("1234", 3), timezone.now()))
+        run_again(HandlerCall.objects.filter(event__message__body__in=click[0]), since=click[1])
+
+    for _ in range(40):
+        for forget in (Group.objects.all(), WebhookEvent.objects.all(), Message.objects.all()):
+            forget.delete()
+        clicks.clear()
+        with connected(message_received, booking=mark(Calls(error=ValueError("a bug")))):
+            for text in "1234":
+                WebhookClient().reply(message=text)
+        HandlerCall.objects.update(next_attempt_at=timezone.now())
+        with connected(message_received, booking=mark(book)):
+            at_once([person, person, run_due])
+        for text in "1234":
+            made = Group.objects.filter(name__startswith=text).order_by("name")
+            ends = [datetime.fromisoformat(group.name[1:]) for group in made]
+            asked = [at for texts, at in clicks if text in texts]
+            assert all(any(one < at < two for at in asked) for one, two in pairwise(ends))
+            call = HandlerCall.objects.get(event__message__body=text)
+            assert call.state == "done"
+            assert call.ended_at is not None and all(at < call.ended_at for at in asked)
 
 
 # A webhook and a recovery report the same replies

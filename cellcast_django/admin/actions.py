@@ -102,8 +102,8 @@ class RunAgain(Action):
         calls = HandlerCall.objects.fresh().filter(event=pk)
         unfinished = calls.exclude(state__in=HandlerCall.ENDED_WELL)
         count = handlers.run_again(unfinished, since=self.began_at)
-        # The same click may have made them already, after an event that they waited for.
-        are_made = count or calls.filter(started_at__gt=self.began_at).exists()
+        # A colleague may have made them, or this click, after an event that they waited for.
+        are_made = count or any(call.was_made_since(self.began_at) for call in calls.done())
         return list(WebhookEvent.objects.fresh().filter(pk=pk)) if are_made else []
 
 

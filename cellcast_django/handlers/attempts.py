@@ -94,8 +94,10 @@ def run_again(
     """Make these calls in this process, each anew and once, and return how many they were.
 
     Waits for no pause and no earlier event, calls again what is done or was skipped, and takes over
-    what is running, which may call that handler twice. What has begun ``since`` (by default now; a
-    longer run says when it began) is not made again: it was made after one that it waited for.
+    what is running, which may call that handler twice. What has begun or ended ``since`` (by
+    default now; a longer run says when it began) is not made again, whoever made it: another
+    process, or this one after a call that it waited for. What was skipped since stays so, and does
+    not count.
     Leaves redacted events alone. Raises ``django.db.Error`` when the database refuses.
     """
     since = since or timezone.now()
@@ -103,9 +105,10 @@ def run_again(
     for event_id, pks in _by_event(sorted(calls.values_list("event_id", "pk"))):
         loaded = _load(event_id)
         asked_for = [call for call in loaded if call.pk in pks and call.event.body]
-        begun = {call.pk for call in asked_for if call.has_begun_since(since)}
-        reopened = {call.pk for call in asked_for if call.pk not in begun and steps.reopen(call)}
-        count += len(begun) + len(reopened)
+        # What this process has made it knows also where the clock has stepped back meanwhile.
+        left = [call for call in asked_for if call.pk in turn.made or call.was_made_since(since)]
+        reopened = {call.pk for call in asked_for if call not in left and steps.reopen(call)}
+        count += len(reopened) + sum(call.state != HandlerCall.State.SKIPPED for call in left)
         turn.make(loaded, reopened, in_order=False)
     return count
 
@@ -156,6 +159,7 @@ class Turn:
     ) -> None:
         self.tally: Tally = Counter()
         self.tried: set[int] = set()
+        self.made: set[int] = set()
         self.is_over = is_over
         self._progress = progress
         self._begun = begun
@@ -185,6 +189,7 @@ class Turn:
                 break  # by another process, which goes on with the event's others
             if result is Result.MADE:
                 made.append(call)
+                self.made.add(call.pk)
                 self.tally[HandlerCall.State(call.state)] += 1
                 self._progress(call)
         ended = [call for call in made if call.next_attempt_at is None]

@@ -154,6 +154,10 @@ class HandlerCall(models.Model):
         due_at, is_untouched = self.next_attempt_at, self.version == 0
         return due_at is not None and (is_untouched or due_at <= now)
 
-    def has_begun_since(self, moment: datetime) -> bool:
-        """Whether its last attempt began after this moment; not by a clock ahead of this host's."""
-        return self.started_at is not None and moment < self.started_at <= timezone.now()
+    def was_made_since(self, moment: datetime) -> bool:
+        """Whether it ended (skipped, too), or if unfinished was last begun, after this moment.
+
+        Not by a clock ahead of this host's.
+        """
+        at = self.ended_at or self.started_at
+        return at is not None and moment < at <= timezone.now()
