@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError, OperationalError, transaction
+from django.db import DatabaseError, InternalError, OperationalError, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -30,7 +30,7 @@ from cellcast_django.testing import (
     status_payload,
 )
 from tests.clock import Clock
-from tests.database_faults import just_before, refusing
+from tests.database_faults import just_before, refused_for_another, refusing
 from tests.handlers import Listen
 from tests.killed import lines_of
 
@@ -258,6 +258,27 @@ def test_what_stays_refused_holds_up_nothing_that_can_be_read(
                 break
     assert runs == 4, "ten or so a run: those that have waited longest first"
     assert WebhookEvent.objects.deferred().count() == 35
+
+
+def test_what_a_trigger_refuses_is_tried_once_a_run_and_for_a_person_twice(
+    client: WebhookClient,
+) -> None:
+    """A second try would take a pause and a new session, and the next run tries it again."""
+    error = InternalError("raised by a trigger")
+    error.__cause__ = type("RaiseException", (Exception,), {"sqlstate": "P0001"})()
+    with unable():
+        client.reply()
+    with refusing("INSERT INTO .*_message", error=error) as refusals:
+        assert receiving.read_deferred() == 0
+        assert refusals.count == 1
+    event = WebhookEvent.objects.get()
+    with refusing("INSERT INTO .*_message", error=refused_for_another(), times=1):
+        assert receiving.read_deferred([event.pk]) == 1
+    WebhookEvent.objects.update(outcome="invalid", message=None)
+    Message.objects.all().delete()
+    event.refresh_from_db()
+    with refusing("INSERT INTO .*_message", error=error, times=1):
+        assert [each.outcome for each in receiving.reprocess(event)] == ["stored"]
 
 
 def test_event_is_read_at_once_by_its_id_and_it_alone(client: WebhookClient) -> None:

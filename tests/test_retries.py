@@ -1,6 +1,7 @@
 """What the database aborts is retried, with a new session and within a time limit."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -111,6 +112,18 @@ def test_whatever_is_refused_is_tried_again_for_so_long_where_nobody_waits(clock
     with pytest.raises(OperationalError):
         with_retries(Failing(*[refused_for_another()] * 99), for_seconds=10)
     assert 10 < clock.now - began_at <= 11.2
+
+
+@pytest.mark.usefixtures("_server")
+def test_what_is_read_again_anyway_is_tried_again_only_if_that_may_help_at_once(
+    clock: Clock,
+) -> None:
+    by_a_trigger = error_of("P0001", InternalError)
+    for error, tries in [(by_a_trigger, 1), (refused_for_another(), 2), (gone(), 2)]:
+        write = Failing(error)
+        with suppress(InternalError):
+            with_retries(write, for_seconds=0)
+        assert len(write.sessions) == tries
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="has no one lock")

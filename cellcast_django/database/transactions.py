@@ -124,7 +124,8 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
     ``write`` must be one transaction or one statement. It commits also where the settings turn
     autocommit off, or somebody has left a plain ``BEGIN``; and each retry has a new session. Inside
     a transaction there is none. With ``for_seconds``, for what cannot be deferred, the tries go on
-    as long as that, whatever the error.
+    as long as that, whatever the error. With 0, for what is tried again later anyway, only a lost
+    session or a deadlock is worth another one now.
     """
     connection = connections[using]
     # Django's health check would be a round trip for each webhook; a lost session fails a try.
@@ -144,7 +145,7 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
             elif is_lost(connection, error):  # on SQLite, its one lock: that has been waited for
                 may_help = is_in_time and not VENDORS[connection.vendor].is_embedded
             else:  # a lock not had in time, a deadlock, however long the database took to say so
-                may_help = retries == 0
+                may_help = retries == 0 and (for_seconds is None or is_refused(error))
             if not may_help:
                 raise
         _pause_after(retries)

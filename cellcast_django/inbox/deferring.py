@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from django.db import Error, connections
@@ -99,9 +100,10 @@ def read_deferred(event: WebhookEvent) -> Stored:
 def _read_again(event: WebhookEvent, arrival: Arrival) -> Stored:
     payloads = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))
     drafts = [draft(payload, arrival) for payload in payloads]
+    # A pause and a new session for each that a trigger refuses would leave no time for others.
+    seconds = 0 if event.outcome == WebhookEvent.Outcome.DEFERRED else None
+    write = partial(writing.write, drafts=drafts, replaced=event)
     try:
-        return with_retries(
-            lambda using: writing.write(using, drafts, replaced=event), using=database_alias()
-        )
+        return with_retries(write, using=database_alias(), for_seconds=seconds)
     except AlreadyReadError:
         return Stored()
