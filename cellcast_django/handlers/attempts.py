@@ -95,17 +95,16 @@ def run_again(
 
     Waits for no pause and no earlier event, calls again what is done or was skipped, and takes over
     what is running, which may call that handler twice. What has begun or ended ``since`` (by
-    default now; a longer run says when it began) is not made again, whoever made it: another
-    process, or this one after a call that it waited for. What was skipped since stays so, and does
-    not count.
-    Leaves redacted events alone. Raises ``django.db.Error`` when the database refuses.
+    default now; a longer run says when it began) stays as it is: another process has made it, or
+    this one after a call that it waited for; or it was skipped, and does not count. Leaves redacted
+    events alone. Raises ``django.db.Error`` when the database refuses.
     """
     since = since or timezone.now()
     turn, count = Turn(progress), 0
     for event_id, pks in _by_event(sorted(calls.values_list("event_id", "pk"))):
         loaded = _load(event_id)
         asked_for = [call for call in loaded if call.pk in pks and call.event.body]
-        # What this process has made it knows also where the clock has stepped back meanwhile.
+        # A clock may step back meanwhile, so it does not decide on what this run has made.
         left = [call for call in asked_for if call.pk in turn.made or call.was_made_since(since)]
         reopened = {call.pk for call in asked_for if call not in left and steps.reopen(call)}
         count += len(reopened) + sum(call.state != HandlerCall.State.SKIPPED for call in left)

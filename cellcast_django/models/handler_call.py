@@ -155,9 +155,6 @@ class HandlerCall(models.Model):
         return due_at is not None and (is_untouched or due_at <= now)
 
     def was_made_since(self, moment: datetime) -> bool:
-        """Whether it ended (skipped, too), or if unfinished was last begun, after this moment.
-
-        Not by a clock ahead of this host's.
-        """
+        """Whether it ended, or else last began, after this moment; not by a clock ahead of ours."""
         at = self.ended_at or self.started_at
         return at is not None and moment < at <= timezone.now()
