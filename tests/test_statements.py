@@ -105,8 +105,8 @@ WITHOUT_HANDLER = [
     Budget("stop word", [], stop, "BISIIIIUC"),
     Budget("stop word again", [stop], stop, "BISSISIC"),
     Budget("invalid", [], invalid, "BIC"),
-    Budget("40 reports", [], forty_reports, "B" + "I" * 40 + "II" * 40 + "C"),
-    Budget("40 duplicates", [forty_reports], forty_reports, "B" + "ISS" * 40 + "I" * 40 + "C"),
+    Budget("40 reports", [], forty_reports, "B" + "I" * 40 + "IIC"),
+    Budget("40 duplicates", [forty_reports], forty_reports, "B" + "ISS" * 40 + "IC"),
     Budget("wrong password", [], wrong_password, ""),
     Budget("too large", [], too_large, ""),
     Budget("probe", [], probe, ""),
@@ -120,7 +120,7 @@ WITH_ONE_HANDLER = [
     Budget("opt-out", [], opt_out, "BIIIUIC", "U"),
     Budget("stop word", [], stop, "BISIIIIUIC", "UUU"),
     # Only the first call is stored as begun.
-    Budget("40 reports", [], forty_reports, "B" + "I" * 40 + "II" * 40 + "IC", "U" + "UU" * 39),
+    Budget("40 reports", [], forty_reports, "B" + "I" * 40 + "IIIC", "U" + "UU" * 39),
 ]
 
 

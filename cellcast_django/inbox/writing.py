@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connections
 from django.db.backends.utils import CursorWrapper
@@ -45,6 +45,17 @@ class Stored(list[WebhookEvent]):
     ) -> None:
         super().__init__(events)
         self.calls = calls
+
+
+class Entry(NamedTuple):
+    """An event that is to be written, its signals, and what it changes."""
+
+    columns: dict[str, Any]
+    signals: list[FactSignal]
+    message: Message | None
+    row: Values | None
+    """The row that the message's history gains."""
+    begun: OptOutChange | None
 
 
 class AlreadyReadError(Exception):
@@ -105,10 +116,8 @@ def write(using: str, drafts: Sequence[Draft], *, replaced: WebhookEvent | None 
         opt_outs: dict[str, OptOut] = {}
         if contacts:
             opt_outs = OptOut.objects.using(using).insert_and_lock(contacts, briefly=True)
-        told = []
-        for each in drafts:
-            old = replaced if each is drafts[0] else None
-            told.append(_write_event(cursor, each, messages, opt_outs.get(each.opts_out), old))
+        entries = [_fold_in(each, messages, opt_outs.get(each.opts_out)) for each in drafts]
+        told = _write_entries(cursor, entries, replaced)
         for locked in messages.values():  # once each; the objects, which handlers get, have changed
             if locked.changes:
                 rows.update(cursor, Message, locked.message.pk, locked.changes)
@@ -147,37 +156,38 @@ def _insert_or_lock(cursor: CursorWrapper, draft: MessageDraft) -> LockedMessage
     return LockedMessage(message, message.known(history))
 
 
-def _write_event(
-    cursor: CursorWrapper,
-    draft: Draft,
-    messages: Mapping[str, LockedMessage],
-    opt_out: OptOut | None,
-    replaced: WebhookEvent | None,
-) -> Told:
-    """Write an event, the row that a history gains, and the opt-out that begins."""
-    message, change = None, None
+def _fold_in(draft: Draft, messages: Mapping[str, LockedMessage], opt_out: OptOut | None) -> Entry:
+    columns, message, row = dict(draft.event), None, None
     if isinstance(draft, MessageDraft):
         locked = messages[draft.key]
-        message, change = locked.message, locked.fold(draft)
-    begun = None if opt_out is None else begin_opt_out(draft, opt_out)
-    outcome, signals = decide(draft, change, begun)
-    columns = {**draft.event, "outcome": outcome}
-    if message is not None:
+        message, row = locked.message, locked.fold(draft)
         columns["message_id"] = message.pk
-    if replaced is None:
-        [event] = rows.insert(cursor, WebhookEvent, columns)
-    else:
-        event = _replace(cursor.db.alias, replaced, columns)
-    rows.relate(event, message=message, opt_out_change=begun)
-    if message is not None and change is not None:
-        history = {**change, "message_id": message.pk, "event_id": event.pk}
-        [stored] = rows.insert(cursor, StatusChange, history)
-        rows.relate(stored, message=message, event=event)
-        rows.relate(event, status_change=stored)
-    if begun is not None:
-        begun.event = begun.opt_out.event = event
-        OptOut.objects.using(cursor.db.alias).save_changes([begun])
-    return event, signals
+    begun = None if opt_out is None else begin_opt_out(draft, opt_out)
+    columns["outcome"], signals = decide(draft, row, begun)
+    return Entry(columns, signals, message, row, begun)
+
+
+def _write_entries(
+    cursor: CursorWrapper, entries: Sequence[Entry], replaced: WebhookEvent | None
+) -> list[Told]:
+    """Write the events, the rows that histories gain, and the opt-outs that begin."""
+    new = [entry.columns for entry in entries]
+    events = [] if replaced is None else [_replace(cursor.db.alias, replaced, new.pop(0))]
+    events += rows.insert(cursor, WebhookEvent, *new)
+    gaining, history, begun = [], [], []
+    for event, entry in zip(events, entries, strict=True):
+        rows.relate(event, message=entry.message, opt_out_change=entry.begun)
+        if entry.row is not None:
+            gaining.append(event)
+            history.append({**entry.row, "message_id": event.message_id, "event_id": event.pk})
+        if entry.begun is not None:
+            entry.begun.event = entry.begun.opt_out.event = event
+            begun.append(entry.begun)
+    for event, change in zip(gaining, rows.insert(cursor, StatusChange, *history), strict=True):
+        rows.relate(change, message=event.message, event=event)
+        rows.relate(event, status_change=change)
+    OptOut.objects.using(cursor.db.alias).save_changes(begun)
+    return [(event, entry.signals) for event, entry in zip(events, entries, strict=True)]
 
 
 def _replace(using: str, replaced: WebhookEvent, columns: dict[str, Any]) -> WebhookEvent:
