@@ -328,6 +328,35 @@ def test_webhook_waits_briefly_for_a_locked_table(
     assert waits_of_session() == before
 
 
+@pytest.mark.skipif(connection.vendor != "mysql", reason="InnoDB alone locks gaps")
+@pytest.mark.usefixtures("_short_waits")
+@pytest.mark.parametrize(
+    ("statement", "name", "is_kept"),
+    [
+        ("DELETE FROM cellcast_django_statuschange WHERE reason LIKE 'x%'", "a report", True),
+        ("DELETE FROM cellcast_django_optoutchange WHERE note LIKE 'x%'", "a stop", True),
+        ("UPDATE cellcast_django_webhookevent SET kind = '' WHERE body = 'x'", "a reply", False),
+    ],
+)
+def test_webhook_waits_briefly_for_a_gap_that_is_locked(
+    other: BaseDatabaseWrapper, statement: str, name: str, is_kept: bool
+) -> None:
+    """At its default level, by a statement that no index serves; InnoDB would wait 50 seconds."""
+    send = OTHER_WEBHOOKS[name]
+    before = waits_of_session()
+    with other.cursor() as cursor:
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cursor.execute("BEGIN")
+        cursor.execute(statement)
+    begun = time.monotonic()
+    response = send()
+    assert time.monotonic() - begun < 10
+    assert kept(response) if is_kept else response.status_code == 503
+    other.close()
+    assert stored_at_last(send)
+    assert waits_of_session() == before
+
+
 @pytest.mark.usefixtures("_short_waits")
 def test_lock_for_insert_keeps_others_from_inserting(other: BaseDatabaseWrapper) -> None:
     wait_briefly = {

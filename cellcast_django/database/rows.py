@@ -1,6 +1,7 @@
 """One row at a time in plain SQL: a quarter of what the ORM costs, the same on every database."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cache, lru_cache
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ def insert(cursor: CursorWrapper, model: type[M], *many: Values) -> list[M]:
     connection, vendor, inserted = cursor.db, VENDORS[cursor.db.vendor], []
     for start in range(0, len(many), MAX_ROWS):
         some = [{**_defaults(model), **values} for values in many[start : start + MAX_ROWS]]
-        statement = vendor.table_lock_limit + _insert_statement(vendor, model, len(some))
+        statement = vendor.insert_limit + _insert_statement(vendor, model, len(some))
         values = [value for row in some for value in _adapted(connection, model, row)]
         if vendor.is_embedded:  # nobody else writes meanwhile: the ids follow one another
             cursor.execute(statement, values)
@@ -37,6 +38,12 @@ def insert(cursor: CursorWrapper, model: type[M], *many: Values) -> list[M]:
         for pk, row in zip(ids, some, strict=True):
             inserted.append(_instance(connection, model, {"id": pk, **row}))
     return inserted
+
+
+def limited_inserts(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+    """Let what the ORM writes wait as briefly as ``insert`` does."""
+    limit = VENDORS[connection.vendor].insert_limit
+    return connection.execute_wrapper(lambda do, sql, *rest: do(limit + sql, *rest))
 
 
 def insert_or_lock(

@@ -23,8 +23,9 @@ class Vendor:
     """Stands first in a transaction of ours, which waits for no lock longer, at READ COMMITTED."""
     limit: str = ""
     """Stands before a statement that may wait for a lock, where no transaction can be limited."""
-    table_lock_limit: str = ""
-    """Stands before an insert of our own rows, which only a table locked as a whole can hold up."""
+    insert_limit: str = ""
+    """Stands before an insert of our own rows, which only a lock on the whole table, or on the gap
+    that they go into, can hold up."""
     lock_for_insert: tuple[str, ...] = ()
     """Keep others from inserting into a ``{table}``; see ``lock_for_insert``."""
     is_embedded: bool = False
@@ -47,7 +48,7 @@ VENDORS["mysql"] = Vendor(  # MariaDB, that is: MySQL lacks its collations
     # It counts work, too: so an array, which may take its time on a slow disk, has the other limit,
     # which knows whole seconds alone.
     limit=f"SET STATEMENT max_statement_time = {LOCK_SECONDS} FOR ",
-    table_lock_limit="SET STATEMENT lock_wait_timeout = 1 FOR ",
+    insert_limit="SET STATEMENT lock_wait_timeout = 1, innodb_lock_wait_timeout = 1 FOR ",
     # At this level InnoDB also locks the gaps between the rows read for update.
     lock_for_insert=("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
 )
