@@ -28,7 +28,7 @@ def insert(cursor: CursorWrapper, model: type[M], *many: Values) -> list[M]:
     for start in range(0, len(many), MAX_ROWS):
         some = [{**_defaults(model), **values} for values in many[start : start + MAX_ROWS]]
         statement = vendor.insert_limit + _insert_statement(vendor, model, len(some))
-        values = [value for row in some for value in _adapted(connection, model, row)]
+        values = [value for row in some for value in adapt(connection, model, row).values()]
         if vendor.is_embedded:  # nobody else writes meanwhile: the ids follow one another
             cursor.execute(statement, values)
             ids = [*range(cursor.lastrowid - len(some) + 1, cursor.lastrowid + 1)]
@@ -58,7 +58,7 @@ def insert_or_lock(
     vendor = VENDORS[connection.vendor]
     limit = vendor.limit if briefly else ""
     statement = limit + _insert_statement(vendor, model, 1, unique)
-    adapted = _adapted(connection, model, row)
+    adapted = [*adapt(connection, model, row).values()]
     while True:
         cursor.execute(statement, adapted)
         if statement.endswith(RETURNING):
@@ -77,7 +77,7 @@ def update(cursor: CursorWrapper, model: type[models.Model], pk: int, values: Va
     quote = VENDORS[cursor.db.vendor].quote.format
     names = ", ".join(f"{quote(name)} = %s" for name in values)
     statement = f"UPDATE {quote(model._meta.db_table)} SET {names} WHERE id = %s"
-    cursor.execute(statement, [*_adapted(cursor.db, model, values), pk])
+    cursor.execute(statement, [*adapt(cursor.db, model, values).values(), pk])
 
 
 def relate(row: models.Model, **related: models.Model | None) -> None:
@@ -160,11 +160,12 @@ def _kinds(model: type[models.Model]) -> dict[str, Any]:
     return {field.attname: field for field in fields if isinstance(field, kinds)}
 
 
-def _adapted(
+def adapt(
     connection: BaseDatabaseWrapper, model: type[models.Model], values: Values
-) -> list[Any]:
+) -> dict[str, Any]:
+    """Return the values of columns as the database's driver takes them, in their order."""
     adapted = dict(values)
     for name, field in _kinds(model).items():
         if adapted.get(name) is not None:
             adapted[name] = field.get_db_prep_value(adapted[name], connection, prepared=True)
-    return list(adapted.values())
+    return adapted

@@ -14,6 +14,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from cellcast_django.conf import conf
+from cellcast_django.database import rows
 from cellcast_django.database.transactions import with_retries
 from cellcast_django.handlers.work import Failure
 from cellcast_django.models import HandlerCall, WebhookEvent, database_alias, username_of
@@ -173,13 +174,10 @@ def _write(call: HandlerCall, values: dict[str, Any], *, in_order: bool = False)
 
     The instance's version stays: an end that is rolled back is written again, as a failure.
     """
-    field: Any = HandlerCall._meta.get_field
 
     def save(using: str) -> bool:
         connection = connections[using]
-        params = {
-            name: field(name).get_db_prep_save(value, connection) for name, value in values.items()
-        }
+        params = rows.adapt(connection, HandlerCall, values)
         params |= {"id": call.pk, "version": call.version}
         if in_order:
             params |= {"contact": call.contact, "handler": call.handler, "event": call.event_id}
