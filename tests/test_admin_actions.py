@@ -39,7 +39,7 @@ from tests.admin_pages import (
     url_of,
 )
 from tests.clock import Clock
-from tests.database_faults import just_before, refusing
+from tests.database_faults import just_before, refused_for_another, refusing
 from tests.handlers import Calls, Connect, Listen, call_of, errors_of, reply, state_of
 from tests.html import every, hidden_fields, words
 
@@ -267,6 +267,14 @@ def test_dismissed_events_are_no_longer_counted_but_still_found(operator: Client
     assert set(listed(operator, "webhookevent", outcome="dismissed")) == pks
     assert set(listed(operator, "webhookevent")) == {*pks, stored.pk}
     assert log() == [(None, "Dismissed: 2 events.")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_dismissal_is_tried_again_after_a_deadlock(operator: Client) -> None:
+    event = make_invalid()
+    with refusing("^UPDATE .*webhookevent", error=refused_for_another(), times=1) as refusals:
+        assert levels(run(operator, "dismiss", event.pk)) == ["success"]
+    assert refusals.count == 1
 
 
 def test_dismissal_can_be_undone(operator: Client) -> None:

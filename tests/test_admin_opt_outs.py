@@ -20,7 +20,7 @@ from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, Know, levels, listed, page_of, staff, text_of, url_of
-from tests.database_faults import just_before
+from tests.database_faults import just_before, refused_for_another, refusing
 from tests.html import every, hidden_fields, only, words
 
 pytestmark = pytest.mark.django_db
@@ -224,6 +224,14 @@ def test_invalid_form_opts_nobody_out(clerk: Client, data: dict[str, str], code:
         name: [code] for name in data
     }
     assert not OptOut.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_opting_out_is_tried_again_after_a_deadlock(clerk: Client) -> None:
+    data = {"number": "0404 000 000", "reason": "Asked at the counter."}
+    with refusing("INSERT .*_optoutchange", error=refused_for_another(), times=1) as refusals:
+        assert levels(clerk.post(url_of("optout", "add"), data, follow=True)) == ["success"]
+    assert refusals.count == OptOut.objects.active().count() == LogEntry.objects.count() == 1
 
 
 def test_opting_out_twice_adds_the_second_reason_and_renews_what_has_ended(clerk: Client) -> None:

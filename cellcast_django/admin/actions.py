@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 from django.db.models import Model
@@ -9,6 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
 from cellcast_django import handlers, receiving
+from cellcast_django.database.transactions import again_if_refused
 from cellcast_django.models import HandlerCall, WebhookEvent
 
 
@@ -147,8 +149,8 @@ class Dismiss(Action):
         affected = chosen.filter(
             outcome=WebhookEvent.Outcome.INVALID, dismissed_at__isnull=not self.undoes
         )
-        at = None if self.undoes else timezone.now()
-        return list(chosen) if affected.update(dismissed_at=at) else []
+        dismiss = partial(affected.update, dismissed_at=None if self.undoes else timezone.now())
+        return list(chosen) if again_if_refused(dismiss, using=affected.db) else []
 
 
 class UndoDismissal(Dismiss):

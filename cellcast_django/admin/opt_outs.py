@@ -1,6 +1,7 @@
 """The pages of opt-outs: who must not be texted, how that came, and how staff begin and end one."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -26,6 +27,7 @@ from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number, to_contact
+from cellcast_django.database.transactions import again_if_refused, database_alias
 from cellcast_django.models import Direction, Message, OptOut, OptOutChange, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.payloads import clean
@@ -235,6 +237,11 @@ class OptOutAdmin(ReadOnlyAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return self.viewer(request).may("add_optout")
+
+    def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Opt somebody out; as a whole once more after a deadlock, for it is one transaction."""
+        add = partial(super().add_view, request, *args, **kwargs)
+        return again_if_refused(add, using=database_alias())
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
