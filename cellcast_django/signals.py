@@ -7,7 +7,7 @@ interrupted. A handler asks with ``RetryLater``, ``GiveUp``, ``@exactly_once`` o
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, TypeVar
 
 from django.dispatch import Signal
@@ -53,16 +53,18 @@ def exactly_once(handler: H) -> H:
     What the handler writes to the database of this app's models commits together with that end, or
     not at all: not even a crash repeats it. What it does elsewhere, on another database or over
     HTTP, is repeated after an exception, a crash or a deadlock: send nothing in it. A deadlock
-    leaves its arguments as it has changed them. Raises ``TypeError`` for a coroutine function.
+    leaves its arguments as it has changed them. Raises ``TypeError`` for a coroutine or generator
+    function.
     """
     function: Any = handler
     while isinstance(function, partial):
         function = function.func
-    if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  # we ask for its kind
-        raise TypeError(
-            f"{getattr(function, '__qualname__', function)} is asynchronous: exactly_once needs a "
-            "plain function, as Django's transactions do."
-        )
+    for each in (function, getattr(function, "__call__", None)):  # noqa: B004  # we ask for its kind
+        if iscoroutinefunction(each) or isgeneratorfunction(each) or isasyncgenfunction(each):
+            raise TypeError(
+                f"{getattr(function, '__qualname__', function)} is asynchronous or a generator: "
+                "exactly_once needs a plain function, as Django's transactions do."
+            )
     return _mark(handler, EXACTLY_ONCE)
 
 

@@ -18,7 +18,7 @@ from cellcast_django import inbox, receiving
 from cellcast_django.health import measure_health
 from cellcast_django.inbox import deferring, writing
 from cellcast_django.models import HandlerCall, Message, OptOut, StatusChange, WebhookEvent
-from cellcast_django.opt_outs import is_opted_out, opt_in, opted_out
+from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out, opted_out
 from cellcast_django.payloads import Endpoint, Reply
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.tasks import run_due_handlers
@@ -97,8 +97,8 @@ def test_deferred_webhook_is_read_as_if_it_had_just_arrived(
     assert facts == HandlerCall.objects.done().count() == (2 if event.kind == "reply" else 1)
     for message in Message.objects.all():
         assert message.created_at == event.received_at
-    for opt_out in OptOut.objects.all():
-        assert opt_out.since == event.received_at
+    for each in OptOut.objects.all():
+        assert each.since == event.received_at
     assert outcomes(send()) == ["duplicate"]
     run_handlers()
     assert sum(map(len, told)) == facts
@@ -173,6 +173,16 @@ def test_stop_in_a_deferred_event_counts_at_once(
     assert is_opted_out(CUSTOMER) is is_out
     opt_in(CUSTOMER)
     assert not is_opted_out(CUSTOMER), "it is known by its row alone once it is read"
+
+
+def test_stop_that_is_read_late_beats_an_opt_in_made_meanwhile(client: WebhookClient) -> None:
+    """Whoever opted the customer in could not know of it."""
+    opt_out(CUSTOMER)
+    with unable():
+        client.reply(sender=CUSTOMER, message="STOP")
+    assert opt_in(CUSTOMER)
+    run_handlers()
+    assert is_opted_out(CUSTOMER)
 
 
 # Read in vain
@@ -303,7 +313,7 @@ def test_event_that_another_process_has_read_is_left_alone(client: WebhookClient
     assert Message.objects.count() == 1
     with patch.object(timezone, "now", lambda: event.received_at + timedelta(days=1)):
         deferring._postpone(event, ValueError())
-    assert not WebhookEvent.objects.deferred().exists()
+    assert WebhookEvent.objects.get().next_read_at is None
 
 
 # Why
@@ -323,6 +333,17 @@ def test_deferral_is_logged_and_raised_by_the_test_client(
     assert record.levelno == level
     assert type(error).__qualname__ in record.message
     assert str(error) not in caplog.text
+
+
+@pytest.mark.parametrize(("hours", "level"), [(23, logging.WARNING), (25, logging.ERROR)])
+def test_event_that_has_been_deferred_for_a_day_is_logged_as_an_error(
+    client: WebhookClient, caplog: pytest.LogCaptureFixture, hours: int, level: int
+) -> None:
+    with unable():
+        client.status()
+        WebhookEvent.objects.update(received_at=timezone.now() - timedelta(hours=hours))
+        assert receiving.read_deferred() == 0
+    assert [each.levelno for each in caplog.records if "Still" in each.message] == [level]
 
 
 def test_event_that_our_own_code_fails_on_is_deferred(client: WebhookClient) -> None:

@@ -102,6 +102,14 @@ def test_retry_later_is_granted_until_both_limits_have_passed(
 async def asynchronous(**kwargs: Any) -> None: ...
 
 
+def generates(**kwargs: Any) -> Any:
+    yield
+
+
+async def generates_asynchronously(**kwargs: Any) -> Any:
+    yield
+
+
 class AsynchronousObject:
     async def __call__(self, **kwargs: Any) -> None: ...
 
@@ -114,11 +122,14 @@ class PlainObject:
 
 @pytest.mark.parametrize(
     "handler",
-    [asynchronous, partial(asynchronous), AsynchronousObject(), AsynchronousObject],
-    ids=["function", "partial", "object", "class"],
+    [
+        *(asynchronous, partial(asynchronous), AsynchronousObject(), AsynchronousObject),
+        *(generates, partial(generates), generates_asynchronously),
+    ],
+    ids=["function", "partial", "object", "class", "generator", "in partial", "of both kinds"],
 )
-def test_exactly_once_refuses_asynchronous_functions(handler: Any) -> None:
-    with pytest.raises(TypeError, match="asynchronous"):
+def test_exactly_once_refuses_what_is_no_plain_function(handler: Any) -> None:
+    with pytest.raises(TypeError, match="plain function"):
         exactly_once(handler)
 
 

@@ -413,6 +413,13 @@ def test_call_that_has_changed_meanwhile_is_not_run_again(first: Calls) -> None:
     assert len(first) == 1
 
 
+def test_redacted_event_is_not_run_again(first: Calls) -> None:
+    reply()
+    WebhookEvent.objects.update(body="", contact="")
+    assert run_again(HandlerCall.objects.all()) == 0
+    assert len(first) == 1
+
+
 def ends_elsewhere(event: WebhookEvent, **how: str) -> Callable[..., None]:
     """Let another process begin the event's call; return a step in which it then ends."""
     steps.reopen(call_of(event))

@@ -9,7 +9,8 @@ from django.db import connection, transaction
 from cellcast_django.handlers import run_due
 from cellcast_django.handlers.work import Work, do_safely
 from cellcast_django.models import Message, WebhookEvent
-from tests.handlers import Calls, errors_of, make_due, ran, reply
+from cellcast_django.signals import message_received
+from tests.handlers import Calls, connected, errors_of, make_due, ran, reply
 
 pytestmark = pytest.mark.django_db
 
@@ -29,6 +30,25 @@ def test_keyboard_interrupt_is_recorded_and_propagates(first: Calls, second: Cal
     with pytest.raises(KeyboardInterrupt):
         ran(run_due)
     assert (len(first), len(second)) == (2, 1)
+
+
+# What it returns
+
+
+def test_handler_that_is_a_generator_function_fails(first: Calls) -> None:
+    """Nothing in it has run."""
+
+    def generates(**kwargs: Any) -> Any:
+        yield
+
+    async def generates_too(**kwargs: Any) -> Any:
+        yield
+
+    with connected(message_received, plain=generates, awaited=generates_too):
+        event = reply()
+    assert sorted(errors_of(event)) == ["awaited", "plain"]
+    assert all(error.startswith("TypeError: ") for error in errors_of(event).values())
+    assert len(first) == 1
 
 
 # What it leaves behind

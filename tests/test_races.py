@@ -241,7 +241,8 @@ def test_two_people_and_a_run_make_no_call_that_nobody_asks_for(mark: Any) -> No
                 WebhookClient().reply(message=text)
         HandlerCall.objects.update(next_attempt_at=timezone.now())
         with connected(message_received, booking=mark(book)):
-            at_once([person, person, run_due])
+            racing: list[Callable[[], object]] = [person, person, run_due]
+            at_once(racing)
         for text in "1234":
             made = Group.objects.filter(name__startswith=text).order_by("name")
             ends = [datetime.fromisoformat(group.name[1:]) for group in made]

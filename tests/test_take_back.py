@@ -79,6 +79,16 @@ def test_forged_status_of_a_real_message_goes(genuine: list[str]) -> None:
     assert take_back(forged) == Pruned()
 
 
+def test_row_of_a_history_that_is_made_anew_keeps_its_key() -> None:
+    """Copies elsewhere, of a warehouse say, know it by that."""
+    forged = forge(status="failed")
+    forge(status="sent")
+    first, _second = StatusChange.objects.order_by("pk").values_list("pk", flat=True)
+    take_back([forged])
+    assert StatusChange.objects.get().pk == first
+    assert history() == [("sent", "", True)]
+
+
 @override_settings(CELLCAST_OWN_NUMBERS=["+61480000001"])
 def test_own_number_that_a_forged_report_names_too_stays() -> None:
     Message.objects.record_sent(ID, receiver=CONTACT, body="At 9?", sender="+61480000001")

@@ -1,7 +1,7 @@
 """From an event to its facts and the work that they are; and how that is done safely."""
 
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -38,6 +38,8 @@ class Work:
     def do(self) -> None:
         """Call the function, and wait for it if it is async. Raises whatever it raises."""
         returned = self.function(**self.arguments)
+        if isinstance(returned, Generator | AsyncGenerator):
+            raise TypeError("It returned a generator: a handler that yields is never run.")
         if isawaitable(returned):
             async_to_sync(_finish)(returned)
 
