@@ -186,8 +186,9 @@ def _write_entries(
     for event, change in zip(gaining, rows.insert(cursor, StatusChange, *history), strict=True):
         rows.relate(change, message=event.message, event=event)
         rows.relate(event, status_change=change)
-    with rows.limited_inserts(cursor.db):
-        OptOut.objects.using(cursor.db.alias).save_changes(begun)
+    if begun:
+        with rows.limited_inserts(cursor.db):
+            OptOut.objects.using(cursor.db.alias).save_changes(begun)
     return [(event, entry.signals) for event, entry in zip(events, entries, strict=True)]
 
 
