@@ -223,6 +223,21 @@ def test_waiting_event_links_to_the_event_it_waits_for(reader: Client) -> None:
         assert words(link).endswith(f" {earlier.pk}")
 
 
+def test_event_that_the_person_may_not_see_is_named_without_a_link(
+    reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier, later = WebhookEventFactory.create_batch(2, reply=True)
+    HandlerCallFactory.create(event=earlier, running=True, contact=CUSTOMER)
+    HandlerCallFactory.create(event=later, waiting=True, contact=CUSTOMER)
+    events = admin.site.get_model_admin(WebhookEvent)
+    of_others = WebhookEvent.objects.exclude(pk=earlier.pk)
+    monkeypatch.setattr(events, "get_queryset", lambda request: of_others.all())
+
+    for page in (page_of(reader, "webhookevent"), page_of(reader, "handlercall")):
+        assert f"waiting for event {earlier.pk}" in text_of(page)
+        assert url_of("webhookevent", "change", earlier.pk) not in page
+
+
 MEDIA = "span[@class='cellcast-media']"
 
 
@@ -333,6 +348,13 @@ def test_search_finds_a_number_in_any_spelling_and_an_id(
         assert listed(reader, model, q=cellcast_id) == [found]
     assert listed(reader, model, q="+61400000003") == []
     assert listed(reader, model, q="  ") != []
+
+
+def test_search_by_id_finds_a_deferred_event_which_has_no_message(reader: Client) -> None:
+    event = make_invalid(cellcast_id=ID)
+    WebhookEvent.objects.update(outcome="deferred", next_read_at=timezone.now())
+
+    assert listed(reader, "webhookevent", q=ID) == [event.pk]
 
 
 @pytest.mark.parametrize("term", ["{}", "#{}", "event {}", "Event #{}"])

@@ -137,6 +137,15 @@ def test_retry_calls_only_unfinished_handlers(
     assert len(second) == 2
 
 
+def test_run_that_fails_again_says_that_it_is_not_done_yet(operator: Client, gone: Calls) -> None:
+    event = reply()
+
+    for model, key in (("webhookevent", event.pk), ("handlercall", event.calls.get().pk)):
+        response = run(operator, "run_again", key, model=model)
+        [said] = response.context["messages"]
+        assert "not done yet" in str(said) and "retrying" in str(said)
+
+
 @pytest.mark.parametrize("place", ["list", "handler"])
 def test_only_the_oldest_of_too_many_are_taken_oldest_first(
     operator: Client, first: Calls, place: str, monkeypatch: pytest.MonkeyPatch

@@ -11,6 +11,7 @@ from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from cellcast_django.admin.display.badges import opt_out_badge
@@ -18,8 +19,20 @@ from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
+from cellcast_django.receiving import reprocess
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import CUSTOMER, Know, levels, listed, page_of, staff, text_of, url_of
+from tests.admin_pages import (
+    CUSTOMER,
+    ID,
+    Know,
+    levels,
+    listed,
+    make_invalid,
+    page_of,
+    staff,
+    text_of,
+    url_of,
+)
 from tests.database_faults import just_before, refused_for_another, refusing
 from tests.html import every, hidden_fields, only, words
 
@@ -145,8 +158,20 @@ def test_words_of_the_proof_lead_to_their_reply(client: WebhookClient, by_person
         assert (url in page_of(person, "optout", "change", made.pk)) == may_view
 
 
+def test_words_lead_to_a_reply_that_was_read_later(client: WebhookClient) -> None:
+    body = f'{{"_id": "{ID}", "sender": "{CUSTOMER}", "message": "STOP"}}'
+    reprocess(make_invalid(body))
+    reply, made = Message.objects.get(), OptOut.objects.get()
+    assert reply.created_at > made.since
+
+    html = page_of(staff("view_optout", "view_message"), "optout", "change", made.pk)
+
+    assert url_of("message", "change", reply.pk) in html
+
+
 @pytest.mark.parametrize(
-    ("note", "is_quoted"), [("", True), ("Asked: “Please stop!”", False), ("By phone", True)]
+    ("note", "is_quoted"),
+    [("", True), ("Asked: “Please stop!”", False), ("By phone", True), ("Please stop!!", True)],
 )
 def test_page_quotes_the_words_once(
     viewer: Client, client: WebhookClient, note: str, is_quoted: bool
@@ -156,7 +181,7 @@ def test_page_quotes_the_words_once(
 
     [html, _] = page_of(viewer, "optout", "change", made.pk).split("<details")
 
-    assert html.count("Please stop!") == 1
+    assert html.count("Please stop!") == 1 + (note == "Please stop!!")
     assert html.count(note or "Please stop!") == 1
     assert bool(every(html, "div[@class='cellcast-text cellcast-words']")) == is_quoted
 
@@ -232,6 +257,21 @@ def test_opting_out_is_tried_again_after_a_deadlock(clerk: Client) -> None:
     with refusing("INSERT .*_optoutchange", error=refused_for_another(), times=1) as refusals:
         assert levels(clerk.post(url_of("optout", "add"), data, follow=True)) == ["success"]
     assert refusals.count == OptOut.objects.active().count() == LogEntry.objects.count() == 1
+
+
+@pytest.mark.parametrize("page", ["add", "end"])
+def test_form_posted_after_the_session_has_ended_says_that_nothing_was_done(
+    clerk: Client, page: str
+) -> None:
+    made = opt_out(CUSTOMER)
+    url = url_of("optout", page, *[made.pk] * (page == "end"))
+    clerk.logout()
+
+    login = clerk.post(url, {"number": "0400 000 002", "reason": "phoned"}, follow=True)
+
+    assert login.redirect_chain == [(f"{reverse('admin:login')}?next={url}", 302)]
+    assert levels(login) == ["warning"]
+    assert list(OptOut.objects.active()) == [made]
 
 
 def test_opting_out_twice_adds_the_second_reason_and_renews_what_has_ended(clerk: Client) -> None:

@@ -50,8 +50,7 @@ class HandlerCallColumns(Columns):
     def badge(self, call: HandlerCall) -> SafeString | str:
         """Return the badge of its state, as a link to the event that it waits for."""
         pk = self.waits_for.get(call.pk)
-        shown = call_badge(call, pk)
-        return shown if pk is None else self.viewer.link(WebhookEvent(pk=pk), shown)
+        return self.link_to_earlier(pk, call_badge(call, pk))
 
     @admin.display(description=_("event"))
     def of_event(self, call: HandlerCall) -> str:
@@ -109,7 +108,6 @@ class HandlerCallAdmin(ReadOnlyAdmin):
         HandlerCallColumns.badge,
         HandlerCallColumns.of_event,
         HandlerCallColumns.when,
-        "attempts",
         HandlerCallColumns.problem,
     ]
     list_filter = [CallStateFilter, HandlerFilter, ErrorFilter, PeriodFilter, CallTestFilter]

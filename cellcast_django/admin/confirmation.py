@@ -169,9 +169,11 @@ class ActionPage(Page):
     def _tell_standing(self, action: Action, rows: Collection[Any]) -> None:
         """Say how the rows stand now; which failed, and why, is beside each in the list."""
         words = gettext("%(action)s: %(count)s %(state)s.")
+        not_yet = gettext("%(action)s: %(count)s not done yet (%(state)s).")
         for (tone, word), count in Counter(map(standing_of, rows)).items():
-            said = words % {"action": action.title, "count": grouped(count), "state": word}
-            self.viewer.tell(said, LEVELS.get(tone, messages.SUCCESS))
+            said = {"action": action.title, "count": grouped(count), "state": word}
+            sentence = (not_yet if tone == Tone.OPEN else words) % said
+            self.viewer.tell(sentence, LEVELS.get(tone, messages.SUCCESS))
 
     def _tell_unaffected(self, count: int) -> None:
         if count:

@@ -57,8 +57,7 @@ class WebhookEventColumns(Columns):
     def state(self, event: WebhookEvent) -> SafeString | str:
         """Return the badge of an event's state, as a link to the event that it waits for."""
         pk = self.event_before(event)
-        shown = state_badge(event, pk)
-        return shown if pk is None else self.viewer.link(WebhookEvent(pk=pk), shown)
+        return self.link_to_earlier(pk, state_badge(event, pk))
 
     def calls(self) -> Iterator[HandlerCall]:
         return (call for event in self.rows for call in event.calls.all())
@@ -101,7 +100,8 @@ class WebhookEventSearch(Search):
     def meanings(self, term: str) -> list[Q]:
         key = term.removeprefix("event").strip(" #")
         by_pk = [Q(pk=int(key))] if is_key(key) else []
-        return [Q(message__cellcast_id=term), self.about(spellings(term)), *by_pk]
+        deferred = Q(outcome=WebhookEvent.Outcome.DEFERRED, cellcast_id=term)  # has no message
+        return [Q(message__cellcast_id=term), deferred, self.about(spellings(term)), *by_pk]
 
 
 class WebhookEventExport(Export):

@@ -172,7 +172,7 @@ class MessageAdmin(ReadOnlyAdmin):
         ("cellcast_id", "reference", "sender", "receiver", "own_number"),
     ]
 
-    def get_queryset(self, request: HttpRequest) -> Any:
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Add the start of the text, which is all that the list shows, and the failure's reason."""
         start = Left("body", MAX_TEXT_LENGTH + 1)  # one more tells that the text goes on
         return super().get_queryset(request).annotate(beginning=start, reason=REASON)

@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.utils.safestring import SafeString
@@ -231,7 +231,7 @@ class OptOutAdmin(ReadOnlyAdmin):
     search_fields = ["contact"]
     search_help_text = _("Phone number (any format).")
 
-    def get_queryset(self, request: HttpRequest) -> Any:
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Leave out rows that were locked, but have not begun."""
         return super().get_queryset(request).exclude(source="")
 
@@ -346,7 +346,8 @@ def _replies_with(viewer: Viewer, contact: str, words: set[str]) -> list[Message
 
 def _history(viewer: Viewer, opt_out: OptOut) -> Iterator[OptOutStep]:
     """Yield each change, with the event and the reply that it came from."""
-    history = list(OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out))
+    changes = OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out)
+    history = list(changes.annotate(message=F("event__message")))
     events = {}
     if viewer.may_view(WebhookEvent):
         events = viewer.rows(WebhookEvent).in_bulk([change.event_id for change in history])
@@ -355,9 +356,12 @@ def _history(viewer: Viewer, opt_out: OptOut) -> Iterator[OptOutStep]:
     for change in history:
         tone = Tone.BAD if change.kind == OptOutChange.Kind.BEGUN else Tone.QUIET
         event = events.get(change.event_id)
-        # An id would say it, but a person's opt-out has none: the newest with these words by then.
+        # A person's opt-out has no event: then it is the newest with these words by that time.
         fitting = (
-            each for each in replies if each.body == change.text and each.created_at <= change.at
+            each
+            for each in replies
+            if each.pk == change.message
+            or (each.body == change.text and each.created_at <= change.at)
         )
         reply = next(fitting, None)
         yield OptOutStep(

@@ -37,6 +37,9 @@ def guarded(view: View) -> View:
     @wraps(view)
     def hidden(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         response = _hides_form(request, view)(request, *args, **kwargs)
+        if request.method == "POST" and not request.user.is_authenticated:  # now at the login page
+            words = gettext("You had been logged out, so nothing was done. Please do it again.")
+            messages.warning(request, words)
         if isinstance(response, SimpleTemplateResponse):  # Django lays it out later
             response.render = _hides_form(request, response.render)  # type: ignore[method-assign]
         return response
@@ -122,8 +125,7 @@ class Page:
             if not page.is_allowed:
                 raise PermissionDenied
             if cls.only_takes_forms and request.method != "POST":  # a login leads here by GET
-                words = gettext("You had been logged out, so nothing was done. Please do it again.")
-                return page.turn_away(words, messages.WARNING)
+                return HttpResponseRedirect(reverse("admin:index", current_app=site.name))
             return page.show(**arguments)
 
         wrapped = guarded(site.admin_view(view))

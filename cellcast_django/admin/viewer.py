@@ -66,6 +66,12 @@ class Viewer:
         """Whether the host project's own class hides some rows of a model."""
         return self.site.is_registered(model) and bool(self.rows(model).query.where)
 
+    def hidden(self, model: type[Model], keys: set[int]) -> set[int]:
+        """Return those of the keys whose rows the host project's own class hides."""
+        if not keys or not self.is_restricted(model):
+            return set()
+        return keys.difference(self.rows(model).filter(pk__in=keys).values_list("pk", flat=True))
+
     def url(self, model: type[Model], page: str, *arguments: Any) -> str:
         options = self.site.get_model_admin(model).opts
         name = f"admin:{options.app_label}_{options.model_name}_{page}"

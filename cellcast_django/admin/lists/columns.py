@@ -12,7 +12,7 @@ from cellcast_django.admin.customers import Customer
 from cellcast_django.admin.display.texts import own_number_html
 from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.models import HandlerCall, Message
+from cellcast_django.models import HandlerCall, Message, WebhookEvent
 
 
 class Columns:
@@ -52,11 +52,12 @@ class Columns:
     @cached_property
     def _hidden(self) -> set[int]:
         """The messages of these rows that the host project's own ``ModelAdmin`` leaves out."""
-        viewer, keys = self.viewer, {row.message_id for row in self.rows} - {None}
-        if not keys or not viewer.is_restricted(Message):
-            return set()
-        shown = viewer.rows(Message).filter(pk__in=keys)
-        return keys.difference(shown.values_list("pk", flat=True))
+        return self.viewer.hidden(Message, {row.message_id for row in self.rows} - {None})
+
+    @cached_property
+    def _hidden_events(self) -> set[int]:
+        """The same of the events that these rows wait for."""
+        return self.viewer.hidden(WebhookEvent, set(self.waits_for.values()))
 
     def hides_message(self, row: Any) -> bool:
         """Whether this person may not see the message that a row is about."""
@@ -67,6 +68,11 @@ class Columns:
         if isinstance(obj, Message) and self.hides_message(row):
             return text
         return self.viewer.link(obj, text)
+
+    def link_to_earlier(self, event: int | None, text: SafeString) -> SafeString | str:
+        """Return a badge as a link to the event that it names, if this person may open its page."""
+        is_linked = event is not None and event not in self._hidden_events
+        return self.viewer.link(WebhookEvent(pk=event), text) if is_linked else text
 
     def link_to_contact(self, message: int, text: str) -> str:
         """Return ``text`` as a link to where the contact of the message with this key leads."""

@@ -130,11 +130,12 @@ class CustomerFilter(ChoiceFilter):
     parameter_name = CUSTOMER_OF
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        self.messages = model_admin.get_queryset(request)
         asked = request.GET.get(self.parameter_name, "")
         return [(asked, _("this customer"))] if is_key(asked) else []
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
-        asked = Message.objects.fresh().filter(pk=int(choice or 0)).exclude(contact="")
+        asked = self.messages.filter(pk=int(choice or 0)).exclude(contact="")
         return rows.filter(contact__in=list(asked.values_list("contact", flat=True)))
 
 
