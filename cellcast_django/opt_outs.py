@@ -44,9 +44,10 @@ NUMBERS_PER_QUERY = 1_000
 N = TypeVar("N", bound=str | PhoneNumber)
 
 STOP_HINTS = re.compile(
-    r"(?i)stop|unsub|opt[\W_]*out|leave me alone|wrong number|not interested|no (?:more|furth|text)"
-    r"|(?:remove|delete) (?:me|my (?:number|name|details)|this number)|take (?:me|\w+ number) off"
-    r"|\b(?:do ?n.?t|never|no longer)\b[^.,!?]{,25}(?:text|sms|message|contact|receive|send|hear)"
+    r"(?i)stop|unsub|opt(?: me| us)?[\W_]*out|leave me alone|wrong number|not interested"
+    r"|no (?:more|furth|text)|(?:remove|delete) (?:me|my (?:number|name|details)|this number)"
+    r"|take (?:me|us|\w+ number) off|\b(?:do ?n.?t|never|no longer)\b[^.,!?]{,25}"
+    r"(?:text|sms|msg|message|contact|receive|send|hear)"
 )
 
 

@@ -272,6 +272,9 @@ WISHES = [
     "STOPPING it",
     "not interested, thanks",
     "I DO NOT want to hear from you",
+    "opt me out please",
+    "take us off the list",
+    "dont msg me pls",
 ]
 ORDINARY = [
     "See you at 5",
