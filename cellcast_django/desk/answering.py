@@ -221,8 +221,4 @@ class Sending(ABC):
         logger.error("CELLCAST_SEND_WITH failed: %s.", kind)
         size = f"{len(self.text)} characters"
         self.log_loss(f"A text of {size} may have been sent, and was not recorded: {kind}.")
-        words = _(
-            "Cellcast did not answer, so it may have been sent. Before you send it again, look in "
-            "Cellcast’s list of sent messages, or ask the customer."
-        )
-        return Notice(notices.ERROR, words)
+        return Notice(notices.ERROR, _("This may have been sent."))  # what to do is by the form

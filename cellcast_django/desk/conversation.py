@@ -132,23 +132,21 @@ class Conversation:
         self.message = message
         same = {"contact": message.contact} if message.contact else {"pk": message.pk}
         self.all_messages = self.messages = viewer.latest_rows(Message).filter(**same)
-        self.own_numbers = own_numbers(viewer.rows(Message))
-        self.own_number = own if own in self.own_numbers else ""
+        self.own_number = own if own in self.numbers_used else ""
         if self.own_number:
             self.messages = self.messages.filter(may_be_of(self.own_number))
 
     @cached_property
     def numbers_used(self) -> list[str]:
-        """Your numbers that this customer has written to, or was sent from, if there are several.
+        """Your numbers that this customer has written to, or was sent from, if you have several.
 
-        The one that the page is narrowed to is among them.
+        As far as this person sees the messages: nobody answers from a number of other people's.
         """
-        if not self.own_numbers:
+        known = own_numbers(self.viewer.rows(Message))
+        if not known:
             return []
-        used = self.all_messages.order_by().values_list("own_number", flat=True).distinct()
-        wanted = {*used, self.own_number}
-        found = [number for number in self.own_numbers if number in wanted]
-        return found if len(found) > 1 else []
+        used = set(self.all_messages.order_by().values_list("own_number", flat=True).distinct())
+        return [number for number in known if number in used]
 
     @cached_property
     def marked(self) -> dict[int, str]:
@@ -216,7 +214,7 @@ class Conversation:
             Bubble(
                 message=message,
                 url=self.viewer.url(Message, "change", message.pk),
-                has_own_number=bool(self.numbers_used),
+                has_own_number=len(self.numbers_used) > 1,
                 reference=references.get(message.reference),
             )
             for message in messages

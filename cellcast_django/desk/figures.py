@@ -18,6 +18,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.texts import grouped
 from cellcast_django.admin.lists.export import csv_of
 from cellcast_django.admin.lists.filters import Choices, MessageTestFilter, StatusFilter
 from cellcast_django.admin.own_numbers import narrow_to_sender, senders
@@ -122,10 +123,11 @@ class Column:
     @property
     def delivered_share(self) -> str:
         """The delivered share of those with a final status, in percent; empty without any."""
-        rate = self.total.delivery_rate
+        rate, ended = self.total.delivery_rate, self.total.ended.total()
         if rate is None:
             return ""
-        return gettext("%(rate)s%%") % {"rate": number_format(100 * rate, 1)}
+        words = gettext("%(rate)s%% of %(count)s")
+        return words % {"rate": number_format(100 * rate, 1), "count": grouped(ended)}
 
 
 def days_of(first: date, last: date) -> str:

@@ -67,7 +67,7 @@ def number_switches(
     numbers: Sequence[str], chosen: str, url_of: Callable[[str], str]
 ) -> list[Switch]:
     """Return links to all your numbers together and to each; none if there is only one."""
-    if not numbers:
+    if len(numbers) < 2:
         return []
     switches = [Switch(url_of(""), gettext("All your numbers"), not chosen)]
     for number in numbers:

@@ -44,6 +44,8 @@ class CustomerRow:
     url: str
     stop_wish: SafeString | str
     """Since when they may want to stop."""
+    wish: Any
+    """The reply that says so, with a part of its text."""
     opt_out_url: str
     """The form that opts out who may want to stop, for those who may."""
 
@@ -142,7 +144,8 @@ class ToAnswerPage(DeskPage):
     ) -> Iterator[CustomerRow]:
         """Yield them with their newest reply, unless that is deleted at this moment."""
         messages = self.viewer.latest_rows(Message).defer("body", "original_body")
-        replies = messages.in_bulk([each.newest.pk for each in page])
+        wishes = filter(None, map(self.waiting.wish_of, page))
+        replies = messages.in_bulk([row.pk for row in (*wishes, *(each.newest for each in page))])
         # What somebody has searched for is in the addresses of the list and its forms alone.
         query = choice.query(q="")
         for each in (each for each in page if each.newest.pk in replies):
@@ -153,6 +156,7 @@ class ToAnswerPage(DeskPage):
                 known=known.get(reply.contact) or Customer(reply.contact),
                 url=ConversationPage.url(self.viewer, reply.pk) + query,
                 stop_wish=stop_wish_badge(wish.created_at) if wish else "",
+                wish=wish and replies.get(wish.pk),
                 opt_out_url=self.opt_out_url(wish, choice) if wish else "",
             )
 

@@ -177,6 +177,7 @@ def test_failure_keeps_the_form_and_is_logged(writer: Client, settings: Any) -> 
     assert "ConnectionError" in entry.change_message
     form = "form[@id='cellcast-new']//button"
     assert words(only(response.text, form)) != words(only(page_of(writer, "message", "new"), form))
+    assert every(response.text, "p[@id='cellcast-doubt']")  # where to look before
     assert "Hello" not in f"{entry.change_message} {entry.object_repr}"
 
 

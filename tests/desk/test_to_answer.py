@@ -212,6 +212,17 @@ def test_wishes_to_stop_are_marked_counted_and_listed_red_from_three_days_on(
     assert only(wishes.text, "input[@name='stop']").get("checked") is not None
 
 
+def test_row_shows_the_words_of_an_earlier_wish_to_stop(reader: Client) -> None:
+    ask(10, "Please stop texting me")
+    ask(5, "And one more thing: yes")
+    ask(3, "no more texts!", OTHER)
+
+    page = page_of(reader, "message", "to_answer")
+
+    assert [words(each) for each in every(page, "bdi[@data-wish]")] == ["Please stop texting me"]
+    assert rows(reader) == ["no more texts!", "And one more thing: yes"]
+
+
 def test_page_can_be_filtered_by_days(reader: Client) -> None:
     zone = timezone.get_current_timezone()
     for day in (20, 22, 24):
@@ -785,6 +796,16 @@ def test_lists_never_name_or_link_hidden_messages(reader: Client, show: Show) ->
         assert f"/message/{hidden.pk}/" not in links
         assert "0400 000 002" not in page
         assert "of another practice" not in page
+
+
+def test_customer_of_a_hidden_message_is_nobody(reader: Client, show: Show) -> None:
+    shown, hidden = ask(2, "ours"), ask(1, "of another practice")
+    assert listed(reader, "message", customer_of=hidden.pk) == [hidden.pk, shown.pk]
+
+    show(Message, lambda rows: rows.exclude(pk=hidden.pk))
+
+    assert listed(reader, "message", customer_of=shown.pk) == [shown.pk]
+    assert listed(reader, "message", customer_of=hidden.pk) == []
 
 
 @pytest.mark.django_db(transaction=True)

@@ -31,10 +31,11 @@ document.querySelectorAll(".cellcast-answer").forEach((form) => {
     }
 
     function showCount() {
-        const count = segments(area.value.trim());
+        const text = area.value.trim();
+        const count = text ? segments(text) : 0;
         const { one, many } = output.dataset;
-        output.textContent = count === 1 ? one : many.replace("{count}", count);
-        output.nextElementSibling.hidden = count === 1;
+        output.textContent = count > 1 ? many.replace("{count}", count) : count ? one : "";
+        output.nextElementSibling.hidden = count <= 1;
     }
 
     form.querySelectorAll("textarea, [name=number]").forEach((field) => {
