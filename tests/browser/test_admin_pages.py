@@ -135,8 +135,11 @@ def test_button_for_ticked_customers_is_at_hand_and_covers_nothing(
     tick = page.get_by_role("button", name="Mark 1 as done")
     assert tick.count() == 0
 
-    page.get_by_role("checkbox", name="Tick 0400 010 003").check()
+    box = page.get_by_role("checkbox", name="Tick 0400 010 003")
+    box.check()
 
+    end_of_boxes = box.bounding_box()["x"] + box.bounding_box()["width"]
+    assert tick.bounding_box()["x"] > end_of_boxes, "the next click is meant for another box"
     assert 0 <= tick.bounding_box()["y"] < page.viewport_size["height"] - 30
     done = page.locator("button[name=one]").first
     done.focus()

@@ -249,6 +249,8 @@ def test_line_about_the_length_of_an_sms_is_shown_when_it_matters(receptionist: 
     for length, is_shown in ((0, False), (160, False), (161, True), (3, False)):
         box(page).fill("x" * length)
         assert line.is_visible() == is_shown, length
+        count = page.locator(".cellcast-answer output").text_content()
+        assert bool(count) == bool(length), "nothing is sent of nothing"
 
 
 def test_what_is_typed_before_the_script_has_come_is_kept(receptionist: Person) -> None:

@@ -41,6 +41,7 @@ DATABASES["default"]["NAME"] = BASE_DIR / "{skin}.sqlite3"
 ROOT_URLCONF = "shop.urls_{skin}"
 CELLCAST_WEBHOOK_SECRETS = ["cellcast:a-password-for-tests"]
 CELLCAST_PUBLIC_URL = "http://127.0.0.1"
+CELLCAST_SEND_WITH = "cellcast_django.testing.pretend_to_send"
 ALLOWED_HOSTS = ["testserver", "127.0.0.1"]
 """
 
@@ -135,6 +136,7 @@ def test_pages_open_and_buttons_work_in_each_skin(
         page.context.add_cookies([{"name": "sessionid", "value": session, "url": url}])
         admin = f"{url}/admin/cellcast_django"
         assert len(crawl(page, admin)) > 20
+        assert fields_without_edges(page, admin, skin) == []
         retry_from_the_page_of_the_event(page, admin, skin)
         retry_from_the_list(page, admin, skin)
 
@@ -157,6 +159,46 @@ def crawl(page: Any, admin: str) -> set[str]:
             found = {urljoin(address, unescape(link)) for link in links}
             waiting += sorted(each for each in found if each.startswith(f"{admin}/"))
     return seen
+
+
+FORMS = {
+    "new": ("message/new/", "#cellcast-number"),
+    "opt-out": ("optout/add/", "#id_number"),
+    "opt-in": ("optout/1/end/", "#id_reason"),
+    "conversation": ("message/2/conversation/", "#cellcast-data-from"),
+    "to-answer": ("message/to-answer/", "#cellcast-search"),
+    "setup": ("webhookevent/setup/", "textarea"),
+}
+"""Where our forms are, and a field of each."""
+
+WITHOUT_EDGES = """() => {
+    document.querySelectorAll("details").forEach((each) => { each.open = true; });
+    const fields = document.querySelectorAll(
+        "form:has([name=csrfmiddlewaretoken], .cellcast-button) :is(" +
+        "textarea, select, input:not([type=hidden], [type=checkbox], [type=radio], [type=submit]))"
+    );
+    const isBare = (field) => {
+        const { borderBottomWidth: width, borderBottomColor: color } = getComputedStyle(field);
+        const behind = getComputedStyle(field.parentElement).backgroundColor;
+        return width === "0px" || /^rgba.* 0\\)$/.test(color) || color === behind;
+    };
+    const bare = [...fields].filter((each) => each.checkVisibility() && isBare(each));
+    return bare.map((each) => each.id);
+}"""
+
+
+def fields_without_edges(page: Any, admin: str, skin: str) -> list[tuple[str, str, str]]:
+    """Return the fields of our forms that cannot be seen, in light and in dark."""
+    found = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for name, (address, field) in FORMS.items():
+            page.goto(f"{admin}/{address}")
+            found += [(scheme, name, each) for each in page.evaluate(WITHOUT_EDGES)]
+            assert page.locator(field).first.is_visible(), name
+            take(page, skin, f"{name}-{scheme}")
+    page.emulate_media(color_scheme="light")
+    return found
 
 
 def retry_from_the_page_of_the_event(page: Any, admin: str, skin: str) -> None:
