@@ -14,11 +14,11 @@ from django.urls import include, path
 from django.utils.functional import Promise
 
 from cellcast_django import payloads, tasks
-from cellcast_django.admin import MessageAdmin, OptOutAdmin
+from cellcast_django.admin import MessageAdmin
 from cellcast_django.conf import conf
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
 from cellcast_django.health import Health, Light, measure_health
-from cellcast_django.models import Message, OptOut as OptOutRow, StatusChange, WebhookEvent
+from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_stop_word, may_want_to_stop
 from cellcast_django.payloads import Endpoint, Invalid, OptOut, Reply, StatusReport
 from cellcast_django.signals import (
@@ -110,11 +110,6 @@ def settings() -> None:
 class OurMessages(MessageAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
         return super().get_queryset(request).filter(own_number="+61480000000")
-
-
-class OurOptOuts(OptOutAdmin):
-    def get_queryset(self, request: HttpRequest) -> QuerySet[OptOutRow]:
-        return super().get_queryset(request).filter(contact__startswith="+61")
 
 
 # Operations
