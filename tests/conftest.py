@@ -14,6 +14,7 @@ from django.db.models.signals import post_migrate
 from django.test import Client
 from hypothesis import settings
 
+from cellcast_django.admin.display.shown import Content
 from cellcast_django.directory import Directory
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import Know, staff
@@ -92,6 +93,18 @@ def leave_handler_errors_in_the_event() -> Iterator[None]:
     """Send webhooks as in production: a test says so if it wants what a handler raises."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(WebhookClient, "raise_handler_errors", False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def refuse_names_that_content_lacks() -> Iterator[None]:
+    """Fail where a template would show nothing; ``{% if %}`` takes any ``Exception`` for false."""
+
+    def fail(content: Content, name: str) -> None:
+        pytest.fail(f"A template asks for {name!r}, and is given {', '.join(vars(content))}.")
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(Content, "__getattr__", fail, raising=False)
         yield
 
 

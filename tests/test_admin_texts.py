@@ -1,14 +1,13 @@
-"""Texts, numbers and times as the pages show them."""
+"""Texts, numbers and times as the pages show them, and what their templates are given."""
 
 from datetime import timedelta
 
 import pytest
+from django.template import Context, Template
 from django.utils import timezone, translation
 
-from cellcast_django.admin.display.texts import (
-    ago,
-    day,
-)
+from cellcast_django.admin.display.shown import Content
+from cellcast_django.admin.display.texts import ago, day
 from tests.admin_pages import text_of
 
 
@@ -42,3 +41,16 @@ def test_times_are_in_the_readers_language() -> None:
     with translation.override("de"):
         assert "3 min ago" in ago(timezone.now() - timedelta(minutes=3))  # as all around it
         assert "9 Mär 2024, 12:" in ago(timezone.now().replace(year=2024, month=3, day=9, hour=1))
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ["{{ page.nme }}", "{% if not page.nme %}{% endif %}", "{% for a in page.nme %}{% endfor %}"],
+)
+def test_template_that_misspells_a_name_fails_its_test(tag: str) -> None:
+    with pytest.raises(pytest.fail.Exception):
+        Template(tag).render(Context({"page": Content(name="Anna")}))
+
+
+def test_content_prints_nothing_personal() -> None:
+    assert "Anna" not in repr(Content(name="Anna"))

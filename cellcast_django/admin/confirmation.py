@@ -15,7 +15,7 @@ from django.utils.translation import gettext, ngettext
 
 from cellcast_django.admin.actions import CALL_ACTIONS, EVENT_ACTIONS, Action, RunCallAgain
 from cellcast_django.admin.display.badges import Tone, standing_of
-from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.shown import Content
 from cellcast_django.admin.display.texts import counted, grouped
 from cellcast_django.admin.lists.filters import CallStateFilter, TestFilter
 from cellcast_django.admin.lists.paging import is_key
@@ -28,28 +28,6 @@ from cellcast_django.payloads import clean
 
 MAX_SELECTED = 1_000  # rows for one action
 LEVELS = {Tone.OPEN: messages.WARNING, Tone.BAD: messages.ERROR}  # of rows not ended well
-
-
-@shown
-class Confirmation:
-    """What an action would do, as the page asks for it."""
-
-    action: Action
-    keys: Sequence[int]
-    """The rows that it would change."""
-    handlers: Sequence[tuple[str, int]]
-    """Those that it is about, each with the number of calls."""
-    warns: bool
-    affected: str
-    unaffected: int
-    stays: str
-    has_more: bool
-    """Whether more rows were chosen than one action takes."""
-    back_url: str
-    ticket: str
-
-    limit = grouped(MAX_SELECTED)
-    seconds = MAX_SECONDS
 
 
 def tell_left(viewer: Viewer, left: int) -> None:
@@ -131,19 +109,21 @@ class ActionPage(Page):
         of_calls = ngettext("%d call.", "%d calls.", len(affected))
         of_events = ngettext("%d event.", "%d events.", len(affected))
         calls = Counter(call.handler for row in affected for call in action.calls(row))
-        asked = Confirmation(
+        content = Content(
             action=action,
-            keys=[row.pk for row in affected],
-            handlers=sorted(calls.items()),
+            keys=[row.pk for row in affected],  # what it would change
+            handlers=sorted(calls.items()),  # each with the number of its calls
             warns=any(map(action.warns, affected)),
             affected=(of_calls if action.model is HandlerCall else of_events) % len(affected),
             unaffected=len(chosen) - len(affected),
             stays=stays(len(chosen) - len(affected)),
-            has_more=len(keys) > MAX_SELECTED,
+            has_more=len(keys) > MAX_SELECTED,  # than one action takes
+            limit=grouped(MAX_SELECTED),
+            seconds=MAX_SECONDS,
             back_url=back_url,
             ticket=new_ticket(),
         )
-        return self.render(asked, title=action.title)
+        return self.render(content, title=action.title)
 
     def act(self, action: Action, keys: list[int]) -> None:
         """Act on the rows until time is up, log what was changed, and say what was done.

@@ -1,7 +1,6 @@
 """The pages of webhook events."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from django.contrib import admin
@@ -11,17 +10,16 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.actions import EVENT_ACTIONS, Action
+from cellcast_django.admin.actions import EVENT_ACTIONS
 from cellcast_django.admin.confirmation import ActOnCalls, ActOnEvents, in_list
 from cellcast_django.admin.display.badges import (
-    CallRow,
-    call_rows,
+    call_badge,
     opt_out_badge,
     sentence_of,
     state_badge,
     test_badge,
 )
-from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.shown import Content
 from cellcast_django.admin.display.texts import Unprinted, ago, beginning, format_body
 from cellcast_django.admin.lists.columns import Columns
 from cellcast_django.admin.lists.export import Export, columns
@@ -30,6 +28,7 @@ from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.search import Search, spellings
 from cellcast_django.admin.viewer import Viewer
+from cellcast_django.connected import connected_handlers
 from cellcast_django.models import HandlerCall, Message, WebhookEvent
 
 MAX_PROBLEM_LENGTH = 200  # characters of the errors in the list
@@ -163,32 +162,31 @@ class WebhookEventAdmin(ReadOnlyAdmin):
         prefetch_related_objects([obj], "calls")
         columns = WebhookEventColumns(viewer, [obj])
         words = [f"#{obj.pk}", obj.get_kind_display(), columns.customer(obj).label]
-        page = EventPage(
+        page = Content(
             state=columns.state(obj),
             sentence=sentence_of(obj, columns.event_before(obj)),
             contact=columns.contact(obj),
             message_link=obj.message and columns.link(obj, obj.message, gettext("View message")),
             actions=ActOnEvents.offered(viewer, obj),
-            calls=[
-                replace(row, actions=ActOnCalls.offered(viewer, row.call))
-                for row in call_rows(obj, columns.waits_for)
-            ],
-            formatted_body=format_body(obj.body, obj.content_type),
+            calls=_call_rows(viewer, obj, columns.waits_for),
+            formatted_body=format_body(obj.body, obj.content_type),  # empty: only the raw one
         )
         title = Unprinted(" · ".join(filter(None, words)))
         return {"title": title, "subtitle": None, "page": page}
 
 
-@shown
-class EventPage:
-    """What the page of an event shows."""
-
-    state: SafeString | str
-    sentence: str
-    contact: str
-    message_link: str | None
-    actions: list[tuple[Action, str]]
-    """What this person can do with the event, and where."""
-    calls: list[CallRow]
-    formatted_body: str
-    """Empty if only the raw one can be shown."""
+def _call_rows(viewer: Viewer, event: WebhookEvent, waits_for: dict[int, int]) -> list[Content]:
+    """Return the calls of an event: first the failing, then what waits, then what is done."""
+    connected = connected_handlers()
+    calls = list(event.calls.all())
+    calls.sort(key=lambda call: (not call.failing_since, not call.is_unfinished, call.pk))
+    return [
+        Content(
+            call=call,
+            badge=call_badge(call, waits_for.get(call.pk)),
+            # There is still work for its handler, which is not connected in this process.
+            is_missing=call.state not in HandlerCall.ENDED_WELL and call.handler not in connected,
+            actions=ActOnCalls.offered(viewer, call),
+        )
+        for call in calls
+    ]

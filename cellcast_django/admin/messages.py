@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.customers import Customer, Named, may_be_name
+from cellcast_django.admin.customers import may_be_name
 from cellcast_django.admin.display.badges import (
     Tone,
     although_opted_out_badge,
@@ -22,7 +22,7 @@ from cellcast_django.admin.display.badges import (
     opt_out_badge,
     status_badge,
 )
-from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.shown import Content, shown
 from cellcast_django.admin.display.texts import Unprinted, ago, beginning, exact_time, media_links
 from cellcast_django.admin.events import WebhookEventColumns
 from cellcast_django.admin.extension import extension_of
@@ -184,11 +184,12 @@ class MessageAdmin(ReadOnlyAdmin):
             title, crumb = gettext("From %(customer)s"), gettext("Reply of %(time)s")
         else:
             title, crumb = gettext("To %(customer)s"), gettext("Message of %(time)s")
-        page = MessagePage(
+        page = Content(  # in the order of the reader's questions
             customer=customer,
             state=message_state(obj),
             although_opted_out=although_opted_out_badge(obj.opted_out_at),
             sentence="" if is_reply else description_of(obj.status),
+            # What the host project calls its reference, if it has one.
             references=list(viewer.directory.references([obj.reference]).values()),
             why_empty=why_empty(obj),
             answered=link_to_answered(viewer, obj),
@@ -206,27 +207,20 @@ class MessageAdmin(ReadOnlyAdmin):
         }
 
 
-@shown
-class EventOfMessage:
-    """One event on the page of its message, which leads to its calls and its body."""
-
-    link: str
-    event: WebhookEvent
-    state: SafeString | str
-    problem: str
-
-
-def events_of(viewer: Viewer, message: Message) -> list[EventOfMessage] | None:
+def events_of(viewer: Viewer, message: Message) -> list[Content] | None:
     """Return the newest events of a message; ``None`` for those who may not view events."""
     if not viewer.may_view(WebhookEvent):
         return None
     found = viewer.rows(WebhookEvent).filter(message=message).defer("body").order_by("-pk")
     columns = WebhookEventColumns(viewer, list(found.prefetch_related("calls")[:MAX_EVENTS]))
     return [
-        EventOfMessage(
-            viewer.link(each, f"#{each.pk}"), each, columns.state(each), columns.problem(each)
+        Content(
+            event=event,
+            link=viewer.link(event, f"#{event.pk}"),
+            state=columns.state(event),
+            problem=columns.problem(event),
         )
-        for each in columns.rows
+        for event in columns.rows
     ]
 
 
@@ -241,26 +235,6 @@ class Step:
     """Cellcast's own words about a failure."""
     stayed: SafeString | None = None
     """The status that the message kept, if the report came late."""
-
-
-@shown
-class MessagePage:
-    """What the page of a message shows, in the order of the reader's questions."""
-
-    customer: Customer
-    state: SafeString | str
-    although_opted_out: SafeString
-    sentence: str | Promise
-    references: list[Named]
-    """What the host project calls its reference, if there is one."""
-    why_empty: str
-    answered: SafeString | str
-    """The text that a reply answers, as a link to its message."""
-    opt_out_url: str
-    """The form that opts the customer out, for those who may."""
-    timeline: list[Step] | None
-    """``None`` for those who may not view the history."""
-    events: list[EventOfMessage] | None
 
 
 def link_to_answered(viewer: Viewer, reply: Message) -> SafeString | str:
@@ -278,7 +252,10 @@ def link_to_answered(viewer: Viewer, reply: Message) -> SafeString | str:
 
 
 def timeline(viewer: Viewer, message: Message) -> list[Step] | None:
-    """Return the submission and each reported status; nothing if nothing has been reported."""
+    """Return the submission and each reported status; nothing if nothing has been reported.
+
+    ``None`` for those who may not view the history.
+    """
     if not viewer.may_view(StatusChange):
         return None
     changes = viewer.rows(StatusChange).filter(message=message).order_by("pk")[:MAX_CHANGES]

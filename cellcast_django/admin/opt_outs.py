@@ -12,9 +12,8 @@ from django.shortcuts import get_object_or_404
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.customers import Customer
 from cellcast_django.admin.display.badges import Tone, badge
-from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.shown import Content
 from cellcast_django.admin.display.texts import Unprinted, ago, beginning, readable_number
 from cellcast_django.admin.extension import Link, extension_of
 from cellcast_django.admin.lists.columns import Columns
@@ -162,17 +161,6 @@ class OptOutExport(Export):
     columns = columns("id", "contact", "since", "source", "event_id", "ended_at", "note")
 
 
-@shown
-class EndContent:
-    """Whom the form opts back in."""
-
-    form: ReasonForm
-    customer: Customer
-    seen: int
-    """The last row of the history when the page was first shown."""
-    back_url: str
-
-
 class EndPage(Page):
     """Opts a contact back in, after asking why."""
 
@@ -191,10 +179,17 @@ class EndPage(Page):
         history = OptOutChange.objects.fresh().filter(opt_out=pk).order_by("-pk")
         newest = history.values_list("pk", flat=True).first() or 0
         posted_seen = key_in(posted, "seen")
-        seen = newest if posted_seen is None else posted_seen  # from the first showing on
+        seen = newest if posted_seen is None else posted_seen  # when the page was first shown
         if opt_out.is_active and not form.is_valid():
-            customer = self.viewer.directory.customer(opt_out.contact)
-            return self.render(EndContent(form, customer, seen, back_url))
+            content = Content(
+                form=form,
+                customer=self.viewer.directory.customer(opt_out.contact),
+                seen=seen,
+                back_url=back_url,
+                keys=[],  # no rows of a list: the address names the opt-out
+                has_more=False,
+            )
+            return self.render(content)
         if opt_out.is_active and newest > seen:
             again = gettext("Not ended: this customer has opted out again meanwhile.")
             self.viewer.tell(again, messages.WARNING)
@@ -296,35 +291,13 @@ class OptOutAdmin(ReadOnlyAdmin):
         customer = viewer.directory.customer(obj.contact).label
         title = (out if obj.is_active else back_in) % {"customer": customer}
         may_end = obj.is_active and viewer.may("end_optout")
-        page = OptOutPage(
+        page = Content(
             state=OptOutColumns(viewer, [obj]).state(obj),
             steps=list(_history(viewer, obj)),
             contact_link=_contact_link(viewer, obj),
             end_url=EndPage.url(viewer, obj.pk) if may_end else "",
         )
         return {"title": Unprinted(title), "subtitle": None, "page": page}
-
-
-@shown
-class OptOutStep:
-    """A change of an opt-out's history."""
-
-    change: OptOutChange
-    badge: SafeString
-    event_link: str
-    reply: Message | None
-    """Whose words they are, if this person may see it."""
-    reply_url: str
-
-
-@shown
-class OptOutPage:
-    """What the page of an opt-out shows."""
-
-    state: SafeString
-    steps: list[OptOutStep]
-    contact_link: Link | None
-    end_url: str
 
 
 def _contact_link(viewer: Viewer, opt_out: OptOut) -> Link | None:
@@ -344,7 +317,7 @@ def _replies_with(viewer: Viewer, contact: str, words: set[str]) -> list[Message
     return list(replies.filter(body__in=words).order_by("-created_at")[:MAX_REPLIES])
 
 
-def _history(viewer: Viewer, opt_out: OptOut) -> Iterator[OptOutStep]:
+def _history(viewer: Viewer, opt_out: OptOut) -> Iterator[Content]:
     """Yield each change, with the event and the reply that it came from."""
     changes = OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out)
     history = list(changes.annotate(message=F("event__message")))
@@ -364,10 +337,10 @@ def _history(viewer: Viewer, opt_out: OptOut) -> Iterator[OptOutStep]:
             or (each.body == change.text and each.created_at <= change.at)
         )
         reply = next(fitting, None)
-        yield OptOutStep(
+        yield Content(
             change=change,
             badge=badge(tone, change.get_kind_display()),
             event_link=viewer.link(event, f"#{event.pk}") if event else "",
-            reply=reply,
+            reply=reply,  # whose words they are, if this person may see it
             reply_url=viewer.url(Message, "change", reply.pk) if reply else "",
         )

@@ -1,8 +1,6 @@
 """The activity: who did what in this app's part of the admin, from Django's own log."""
 
-from collections.abc import Sequence
 from operator import itemgetter
-from typing import Any
 
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
@@ -13,7 +11,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.customers import Customer
-from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.shown import Content, shown
 from cellcast_django.admin.lists.paging import is_key, key_in
 from cellcast_django.desk.page import DeskPage
 from cellcast_django.models import Message, OptOut, WebhookEvent
@@ -39,17 +37,6 @@ class Activity:
         if not self.entry.object_id or not self.entry.content_type:
             return ""
         return f"{self.entry.content_type.name} {self.entry.object_id}"
-
-
-@shown
-class ActivityContent:
-    """A page of the log."""
-
-    activities: Sequence[Activity]
-    people: Sequence[tuple[Any, str]]
-    person: Any
-    """Whose entries alone are shown."""
-    older_url: str
 
 
 class ActivityPage(DeskPage):
@@ -80,10 +67,10 @@ class ActivityPage(DeskPage):
         if len(found) > PER_PAGE:
             chosen = {} if person is None else {"person": person}
             older_url = f"?{urlencode(chosen | {'before': shown[-1].pk})}"
-        content = ActivityContent(
+        content = Content(
             activities=self.activities(shown),
             people=sorted(((key, str(user)) for key, user in people.items()), key=itemgetter(1)),
-            person=person,
+            person=person,  # whose entries alone are shown
             older_url=older_url,
         )
         return self.render(content)

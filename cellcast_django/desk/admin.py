@@ -18,7 +18,7 @@ from cellcast_django.admin.lists.read_only import ModelAdmin, home_of, is_ours
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.activity import ActivityPage
-from cellcast_django.desk.conversation import ConversationPage, OnMessage
+from cellcast_django.desk.conversation import ConversationPage, panel_content
 from cellcast_django.desk.customer import CustomerData
 from cellcast_django.desk.figures import Figures, ReasonFilter
 from cellcast_django.desk.marking import Handle, Reopen, mark_done, mark_new, reopen_column
@@ -55,7 +55,7 @@ class Desk(Extension):
         return [reopen_column(viewer)] if may_mark and is_sought else []
 
     def panels_of_message(self, viewer: Viewer, message: Message) -> Sequence[Panel]:
-        shows = OnMessage.of(viewer, message)
+        shows = panel_content(viewer, message)
         return [
             Panel("summary", "admin/cellcast_desk/done.html", shows),
             Panel("end", "admin/cellcast_desk/done_forms.html", shows),

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from cellcast_django.admin.customers import Customer, Named
 from cellcast_django.admin.display.badges import although_opted_out_badge, status_badge
-from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.shown import Content, shown
 from cellcast_django.admin.display.texts import Unprinted, beginning, exact_time, own_number_html
 from cellcast_django.admin.lists.paging import key_in, older_than
 from cellcast_django.admin.own_numbers import own_numbers
@@ -35,7 +35,7 @@ from cellcast_django.desk.answering import (
     doubt_about,
     draft_key,
 )
-from cellcast_django.desk.customer import CustomerTools
+from cellcast_django.desk.customer import tools_for
 from cellcast_django.desk.handling import Undo, mark, take_marked_last, with_earlier
 from cellcast_django.desk.page import TO_ANSWER, DeskPage, Switch, number_switches, url_of_page
 from cellcast_django.desk.waiting import Choice, WaitingReply
@@ -298,7 +298,7 @@ class ConversationContent:
     next_url: str
     """The conversation with the next customer who waits."""
     list_url: str
-    tools: CustomerTools
+    tools: Content
 
     @property
     def customer(self) -> Customer:
@@ -409,25 +409,19 @@ class ConversationPage(DeskPage):
             done=done,
             next_url=self.next_url(choice, message),
             list_url=self.list_url(choice),
-            tools=CustomerTools.of(self.viewer, asked_in, customer),
+            tools=tools_for(self.viewer, asked_in, customer),
         )
         words = customer.label or _("(no number)")
         title = Unprinted(_("Conversation with %(customer)s") % {"customer": words})
         return self.render(content, title=title)
 
 
-@shown
-class OnMessage:
-    """What can be said of a reply on its page, which leads to the conversation."""
-
-    message: Message
-    may_handle: bool
-    conversation_url: str
-    undo: Undo
-
-    @classmethod
-    def of(cls, viewer: Viewer, message: Message) -> "OnMessage":
-        may_handle = message.direction == Direction.INBOUND and viewer.may("handle_message")
-        marked = take_marked_last(viewer)
-        undo = Undo(marked, viewer.directory.customers(marked.values()))
-        return cls(message, may_handle, ConversationPage.url(viewer, message.pk), undo)
+def panel_content(viewer: Viewer, message: Message) -> Content:
+    """Return what a message's page shows of the desk: it leads to the conversation."""
+    marked = take_marked_last(viewer)
+    return Content(
+        message=message,
+        may_handle=message.direction == Direction.INBOUND and viewer.may("handle_message"),
+        conversation_url=ConversationPage.url(viewer, message.pk),
+        undo=Undo(marked, viewer.directory.customers(marked.values())),
+    )

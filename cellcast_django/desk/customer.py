@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from cellcast_django.admin.customers import Customer
 from cellcast_django.admin.day_range import RANGE, range_of
-from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.shown import Content
 from cellcast_django.admin.lists.export import streamed
 from cellcast_django.admin.lists.read_only import is_ours
 from cellcast_django.admin.opt_outs import MESSAGE, EndPage, opt_out_url
@@ -21,30 +21,21 @@ from cellcast_django.upkeep.contact_export import ContactData, every_row
 from cellcast_django.upkeep.retention import AboutContact
 
 
-@shown
-class CustomerTools:
-    """What a person may do about a customer."""
-
-    opt_out_url: str
-    opt_in_url: str
-    opt_out_page: str
-    data_url: str
-
-    @classmethod
-    def of(cls, viewer: Viewer, message: Message, customer: Customer) -> "CustomerTools":
-        is_free = customer.opted_out_since is None
-        opt_out = None  # its key
-        if not is_free and viewer.may_view(OptOut):
-            opt_outs = viewer.rows(OptOut).filter(contact=customer.contact)
-            opt_out = opt_outs.values_list("pk", flat=True).first()
-        may_end = opt_out and viewer.may("end_optout") and is_ours(viewer.site, OptOut)
-        may_export = customer.contact and CustomerData(viewer).is_allowed
-        return cls(
-            opt_out_url=opt_out_url(viewer, message.pk, message.contact) if is_free else "",
-            opt_in_url=f"{EndPage.url(viewer, opt_out)}?{MESSAGE}={message.pk}" if may_end else "",
-            opt_out_page=viewer.url(OptOut, "change", opt_out) if opt_out else "",
-            data_url=CustomerData.url(viewer, message.pk) if may_export else "",
-        )
+def tools_for(viewer: Viewer, message: Message, customer: Customer) -> Content:
+    """Return where this person can act on a customer; ``""`` for each thing they may not do."""
+    is_free = customer.opted_out_since is None
+    opt_out = None  # its key
+    if not is_free and viewer.may_view(OptOut):
+        opt_outs = viewer.rows(OptOut).filter(contact=customer.contact)
+        opt_out = opt_outs.values_list("pk", flat=True).first()
+    may_end = opt_out and viewer.may("end_optout") and is_ours(viewer.site, OptOut)
+    may_export = customer.contact and CustomerData(viewer).is_allowed
+    return Content(
+        opt_out_url=opt_out_url(viewer, message.pk, message.contact) if is_free else "",
+        opt_in_url=f"{EndPage.url(viewer, opt_out)}?{MESSAGE}={message.pk}" if may_end else "",
+        opt_out_page=viewer.url(OptOut, "change", opt_out) if opt_out else "",
+        data_url=CustomerData.url(viewer, message.pk) if may_export else "",
+    )
 
 
 class CustomerData(Page):

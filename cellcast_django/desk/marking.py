@@ -12,7 +12,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.admin.confirmation import tell_left
-from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.shown import Content
 from cellcast_django.admin.display.texts import counted, grouped
 from cellcast_django.admin.lists.filters import OwnNumberFilter
 from cellcast_django.admin.lists.paging import is_key, key_in
@@ -143,17 +143,6 @@ def new_again(count: int) -> str:
     return words % {"count": grouped(count)}
 
 
-@shown
-class Marking:
-    """What an action would mark, as the page asks for it."""
-
-    action: str
-    keys: Sequence[int]
-    """The replies that it would mark: what comes meanwhile is left alone."""
-    customers: int
-    back_url: str
-
-
 class MarkSelected(Page):
     """Marks the replies that are selected in the list; asks first if that is many.
 
@@ -173,9 +162,14 @@ class MarkSelected(Page):
             rows = self.rows_to_mark(selected, is_done=is_done)
             keys = [row.pk for row in rows]
             if len(rows) > MAX_UNASKED:
-                customers = len({row.contact or row.pk for row in rows})
-                asked = Marking(action.__name__, keys, customers, self.request.get_full_path())
-                return self.render(asked, title=action.short_description)
+                content = Content(
+                    action=action.__name__,
+                    keys=keys,  # what comes meanwhile is left alone
+                    has_more=False,  # it marks as many as are chosen
+                    customers=len({row.contact or row.pk for row in rows}),
+                    back_url=self.request.get_full_path(),
+                )
+                return self.render(content, title=action.short_description)
         self.mark(keys, is_done=is_done)
         return None
 

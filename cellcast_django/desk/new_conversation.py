@@ -11,7 +11,7 @@ from django.http import HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _, gettext_lazy
 
 from cellcast_django.admin.customers import Customer
-from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.shown import Content
 from cellcast_django.admin.own_numbers import configured_own_numbers, own_numbers
 from cellcast_django.conf import conf
 from cellcast_django.contacts import to_contact
@@ -23,25 +23,6 @@ from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
 MAX_FOUND = 20  # customers of one name to choose from
-
-
-@shown
-class NewForm:
-    """What the page shows: the form, filled in with what was not sent."""
-
-    number: str
-    found: Sequence[Customer]
-    """The customers whom the words in the place of a number may mean."""
-    senders: Sequence[str]
-    """What it may go out from: any of your numbers, if none is known."""
-    sender: str
-    form: TextForm
-    may_view: bool
-    """Whether this person may look at messages, and so search by name."""
-    in_doubt: bool
-    """Whether the text may have been sent."""
-
-    max_number_length = MAX_NUMBER_LENGTH
 
 
 class Beginning(Sending):
@@ -105,9 +86,17 @@ class NewConversation(DeskPage):
             if notice.leads_to is not None:
                 fragment = form.fragment(is_kept=notice.is_kept)  # drops or moves the draft
                 return HttpResponseRedirect(self._url_of(notice.leads_to) + fragment)
-        may_view = self.viewer.may_view(Message)
-        in_doubt = beginning.may_be_sent
-        return self.render(NewForm(number, found, senders, sender, form, may_view, in_doubt))
+        content = Content(
+            number=number,
+            max_number_length=MAX_NUMBER_LENGTH,
+            found=found,  # customers whom the words in the place of a number may mean
+            senders=senders,
+            sender=sender,
+            form=form,  # filled in with what was not sent
+            may_view=self.viewer.may_view(Message),  # and so search by name
+            in_doubt=beginning.may_be_sent,
+        )
+        return self.render(content)
 
     def senders(self) -> list[str]:
         """Return your numbers and names that a text may go out from, as far as they are known."""

@@ -4,7 +4,7 @@ For those who may view all events. Of messages it shows them what they may view.
 """
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from cellcast_django.admin.actions import RunCallAgain, SkipCall
 from cellcast_django.admin.confirmation import calls_url, url_for_handler
 from cellcast_django.admin.display.badges import Tone, badge
-from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.shown import Content
 from cellcast_django.admin.display.texts import beginning, duration, grouped
 from cellcast_django.admin.lists.filters import CallStateFilter, StatusFilter, TestFilter
 from cellcast_django.admin.viewer import Viewer
@@ -28,13 +28,9 @@ from cellcast_django.database.transactions import hint_of
 from cellcast_django.days import midnight
 from cellcast_django.desk.page import DeskPage, LinkedCount, url_of_page, views_all_of
 from cellcast_django.health import (
-    Credit,
     Deferred,
-    FailingHandler,
     Handlers,
     Light,
-    SlowHandler,
-    WebhookHealth,
     count_invalid,
     count_silent,
     failing_handlers,
@@ -57,59 +53,31 @@ MAX_ERROR_LENGTH = 160  # characters of a handler's error
 LIGHT_TONES = {Light.NEVER: Tone.QUIET, Light.RECEIVED: Tone.QUIET, Light.UNREPORTED: Tone.BAD}
 
 
-@shown
-class FailingRow:
-    """A handler of which calls fail, and what this person can do about it."""
+def events_part(viewer: Viewer) -> Content | None:
+    """Return what the overview and the app's index say of events.
 
-    handler: FailingHandler
-    is_missing: bool
-    """Whether it is not connected in this process."""
-    error: str
-    """The newest one."""
-    list_url: str
-    run_again_url: str
-    skip_url: str
-
-
-@shown
-class EventsPart:
-    """What the overview and the app's index say of events."""
-
-    not_done: list[tuple[LinkedCount, SafeString]]
-    """How many events are not stored and how many calls wait, and the badges."""
-    comes_first: bool
-    """Whether this person runs handlers, rather than answers customers."""
-    lights: list[tuple[WebhookHealth, SafeString]]
-    """Whether webhooks arrive at each URL."""
-    is_new: bool
-    overdue: str | None
-    failing_handlers: list[FailingRow]
-    deferred: Deferred
-
-    @classmethod
-    def of(cls, viewer: Viewer) -> "EventsPart | None":
-        """Return the part about events; ``None`` for those who may not view all of them."""
-        if not views_all_of(viewer, WebhookEvent):
-            return None
-        webhooks, deferred, handlers = measure_webhooks(), measure_deferred(), measure_handlers()
-        return cls(
-            not_done=list(_not_done(viewer, deferred, handlers)),
-            deferred=deferred,
-            comes_first=viewer.may("rerun_webhookevent"),
-            lights=[
-                (each, badge(LIGHT_TONES[each.light], each.light.label))
-                for each in webhooks.urls.values()
-            ],
-            is_new=webhooks.last_at is None,
-            overdue=duration(handlers.overdue) if handlers.overdue > MAX_OVERDUE else None,
-            failing_handlers=list(_failing_handlers(viewer)),
-        )
+    ``None`` for those who may not view all of them.
+    """
+    if not views_all_of(viewer, WebhookEvent):
+        return None
+    webhooks, deferred, handlers = measure_webhooks(), measure_deferred(), measure_handlers()
+    return Content(
+        not_done=list(_not_done(viewer, deferred, handlers)),
+        deferred=deferred,
+        comes_first=viewer.may("rerun_webhookevent"),  # for those who run handlers
+        lights=[  # whether webhooks arrive at each URL
+            (url, badge(LIGHT_TONES[url.light], url.light.label)) for url in webhooks.urls.values()
+        ],
+        is_new=webhooks.last_at is None,
+        overdue=duration(handlers.overdue) if handlers.overdue > MAX_OVERDUE else None,
+        failing_handlers=list(_failing_handlers(viewer)),
+    )
 
 
 def _not_done(
     viewer: Viewer, deferred: Deferred, handlers: Handlers
 ) -> Iterator[tuple[LinkedCount, SafeString]]:
-    """Yield how many events are not stored, and how many calls wait, leaving out zeros."""
+    """Yield how many events are not stored, and how many calls wait, with badges; no zeros."""
     url = f"{viewer.url(WebhookEvent, 'changelist')}?test={TestFilter.WITHOUT}&outcome="
     if deferred.count:
         tone = Tone.BAD if deferred.is_overdue else Tone.OPEN
@@ -122,48 +90,42 @@ def _not_done(
         yield LinkedCount(handlers.waiting, url), badge(Tone.OPEN, waiting.label)
 
 
-def _failing_handlers(viewer: Viewer) -> Iterator[FailingRow]:
+def _failing_handlers(viewer: Viewer) -> Iterator[Content]:
+    """Yield the handlers whose calls fail, and what this person can do about each."""
     connected = set(connected_handlers())
-    for each in failing_handlers():
-        calls = real_calls().failing().filter(handler=each.handler).order_by("-failing_since")
-        error = calls.values_list("error", flat=True).first() or ""
-        yield FailingRow(
-            handler=each,
-            is_missing=each.handler not in connected,
+    for failing in failing_handlers():
+        name = failing.handler
+        calls = real_calls().failing().filter(handler=name).order_by("-failing_since")
+        error = calls.values_list("error", flat=True).first() or ""  # the newest one
+        yield Content(
+            handler=failing,
+            is_missing=name not in connected,  # in this process
             error=beginning(error, MAX_ERROR_LENGTH),
-            list_url=calls_url(viewer, handler=each.handler, state=CallStateFilter.FAILING),
-            run_again_url=url_for_handler(viewer, each.handler, RunCallAgain),
-            skip_url=url_for_handler(viewer, each.handler, SkipCall),
+            list_url=calls_url(viewer, handler=name, state=CallStateFilter.FAILING),
+            run_again_url=url_for_handler(viewer, name, RunCallAgain),
+            skip_url=url_for_handler(viewer, name, SkipCall),
         )
 
 
-@shown
-class RecoveryPart:
-    """What webhooks failed to bring, what recovery last found, and the credit it has read."""
+def recovery_part(viewer: Viewer) -> Content | None:
+    """Return what webhooks failed to bring, what recovery last found, and the credit it has read.
 
-    silent: LinkedCount
-    """Sent messages of which nothing was heard for hours: recovery may find their reports."""
-    has_key: bool
-    ran_at: datetime | None
-    lists: list[tuple[str | Promise, str | Promise, bool]]
-    """Of each of Cellcast's lists: its name, what was found, and whether it was not read whole."""
-    credit: Credit | None
-
-    @classmethod
-    def of(cls, viewer: Viewer) -> "RecoveryPart | None":
-        if not views_all_of(viewer, Message):
-            return None
-        count = count_silent(StatusFilter.SILENT_AFTER)
-        return cls(
-            silent=LinkedCount(count, f"{viewer.url(Message, 'changelist')}?status=silent"),
-            has_key=bool(conf.api_key),
-            ran_at=CommandRun.last(CommandRun.Command.RECOVER),
-            lists=list(_lists(CommandRun.last_summary(CommandRun.Command.RECOVER))),
-            credit=last_credit(),
-        )
+    ``None`` for those who may not view all messages.
+    """
+    if not views_all_of(viewer, Message):
+        return None
+    count = count_silent(StatusFilter.SILENT_AFTER)  # recovery may find their reports
+    return Content(
+        silent=LinkedCount(count, f"{viewer.url(Message, 'changelist')}?status=silent"),
+        has_key=bool(conf.api_key),
+        ran_at=CommandRun.last(CommandRun.Command.RECOVER),
+        lists=list(_lists(CommandRun.last_summary(CommandRun.Command.RECOVER))),
+        credit=last_credit(),
+    )
 
 
 def _lists(summary: dict[str, Any]) -> Iterator[tuple[str | Promise, str | Promise, bool]]:
+    """Yield each of Cellcast's lists: its name, what was found, whether it was not read whole."""
     for kind in (each for each in ApiList if each.value in summary):
         read = summary[kind.value]
         counts = {"missing": grouped(read["missing"]), "seen": grouped(read["seen"])}
@@ -171,17 +133,6 @@ def _lists(summary: dict[str, Any]) -> Iterator[tuple[str | Promise, str | Promi
         found = (missing if read["missing"] else nothing) % counts
         is_partly_read = read["is_read"] and bool(read["error"])
         yield kind.label, found if read["is_read"] else _("not read"), is_partly_read
-
-
-@shown
-class OverviewContent:
-    """What the page shows; the parts that this person may not view are ``None``."""
-
-    although_opted_out: LinkedCount | None
-    events: EventsPart | None
-    slowest: list[SlowHandler]
-    recovery: RecoveryPart | None
-    setup_url: str
 
 
 class Overview(DeskPage):
@@ -202,11 +153,11 @@ class Overview(DeskPage):
             if not (hint := hint_of(error)):
                 raise
             return self.turn_away(hint, messages.ERROR)
-        content = OverviewContent(
+        content = Content(  # the parts that this person may not view are None
             although_opted_out=self.although_opted_out(),
-            events=EventsPart.of(self.viewer),
+            events=events_part(self.viewer),
             slowest=[each for each in slowest_handlers() if each.seconds >= MIN_SECONDS],
-            recovery=RecoveryPart.of(self.viewer),
+            recovery=recovery_part(self.viewer),
             setup_url=url_of_page(self.viewer, "setup"),
         )
         return self.render(content)

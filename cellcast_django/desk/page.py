@@ -11,13 +11,13 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
-from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.shown import Content
 from cellcast_django.admin.display.texts import grouped, number_html
-from cellcast_django.admin.extension import Link, extension_of
+from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.own_numbers import OTHER
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.desk.waiting import Choice, Waiting, WaitingList
+from cellcast_django.desk.waiting import Choice, WaitingList
 
 TO_ANSWER = "to_answer"  # the desk's door: conversations and forms lead back to it
 
@@ -78,30 +78,18 @@ def number_switches(
     return switches
 
 
-@shown
-class Tabs:
-    """Lead from each page of the desk to the others that this person may open."""
-
-    links: Sequence[Link]
-    current: str
-    """The name of the page that they stand on."""
-    waiting: Waiting | None
-    """Who waits, for those who may open *To answer*."""
-    wishes: int
-    """How many of them may want to stop."""
-    wishes_url: str
-
-    @classmethod
-    def of(cls, waiting: WaitingList, current: str = "") -> "Tabs":
-        links = extension_of(waiting.viewer.site).links(waiting.viewer)
-        url = next((link.url for link in links if link.name == TO_ANSWER), "")
-        return cls(
-            links=links,
-            current=current,
-            waiting=waiting.count() if url else None,
-            wishes=waiting.may_want_to_stop if url else 0,
-            wishes_url=url + Choice(may_want_to_stop=True).query(),
-        )
+def tabs_of(waiting: WaitingList, current: str = "") -> Content:
+    """Return what leads from the ``current`` page to the others that this person may open."""
+    links = extension_of(waiting.viewer.site).links(waiting.viewer)
+    url = next((link.url for link in links if link.name == TO_ANSWER), "")
+    return Content(
+        links=links,
+        current=current,
+        # Who waits, and how many of them may want to stop: for those who may open the list.
+        waiting=waiting.count() if url else None,
+        wishes=waiting.may_want_to_stop if url else 0,
+        wishes_url=url + Choice(may_want_to_stop=True).query(),
+    )
 
 
 class DeskPage(Page):
@@ -115,5 +103,5 @@ class DeskPage(Page):
         return WaitingList(self.viewer)
 
     def render(self, shown: object, *, title: object = None, **more: object) -> HttpResponse:
-        tabs = Tabs.of(self.waiting, self.name)
+        tabs = tabs_of(self.waiting, self.name)
         return super().render(shown, title=title, tabs=tabs, has_list=self.is_below_list, **more)

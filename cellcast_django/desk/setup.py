@@ -17,21 +17,19 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext, override
 
 from cellcast_django.admin.display.badges import Tone, badge
-from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.shown import Content
 from cellcast_django.admin.display.texts import counted
 from cellcast_django.checks import CHECKS
 from cellcast_django.conf import BASE_URL, conf
 from cellcast_django.desk.page import DeskPage
-from cellcast_django.diagnostics.diagnosis import Diagnosis, diagnose
+from cellcast_django.diagnostics.diagnosis import diagnose
 from cellcast_django.diagnostics.test_send import (
-    Response,
     delete_tests,
     post_as_cellcast,
     would_opt_out,
 )
 from cellcast_django.models import WebhookEvent
-from cellcast_django.payloads import Endpoint
-from cellcast_django.webhooks import WEBHOOKS
+from cellcast_django.webhooks import WEBHOOKS, Webhook
 
 TIMEOUT_SECONDS = 10
 
@@ -87,49 +85,6 @@ class Site:
         return bool(self.urls and self.secret and conf.public_url)
 
 
-class UrlForm(NamedTuple):
-    """One URL: where it goes in the dashboard, and the form that sends a test to it."""
-
-    endpoint: Endpoint
-    url: str | None
-    body: str
-    handlers: Sequence[str]
-
-
-class TestedEvent(NamedTuple):
-    """What has become of an event that a test sent."""
-
-    id: Any
-    badge: SafeString
-    is_duplicate: bool
-    url: str
-
-
-@shown
-class Tested:
-    """The response to a test, and what it means."""
-
-    endpoint: Endpoint
-    response: Response
-    diagnosis: Diagnosis | None
-    events: Sequence[TestedEvent]
-    would_opt_out: bool
-    """Whether a real one would have opted somebody out, which no test does."""
-
-
-@shown
-class SetupContent:
-    """What the page shows."""
-
-    takes_tests: bool
-    username: str
-    problems: Sequence[CheckResult]
-    passed: Sequence[CheckResult]
-    has_tests: bool
-    urls: Sequence[UrlForm]
-    tested: Tested | None
-
-
 class Setup(DeskPage):
     """Webhook settings, checks, and what Test Send was told."""
 
@@ -146,28 +101,29 @@ class Setup(DeskPage):
         elif self.request.method == "POST" and site.takes_tests:
             tested = self.send_test(site)
         checks = list(check_results())
-        content = SetupContent(
+        content = Content(
             takes_tests=site.takes_tests,
             username=site.secret.partition(":")[0],
             problems=[each for each in checks if each.messages],
             passed=[each for each in checks if not each.messages],
             has_tests=WebhookEvent.objects.fresh().filter(is_test=True).exists(),
-            urls=[
-                UrlForm(
-                    endpoint=webhook.endpoint,
-                    url=site.urls.get(webhook.endpoint.slug),
-                    body=self.request.POST.get("body", "")
-                    if tested and tested.endpoint == webhook.endpoint
-                    else json.dumps(webhook.example, indent=2),
-                    handlers=webhook.handlers(),
-                )
-                for webhook in WEBHOOKS
-            ],
+            urls=[self.url_form(webhook, site) for webhook in WEBHOOKS],
             tested=tested,
         )
         return self.render(content)
 
-    def send_test(self, site: Site) -> Tested:
+    def url_form(self, webhook: Webhook, site: Site) -> Content:
+        """Return one URL: what goes into the dashboard, and the form that sends a test to it."""
+        is_posted = self.request.POST.get("endpoint") == webhook.endpoint
+        example = json.dumps(webhook.example, indent=2)
+        return Content(
+            endpoint=webhook.endpoint,
+            url=site.urls.get(webhook.endpoint.slug),
+            body=self.request.POST.get("body", "") if is_posted else example,
+            handlers=webhook.handlers(),
+        )
+
+    def send_test(self, site: Site) -> Content:
         """Send the form's body as Cellcast would; return the response and what it means.
 
         Raises ``BadRequest`` for a form that is not from this page.
@@ -185,17 +141,18 @@ class Setup(DeskPage):
         # Elsewhere than here, the same keys may be those of other events.
         is_here = site.base_url == f"{self.request.scheme}://{self.request.get_host()}"
         may_view = is_here and self.viewer.may_view(WebhookEvent)
-        return Tested(
+        return Content(
             endpoint=webhook.endpoint,
             response=response,
             diagnosis=diagnose(response),
             events=[self.tested_event(each, may_view=may_view) for each in events],
-            would_opt_out=would_opt_out(webhook, body, response),
+            would_opt_out=would_opt_out(webhook, body, response),  # had it been a real one
         )
 
-    def tested_event(self, event: Any, *, may_view: bool) -> TestedEvent:
+    def tested_event(self, event: Any, *, may_view: bool) -> Content:
+        """Return what has become of an event that a test sent."""
         pk, outcome = event["id"], WebhookEvent.Outcome(event["outcome"])
-        return TestedEvent(
+        return Content(
             id=pk,
             badge=badge(Tone.OPEN if outcome == outcome.DEFERRED else Tone.GOOD, outcome.label),
             is_duplicate=outcome == outcome.DUPLICATE,

@@ -1,9 +1,7 @@
-"""How a state looks: its badge, a sentence about it, and the calls of an event."""
+"""How a state looks: its badge, and a sentence about it."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Any
 
 from django.utils import timezone
 from django.utils.functional import Promise
@@ -11,10 +9,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import day, exact_time
 from cellcast_django.conf import conf
-from cellcast_django.connected import connected_handlers
 from cellcast_django.models import HandlerCall, WebhookEvent
 from cellcast_django.statuses import Status
 
@@ -161,29 +157,3 @@ def although_opted_out_badge(since: datetime | None) -> SafeString:
     words = gettext("opted out since %(day)s") % {"day": day(since)}
     shown = badge(Tone.BAD, gettext("sent although opted out"), words)
     return format_html("<span data-although-opted-out>{}</span>", shown)
-
-
-@shown
-class CallRow:
-    """One call on the page of its event."""
-
-    call: HandlerCall
-    badge: SafeString
-    is_missing: bool = False
-    """Whether it is unfinished or failed, and its handler is not connected in this process."""
-    actions: Sequence[tuple[Any, str]] = ()
-    """What this person can do with it, and where."""
-
-
-def call_rows(event: WebhookEvent, waits_for: dict[int, int]) -> list[CallRow]:
-    """Return the calls of an event: first the failing, then what waits, then what is done."""
-    connected = connected_handlers()
-    rows = [
-        CallRow(
-            call,
-            call_badge(call, waits_for.get(call.pk)),
-            is_missing=call.state not in HandlerCall.ENDED_WELL and call.handler not in connected,
-        )
-        for call in sorted(event.calls.all(), key=lambda call: call.pk)
-    ]
-    return sorted(rows, key=lambda row: (not row.call.failing_since, not row.call.is_unfinished))

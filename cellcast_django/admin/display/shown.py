@@ -14,3 +14,14 @@ def shown(cls: type[T]) -> type[T]:
     customers or holds their texts.
     """
     return dataclass(frozen=True, repr=False)(cls)
+
+
+class Content:
+    """What one template shows, under the names that it uses; not printed either.
+
+    For values that Python only names. As in any template, a missing name shows nothing; in our
+    tests it fails.
+    """
+
+    def __init__(self, **values: object) -> None:
+        vars(self).update(values)

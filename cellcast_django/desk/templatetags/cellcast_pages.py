@@ -5,39 +5,30 @@ from django.http import HttpRequest
 from django.template import Library, RequestContext
 from phonenumbers import PhoneNumber
 
-from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.shown import Content
 from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.lists.read_only import home_of
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.admin import Desk
 from cellcast_django.desk.links import conversation_url
-from cellcast_django.desk.overview import EventsPart
-from cellcast_django.desk.page import Tabs, url_of_page
+from cellcast_django.desk.overview import events_part
+from cellcast_django.desk.page import tabs_of, url_of_page
 from cellcast_django.desk.waiting import WaitingList
 from cellcast_django.error_reports import hides_variables
 
 register = Library()
 
 
-@shown
-class Summary:
-    """What the app's index says."""
-
-    tabs: Tabs
-    events: EventsPart | None
-    setup_url: str
-
-
 @register.simple_tag(takes_context=True)
 @hides_variables
-def cellcast_summary(context: RequestContext) -> Summary | None:
+def cellcast_summary(context: RequestContext) -> Content | None:
     """Return what the app's index says to this user."""
     viewer = _viewer(context.request)
     if viewer is None:
         return None
-    return Summary(
-        tabs=Tabs.of(WaitingList(viewer)),
-        events=EventsPart.of(viewer),
+    return Content(
+        tabs=tabs_of(WaitingList(viewer)),
+        events=events_part(viewer),
         setup_url=url_of_page(viewer, "setup"),
     )
 
