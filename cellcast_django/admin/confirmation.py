@@ -111,7 +111,7 @@ class ActionPage(Page):
         calls = Counter(call.handler for row in affected for call in action.calls(row))
         content = Content(
             action=action,
-            keys=[row.pk for row in affected],  # what it would change
+            keys=[row.pk for row in affected],  # the rows that it would change
             handlers=sorted(calls.items()),  # each with the number of its calls
             warns=any(map(action.warns, affected)),
             affected=(of_calls if action.model is HandlerCall else of_events) % len(affected),

@@ -52,7 +52,7 @@ class Notice(NamedTuple):
 
 
 def doubt_about(contact: str) -> str:
-    """Name the claim of a contact who may have been sent what no message tells of."""
+    """Return the name of the claim: this contact may have been sent a text we have no record of."""
     return f"doubt {contact}"
 
 

@@ -39,7 +39,7 @@ def with_earlier(
     said.
     """
     chosen = rows_of(replies.filter(handled_at=None))
-    # Of a contact's replies the newest comes last here, so its time is the one that stays.
+    # Reversed, so that the newest reply of each contact overwrites the older ones.
     newest_at = {row.contact: row.created_at for row in reversed(chosen) if row.contact}
     others = replies_of(viewer).filter(handled_at=None, contact__in=newest_at)
     if own_number:

@@ -91,10 +91,10 @@ class NewConversation(DeskPage):
             max_number_length=MAX_NUMBER_LENGTH,
             found=found,  # customers whom the words in the place of a number may mean
             senders=senders,
-            sender=sender,
+            sender=sender,  # empty: any of your numbers
             form=form,  # filled in with what was not sent
             may_view=self.viewer.may_view(Message),  # and so search by name
-            in_doubt=beginning.may_be_sent,
+            in_doubt=beginning.may_be_sent,  # although it is still in the form
         )
         return self.render(content)
 

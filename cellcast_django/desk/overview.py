@@ -64,7 +64,7 @@ def events_part(viewer: Viewer) -> Content | None:
     return Content(
         not_done=list(_not_done(viewer, deferred, handlers)),
         deferred=deferred,
-        comes_first=viewer.may("rerun_webhookevent"),  # for those who run handlers
+        comes_first=viewer.may("rerun_webhookevent"),  # this person runs handlers
         lights=[  # whether webhooks arrive at each URL
             (url, badge(LIGHT_TONES[url.light], url.light.label)) for url in webhooks.urls.values()
         ],
@@ -114,7 +114,8 @@ def recovery_part(viewer: Viewer) -> Content | None:
     """
     if not views_all_of(viewer, Message):
         return None
-    count = count_silent(StatusFilter.SILENT_AFTER)  # recovery may find their reports
+    # Sent messages of which nothing was heard for hours: recovery may find their reports.
+    count = count_silent(StatusFilter.SILENT_AFTER)
     return Content(
         silent=LinkedCount(count, f"{viewer.url(Message, 'changelist')}?status=silent"),
         has_key=bool(conf.api_key),

@@ -146,7 +146,7 @@ class Setup(DeskPage):
             response=response,
             diagnosis=diagnose(response),
             events=[self.tested_event(each, may_view=may_view) for each in events],
-            would_opt_out=would_opt_out(webhook, body, response),  # had it been a real one
+            would_opt_out=would_opt_out(webhook, body, response),  # no test does
         )
 
     def tested_event(self, event: Any, *, may_view: bool) -> Content:

@@ -70,9 +70,9 @@ def test_overview_requires_its_permissions() -> None:
 
 
 def test_app_index_shows_who_waits_and_lights(operator: Client, client: WebhookClient) -> None:
-    client.reply(message="May I come later?")
     index = reverse("admin:app_list", args=["cellcast_django"])
-
+    assert every(operator.get(index).content.decode(), "p[@class='cellcast-nothing']")
+    client.reply(message="May I come later?")
     page = staff("view_message", "view_webhookevent").get(index).content.decode()
     assert words(only(page, "span[@class='cellcast-count']")) == "1"
     assert lights_of(page)["receive"] == "received"

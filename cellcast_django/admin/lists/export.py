@@ -112,7 +112,7 @@ SPACES_THAT_SPLIT = frozenset("\t\r\n")  # so what follows may begin a cell
 
 
 def harmless(text: str) -> str:
-    """Prefix a text that a spreadsheet would run as a formula with an apostrophe.
+    """Put an apostrophe before a text that a spreadsheet would run as a formula.
 
     A phone number alone (``+61400000000``) is kept: as a formula it is the same number, and other
     programs read the file too. Source: owasp.org/www-community/attacks/CSV_Injection
