@@ -28,7 +28,7 @@ class Action(ABC):
 
     def __init__(self) -> None:
         self.began_at = timezone.now()
-        """Each is made for one request, and what has been run since is not run by it again."""
+        """An action is made for one request: what has run since does not run again."""
 
     def affects(self, row: Any) -> bool:
         """Whether there is something to do to this row."""

@@ -179,7 +179,7 @@ class ActOnEvents(ActionPage):
 
 
 class ActOnCalls(ActionPage):
-    """The same of calls."""
+    """An action on one call, or on those that were selected in the list."""
 
     model = HandlerCall
     actions = CALL_ACTIONS

@@ -77,14 +77,14 @@ class Customer:
 
 
 class HostDirectory:
-    """What the host's ``Directory`` says on one page: of each contact and reference asked once."""
+    """The host's ``Directory`` for one page, asked about each contact and reference once."""
 
     def __init__(self) -> None:
         self._directory: Any = Directory()
         if conf.directory:
             with _host_code("Directory"):
                 self._directory = import_string(conf.directory)()
-        self._known: dict[tuple[str, str], Named] = {}
+        self._answers: dict[tuple[str, str], Named] = {}
 
     def customers(self, contacts: Iterable[str]) -> dict[str, Customer]:
         names = self._ask("names", contacts)
@@ -98,20 +98,20 @@ class HostDirectory:
 
     def references(self, references: Iterable[str]) -> dict[str, Named]:
         """Return what the references are about, or else the references."""
-        known = self._ask("references", references)
-        return {each: named if named.name else Named(each) for each, named in known.items()}
+        names = self._ask("references", references)
+        return {each: named if named.name else Named(each) for each, named in names.items()}
 
     def _ask(self, method: str, about: Iterable[str]) -> dict[str, Named]:
-        """Return what a method says of these, each once."""
+        """Return what a method of the host's returns for these; it is asked about each once."""
         wanted = sorted({each for each in about if each})
-        unasked = [each for each in wanted if (method, each) not in self._known]
-        self._known |= {(method, each): Named() for each in unasked}  # asked once, come what may
+        unasked = [each for each in wanted if (method, each) not in self._answers]
+        self._answers |= {(method, each): Named() for each in unasked}  # once, come what may
         if unasked and hasattr(self._directory, method):
             with _host_code(method):
-                for each, said in getattr(self._directory, method)(unasked).items():
+                for each, value in getattr(self._directory, method)(unasked).items():
                     with _host_code(method):  # one of a wrong shape costs itself and no other
-                        self._known[method, each] = _named(said)
-        return {each: self._known[method, each] for each in wanted}
+                        self._answers[method, each] = _named(value)
+        return {each: self._answers[method, each] for each in wanted}
 
     def search(self, words: str) -> tuple[list[str], bool]:
         """Return the contacts whom the host project finds, and whether there are more."""
@@ -142,9 +142,9 @@ def may_be_name(words: str) -> bool:
     return any(map(str.isalpha, words)) and searches_names()
 
 
-def _named(said: Any) -> Named:
+def _named(value: Any) -> Named:
     """Return a name, perhaps with an address. Raises ``TypeError`` for anything else."""
-    name, url = said if isinstance(said, tuple | list) else (said, "")
+    name, url = value if isinstance(value, tuple | list) else (value, "")
     if not isinstance(name or "", str | Promise):
         raise TypeError
     name = clean(str(name or ""))

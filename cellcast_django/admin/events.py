@@ -43,12 +43,12 @@ class WebhookEventColumns(Columns):
 
     @admin.display(description=_("type"))
     def content(self, event: WebhookEvent) -> SafeString:
-        reported = getattr(event, "status_change", None)
+        change = getattr(event, "status_change", None)
         is_reply = event.kind == WebhookEvent.Kind.REPLY  # whose status says only that it came
         return format_html(
             '{} <bdi class="quiet">{}</bdi> {}',
             event.get_kind_display(),
-            reported.status if reported and not is_reply else "",
+            change.status if change and not is_reply else "",
             test_badge(event.is_test),
         )
 

@@ -39,7 +39,7 @@ class Panel(NamedTuple):
 
 
 class Extension:
-    """How a site is without the desk."""
+    """A site without the desk."""
 
     pages: ClassVar[Sequence[type[Page]]] = ()
     css: ClassVar[Sequence[str]] = ()
@@ -49,15 +49,15 @@ class Extension:
         return ()
 
     def filters(self, model: type[Model]) -> Sequence[type[ListFilter]]:
-        """Return what a model's list can be narrowed by besides."""
+        """Return the filters to add to a model's list."""
         return ()
 
     def columns(self, viewer: Viewer, model: type[Model]) -> Sequence[Callable[[Any], Any]]:
-        """Return what stands at the end of each row of a model's list."""
+        """Return the columns to add at the end of a model's list."""
         return ()
 
     def panels_of_message(self, viewer: Viewer, message: Message) -> Sequence[Panel]:
-        """Return what a message's page shows besides: where else the customer's messages are."""
+        """Return the panels of a message's page: a link to all messages with its customer."""
         if not message.contact:
             return ()
         url = f"{viewer.url(Message, 'changelist')}?{CUSTOMER_OF}={message.pk}"
@@ -68,7 +68,7 @@ class Extension:
         return ()
 
     def links(self, viewer: Viewer) -> Sequence[Link]:
-        """Return where every list leads to besides."""
+        """Return the links to add to every list."""
         return ()
 
     def contact_link(self, viewer: Viewer, message: int) -> Link:

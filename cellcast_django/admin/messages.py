@@ -260,7 +260,7 @@ def timeline(viewer: Viewer, message: Message) -> list[Step] | None:
         return None
     changes = viewer.rows(StatusChange).filter(message=message).order_by("pk")[:MAX_CHANGES]
     is_reply = message.direction == Direction.INBOUND
-    reported = [
+    steps = [
         Step(
             change.recorded_at,
             status_badge(change.status),
@@ -270,10 +270,10 @@ def timeline(viewer: Viewer, message: Message) -> list[Step] | None:
         )
         for change in changes
     ]
-    if reported and message.submitted_at is not None:  # alone it is no report
+    if steps and message.submitted_at is not None:  # alone it is no report
         sentence = _("Accepted by Cellcast (time from the message id)")
-        reported.append(Step(message.submitted_at, badge(Tone.QUIET, _("submitted")), sentence))
-    return sorted(reported, key=attrgetter("at"))
+        steps.append(Step(message.submitted_at, badge(Tone.QUIET, _("submitted")), sentence))
+    return sorted(steps, key=attrgetter("at"))
 
 
 def why_empty(message: Message) -> str:

@@ -1,4 +1,4 @@
-"""The pages of opt-outs: who must not be texted, how that came, and how staff begin and end one."""
+"""The pages of opt-outs: who must not be texted and why, and how staff begin and end one."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -97,9 +97,10 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
 
 
 def opt_out_url(viewer: Viewer, message: int, contact: str) -> str:
-    """Return the form that opts a contact out; ``""`` for who may not, and without a phone number.
+    """Return the URL of the form that opts a contact out; ``""`` for those who may not.
 
-    No address holds the number: it has the key of one of the contact's messages instead.
+    Empty without a phone number, too. No URL holds the number: it has the key of one of the
+    contact's messages instead.
     """
     if not viewer.may_view(OptOut) or not is_phone_number(contact, conf.default_region):
         return ""

@@ -105,7 +105,7 @@ class Page:
         return TemplateResponse(self.request, f"admin/{self.template}", context)
 
     def turn_away(self, words: str, level: int) -> HttpResponse:
-        """Say why the page is not shown, on the site's first one."""
+        """Lead to the site's front page, and say there why this one is not shown."""
         self.viewer.tell(words, level)
         return HttpResponseRedirect(reverse("admin:index", current_app=self.viewer.site.name))
 

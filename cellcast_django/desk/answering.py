@@ -25,7 +25,7 @@ logger = logging.getLogger("cellcast_django")
 
 SENDING_LASTS = timedelta(minutes=2)
 """After this long somebody else may text the customer, whatever became of the first."""
-DOUBT_LASTS = timedelta(days=1)  # for so long colleagues are told of what may have been sent
+DOUBT_LASTS = timedelta(days=1)  # colleagues are warned this long that a text may have been sent
 MAX_LENGTH = 1_600  # characters of a text
 
 # The alphabet of SMS: 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1.
@@ -57,7 +57,7 @@ def doubt_about(contact: str) -> str:
 
 
 def draft_key(viewer: Viewer, contact: str) -> str:
-    """Return under which name a tab keeps what this person has typed for a customer.
+    """Return the name under which a tab keeps what this person has typed for a customer.
 
     A digest: it is in pages and addresses, which must name neither the person nor the customer.
     """
@@ -76,7 +76,7 @@ class TextForm:
 
     text: str
     draft: str
-    """Under which name the browser's tab keeps what has been typed."""
+    """The name under which the browser's tab keeps what has been typed."""
     again: str = ""
     """The message with the same text about which this form asks."""
     ticket: str = field(default_factory=new_ticket)
@@ -87,7 +87,7 @@ class TextForm:
     max_length = MAX_LENGTH
 
     def fragment(self, *, is_kept: bool = False) -> str:
-        """Return an address's end: the script there drops the draft, or if ``is_kept`` uses it."""
+        """Return a URL's fragment: the script there drops the draft, or if ``is_kept`` uses it."""
         return f"#cellcast-{'moved' if is_kept else 'sent'}-{self.draft}"
 
 
@@ -212,8 +212,8 @@ class Sending(ABC):
             self.may_be_sent = False
             return Notice.not_sent(why_not)
         self.has_sent(sent)
-        said = _("Sent to %(customer)s.") % {"customer": self.label}
-        return Notice(notices.SUCCESS, said, sent)
+        sentence = _("Sent to %(customer)s.") % {"customer": self.label}
+        return Notice(notices.SUCCESS, sentence, sent)
 
     def _loss(self, error: Exception) -> Notice:
         """Say so to the person, and in the log: there is no message."""

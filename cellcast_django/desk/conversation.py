@@ -154,13 +154,14 @@ class Conversation:
         return take_marked_last(self.viewer)
 
     @cached_property
-    def known(self) -> dict[str, Customer]:
+    def customers(self) -> dict[str, Customer]:
+        """The customer, and those of the replies that are ``marked``, by contact."""
         return self.viewer.directory.customers([self.message.contact, *self.marked.values()])
 
     @property
     def customer(self) -> Customer:
         contact = self.message.contact
-        return self.known.get(contact) or Customer(contact)
+        return self.customers.get(contact) or Customer(contact)
 
     @property
     def url(self) -> str:
@@ -318,7 +319,7 @@ class ConversationContent:
 
     @property
     def undo(self) -> Undo:
-        return Undo(self.conversation.marked, self.conversation.known)
+        return Undo(self.conversation.marked, self.conversation.customers)
 
     @property
     def further_query(self) -> str:
@@ -371,9 +372,9 @@ class ConversationPage(DeskPage):
     def next_url(
         self, choice: Choice, message: Message, marked: Sequence[WaitingReply] = ()
     ) -> str:
-        """Return the conversation of who follows in the list, or of its first one after the last.
+        """Return the conversation with the next customer in the list; after the last, the first.
 
-        Empty if nobody else waits. Where the customer stood until now, the ``marked`` replies say.
+        Empty if nobody else waits. The ``marked`` replies say where the customer stood until now.
         """
         following = self.waiting.neighbours(choice, message, marked).following
         return "" if following is None else self.url(self.viewer, following) + choice.query()

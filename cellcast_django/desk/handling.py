@@ -74,7 +74,7 @@ def _update(replies: Any, **values: Any) -> int:
 
 
 def handled_with(viewer: Viewer, replies: Iterable[Message]) -> list[int]:
-    """Return the keys of replies, and of what else of their customers was handled at that time."""
+    """Return the keys of replies, and of their customers' others that were handled with them."""
     same = Q()
     for reply in replies:
         same |= Q(pk=reply.pk)
@@ -84,7 +84,7 @@ def handled_with(viewer: Viewer, replies: Iterable[Message]) -> list[int]:
 
 
 def to_undo(viewer: Viewer, keys: Sequence[int]) -> list[Message]:
-    """Return what *Undo* makes new: of one's own last click, but not who was answered since."""
+    """Return what *Undo* makes new: one's own last click, without customers answered since."""
     sent = Message.objects.fresh().outbound().exclude(contact="")
     answers = sent.filter(contact=OuterRef("contact"), created_at__gte=OuterRef("handled_at"))
     mine = replies_of(viewer).filter(pk__in=keys, handled_by=viewer.username)
@@ -97,7 +97,7 @@ class Undo:
 
     marked: Mapping[int, str]
     """The keys of the replies, one of each customer, with their contacts."""
-    known: Mapping[str, Customer]
+    customers: Mapping[str, Customer]
 
     @property
     def keys(self) -> str:
@@ -109,7 +109,7 @@ class Undo:
         if others:
             words = gettext("%(count)s customers marked as done.")
             return words % {"count": grouped(len(self.marked))}
-        label = (self.known.get(contact) or Customer(contact)).label
+        label = (self.customers.get(contact) or Customer(contact)).label
         words = gettext("Marked as done: %(customer)s.")
         return words % {"customer": label or gettext("(no number)")}
 

@@ -74,7 +74,7 @@ class NewConversation(DeskPage):
         found = self.customers_named(number)
         meant = self.chosen(found) if found else Customer(to_contact(number))
         whom = meant or Customer("")  # nobody yet: nothing is sent
-        # It hides the post from error reports, so all else has read that. No message was shown.
+        # It takes the form away, so everything else is read before. No message was shown.
         beginning = Beginning(self.viewer, whom.contact, shown=0, sender=sender, label=whom.label)
         form = TextForm(beginning.text, draft=draft_key(self.viewer, ""))  # for whoever it will be
         if self.request.method == "POST":

@@ -87,7 +87,7 @@ def tabs_of(waiting: WaitingList, current: str = "") -> Content:
         current=current,
         # Who waits, and how many of them may want to stop: for those who may open the list.
         waiting=waiting.count() if url else None,
-        wishes=waiting.may_want_to_stop if url else 0,
+        wishes=waiting.count_wishes() if url else 0,
         wishes_url=url + Choice(may_want_to_stop=True).query(),
     )
 

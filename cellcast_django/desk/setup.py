@@ -86,7 +86,7 @@ class Site:
 
 
 class Setup(DeskPage):
-    """Webhook settings, checks, and what Test Send was told."""
+    """Webhook settings, checks, and the response to Test Send."""
 
     name = "setup"
     permissions = ("set_up_webhookevent",)

@@ -153,17 +153,18 @@ def count_messages(
     return found
 
 
-def _place_among(starts: Sequence[datetime], first: int = 0) -> Any:
-    """Return an expression for the place of the part in which a message was created.
+def _place_among(starts: Sequence[datetime], offset: int = 0) -> Any:
+    """Return an expression for the index of the last of ``starts`` before a message was created.
 
-    ``first`` is the place of the first part. By halves: five comparisons for a month, not thirty.
+    ``offset`` is the index of the first of them. By halves: five comparisons for a month's days,
+    not thirty.
     """
     if len(starts) == 1:
-        return Value(first)
+        return Value(offset)
     half = len(starts) // 2
     return Case(
-        When(created_at__lt=starts[half], then=_place_among(starts[:half], first)),
-        default=_place_among(starts[half:], first + half),
+        When(created_at__lt=starts[half], then=_place_among(starts[:half], offset)),
+        default=_place_among(starts[half:], offset + half),
     )
 
 

@@ -84,7 +84,7 @@ class WaitingReply(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class WaitingCustomer:
-    """A customer who waits: of a reply without a number nobody knows whose it is."""
+    """A customer who waits; each reply without a number counts as another customer's."""
 
     replies: list[WaitingReply]
     """The newest first."""
@@ -102,7 +102,7 @@ class WaitingCustomer:
         return self.newest.contact or self.newest.pk
 
     def place(self, choice: Choice) -> tuple[datetime, int]:
-        """Return what decides on the customer's place in the list."""
+        """Return what the list is ordered by."""
         reply = self.oldest if choice.longest_first else self.newest
         return reply.created_at, reply.pk
 
@@ -127,9 +127,9 @@ class Neighbours(NamedTuple):
     """Who waits beside a customer, by the keys of their newest replies; ``None`` if nobody does."""
 
     following: int | None
-    """Whom to go on with: who is next in the list, or after the last one its first."""
+    """Whom to go on with: the next in the list, or after the last the first."""
     closest: int | None
-    """Whose row to return to: the next one in the list, or after the last one that before it."""
+    """Whose row to return to: the next in the list, or after the last the one before it."""
 
 
 class WaitingList:
@@ -199,9 +199,8 @@ class WaitingList:
             new=len(customers_of(new)),
         )
 
-    @property
-    def may_want_to_stop(self) -> int:
-        """How many customers may."""
+    def count_wishes(self) -> int:
+        """Count the customers who may want to stop."""
         return sum(self.wish_of(each) is not None for each in customers_of(self.replies))
 
     def neighbours(
@@ -213,8 +212,8 @@ class WaitingList:
         """
         found, _notes = self.find(choice)
         key = message.contact or message.pk
-        stood = [each for each in [*customers_of(marked), *found] if each.key == key]
-        here = stood[0].place(choice) if stood else (message.created_at, message.pk)
+        same = [each for each in [*customers_of(marked), *found] if each.key == key]
+        here = same[0].place(choice) if same else (message.created_at, message.pk)
         others = [each for each in found if each.key != key]
         is_after = gt if choice.longest_first else lt
         after = [each for each in others if is_after(each.place(choice), here)]

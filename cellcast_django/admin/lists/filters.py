@@ -36,7 +36,7 @@ class ChoiceFilter(admin.SimpleListFilter):
     hidden_among: ClassVar[Direction | None] = None
     """Not offered in a list of messages of this direction."""
     is_for_all: ClassVar[bool] = True
-    """Otherwise not offered to those who may view no events, unless it is in use."""
+    """Otherwise only for those who look after the app (may view events), or while it is in use."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         return self.options

@@ -93,7 +93,7 @@ class CappedChangeList(ChangeList):
             self.full_result_count = self.result_count
 
     def _bind_columns(self) -> None:
-        """Let the columns know all rows of this page, to look up at once what these need."""
+        """Give the columns all rows of this page, so that they look up at once what they need."""
         filters = {getattr(spec, "parameter_name", "") for spec in self.filter_specs}
         has_several = "own_number" in filters  # with one number of yours it is hidden
         rows = self.model_admin.rows_type(self.viewer, self.result_list, has_several=has_several)

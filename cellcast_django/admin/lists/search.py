@@ -89,7 +89,7 @@ class Search:
         return [*meanings, self.about(ending)] if ending else meanings
 
     def named(self, term: str) -> list[Q]:
-        """Return what is about the customers whose name ``term`` may be."""
+        """Return the conditions for customers whose name ``term`` may be."""
         contacts, has_more = self.viewer.directory.search(" ".join(words_of(term)))
         if has_more:
             sentence = gettext("More than %(count)s customers are called that: type more.")
@@ -97,7 +97,7 @@ class Search:
         return [self.about(contacts)] if contacts else []
 
     def meanings(self, term: str) -> list[Q]:
-        """Return what ``term`` may mean."""
+        """Return a condition for each thing that ``term`` may mean."""
         return [Q(cellcast_id=term), self.about(spellings(term))]
 
     def about(self, contacts: Collection[str]) -> Q:
