@@ -1,10 +1,9 @@
 """The figures of a month beside the one before it: how many, how good, and why not."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import date
 from functools import cached_property, partial
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from django.contrib import admin
@@ -26,7 +25,7 @@ from cellcast_django.desk.page import DeskPage, LinkedCount, Switch, number_swit
 from cellcast_django.desk.traffic import Month, Reasons, Traffic, count_messages, count_reasons
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange
 from cellcast_django.payloads import clean
-from cellcast_django.statuses import UNDELIVERED, Status
+from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
 MAX_REASONS = 20
 WHOLE, PART, CAUSE = range(3)
@@ -73,29 +72,34 @@ class ReasonFilter(admin.SimpleListFilter):
 
 
 class Figure(NamedTuple):
-    """A figure of a month or a day: how it is counted, and which messages it leads to."""
+    """A figure of a month or a day: what of the traffic it adds up, and where it leads."""
 
     name: str
     label: str | Promise
-    count: Callable[[Traffic], int]
+    parts: Set[str]
     query: str
     level: int = PART
 
+    def count_of(self, traffic: Traffic) -> int:
+        return sum(traffic[part] for part in self.parts)
 
+
+SENT = Figure("sent", _("Sent"), FINAL | {"on_the_way", "unreported"}, "direction=outbound", WHOLE)
+NOT_DELIVERED = Figure("not_delivered", _("not delivered"), UNDELIVERED, "status=undelivered")
 FIGURES = [
-    Figure("sent", _("Sent"), attrgetter("sent"), "direction=outbound", WHOLE),
-    Figure("delivered", _("delivered"), attrgetter("delivered"), "status=delivered"),
-    Figure("not_delivered", _("not delivered"), attrgetter("undelivered"), "status=undelivered"),
+    SENT,
+    Figure("delivered", _("delivered"), {Status.DELIVERED}, "status=delivered"),
+    NOT_DELIVERED,
     *(
-        Figure(each, each.label, partial(Traffic.ended_as, status=each), f"status={each}", CAUSE)
+        Figure(each, each.label, {each}, f"status={each}", CAUSE)
         for each in reversed(Status)
         if each in UNDELIVERED
     ),
     *(
-        Figure(name, StatusFilter.BY_OUTCOME[name], attrgetter(name), f"status={name}")
+        Figure(name, StatusFilter.BY_OUTCOME[name], {name}, f"status={name}")
         for name in ("on_the_way", "unreported")
     ),
-    Figure("replies", _("Replies"), attrgetter("replies"), "direction=inbound", WHOLE),
+    Figure("replies", _("Replies"), {"replies"}, "direction=inbound", WHOLE),
 ]
 
 
@@ -104,7 +108,7 @@ class Column:
     """What one month has, and the lists that its figures lead to."""
 
     month: Month
-    traffic: Sequence[Traffic]
+    traffic: Mapping[date, Traffic]
     """Of each day of the month that is shown, and of parts of the month before."""
     reasons: Reasons
     list_url: str
@@ -113,7 +117,7 @@ class Column:
 
     @cached_property
     def total(self) -> Traffic:
-        return sum(self.traffic, Traffic())
+        return sum(self.traffic.values(), Traffic())
 
     def linked(self, count: int, query: str, day: date | None = None) -> LinkedCount:
         """Return a count with the list of what it counts, of a day or of the whole month."""
@@ -121,13 +125,22 @@ class Column:
         return LinkedCount.of(count, f"{self.list_url}&{days}", query)
 
     @property
+    def ended(self) -> int:
+        """How many messages have a final status."""
+        return sum(self.total[status] for status in FINAL)
+
+    @property
+    def delivery_rate(self) -> float | None:
+        """The delivered share of those, from 0 to 1."""
+        return self.total[Status.DELIVERED] / self.ended if self.ended else None
+
+    @property
     def delivered_share(self) -> str:
-        """The delivered share of those with a final status, in percent; empty without any."""
-        rate, ended = self.total.delivery_rate, self.total.ended.total()
-        if rate is None:
+        """The same in percent, and of how many; empty without any."""
+        if self.delivery_rate is None:
             return ""
-        words = gettext("%(rate)s%% of %(count)s")
-        return words % {"rate": number_format(100 * rate, 1), "count": grouped(ended)}
+        rate, count = number_format(100 * self.delivery_rate, 1), grouped(self.ended)
+        return gettext("%(rate)s%% of %(count)s") % {"rate": rate, "count": count}
 
 
 def days_of(first: date, last: date) -> str:
@@ -163,7 +176,7 @@ class FiguresContent:
         rows = []
         for each in FIGURES:
             counts = [
-                column.linked(each.count(column.total), each.query) for column in self.columns
+                column.linked(each.count_of(column.total), each.query) for column in self.columns
             ]
             if each.level != CAUSE or any(counted.count for counted in counts):
                 rows.append(FigureRow(each.name, each.label, counts, each.level))
@@ -183,7 +196,10 @@ class FiguresContent:
         other = ReasonFilter.OTHER + ",".join(digest for digest, _text in named)
         others = [each.total() - sum(each[reason] for reason in named) for each in given]
         # Counted by two statements: a report that comes between them must not make it negative.
-        without = [max(0, each.total.undelivered - each.reasons.total()) for each in self.columns]
+        without = [
+            max(0, NOT_DELIVERED.count_of(each.total) - each.reasons.total())
+            for each in self.columns
+        ]
         rows.append(self._reason("other", _("other reasons"), others, other))
         rows.append(self._reason("none", _("no reason given"), without, ReasonFilter.NONE))
         return [row for row in rows if any(linked.count for linked in row.counts)]
@@ -197,22 +213,22 @@ class FiguresContent:
     def day_figures(self) -> list[Figure]:
         """The columns of the days: without what this month has none of."""
         total = self.columns[-1].total
-        return [each for each in FIGURES if each.level != CAUSE and each.count(total)]
+        return [each for each in FIGURES if each.level != CAUSE and each.count_of(total)]
 
     @cached_property
     def days(self) -> list[FigureRow]:
         """The days of the month from its first message until today."""
         column, today = self.columns[-1], timezone.localdate()
         rows: list[FigureRow] = []
-        most = max(each.sent for each in column.traffic) or 1
-        for day, traffic in zip(column.month.days, column.traffic, strict=True):
-            is_before_first = not rows and traffic == Traffic()
+        most = max(map(SENT.count_of, column.traffic.values())) or 1
+        for day, traffic in column.traffic.items():
+            is_before_first = not rows and not traffic
             if is_before_first or day > today:
                 continue
             counts = [
-                column.linked(each.count(traffic), each.query, day) for each in self.day_figures
+                column.linked(each.count_of(traffic), each.query, day) for each in self.day_figures
             ]
-            width = round(100 * traffic.sent / most)
+            width = round(100 * SENT.count_of(traffic) / most)
             rows.append(FigureRow(day.isoformat(), date_format(day, "D j M"), counts, width=width))
         return rows
 
@@ -269,7 +285,7 @@ class Figures(DeskPage):
         lines: list[tuple[Any, ...]] = []
         for place, column in enumerate(content.columns):
             dates = column.month.first.isoformat(), column.month.last.isoformat()
-            lines.append((*dates, "delivery_rate", "", column.total.delivery_rate))
+            lines.append((*dates, "delivery_rate", "", column.delivery_rate))
             for row in content.rows:
                 lines.append((*dates, row.name, "", row.counts[place].count))
             for row in content.reasons:

@@ -3,8 +3,8 @@
 import re
 from calendar import monthrange
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from django.utils.formats import date_format
 from cellcast_django.admin.day_range import first_day_on_the_way
 from cellcast_django.days import midnight
 from cellcast_django.models import Direction, Message
-from cellcast_django.statuses import FINAL, UNDELIVERED, Status
+from cellcast_django.statuses import FINAL
 
 MONTH = re.compile(r"20\d\d-(?:0[1-9]|1[0-2])", re.ASCII)
 MAX_TESTS = 1_000  # messages of Test Sends that are left out
@@ -77,46 +77,12 @@ class Month:
         return midnight(self.last + timedelta(days=1))
 
 
-@dataclass(slots=True)
-class Traffic:
-    """The messages of one day or of several, whose counts add up."""
+Traffic = Counter[str]
+"""The messages of one day, or of several whose counts add up, by what has become of them.
 
-    replies: int = 0
-    on_the_way: int = 0
-    """How many have no final status, and were sent less than three days ago."""
-    unreported: int = 0
-    """How many have none, and were sent longer ago: none is expected any more."""
-    ended: Counter[str] = field(default_factory=Counter)
-    """How many have each final status."""
-
-    def __add__(self, other: "Traffic") -> "Traffic":
-        return Traffic(
-            self.replies + other.replies,
-            self.on_the_way + other.on_the_way,
-            self.unreported + other.unreported,
-            self.ended + other.ended,
-        )
-
-    def ended_as(self, status: Status) -> int:
-        return self.ended[status]
-
-    @property
-    def sent(self) -> int:
-        return self.ended.total() + self.on_the_way + self.unreported
-
-    @property
-    def delivered(self) -> int:
-        return self.ended[Status.DELIVERED]
-
-    @property
-    def undelivered(self) -> int:
-        return sum(self.ended[status] for status in UNDELIVERED)
-
-    @property
-    def delivery_rate(self) -> float | None:
-        """The delivered share of the messages with a final status, from 0 to 1."""
-        ended = self.ended.total()
-        return self.delivered / ended if ended else None
+Under its final status is what was sent and has one. What has none is ``on_the_way`` for three days,
+then ``unreported``: none is expected any more. Under ``replies`` is what customers sent.
+"""
 
 
 def messages_of(month: Month, narrow: Narrowing) -> Any:
@@ -128,7 +94,7 @@ def messages_of(month: Month, narrow: Narrowing) -> Any:
 
 def count_messages(
     month: Month, narrow: Narrowing = lambda messages: messages, *, by_day: bool = True
-) -> list[Traffic]:
+) -> dict[date, Traffic]:
     """Count the messages of each day by ``created_at``; without ``by_day``, of two parts at most.
 
     In one statement. The days are compared with, not calculated: SQLite would do that in Python for
@@ -137,35 +103,25 @@ def count_messages(
     expected_from = first_day_on_the_way()
     # The second begins with the first day whose messages may still be on the way.
     starts = [day for day in month.days if by_day or day in (month.first, expected_from)]
-    found = [Traffic() for _start in starts]
-    place = _place_among([midnight(day) for day in starts])
-    counted = messages_of(month, narrow).order_by().annotate(place=place)
+    traffic = {start: Traffic() for start in starts}
+    # The first that is true counts: a message is of the part before the first start to come.
+    ends = [
+        When(created_at__lt=midnight(start), then=Value(place))
+        for place, start in enumerate(starts[1:])
+    ]
+    place_of = Case(*ends, default=Value(len(starts) - 1))
+    counted = messages_of(month, narrow).order_by().annotate(place=place_of)
     rows = counted.values_list("place", "direction", "status").annotate(count=Count("pk"))
-    for at, direction, status, count in rows:
+    for place, direction, status, count in rows:
+        start = starts[place]
         if direction == Direction.INBOUND:
-            found[at].replies += count
+            name = "replies"
         elif status in FINAL:
-            found[at].ended[status] += count
-        elif starts[at] >= expected_from:
-            found[at].on_the_way += count
+            name = status
         else:
-            found[at].unreported += count
-    return found
-
-
-def _place_among(starts: Sequence[datetime], offset: int = 0) -> Any:
-    """Return an expression for the index of the last of ``starts`` before a message was created.
-
-    ``offset`` is the index of the first of them. By halves: five comparisons for a month's days,
-    not thirty.
-    """
-    if len(starts) == 1:
-        return Value(offset)
-    half = len(starts) // 2
-    return Case(
-        When(created_at__lt=starts[half], then=_place_among(starts[:half], offset)),
-        default=_place_among(starts[half:], offset + half),
-    )
+            name = "on_the_way" if start >= expected_from else "unreported"
+        traffic[start][name] += count
+    return traffic
 
 
 Reasons = Counter[tuple[str, str]]

@@ -60,4 +60,4 @@ def test_undo_finds_what_was_just_marked(settings: Any) -> None:
 def test_counts_and_the_tests_left_out_of_them_are_read_from_the_primary(settings: Any) -> None:
     settings.DATABASE_ROUTERS = ["tests.test_replica.ReadsMessagesFromReplica"]
     MessageFactory.create(delivered=True)
-    assert sum(day.delivered for day in count_messages(Month.of())) == 1
+    assert sum(day["delivered"] for day in count_messages(Month.of()).values()) == 1
