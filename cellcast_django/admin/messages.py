@@ -129,7 +129,9 @@ class MessageExport(Export):
     permissions = ("export_message",)
     columns = (
         columns("id", "created_at", "direction", "contact", "own_number", "status", "reason")
-        | columns("status_changed_at", "submitted_at", "handled_at", "handled_by", "sent_by")
+        | columns("status_changed_at", "submitted_at", "handled_at", "handled_by")
+        | {"handled_note": lambda message: message.handled_note if message.handled_at else ""}
+        | columns("sent_by")
         | columns("opted_out_at", "reference", "body")
         | {"media": lambda message: "\n".join(message.media)}
         | columns("original_body", "cellcast_id", "sender", "receiver")

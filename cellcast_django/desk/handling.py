@@ -6,8 +6,9 @@ Whoever may mark replies as done may take it back at any time, whoever did it.
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext
 
@@ -19,6 +20,7 @@ from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import again_if_refused
 from cellcast_django.desk.waiting import WaitingReply
 from cellcast_django.models import Direction, Message, database_alias
+from cellcast_django.models.message import handled_mark
 
 UNDO = "cellcast_django.undo"
 """The session's key for what the last click has marked, until a page has offered to undo it."""
@@ -56,21 +58,35 @@ def rows_of(replies: Any) -> list[WaitingReply]:
     return [WaitingReply(*row) for row in rows]
 
 
-def mark(viewer: Viewer, keys: Sequence[int], at: datetime) -> int:
-    """Mark replies as handled by this person at that time; a colleague's mark stays."""
-    new = replies_of(viewer).filter(pk__in=keys, handled_at=None)
-    return _update(new, handled_at=at, handled_by=viewer.username)
+class Marked(NamedTuple):
+    """What has been marked as handled."""
+
+    count: int
+    has_note: bool
+    """Whether the note was kept: a colleague may have marked its reply first."""
+
+
+def mark(viewer: Viewer, keys: Sequence[int], at: datetime, note: str = "") -> Marked:
+    """Mark replies, all or none, as handled by this person at that time; a colleague's mark stays.
+
+    The note is the first one's: of what ``with_earlier`` returns, the newest. Who marks that first
+    is who marks the earlier ones.
+    """
+    new = replies_of(viewer).filter(handled_at=None)
+
+    def write() -> Marked:
+        with transaction.atomic(using=database_alias()):
+            first = new.filter(pk__in=keys[:1]).update(**handled_mark(at, viewer.username, note))
+            others = new.filter(pk__in=keys[1:]).update(**handled_mark(at, viewer.username))
+        return Marked(first + others, has_note=bool(note and first))
+
+    return again_if_refused(write, using=database_alias())
 
 
 def reopen(viewer: Viewer, keys: Sequence[int]) -> int:
     """Make replies new again, whoever has handled them."""
     done = replies_of(viewer).filter(pk__in=keys, handled_at__isnull=False)
-    return _update(done, handled_at=None, handled_by="")
-
-
-def _update(replies: Any, **values: Any) -> int:
-    """Update all or none, and return how many these are."""
-    return int(again_if_refused(partial(replies.update, **values), using=database_alias()))
+    return int(again_if_refused(partial(done.update, **handled_mark(None)), using=database_alias()))
 
 
 def handled_with(viewer: Viewer, replies: Iterable[Message]) -> list[int]:

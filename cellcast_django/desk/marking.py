@@ -29,7 +29,7 @@ LIST_QUERY = "_changelist_filters"
 """Of a form's address: how the list of messages is narrowed that it stands in."""
 
 MAX_UNASKED = 50  # replies that an action marks without asking
-BATCH_SIZE = 100  # replies marked by one statement, which is a transaction of its own
+BATCH_SIZE = 100  # replies marked in one transaction
 
 
 class Handle(Page):
@@ -53,7 +53,7 @@ class Handle(Page):
         )
         # The page may be an old one, with what an earlier click has marked.
         new = [reply for reply in replies if reply.handled_at is None]
-        if handling.mark(viewer, [row.pk for row in marked], timezone.now()):
+        if handling.mark(viewer, [row.pk for row in marked], timezone.now()).count:
             if len(new) == 1:
                 viewer.log(new[0], "Marked as done.")
             else:
@@ -179,7 +179,10 @@ class MarkSelected(Page):
         end = monotonic() + MAX_SECONDS
         while left and monotonic() < end:
             batch, left = left[:BATCH_SIZE], left[BATCH_SIZE:]
-            count += handling.mark(viewer, batch, at) if is_done else handling.reopen(viewer, batch)
+            if is_done:
+                count += handling.mark(viewer, batch, at).count
+            else:
+                count += handling.reopen(viewer, batch)
         marked = counted(count, "reply", "replies")
         if count:
             log = f"Marked {marked} as done." if is_done else f"Reopened {marked}."

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -21,6 +21,7 @@ from cellcast_django.database.fields import (
     DateTimeField,
     ExactCharField,
     PartialIndex,
+    UnicodeTextField,
 )
 from cellcast_django.database.rows import insert_or_lock, update
 from cellcast_django.database.transactions import again_if_refused
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
 
 MAX_REFERENCE_LENGTH = 128
+MAX_NOTE_LENGTH = 200
 ANSWERED_WITHIN = timedelta(days=30)
 """How long after a message a reply that does not quote it may still be an answer to it."""
 
@@ -223,6 +225,15 @@ def _checked(name: str, value: object, limit: int | None = None, *, required: bo
     return text
 
 
+def handled_mark(at: datetime | None, username: str = "", note: str = "") -> dict[str, Any]:
+    """Return the columns that say that a reply is handled, or with no time that it is not.
+
+    Always all of them: older code takes a mark back, and leaves its note.
+    """
+    by, note = username_of(username), _checked("note", note, MAX_NOTE_LENGTH)
+    return {"handled_at": at, "handled_by": by, "handled_note": note}
+
+
 def is_own_number(number: str) -> bool:
     """Whether a number or name is known to be yours, by more than a webhook's word."""
     if own := {to_contact(each) for each in conf.own_numbers} - {""}:
@@ -241,7 +252,7 @@ class Message(models.Model):
 
     NOT_SAID = {
         *("id", "status", "status_changed_at", "recorded_at", "created_at"),
-        *("handled_at", "handled_by", "opted_out_at"),
+        *("handled_at", "handled_by", "handled_note", "opted_out_at"),
     }
     """Columns that follow from what else is known. All others are what events and your code say."""
     REPORTED = ("sender", "receiver", "own_number", "contact", "body", "original_body", "media")
@@ -301,6 +312,13 @@ class Message(models.Model):
     status_changed_at = optional_time(_("status changed at"), _("When the status last changed."))
     handled_at = optional_time(_("done at"), _("Since when a reply needs nobody’s attention."))
     handled_by = optional_username(_("done by"), _("Who dealt with a reply; empty if code did."))
+    handled_note = UnicodeTextField(
+        _("note"),
+        blank=True,
+        default="",
+        db_default="",  # older code inserts rows without it
+        help_text=_("What was noted for colleagues when it was done; counts only while it is."),
+    )
     sent_by = optional_username(_("sent by"), _("Who sent a message of yours; empty if code did."))
     opted_out_at = optional_time(
         _("opted out at"),
@@ -379,21 +397,22 @@ class Message(models.Model):
                 return max(change.recorded_at - self.submitted_at, timedelta())
         return None
 
-    def mark_handled(self, *, username: str = "") -> None:
+    def mark_handled(self, *, username: str = "", note: str = "") -> None:
         """Mark this reply, and no other of its contact, as needing nobody's attention.
 
-        Code that has understood one reply has not read the others. ``username`` is the person who
-        says so. A mark that is there already stays, and this instance shows it. Raises
-        ``ValueError`` for a message you sent.
+        Code that has understood one reply has not read the others. A mark that is already there
+        stays, and the instance shows it. ``username`` is the person who says so, and ``note`` what
+        colleagues should know. Raises ``ValueError`` for a message you sent, and for a note of more
+        than 200 characters.
         """
         if self.direction != Direction.INBOUND:
             raise ValueError("Only a reply can be handled, and this is a message you sent.")
-        at, by = timezone.now(), username_of(username)
-        replies = Message.objects.fresh().filter(IS_UNHANDLED, pk=self.pk)
-        if again_if_refused(lambda: replies.update(handled_at=at, handled_by=by), using=replies.db):
-            self.handled_at, self.handled_by = at, by
-        elif first := Message.objects.fresh().filter(pk=self.pk).first():  # a mark was there
-            self.handled_at, self.handled_by = first.handled_at, first.handled_by
+        mark = handled_mark(timezone.now(), username, note)
+        reply = Message.objects.fresh().filter(pk=self.pk)
+        new = reply.filter(IS_UNHANDLED)
+        if not again_if_refused(lambda: new.update(**mark), using=new.db):
+            mark = reply.values(*mark).first() or mark  # the first one's; or the reply is deleted
+        self.take(mark)
 
     def conversation(self, own_number: str | PhoneNumber | None = None) -> MessageQuerySet:
         """Return all messages with the same contact, this one included, oldest first.

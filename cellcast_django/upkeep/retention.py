@@ -270,7 +270,7 @@ def _emptied(model: type[models.Model], names: Iterable[str]) -> dict[str, Any]:
     return {field.name: field.get_default() for field in fields}
 
 
-EMPTY_MESSAGE = _emptied(Message, [*Message.REPORTED, "reference"])
+EMPTY_MESSAGE = _emptied(Message, [*Message.REPORTED, "reference", "handled_note"])
 EMPTY_EVENT = _emptied(WebhookEvent, WebhookEvent.PERSONAL)
 
 _KEY_WITHOUT_PERSON = Concat(models.Value("redacted-"), Cast("pk", models.CharField(max_length=19)))

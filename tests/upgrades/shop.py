@@ -160,7 +160,7 @@ def in_spring() -> None:
     sent(DAN)
     asked = answered(CLEO, "When do you close?", original_body="Your order is ready")
     sent(CLEO, "At five", answers=asked, username="grace")
-    answered(CLEO, "Thanks ☕").mark_handled()
+    answered(CLEO, "Thanks ☕").mark_handled(note="she came by ☂")
     client.webhook(mms_payload(_id=new_id(), sender=CLEO, receiver=OWN), "receive")
     twice = reply_payload(_id=new_id(), sender=DAN, receiver=OWN, message="On my way")
     client.webhook([twice, twice], "receive")
