@@ -206,6 +206,21 @@ def test_reference_is_shown_and_searchable(reader: Client) -> None:
     assert "1 result " in text_of(page_of(reader, "message", q="Booking-7"))
 
 
+@pytest.mark.parametrize("handled_at", [None, timezone.now()])
+def test_note_is_shown_and_exported_where_its_reply_is_handled(handled_at: datetime | None) -> None:
+    """Older code, beside this one in a deploy, takes a mark back and leaves its note."""
+    note = "<b>Phoned her</b> ☎"
+    reply = MessageFactory.create(inbound=True, handled_at=handled_at, handled_note=note)
+    client = staff("view_message", "view_statuschange", "export_message")
+
+    page = page_of(client, "message", "change", reply.pk)
+    response: Any = client.post(url_of("message", "export"))
+
+    shown = [note] if handled_at else []
+    assert [each.text for each in every(page, "bdi[@data-note]")] == shown
+    assert (note in b"".join(response.streaming_content).decode()) == bool(shown)
+
+
 @pytest.mark.parametrize("is_hidden", [False, True])
 def test_waiting_event_links_to_the_event_it_waits_for_if_the_person_may_see_that(
     reader: Client, monkeypatch: pytest.MonkeyPatch, *, is_hidden: bool

@@ -364,12 +364,37 @@ def test_recording_an_answer_handles_its_reply() -> None:
     assert asked.handled_by == "kim"
 
 
-def test_late_mark_shows_who_was_first() -> None:
+@pytest.mark.parametrize("note", ["", "😀" * 200])
+def test_first_mark_stays_with_its_note_and_the_instance_shows_it(
+    note: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = reply(100, handled_note="left by older code, which has taken its mark back")
+    first, second = (Message.objects.get(pk=asked.pk) for _ in range(2))
+    first.mark_handled(username="kim", note=note)
+    second.mark_handled(username="sam", note="nobody is told of this one")
+    asked.refresh_from_db()
+    for each in (first, second, asked):
+        assert (each.handled_by, each.handled_note) == ("kim", note)
+        assert each.handled_at == asked.handled_at is not None
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("note", "error"), [("x" * 201, ValueError), (7, TypeError)])
+def test_note_too_long_or_no_text_is_an_error_and_marks_nothing(
+    note: Any, error: type[Exception]
+) -> None:
     asked = reply(100)
-    late = Message.objects.get(pk=asked.pk)
-    asked.mark_handled(username="kim")
-    late.mark_handled(username="sam")
-    assert (late.handled_at, late.handled_by) == (asked.handled_at, "kim")
+    with pytest.raises(error, match="note"):
+        asked.mark_handled(note=note)
+    assert asked.handled_at is None
+    assert Message.objects.unhandled().get() == asked
+
+
+def test_mark_of_a_reply_deleted_meanwhile_is_no_error() -> None:
+    asked = reply(100)
+    Message.objects.all().delete()
+    asked.mark_handled()
+    assert not Message.objects.exists()
 
 
 def test_sent_message_can_neither_be_answered_nor_handled() -> None:

@@ -159,6 +159,7 @@ def test_redacting_empties_only_texts_and_numbers() -> None:
         received_at=at,
         message__original_body="Coming?",
         message__reference="booking-7",
+        message__handled_note="She comes on Friday.",
         message__media=["https://media.example.com/1.jpg"],
         history__reason=f"{CONTACT} is switched off",
         error="A reason.",
@@ -168,9 +169,8 @@ def test_redacting_empties_only_texts_and_numbers() -> None:
     rows = {model: model._default_manager.values().get() for model in MODELS}
 
     assert run(older_than(90, redact=True)) == (1, 1)
-    message = rows[Message] | dict.fromkeys(
-        ["sender", "receiver", "own_number", "contact", "body", "original_body", "reference"], ""
-    )
+    texts = ("sender", "receiver", "own_number", "contact", "body", "original_body", "reference")
+    message = rows[Message] | dict.fromkeys([*texts, "handled_note"], "")
     message |= {"key": f"redacted-{message['id']}", "media": []}
     stored = rows[WebhookEvent] | {"body": "", "contact": "", "error": ""}
     assert Message.objects.values().get() == message

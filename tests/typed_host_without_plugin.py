@@ -69,7 +69,7 @@ def look_at(message: Message) -> None:
     assert_type(message.in_reply_to, Message | None)
     assert_type(message.conversation(), MessageQuerySet)
     assert_type(message.conversation(own_number="0400 000 009").inbound(), MessageQuerySet)
-    message.mark_handled(username="kim")
+    message.mark_handled(username="kim", note="She comes on Friday.")
     if message.status == Status.DELIVERED or message.status in (Status.SENT, Status.QUEUED):
         assert_type(Status.DELIVERED.value, str)
         assert_type(Status(message.status).final, bool)
@@ -169,6 +169,7 @@ def fields_of_message(message: Message) -> None:
     assert_type(message.status_changed_at, datetime | None)
     assert_type(message.handled_at, datetime | None)
     assert_type(message.handled_by, str)
+    assert_type(message.handled_note, str)
     assert_type(message.sent_by, str)
     assert_type(message.opted_out_at, datetime | None)
     assert_type(message.recorded_at, datetime | None)

@@ -69,16 +69,17 @@ class Marked(NamedTuple):
 def mark(viewer: Viewer, keys: Sequence[int], at: datetime, note: str = "") -> Marked:
     """Mark replies, all or none, as handled by this person at that time; a colleague's mark stays.
 
-    The note is the first one's: of what ``with_earlier`` returns, the newest. Who marks that first
-    is who marks the earlier ones.
+    The note is the first one's: of what ``with_earlier`` returns, the newest. That is marked before
+    the earlier ones.
     """
     new = replies_of(viewer).filter(handled_at=None)
+    noted, others = (keys[:1], keys[1:]) if note else ([], keys)
 
     def write() -> Marked:
         with transaction.atomic(using=database_alias()):
-            first = new.filter(pk__in=keys[:1]).update(**handled_mark(at, viewer.username, note))
-            others = new.filter(pk__in=keys[1:]).update(**handled_mark(at, viewer.username))
-        return Marked(first + others, has_note=bool(note and first))
+            with_note = new.filter(pk__in=noted).update(**handled_mark(at, viewer.username, note))
+            without = new.filter(pk__in=others).update(**handled_mark(at, viewer.username))
+        return Marked(with_note + without, has_note=with_note > 0)
 
     return again_if_refused(write, using=database_alias())
 

@@ -11,9 +11,22 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddField(
-            model_name='message',
-            name='handled_note',
-            field=cellcast_django.database.fields.UnicodeTextField(blank=True, db_default='', default='', help_text='What was noted for colleagues when it was done; counts only while it is.', verbose_name='note'),
+        # The same but for ``default``: for that, Django would update each row on MariaDB, in one
+        # transaction that holds all of them. The column's own default is in all rows at once.
+        migrations.SeparateDatabaseAndState(
+            database_operations=[
+                migrations.AddField(
+                    model_name='message',
+                    name='handled_note',
+                    field=cellcast_django.database.fields.UnicodeTextField(blank=True, db_default='', help_text='What was noted for colleagues when it was done; counts only while it is.', verbose_name='note'),
+                ),
+            ],
+            state_operations=[
+                migrations.AddField(
+                    model_name='message',
+                    name='handled_note',
+                    field=cellcast_django.database.fields.UnicodeTextField(blank=True, db_default='', default='', help_text='What was noted for colleagues when it was done; counts only while it is.', verbose_name='note'),
+                ),
+            ],
         ),
     ]

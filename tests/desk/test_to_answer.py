@@ -5,18 +5,20 @@ from itertools import count
 from typing import Any
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
 from django.db import connection
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
 from cellcast_django.admin.own_numbers import OTHER as OTHER_NUMBERS
 from cellcast_django.admin.page import MAX_SECONDS
-from cellcast_django.desk import marking, to_answer, waiting
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.desk import handling, marking, to_answer, waiting
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.opt_outs import opt_out
@@ -467,6 +469,38 @@ def test_click_after_the_session_has_ended_says_that_nothing_was_done(
     assert response.redirect_chain == [(reverse("admin:index"), 302)]
     assert levels(response) == ["warning"]
     assert list(Message.objects.unhandled()) == [reply]
+
+
+# A note with Done
+
+
+@pytest.mark.parametrize("note", ["", "Phoned her, comes on Friday."])
+def test_newest_reply_alone_has_the_note_and_reopening_empties_it(
+    rf: RequestFactory, note: str
+) -> None:
+    viewer = Viewer(site, rf.get("/"))
+    viewer.request.user = User.objects.create_superuser("kim")
+    earlier, reply = ask(20, "Hello?", handled_note="left by older code"), ask(10, "Anybody there?")
+    keys = [row.pk for row in handling.with_earlier(viewer, Message.objects.filter(pk=reply.pk))]
+
+    assert handling.mark(viewer, keys, timezone.now(), note) == (2, note != "")
+    marks = Message.objects.values_list("handled_by", "handled_note")
+    assert [*marks.order_by("pk")] == [("kim", ""), ("kim", note)]
+    assert handling.reopen(viewer, handling.handled_with(viewer, Message.objects.all())) == 2
+    assert [*marks] == [("", "")] * 2
+
+
+def test_note_that_comes_second_is_not_kept(rf: RequestFactory) -> None:
+    viewer = Viewer(site, rf.get("/"))
+    viewer.request.user = User.objects.create_superuser("kim")
+    earlier, reply = ask(20, "Hello?"), ask(10, "Anybody there?")
+    reply.mark_handled(username="sam")
+
+    marked = handling.mark(viewer, [reply.pk, earlier.pk], timezone.now(), "Phoned her.")
+
+    assert marked == (1, False)
+    marks = Message.objects.order_by("pk").values_list("handled_by", "handled_note")
+    assert [*marks] == [("kim", ""), ("sam", "")]
 
 
 # Undo
