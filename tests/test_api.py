@@ -16,6 +16,7 @@ from cellcast_django.api import ApiClient, ApiError, NotSentError, read_credit, 
 from cellcast_django.models import Message
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.sending import OptedOutError, send
+from cellcast_django.simulator import STOP_HINT
 from tests.fake_cellcast import GATEWAY, KEY, FakeCellcast, Fault
 from tests.test_error_reports import failing, reported
 
@@ -46,15 +47,7 @@ def queued(*items: Any, status: bool = True, code: int = 200, **changes: Any) ->
 def test_message_is_sent_and_recorded_under_its_id(fake_cellcast: FakeCellcast) -> None:
     message = send("0400 000 001", TEXT, sender="+61400000009", reference="order-7")
 
-    assert fake_cellcast.sent == [
-        {
-            "message": TEXT,
-            "contacts": [CUSTOMER],
-            "sender": "+61400000009",
-            "customString": "order-7",
-            "MessageId": message.cellcast_id,
-        }
-    ]
+    assert fake_cellcast.sent == [(CUSTOMER, TEXT, "+61400000009", "order-7", message.cellcast_id)]
     [(path, parameters, headers)] = fake_cellcast.requests
     assert (path, parameters) == (GATEWAY, {})
     assert headers["Authorization"] == f"Bearer {KEY}"
@@ -66,9 +59,9 @@ def test_reference_that_cellcast_may_not_take_stays_here(
     fake_cellcast: FakeCellcast, reference: str
 ) -> None:
     message = send(CUSTOMER, TEXT, reference=reference)
-    assert "customString" not in fake_cellcast.sent[0]
+    assert fake_cellcast.sent[0].reference == ""
     assert message.reference == reference
-    assert fake_cellcast.sent[0]["sender"] == "#SharedNum#"
+    assert fake_cellcast.sent[0].sender == "#SharedNum#"
 
 
 @pytest.mark.parametrize("text", ["Süß, 你好 👋", "half \ud83d"])
@@ -77,8 +70,7 @@ def test_any_text_can_be_sent_with_cellcasts_words_if_you_say_so(
 ) -> None:
     send_sms(CUSTOMER, text)
     send_sms(CUSTOMER, text, reply_stop=True)
-    assert [each["message"] for each in fake_cellcast.sent] == [text, text]
-    assert [each.get("replyStopToOptOut") for each in fake_cellcast.sent] == [None, True]
+    assert [each.body for each in fake_cellcast.sent] == [text, text + STOP_HINT]
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "byte order mark"])
@@ -253,7 +245,7 @@ def test_proxy_that_refuses_is_certain(
     error = assert_is_certain()
     assert "the proxy responded with 502" in error.reason
     [(_path, _parameters, headers)] = fake_cellcast.requests
-    kind, _, encoded = headers.get("proxy-authorization", "").partition(" ")
+    kind, _, encoded = headers.get("Proxy-Authorization", "").partition(" ")
     has_password = "@" in scheme
     assert kind == ("Basic" if has_password else "")
     assert b64decode(encoded).decode() == ("us\u00e9r:pass word" if has_password else "")

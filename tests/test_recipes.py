@@ -20,6 +20,7 @@ from cellcast_django.api import ApiError
 from cellcast_django.models import HandlerCall, Message, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_out
 from cellcast_django.sending import NotSentError, OptedOutError, send
+from cellcast_django.simulator import STOP_HINT
 from cellcast_django.testing import WebhookClient, fail_next, reset, sent
 from tests.handlers import Calls, reply
 from tests.pages import Block, blocks
@@ -340,4 +341,4 @@ def test_function_of_your_own_asks_for_stop_and_can_be_switched_off(
     settings.SHOP_SENDS_SMS = switch
     with suppress(NotSentError) if not switch else nullcontext():
         names["send_with_stop"](CONTACT, "Hi", "", reference="order-7")
-    assert [each["replyStopToOptOut"] for each in fake_cellcast.sent] == [True] * switch
+    assert [each.body for each in fake_cellcast.sent] == [f"Hi{STOP_HINT}"] * switch

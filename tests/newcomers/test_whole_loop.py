@@ -93,7 +93,7 @@ def test_newcomer_answers_a_reply_without_code(
     shell(project, ANSWER)
 
     [sent] = cellcast.sent
-    assert (sent["contacts"], sent["message"]) == ([CUSTOMER], "Until five")
+    assert (sent.receiver, sent.body) == (CUSTOMER, "Until five")
     assert shell(project, "from cellcast_django.models import *; " + WAITING) == "0"
 
 

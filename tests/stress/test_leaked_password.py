@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.fake_cellcast import KEY, FakeCellcast, serving, timestamp
+from tests.fake_cellcast import KEY, FakeCellcast, serving
 from tests.stress import oracle
 from tests.stress.clients import Webhook, send
 from tests.stress.databases import VENDORS, Database
@@ -93,12 +93,9 @@ def test_forged_events_are_found_and_taken_back(
 def genuine(api: FakeCellcast) -> list[Webhook]:
     """Return webhooks of Cellcast's, whose lists have what they say."""
     api.page_size = 1_000
-    at = timestamp(datetime.now(UTC))
-    api.replies = [
-        {"from": f"4915{number:05}", "body": "Yes", "received_at": at, "message_id": ""}
-        for number in range(GENUINE)
-    ]
+    at = datetime.now(UTC)
     for number in range(GENUINE):
+        api.add_reply(at, f"4915{number:05}", "Yes")
         sent = {"status": "sent", "receiver": "61400000001"}
         api.add_report(f"sent {number}", datetime.now(UTC), **sent)
     return [
