@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.api import why_not
-from cellcast_django.conf import PREFIX, RULES, SECRET, conf
+from cellcast_django.conf import LOOPBACK, PREFIX, RULES, SECRET, conf
 from cellcast_django.database.vendors import VENDORS
 from cellcast_django.directory import Directory
 from cellcast_django.models import database_alias
@@ -239,6 +239,17 @@ def check_sending_for_deployment(**_: Any) -> Messages:
             "CELLCAST_SEND_WITH names pretend_to_send, so a deployed site sends no SMS.",
             hint='Name "cellcast_django.api.send_sms", or a function of your own.',
             id="cellcast_django.E009",
+        )
+
+
+@check(_("Cellcast’s API"), deploy=True)
+def check_api_for_deployment(**_: Any) -> Messages:
+    """A deployed site that asks the simulator texts nobody, and recovers nothing."""
+    if LOOPBACK.fullmatch(conf.api_url):
+        yield Notice(
+            "CELLCAST_API_URL is on this machine, where cellcast_simulate or a proxy answers.",
+            hint="Remove the setting, unless a proxy of yours leads from there to Cellcast.",
+            id="cellcast_django.W015",
         )
 
 

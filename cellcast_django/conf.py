@@ -77,6 +77,8 @@ API_URL = _text(
 API_KEY = _text("the key alone, without white space or line breaks", "[!-~]*")
 PATH = _text('a dotted path, such as "shop.sms.send_sms"', ".*")
 WAY = _text('"inline", or the alias of a backend in TASKS, such as "default"', ".+")
+LOOPBACK = re.compile(r"(?i)https?://(localhost|127(\.\d+){3}|\[::1\])(:\d+)?/*")
+"""The base URL of something that only this machine can reach."""
 SECRET = _text('"username:password", with both parts', "[^:]+:.+")
 SECRETS = Rule(
     'a list, ["username:password"] with the brackets, or .split() an environment variable',

@@ -1,4 +1,4 @@
-"""For pytest-django: the fixture ``cellcast``, available once the package is installed."""
+"""For pytest-django: the fixtures ``cellcast`` and ``cellcast_account``, once it is installed."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from cellcast_django.simulator import Simulator
     from cellcast_django.testing import WebhookClient
 
 
@@ -29,3 +30,27 @@ def cellcast() -> "Iterator[WebhookClient]":
     with override_settings(CELLCAST_SEND_WITH="cellcast_django.testing.pretend_to_send"):
         yield WebhookClient()
     reset()
+
+
+@pytest.fixture
+def cellcast_account(cellcast: "WebhookClient") -> "Iterator[Simulator]":
+    """A simulated account of Cellcast's, which your settings name: ``send`` sends to it.
+
+    ``cellcast_account.sent`` has what was sent; ``reply("0491570006", "YES")``, ``opt_out(...)``,
+    ``report(...)`` and ``send_reports()`` send webhooks and raise what a handler raised;
+    ``webhook=False`` leaves them to ``cellcast_recover``. Needs the extra ``api``.
+    """
+    from django.test import override_settings
+
+    from cellcast_django.api import why_not
+    from cellcast_django.simulator import Simulator, slow_clock
+
+    def deliver(endpoint: str, payload: object) -> None:
+        cellcast.webhook(payload, endpoint)
+
+    with Simulator(deliver=deliver, now=slow_clock) as account:
+        names = {"CELLCAST_API_URL": account.url, "CELLCAST_API_KEY": account.key}
+        with override_settings(CELLCAST_SEND_WITH="cellcast_django.api.send_sms", **names):
+            if reason := why_not():
+                pytest.fail(reason, pytrace=False)
+            yield account

@@ -272,23 +272,22 @@ class Simulator:
     # What the API answers
 
     def _application(self, environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
-        length = environ.get("CONTENT_LENGTH") or ""
-        body = (
-            environ["wsgi.input"].read(int(length)) if re.fullmatch("[0-9]{1,7}", length) else b""
-        )
+        length = environ.get("CONTENT_LENGTH") or "0"
+        body = environ["wsgi.input"].read(int(length) if len(length) < 8 else 0)
         is_get = environ["REQUEST_METHOD"] == "GET"
         given = dict(parse_qsl(environ["QUERY_STRING"])) if is_get else payloads.read_object(body)
-        call = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
-        try:
-            with self._changed:
-                status, document = (
-                    200,
-                    self._respond(call, given, environ.get("HTTP_AUTHORIZATION")),
-                )
-        except RefusalError as refusal:
-            status, document = refusal.status, refusal.document
+        call, status = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}", 200
+        with self._changed:
+            try:
+                document = self._respond(call, given, environ.get("HTTP_AUTHORIZATION"))
+            except RefusalError as refusal:
+                status, document = refusal.status, refusal.document
+            self._requested(call, status, document)
         start(f"{status} {responses.get(status, '')}", [("Content-Type", "application/json")])
         return [json.dumps(document).encode()]
+
+    def _requested(self, call: str, status: int, document: Item) -> None:
+        """Do nothing: for whoever wants to see what is asked."""
 
     def _respond(self, call: str, given: Item, key: str | None) -> Item:
         """Return the document that answers a call. Raises ``RefusalError``.
@@ -421,15 +420,25 @@ class LiveSimulator(Simulator):
     senders = 4
     seconds_late = 5.0
 
-    def __init__(self, *, seed: str = "", **options: Any) -> None:
+    def __init__(
+        self, *, seed: str, watch: Callable[[str, int, Item], object], **options: Any
+    ) -> None:
         super().__init__(**options)
-        self._seed = seed
+        self._seed, self._watch = seed, watch
         self._came: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
+        super().__enter__()
         for _ in range(self.senders):
             Thread(target=self._keep_sending, daemon=True).start()
-        return super().__enter__()
+        return self
+
+    def lists(self) -> tuple[list[Item], list[Item], list[Item]]:
+        """Return what the API lists of messages, replies and opt-outs."""
+        return self._reports, self._replies, self._opt_outs
+
+    def _requested(self, call: str, status: int, document: Item) -> None:
+        self._watch(call, status, document)
 
     def _keep_sending(self) -> None:
         while self._is_open:

@@ -71,7 +71,9 @@ def _is_event(found: dict[str, Any]) -> bool:
 
 
 @hides_variables
-def post_as_cellcast(url: str, body: bytes, secret: str, timeout: float) -> Response:
+def post_as_cellcast(
+    url: str, body: bytes, secret: str, timeout: float, *, is_test: bool = True
+) -> Response:
     """Post ``body`` with the ``"username:password"`` to ``url``, as Cellcast would.
 
     ``timeout`` is in seconds, for connecting, for each read, and for the whole body. Does not raise
@@ -79,21 +81,23 @@ def post_as_cellcast(url: str, body: bytes, secret: str, timeout: float) -> Resp
     """
     started = time.monotonic()
     try:
-        response = _exchange(url, body, secret, timeout, until=started + timeout)
+        headers = {TEST_SEND_HEADER: "1"} if is_test else {}
+        response = _exchange(url, body, secret, timeout, headers, until=started + timeout)
     except (OSError, HTTPException, ValueError) as error:
         response = Response(url=url, error=error.with_traceback(None))  # frames hold the secret
     return replace(response, seconds=time.monotonic() - started)
 
 
-def _exchange(url: str, body: bytes, secret: str, timeout: float, *, until: float) -> Response:
+def _exchange(
+    url: str, body: bytes, secret: str, timeout: float, more: dict[str, str], *, until: float
+) -> Response:
     encoded = base64.b64encode(secret.encode("utf-8", "surrogateescape")).decode()
     headers = {
         "Authorization": f"Basic {encoded}",
-        TEST_SEND_HEADER: "1",
         "Connection": "close",
         "Content-Type": "application/json",
         "User-Agent": "cellcast_test_send",
-    }
+    } | more
     parts = urlsplit(url)
     target = iri_to_uri(f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}")
     with closing(_connection_to(parts, timeout)) as connection:
