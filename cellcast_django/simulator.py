@@ -8,8 +8,8 @@ Docstrings say how sure a behaviour is, a sentence each, which the documentation
 import json
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.client import responses
 from itertools import count
@@ -33,20 +33,14 @@ ACCOUNT = "/api/v1/apiClient/account"
 REPLIES = "/api/v1/apiClient/getResponses"
 OPT_OUTS = "/api/v1/apiClient/getOptout"
 REPORTS = "/api/v2/report/message"
-CALLS = {
-    f"POST {GATEWAY}": "message contacts sender countryCode customString replyStopToOptOut",
-    f"GET {ACCOUNT}": "",
-    f"GET {REPLIES}": "page",
-    f"GET {OPT_OUTS}": "page size",
-    f"GET {REPORTS}": "page limit campType fromDate toDate requestFrom customString",
-}
-"""What each call takes. Whatever else Cellcast has is refused with a sentence that says so."""
+FIELDS = {"message", "contacts", "sender", "countryCode", "customString", "replyStopToOptOut"}
 
 STOP = re.compile(r"\W*(stop|stopall|unsubscribe|unsub|opt[\W_]*out)\b", re.IGNORECASE)
 """Seen: a text that begins with STOP opts out. Supposed: which other words do."""
 STOP_HINT = " - Reply STOP to optout"
 """Documented: ``replyStopToOptOut`` adds 23 characters. Supposed: the three before the words."""
 
+DOCS = "developer.cellcast.com/api-docs"
 Item = dict[str, Any]
 
 
@@ -94,23 +88,6 @@ one of ``sent`` if it takes a while; failures with a ``reason``.
 """
 
 
-class RefusalError(Exception):
-    """A refusal, in the envelope of Cellcast's.
-
-    Documented: ``code``, ``message`` and ``stack``; of 422 an ``error``; ``meta`` where v1 refuses
-    the key. Supposed: the sentences about fields.
-    """
-
-    def __init__(self, status: int, message: str = "", *, is_of_v1: bool = False) -> None:
-        self.status = status
-        message = message or SENTENCES.get(status) or responses.get(status, "")
-        self.document: Item = {"code": status, "message": message, "stack": f"Error: {message}"}
-        if status == 422:
-            self.document = {"status": False, "error": {"errorMessage": message}}
-        if is_of_v1:
-            self.document = {"meta": {"code": status, "status": "AUTH_FAILED"}, "message": message}
-
-
 SENTENCES = {
     400: "Your sender id is not registered.",
     401: "Please authenticate",
@@ -118,15 +95,25 @@ SENTENCES = {
 }
 
 
-class Server(ThreadingMixIn, WSGIServer):
-    """Never waits for clients that are still connected."""
+class RefusalError(Exception):
+    """A refusal in Cellcast's envelope.
 
+    Documented: ``code``, ``message``, ``stack``; of 422 an ``error``. Supposed: most sentences.
+    """
+
+    def __init__(self, status: int, message: str = "") -> None:
+        message = message or SENTENCES.get(status) or responses.get(status, "")
+        self.status = status
+        self.document: Item = {"code": status, "message": message, "stack": f"Error: {message}"}
+        if status == 422:
+            self.document = {"status": False, "error": {"errorMessage": message}}
+
+
+class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
-class Request(WSGIRequestHandler):
-    """One request to the API."""
-
+class _Request(WSGIRequestHandler):
     disable_nagle_algorithm = True  # which lets the body wait 40 ms for the client's kernel
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -159,11 +146,12 @@ class Simulator:
         self._failures: deque[tuple[int, bool]] = deque()
         self._due: list[tuple[datetime, Callable[[], object]]] = []
         self._changed = Condition()  # the lock of all these; notified when more will be due
+        self._watch: Callable[[str, int, Item], object] = lambda *_: None  # sees each request
         self._serial = count(1)
         self._is_open = True
 
     def __enter__(self) -> Self:
-        self._server = make_server("127.0.0.1", self.port, self._application, Server, Request)
+        self._server = make_server("127.0.0.1", self.port, self._application, _Server, _Request)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         Thread(target=self._serve, daemon=True).start()
         return self
@@ -271,33 +259,33 @@ class Simulator:
 
     # What the API answers
 
-    def _application(self, environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
-        length = environ.get("CONTENT_LENGTH") or "0"
+    def _application(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        length, status = environ.get("CONTENT_LENGTH") or "0", 200
         body = environ["wsgi.input"].read(int(length) if len(length) < 8 else 0)
         is_get = environ["REQUEST_METHOD"] == "GET"
         given = dict(parse_qsl(environ["QUERY_STRING"])) if is_get else payloads.read_object(body)
-        call, status = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}", 200
+        call = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
         with self._changed:
             try:
                 document = self._respond(call, given, environ.get("HTTP_AUTHORIZATION"))
             except RefusalError as refusal:
                 status, document = refusal.status, refusal.document
-            self._requested(call, status, document)
+            self._watch(call, status, document)
         start(f"{status} {responses.get(status, '')}", [("Content-Type", "application/json")])
         return [json.dumps(document).encode()]
-
-    def _requested(self, call: str, status: int, document: Item) -> None:
-        """Do nothing: for whoever wants to see what is asked."""
 
     def _respond(self, call: str, given: Item, key: str | None) -> Item:
         """Return the document that answers a call. Raises ``RefusalError``.
 
-        Documented: the envelopes of v1 and v2; pages by ``page``, ``size`` and ``limit``. Seen:
-        ``current`` and ``totalPages``.
+        Documented: the envelopes of v1 and v2, and how each refuses a key.
         """
         is_of_v1 = "/apiClient/" in call
         if key != f"Bearer {self.key}":
-            raise RefusalError(401, is_of_v1=is_of_v1)
+            refusal = RefusalError(401)
+            if is_of_v1:
+                del refusal.document["code"], refusal.document["stack"]
+                refusal.document["meta"] = {"code": 401, "status": "AUTH_FAILED"}
+            raise refusal
         message, data = self._answer(call, given)
         if is_of_v1:
             meta = {"code": 200, "status": "SUCCESS"}
@@ -305,15 +293,6 @@ class Simulator:
         return {"status": True, "message": message, "data": data, "error": {}}
 
     def _answer(self, call: str, given: Item) -> tuple[str, Item]:
-        for item in self._reports:
-            if call == f"GET {REPORTS}/{item['_id']}":
-                return "Success", item
-        unknown = [
-            each for each in given if given[each] and each not in CALLS.get(call, "").split()
-        ]
-        if call not in CALLS or unknown:
-            what = ", ".join([call, *unknown])
-            raise RefusalError(404, f"Not simulated: {what}. See developer.cellcast.com/api-docs")
         if call == f"POST {GATEWAY}":
             return "Being processed", self._send(given)
         if call == f"GET {ACCOUNT}":
@@ -324,55 +303,59 @@ class Simulator:
         if call == f"GET {REPLIES}":
             replies = sorted(self._replies, key=lambda each: str(each["received_at"]), reverse=True)
             return f"You have {len(replies)} response(s)", self._page(replies, given)
-        return "Success", self._page(self._reports_of(given), given, "limit")
+        if call == f"GET {REPORTS}":
+            return "Success", self._page(self._reports_of(given), given, "limit")
+        for item in self._reports:
+            if call == f"GET {REPORTS}/{item['_id']}":
+                return "Success", item
+        raise RefusalError(404, f"Not simulated: {call}. See {DOCS}")
 
     def _reports_of(self, given: Item) -> list[Item]:
         """Return the newest first. Documented: the filters. Supposed: their days are UTC's."""
         campaign, wanted = given.get("campType"), given.get("customString")
-        try:
-            days = [date.fromisoformat(given[name]).isoformat() for name in ("fromDate", "toDate")]
-        except (KeyError, ValueError):
-            raise RefusalError(400, "fromDate and toDate must be days, as 2026-12-31") from None
         if campaign not in ("sms", "mms"):
             raise RefusalError(400, "campType is required, must be sms")
         return [
             each
             for each in reversed(self._reports)
-            if days[0] <= each["createdAt"][:10] <= days[1]
+            if given.get("fromDate", "") <= each["createdAt"][:10] <= given.get("toDate", "9")
             and (each["media"] is not None) == (campaign == "mms")
             and wanted in (None, each["customString"])
             and given.get("requestFrom", "API") == "API"
         ]
 
     def _page(self, items: list[Item], given: Item, size_name: str = "") -> Item:
+        """Return a page. Documented: ``page``, ``size``, ``limit``. Seen: ``totalPages``."""
         numbers = [given.get("page", "1"), given.get(size_name, "50")]
         if not all(re.fullmatch("[1-9][0-9]{0,5}", each) for each in numbers):
-            raise RefusalError(400, "A page and its size must be whole numbers above zero")
+            raise RefusalError(400, "A page and its size are whole numbers above zero")
         page, size = int(numbers[0]), min(int(numbers[1]), self._page_size)
         data = {"items": items[(page - 1) * size : page * size], "total": len(items)}
         return data | {"limit": size, "current": page, "totalPages": -(-len(items) // size)}
 
     def _send(self, given: Item) -> Item:
-        """Take an SMS to each contact.
+        """Take an SMS for each contact.
 
-        Documented: the fields and their limits, ``invalidContacts`` and ``unsubscribeContacts``.
-        Supposed: each SMS costs a credit, however long it is.
+        Documented: the fields and their limits; ``invalidContacts`` and ``unsubscribeContacts``.
+        Supposed: an SMS costs one credit, however long it is.
         """
         text, contacts = given.get("message"), given.get("contacts")
         sender, reference = given.get("sender") or "#SharedNum#", given.get("customString") or ""
-        if not text or not isinstance(text, str):
+        unknown = sorted(each for each in given.keys() - FIELDS if given[each])
+        if unknown:
+            raise RefusalError(404, f"Not simulated: {', '.join(unknown)} of {GATEWAY}. See {DOCS}")
+        if not isinstance(text, str) or not text:
             raise RefusalError(400, "A JSON object with a message is required")
-        is_list = isinstance(contacts, list) and all(isinstance(each, str) for each in contacts)
-        if not is_list or not 1 <= len(contacts) <= 1_000:
-            raise RefusalError(400, "contacts must be a list of 1 to 1,000 numbers")
+        if not isinstance(contacts, list) or not 1 <= len(contacts) <= 1_000:
+            raise RefusalError(400, "contacts is a list of 1 to 1,000 numbers")
         if not re.fullmatch(r"\+?[0-9]{1,15}|[0-9]{16}|.{1,11}", str(sender)):
             raise RefusalError(400, "sender is a name of at most 11, or a number of 16 characters")
         if not re.fullmatch("[A-Za-z0-9-]*", str(reference)):
-            raise RefusalError(400, "customString takes letters, digits and dashes")
+            raise RefusalError(400, "customString has letters, digits and dashes")
         text += STOP_HINT if given.get("replyStopToOptOut") else ""
         data: Item = {"queueResponse": [], "invalidContacts": [], "unsubscribeContacts": []}
-        accepted = []
-        for each in contacts:
+        accepted: list[tuple[Sms, Fate]] = []
+        for each in map(str, contacts):
             contact = to_contact(each, "AU")
             if not re.fullmatch(r"\+?[0-9]{9,15}", each):
                 error = {"Error": f"{each} is no number", "ErrorType": "less_nine_digit"}
@@ -380,17 +363,17 @@ class Simulator:
             elif self._has_opted_out(contact):
                 data["unsubscribeContacts"].append(each)
             else:
-                accepted.append(Sms(contact, text, str(sender), str(reference), self._new_id()))
-                queued = {"Contact": each, "MessageId": accepted[-1].cellcast_id}
+                sms = Sms(contact, text, str(sender), str(reference), self._new_id())
+                accepted.append((sms, self._fate_of(sms)))
+                queued = {"Contact": each, "MessageId": sms.cellcast_id}
                 data["queueResponse"].append(queued | {"Result": "Added to queue."})
         if len(accepted) > self._credit:
             raise RefusalError(422)
-        fates = [(sms, self._fate_of(sms)) for sms in accepted]
-        status = next((fate.response for _, fate in fates if fate.response != 200), 200)
+        status = next((fate.response for _, fate in accepted if fate.response != 200), 200)
         is_sent = status != 400
         if self._failures:
             status, is_sent = self._failures.popleft()
-        for sms, fate in fates if is_sent else []:
+        for sms, fate in accepted if is_sent else []:
             self._take(sms, fate)
         if status != 200:
             raise RefusalError(status)
@@ -399,25 +382,26 @@ class Simulator:
     def _take(self, sms: Sms, fate: Fate) -> None:
         self._credit -= 1
         self.sent.append(sms)
-        sender, at = sms.sender.removeprefix("+"), self._now()
-        said = {"message": sms.body, "sender": sender, "receiver": as_listed(sms.receiver)}
-        said |= {"customString": sms.reference or None}
-        self._reports.append(listed_report(at, sms.cellcast_id, status="queued", **said))
+        said = {"status": "queued", "message": sms.body, "sender": sms.sender.removeprefix("+")}
+        said |= {"receiver": as_listed(sms.receiver)}
+        reference = sms.reference or None
+        self._reports.append(
+            listed_report(self._now(), sms.cellcast_id, customString=reference, **said)
+        )
+        report = partial(self.report, sms.cellcast_id)
         if fate.seconds:
-            self._put(0, partial(self.report, sms.cellcast_id, "sent"))
-        last = partial(self.report, sms.cellcast_id, fate.status, fate.reason)
-        self._put(fate.seconds, partial(last, webhook=fate.webhook))
+            self._put(0, partial(report, "sent"))
+        self._put(fate.seconds, partial(report, fate.status, fate.reason, webhook=fate.webhook))
 
 
 class LiveSimulator(Simulator):
-    """An account in which time passes, for the command: what is due goes out by itself.
+    """An account in which time passes: webhooks go out by themselves. For the command.
 
-    With a ``seed`` webhooks come twice, late and in any order, some never, and the gateway answers
-    some requests with 500 although it has sent: as the seed, the number, the text, and how often
-    it came, decide.
+    With a ``seed`` it is harsh: webhooks come twice, late and in any order, some never, and the
+    gateway answers some requests with 500 although it sends. The seed, the number, the text, and
+    how often that came, decide. ``watch(call, status, document)`` sees each request.
     """
 
-    senders = 4
     seconds_late = 5.0
 
     def __init__(
@@ -429,16 +413,9 @@ class LiveSimulator(Simulator):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        for _ in range(self.senders):
+        for _ in range(4):
             Thread(target=self._keep_sending, daemon=True).start()
         return self
-
-    def lists(self) -> tuple[list[Item], list[Item], list[Item]]:
-        """Return what the API lists of messages, replies and opt-outs."""
-        return self._reports, self._replies, self._opt_outs
-
-    def _requested(self, call: str, status: int, document: Item) -> None:
-        self._watch(call, status, document)
 
     def _keep_sending(self) -> None:
         while self._is_open:
@@ -457,16 +434,16 @@ class LiveSimulator(Simulator):
         fate, chance = super()._fate_of(sms), self._chance(sms.receiver, sms.body)
         if not self._seed:
             return fate
-        has_failed = fate.response == 200 and chance.random() < 0.1
-        late = chance.uniform(0, self.seconds_late)
-        return fate._replace(seconds=late, response=500 if has_failed else fate.response)
+        response = 500 if fate.response == 200 and chance.random() < 0.1 else fate.response
+        return fate._replace(response=response, seconds=chance.uniform(0, self.seconds_late))
 
     def _post(self, endpoint: Endpoint, payload: Item) -> None:
         texts = [each.body for each in self.sent if each.cellcast_id == payload.get("_id")]
         chance = self._chance(*texts, sorted((payload | {"_id": ""}).items()))
-        for _ in range(chance.choices((0, 1, 2), (1, 6, 3))[0] if self._seed else 1):
-            seconds = chance.uniform(0, self.seconds_late) if self._seed else 0
-            self._put(seconds, partial(self._deliver, endpoint, payload))
+        copies = chance.choices((0, 1, 2), (1, 6, 3))[0] if self._seed else 1
+        for _ in range(copies):
+            late = chance.uniform(0, self.seconds_late) if self._seed else 0
+            self._put(late, partial(self._deliver, endpoint, payload))
 
 
 def slow_clock() -> datetime:

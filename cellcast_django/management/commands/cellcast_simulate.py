@@ -36,10 +36,10 @@ webhook, so that cellcast_recover fetches it: lost 0491570006 YES. More: help
 The clock is eleven minutes slow, as recovery waits ten for a webhook: a fetched
 reply may stand above the text it answers. The account is gone when this ends."""
 HELP = """\
-0491570006 YES        that customer replies; a text that begins with STOP opts out
-lost 0491570006 YES   the same, but its webhooks never come
-By the slow clock, deliveries seem to take eleven minutes, and a lost STOP of the
-eleven minutes after an opt-in does not count.
+0491570006 YES       that customer replies; what begins with STOP opts them out
+lost 0491570006 YES  the same, but its webhooks never come
+By the slow clock, deliveries seem to take eleven minutes, and a lost STOP of
+the eleven minutes after an opt-in does not count.
 What becomes of an SMS, by its receiver:
 """ + "\n".join(f"  0{number[3:]}  {fate.description}" for number, fate in FATES.items())
 
@@ -56,20 +56,15 @@ class Command(BaseCommand):
         return super().create_parser(*names, **options)
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--port", type=int, default=8765, help="where its API listens (default: 8765)"
-        )
-        parser.add_argument(
-            "--url",
-            default="http://127.0.0.1:8000",
-            help="your site, on this machine (default: http://127.0.0.1:8000)",
-        )
+        parser.add_argument("--port", type=int, default=8765, help="of its API (default: 8765)")
+        site = "http://127.0.0.1:8000"
+        parser.add_argument("--url", default=site, help=f"your site, here (default: {site})")
         parser.add_argument(
             "--harsh",
             default="",
             metavar="SEED",
-            help="send webhooks twice, late, in any order or never, and answer some requests with "
-            "500 although the SMS is sent, as this text decides",
+            help="send webhooks twice, late, in any order or never, and answer some SMS with 500 "
+            "although they are sent; the same seed does the same",
         )
 
     def handle(self, *, port: int, url: str, harsh: str, **_: Any) -> None:
@@ -141,20 +136,13 @@ class Command(BaseCommand):
         said = payload["status"] if is_report else payload.get("message", "")
         about = f"{endpoint.label} {number} {said}".rstrip()
         if not conf.webhook_secrets:
-            problem = (
-                "CELLCAST_WEBHOOK_SECRETS has no usable entry: set what cellcast_setup prints."
-            )
             self.show(f"{about}: not sent", self.style.ERROR)
-            return self.say(problem)
-        response = post_as_cellcast(
-            self.urls[endpoint],
-            json.dumps(payload).encode(),
-            conf.webhook_secrets[0],
-            TIMEOUT_SECONDS,
-            is_test=False,
-        )
+            return self.say("CELLCAST_WEBHOOK_SECRETS has no usable entry: see cellcast_setup.")
+        body, secret = json.dumps(payload).encode(), conf.webhook_secrets[0]
+        url = self.urls[endpoint]
+        response = post_as_cellcast(url, body, secret, TIMEOUT_SECONDS, is_test=False)
         if (diagnosis := diagnose(response)) is not None:
-            self.show(f"{about}: lost", self.style.ERROR)
+            self.show(f"{about}: not kept", self.style.ERROR)
             return self.say(fill(printable(f"{diagnosis.problem} {diagnosis.remedy}"), WIDTH))
         self.kept.add((endpoint, payload.get("_id", ""), as_listed(number), said))
         self.show(f"{about}: {response.events[0]['outcome']}", self.style.SUCCESS)
@@ -165,7 +153,8 @@ class Command(BaseCommand):
         brought = [each for each in self.kept if each[0] == Endpoint.RECEIVE]
         stopped = {each[2] for each in self.kept if each[0] == Endpoint.OPT_OUT}
         stopped |= {number for _, _, number, text in brought if is_stop_word(text)}
-        messages, replies, opt_outs = self.account.lists()
+        account = self.account
+        messages, replies, opt_outs = account._reports, account._replies, account._opt_outs
         unknown = [
             sum((each["_id"], each["status"]) not in known for each in messages),
             len(replies) - len(brought),
@@ -174,5 +163,5 @@ class Command(BaseCommand):
         self.say(
             f"A site that lost nothing has {len(messages)} messages, {len(replies)} replies and "
             f"{len(opt_outs)} opt-outs.\nOnly cellcast_recover could know how {unknown[0]} of the "
-            f"messages ended, and of {unknown[1]} replies and {unknown[2]} opt-outs."
+            f"messages ended,\nand of {unknown[1]} replies and {unknown[2]} opt-outs."
         )
