@@ -14,14 +14,14 @@ ROOT = Path(__file__).parents[1]
 
 
 class Terminal:
-    """Runs ``manage.py`` in a pseudo-terminal."""
+    """Runs ``manage.py`` of the example project in a pseudo-terminal."""
 
     def __init__(self, *arguments: str, **environment: str) -> None:
         self._ours, theirs = pty.openpty()
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
-            env=os.environ | environment,
+            env=os.environ | {"DJANGO_SETTINGS_MODULE": "example_project.settings"} | environment,
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
