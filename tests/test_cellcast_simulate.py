@@ -43,6 +43,7 @@ def free_port() -> str:
         return str(server.getsockname()[1])
 
 
+@pytest.mark.exhaustive
 def test_terminal_shows_what_to_do_and_what_comes_of_it(scripted_server: ScriptedServer) -> None:
     scripted_server.response = OURS
     port = free_port()
@@ -78,6 +79,7 @@ def test_terminal_shows_what_to_do_and_what_comes_of_it(scripted_server: Scripte
     assert not any("Cellcast-Test-Send" in headers for _, headers in paths)
 
 
+@pytest.mark.exhaustive
 def test_ctrl_c_ends_it_while_a_webhook_hangs(hanging_site: str) -> None:
     with terminal(hanging_site, f"--port={free_port()}") as screen:
         screen.read_until("when this ends.")
@@ -132,6 +134,35 @@ def test_site_in_production_is_an_error(settings: Any) -> None:
 def test_without_a_terminal_it_only_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", StringIO("0491570006 YES\n"))
     assert "0 messages, 0 replies" in run(lambda _command: None)
+
+
+class Typed(StringIO):
+    """What a person types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("_developing")
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("help", "0491578957  refused by the gateway"),
+        ("", "0 replies"),
+        ("what", "means nothing here"),
+        ("nobody YES", "'nobody' is no phone number"),
+        ("lost 0491570006 YES", "has 0 messages, 1 replies"),
+        ("0491570006 \x1b[2J", "[2J: not kept"),
+        (f"0491570006 {'x' * 100}", "xxx…\n"),
+    ],
+)
+def test_typed_line_is_obeyed(monkeypatch: pytest.MonkeyPatch, line: str, words: str) -> None:
+    monkeypatch.setattr(sys, "stdin", Typed(f"{line}\n"))
+    is_sent = line.startswith("0")
+    said = words if is_sent else ""
+    text = run(lambda command: until_said(command, said), "--url=http://127.0.0.1:1")
+    assert words in text
+    assert "\x1b" not in text
 
 
 @pytest.fixture

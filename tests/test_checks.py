@@ -18,6 +18,7 @@ from django.urls import include, path, re_path
 from cellcast_django import api, checks
 from cellcast_django.checks import (
     check_api,
+    check_api_for_deployment,
     check_callables,
     check_database_options,
     check_https,
@@ -214,6 +215,23 @@ def test_deployed_site_may_not_only_pretend_to_send(
 ) -> None:
     settings.CELLCAST_SEND_WITH = path
     assert ids(check_sending_for_deployment) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:8765", ["W015"]),
+        ("https://localhost/", ["W015"]),
+        ("http://[::1]:8765", ["W015"]),
+        ("https://api.cellcast.com", []),
+        ("https://127.0.0.1.example.com", []),
+    ],
+)
+def test_deployed_site_may_not_ask_the_simulator(
+    settings: Any, url: str, expected: list[str]
+) -> None:
+    settings.CELLCAST_API_URL = url
+    assert ids(check_api_for_deployment) == expected
 
 
 # Tasks
