@@ -177,7 +177,8 @@ class MessageAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Add the start of the text, which is all that the list shows, and the failure's reason."""
         start = Left("body", MAX_TEXT_LENGTH + 1)  # one more tells that the text goes on
-        return super().get_queryset(request).annotate(beginning=start, reason=REASON)
+        rows: QuerySet[Any] = super().get_queryset(request).annotate(beginning=start, reason=REASON)
+        return rows
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
         customer = MessageColumns(viewer, [obj]).customer(obj)

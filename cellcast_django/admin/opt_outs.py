@@ -321,7 +321,7 @@ def _replies_with(viewer: Viewer, contact: str, words: set[str]) -> list[Message
 def _history(viewer: Viewer, opt_out: OptOut) -> Iterator[Content]:
     """Yield each change, with the event and the reply that it came from."""
     changes = OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out)
-    history = list(changes.annotate(message=F("event__message")))
+    history: list[Any] = list(changes.annotate(message=F("event__message")))
     events = {}
     if viewer.may_view(WebhookEvent):
         events = viewer.rows(WebhookEvent).in_bulk([change.event_id for change in history])
