@@ -185,9 +185,11 @@ class ActOnCalls(ActionPage):
     actions = CALL_ACTIONS
 
 
-class ActOnHandler(ActOnCalls):
+class ActOnHandler(ActionPage):
     """An action on the calls of one handler: on those that fail, or to skip it everywhere."""
 
+    model = HandlerCall
+    actions = CALL_ACTIONS
     name = "of_handler"
     route = "of-handler/<slug:name>/"
 
