@@ -26,3 +26,11 @@ class Directory:
     def references(self, references: list[str]) -> Mapping[str, tuple[str, str]]:
         """Return what each reference is called, and the address of your own page about it."""
         return {}
+
+    def answers(self, contact: str) -> Iterable[str]:
+        """Return texts to choose from when answering this customer, the likeliest first.
+
+        Asked once a conversation, for those who may answer. The first 20 are looked at. One that is
+        no text, or longer than 1,600 characters, is left out alone. ``None`` is none.
+        """
+        return []

@@ -133,7 +133,7 @@ class Known(Directory):
 
 @pytest.fixture
 def know(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Know:
-    """Let the pages ask these functions for ``names``, ``search`` and ``references``."""
+    """Let the pages ask these functions instead of the ``Directory``'s methods of their names."""
 
     def tell(**functions: Callable[..., Any]) -> None:
         for name, function in functions.items():

@@ -1,10 +1,12 @@
 """What ``CELLCAST_DIRECTORY`` names: asked once a page, and its mistakes left out."""
 
 from collections.abc import Iterable
+from itertools import count, repeat
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils.functional import lazystr
 
 from cellcast_django.admin.customers import HostDirectory
 from cellcast_django.directory import Directory
@@ -84,6 +86,36 @@ def test_answer_of_a_wrong_shape_is_left_out(
         assert logged(caplog)[-1] == ("ERROR", ("search", "TypeError"))
 
 
+LONGEST = "x" * 1_600
+MIXED: list[Any] = ["Yes", 7, "No"]
+
+
+@pytest.mark.parametrize(
+    ("said", "texts", "error"),
+    [
+        (None, [], None),
+        ([" Yes\r\nNo\0 \ud83d ", "<b>", "😀"], ["Yes\nNo \ufffd", "<b>", "😀"], None),
+        (("Yes", None, "", " \0 "), ["Yes"], None),
+        ([lazystr("Yes"), LONGEST], ["Yes", LONGEST], None),
+        (["No"] * 10_000, ["No"] * 20, None),
+        (repeat("No"), ["No"] * 20, None),
+        (["Yes", 7, b"No", ["No"], "No"], ["Yes", "No"], "TypeError"),
+        (count(1), [], "TypeError"),
+        (["Yes", LONGEST + "x", "No"], ["Yes", "No"], "ValueError"),
+        ((each.strip() for each in MIXED), ["Yes"], "AttributeError"),  # raises half-way
+        ("Yes", [], "TypeError"),
+        (lazystr("Yes"), [], "TypeError"),
+        (7, [], "TypeError"),
+    ],
+)
+def test_texts_to_choose_from_are_those_that_can_be_sent(
+    know: Know, said: Any, texts: list[str], error: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    know(answers=lambda contact: said)
+    assert HostDirectory().answers(CUSTOMER) == texts
+    assert logged(caplog) == ([("ERROR", ("answers", error))] if error else [])
+
+
 class Fails(Directory):
     def __init__(self) -> None:
         raise ConnectionError
@@ -113,10 +145,11 @@ class OnlyNames:
 def test_all_methods_are_optional(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     nobody = Directory()
     assert nobody.names([CUSTOMER]) == nobody.references(["7"]) == {}
-    assert nobody.search("Lee") == []
+    assert nobody.search("Lee") == nobody.answers(CUSTOMER) == []
     settings.CELLCAST_DIRECTORY = f"{__name__}.OnlyNames"
     directory = HostDirectory()
     assert directory.customer(CUSTOMER).name == "Mrs Lee"
     assert directory.references(["7"])["7"].name == "7"
     assert directory.search("Lee") == ([], False)
+    assert directory.answers(CUSTOMER) == []
     assert not logged(caplog)

@@ -229,6 +229,9 @@ class Customers(Directory):
     def references(self, references: list[str]) -> dict[str, tuple[str, str]]:
         return {each: (each, f"/bookings/{each}/") for each in references}
 
+    def answers(self, contact: str) -> Iterator[str]:
+        yield "See you then!"
+
 
 def opt_outs(number: str, parsed: PhoneNumber) -> None:
     assert_type(is_opted_out(number), bool)

@@ -21,11 +21,12 @@ from cellcast_django.conf import conf
 from cellcast_django.contacts import to_contact
 from cellcast_django.directory import Directory
 from cellcast_django.models import OptOut
-from cellcast_django.payloads import clean, is_web_url
+from cellcast_django.payloads import MAX_TEXT_LENGTH, clean, is_web_url
 
 logger = logging.getLogger("cellcast_django")
 
 MAX_NAMED = 200  # contacts that a name is searched for at once
+MAX_ANSWERS = 20  # texts to choose from
 
 
 @shown
@@ -127,6 +128,27 @@ class HostDirectory:
                 has_more = len(numbers) > MAX_NAMED
         return contacts, has_more
 
+    def answers(self, contact: str) -> list[str]:
+        """Return texts to choose from when answering; an error costs itself and what follows it.
+
+        The log has one line and a transaction one savepoint, however many are left out.
+        """
+        texts: list[str] = []
+        if hasattr(self._directory, "answers"):
+            with _host_code("answers"):
+                said = self._directory.answers(contact)
+                if isinstance(said, str | Promise):  # whose letters would be texts
+                    raise TypeError
+                mistake: Exception | None = None
+                for each in islice(() if said is None else said, MAX_ANSWERS):
+                    try:
+                        texts.append(_text(each))
+                    except Exception as error:  # one of a wrong shape costs itself and no other
+                        mistake = error
+                if mistake is not None:
+                    raise mistake
+        return [text for text in texts if text]
+
 
 def searches_names() -> bool:
     """Whether the host's ``Directory`` has a search of its own."""
@@ -149,6 +171,16 @@ def _named(value: Any) -> Named:
         raise TypeError
     name = clean(str(name or ""))
     return Named(name, url_or_nothing(url) if name else "")
+
+
+def _text(said: Any) -> str:
+    """Return a text as the form reads it. Raises for what is no text, or too long to be sent."""
+    if not isinstance(said or "", str | Promise):
+        raise TypeError
+    text = clean(str(said or "")).replace("\r\n", "\n").strip()
+    if len(text) > MAX_TEXT_LENGTH:
+        raise ValueError
+    return text
 
 
 def url_or_nothing(url: object) -> str:

@@ -292,6 +292,8 @@ class ConversationContent:
     choice: Choice
     form: TextForm | None
     """``None`` where no answers can be sent to this customer, or by this person."""
+    texts: list[str]
+    """What the host project offers to answer this customer with."""
     waiting: Message | None
     """The newest reply that nobody has dealt with, if this person may say that it is done."""
     done: Message | None
@@ -406,6 +408,7 @@ class ConversationPage(DeskPage):
             thread=thread,
             choice=choice,
             form=form if has_form else None,
+            texts=self.viewer.directory.answers(message.contact) if has_form else [],
             waiting=waiting,
             done=done,
             next_url=self.next_url(choice, message),

@@ -39,6 +39,9 @@ class Everybody(Directory):
     def names(self, contacts: list[str]) -> dict[str, str]:
         return dict.fromkeys(contacts, NAME)
 
+    def answers(self, contact: str) -> list[str]:
+        return [f"{TEXT} Ask {NAME}", NAME]
+
 
 def store_something_of_everything() -> None:
     """Store what all pages have something to show of. A handler should fail meanwhile."""

@@ -7,19 +7,21 @@ from datetime import timedelta
 from threading import Event
 from time import sleep
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.db import connections
+from django.db import connection, connections
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.desk.answering import SENDING_LASTS
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Claim, Message
-from cellcast_django.opt_outs import opt_out
+from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.sending import NotSentError, OptedOutError
 from tests.admin_pages import CUSTOMER, ID, Know, levels, page_of, staff, url_of
 from tests.desk.conftest import Show
@@ -644,6 +646,39 @@ def test_host_projects_error_is_logged_and_the_text_kept(
     settings.CELLCAST_SEND_WITH = f"{__name__}.send"
     answer(receptionist, question, "Yes & no")
     assert len(sent) == 1
+
+
+# Texts to choose from
+
+
+def offered(page: str) -> list[str]:
+    return ["".join(each.itertext()) for each in every(page, "ul[@id='cellcast-texts']/li")]
+
+
+def test_texts_are_asked_for_once_where_there_is_a_form(
+    receptionist: Client, reader: Client, question: Message, know: Know
+) -> None:
+    url, asked = url_of("message", "conversation", question.pk), MagicMock(return_value=[])
+    know(answers=asked)
+    with CaptureQueriesContext(connection) as before:
+        assert "cellcast-texts" not in receptionist.get(url).text
+    asked.return_value = ["Yes,\r\n  <b>we</b> are", "نعم"]
+    with CaptureQueriesContext(connection) as queries:
+        texts = offered(receptionist.get(url).text)
+    assert texts == ["Yes,\n  <b>we</b> are", "نعم"]
+    assert len(queries) == len(before)
+    assert [levels(answer(receptionist, question, texts[0])) for _ in range(2)] == [
+        ["success"],
+        ["warning"],  # the newest one sent is the same
+    ]
+    asked.reset_mock()
+    reader.get(url)
+    opt_out(CUSTOMER)
+    receptionist.get(url)
+    assert not asked.called
+    opt_in(CUSTOMER)
+    receptionist.get(url)
+    asked.assert_called_once_with(CUSTOMER)
 
 
 # Who may, and to whom

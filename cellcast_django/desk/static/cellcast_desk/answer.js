@@ -1,6 +1,7 @@
-/* Counts the SMS of a text as it is typed, sends it once however often the button is clicked, keeps
-   what has been typed in this tab until it is sent or deleted, and asks before its customer is
-   marked as done without it. The server sends once, too, so everything works without this script. */
+/* Counts the SMS of a text as it is typed, puts a chosen one at the cursor, sends once however often
+   the button is clicked, keeps what has been typed in this tab until it is sent or deleted, and asks
+   before its customer is marked as done without it. The server sends once, too, so everything works
+   without this script; texts to choose from can be copied. */
 "use strict";
 
 const nameOf = (key, field) => `cellcast-draft-${key}-${field}`; // of what the tab keeps
@@ -20,6 +21,7 @@ document.querySelectorAll(".cellcast-answer").forEach((form) => {
     const basic = new Set(area.dataset.basic);
     const extended = new Set(area.dataset.extended);
     let isSent = false;
+    let cursor; // where it stood when the box was left; none yet: at the end
 
     function segments(text) {
         const characters = Array.from(text);
@@ -48,6 +50,26 @@ document.querySelectorAll(".cellcast-answer").forEach((form) => {
     });
     area.addEventListener("input", showCount);
     showCount();
+    area.addEventListener("blur", () => {
+        cursor = area.selectionEnd;
+    });
+    form.querySelectorAll("#cellcast-texts li").forEach((item) => {
+        const button = document.createElement("button");
+        button.type = "button";
+        button.className = "cellcast-button cellcast-button-quiet";
+        button.append(...item.childNodes);
+        item.append(button);
+        button.addEventListener("click", () => {
+            const place = cursor ?? area.value.length;
+            const before = /\S$/.test(area.value.slice(0, place)) ? " " : "";
+            const after = /^\S/.test(area.value.slice(place)) ? " " : "";
+            area.focus();
+            area.setSelectionRange(place, place);
+            // As if it were pasted: unlike what setRangeText does, it can be undone.
+            document.execCommand("insertText", false, before + button.textContent + after);
+            item.parentElement.hidePopover();
+        });
+    });
     document.querySelector("[data-unsent]")?.addEventListener("submit", (event) => {
         if (area.value.trim() && !confirm(event.target.dataset.unsent)) {
             event.preventDefault();
