@@ -326,6 +326,8 @@ def test_directory_knows_customers_however_they_were_typed(shop: SimpleNamespace
     assert directory.names([CONTACT]) == {CONTACT: ("Kim / Lee", f"/customers/{kim.pk}/")}
     assert lee.contact == CONTACT
     assert list(directory.search("LEE")) == [CONTACT]
+    shop.Booking.objects.create(phone_number=CONTACT, time="nine")
+    assert [("nine" in text) for text in directory.answers(CONTACT)] == [True, False]
 
 
 # The function that sends

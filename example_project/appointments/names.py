@@ -1,6 +1,8 @@
-"""The names and appointments that the admin shows beside phone numbers, and finds them by."""
+"""What the admin knows of phone numbers: names and appointments, and texts to answer with."""
 
 from collections.abc import Iterable
+
+from django.utils import timezone
 
 from cellcast_django.directory import Directory
 from example_project.appointments.models import Appointment, folded
@@ -33,3 +35,16 @@ class Customers(Directory):
         keys = [each.rpartition("-")[2] for each in references]
         appointments = Appointment.objects.filter(pk__in=filter(str.isdecimal, keys))
         return {each.reference: (str(each), each.get_admin_url()) for each in appointments}
+
+    def answers(self, contact: str) -> list[str]:
+        """Return what is usually answered; the next appointment, if there is one, comes first."""
+        texts = [
+            "Please call us on 02 5550 1234, and we will find another time.",
+            "Thank you! We are here from 8 to 6, Monday to Friday.",
+        ]
+        planned = Appointment.objects.exclude(state=Appointment.State.CANCELLED)
+        upcoming = planned.filter(phone_number=contact, starts_at__gte=timezone.now())
+        if (following := upcoming.order_by("starts_at").first()) is not None:
+            starts_at = timezone.localtime(following.starts_at)
+            texts.insert(0, f"Your appointment is on {starts_at:%A %d %B at %H:%M}. See you then!")
+        return texts

@@ -134,6 +134,20 @@ class NamesTests(TestCase):
         url = reverse("admin:cellcast_django_message_conversation", args=[message.pk])
         self.assertContains(page, url)
 
+    def test_texts_to_answer_with_name_the_next_appointment(self) -> None:
+        general = Customers().answers(CUSTOMER)
+        make_appointment(state=State.CANCELLED)
+        make_appointment(starts_at=timezone.now() - TOMORROW)
+        make_appointment(phone_number="+61491570157")
+        self.assertEqual(Customers().answers(CUSTOMER), general)
+        make_appointment(starts_at=timezone.now() + 3 * TOMORROW)
+        appointment = make_appointment(starts_at=timezone.now() + 2 * TOMORROW)
+
+        first, *others = Customers().answers(CUSTOMER)
+
+        self.assertIn(f"{timezone.localtime(appointment.starts_at):%A %d %B at %H:%M}", first)
+        self.assertEqual(others, general)
+
     def test_number_is_found_by_part_of_the_name(self) -> None:
         make_appointment(customer_name="Mrs Kim Lee")
         make_appointment(customer_name="Mrs Kim Lee", starts_at=timezone.now() + 2 * TOMORROW)
