@@ -101,12 +101,14 @@ class RefusalError(Exception):
     Documented: ``code``, ``message``, ``stack``; of 422 an ``error``. Supposed: most sentences.
     """
 
-    def __init__(self, status: int, message: str = "") -> None:
+    def __init__(self, status: int, message: str = "", *, is_of_v1: bool = False) -> None:
         message = message or SENTENCES.get(status) or responses.get(status, "")
         self.status = status
         self.document: Item = {"code": status, "message": message, "stack": f"Error: {message}"}
         if status == 422:
             self.document = {"status": False, "error": {"errorMessage": message}}
+        if is_of_v1:
+            self.document = {"meta": {"code": status, "status": "AUTH_FAILED"}, "message": message}
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -226,7 +228,11 @@ class Simulator:
 
     def send_reports(self) -> None:
         """Send what is due by the account's clock."""
-        while work := self._next_due():
+        while True:
+            with self._changed:
+                if not self._due or self._due[0][0] > self._now():
+                    return
+                _, work = self._due.pop(0)
             work()
 
     def fail_next(self, status: int, *, is_sent: bool = False) -> None:
@@ -248,11 +254,6 @@ class Simulator:
             self._due.sort(key=itemgetter(0))
             self._changed.notify_all()
 
-    def _next_due(self) -> Callable[[], object] | None:
-        with self._changed:
-            is_due = bool(self._due) and self._due[0][0] <= self._now()
-            return self._due.pop(0)[1] if is_due else None
-
     def _new_id(self) -> str:
         """Return an id. Supposed: an ObjectId, whose first four bytes are the time."""
         return f"{int(self._now().timestamp()):08x}{next(self._serial):016x}"
@@ -260,37 +261,29 @@ class Simulator:
     # What the API answers
 
     def _application(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        length, status = environ.get("CONTENT_LENGTH") or "0", 200
-        body = environ["wsgi.input"].read(int(length) if len(length) < 8 else 0)
-        is_get = environ["REQUEST_METHOD"] == "GET"
-        given = dict(parse_qsl(environ["QUERY_STRING"])) if is_get else payloads.read_object(body)
+        """Answer a request.
+
+        Documented: the envelopes of v1 and v2, and how each refuses a key.
+        """
+        length, status = environ.get("CONTENT_LENGTH", ""), 200
+        body = environ["wsgi.input"].read(int(length) if re.fullmatch("[0-9]{1,7}", length) else 0)
         call = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+        query, is_of_v1 = dict(parse_qsl(environ["QUERY_STRING"])), "/apiClient/" in call
+        given = query if call.startswith("GET") else payloads.read_object(body)
         with self._changed:
             try:
-                document = self._respond(call, given, environ.get("HTTP_AUTHORIZATION"))
+                if environ.get("HTTP_AUTHORIZATION") != f"Bearer {self.key}":
+                    raise RefusalError(401, is_of_v1=is_of_v1)
+                message, data = self._answer(call, given)
+                document: Item = {"status": True, "message": message, "data": data, "error": {}}
+                if is_of_v1:
+                    meta = {"code": 200, "status": "SUCCESS"}
+                    document = {"meta": meta, "message": message, "data": data}
             except RefusalError as refusal:
                 status, document = refusal.status, refusal.document
             self._watch(call, status, document)
         start(f"{status} {responses.get(status, '')}", [("Content-Type", "application/json")])
         return [json.dumps(document).encode()]
-
-    def _respond(self, call: str, given: Item, key: str | None) -> Item:
-        """Return the document that answers a call. Raises ``RefusalError``.
-
-        Documented: the envelopes of v1 and v2, and how each refuses a key.
-        """
-        is_of_v1 = "/apiClient/" in call
-        if key != f"Bearer {self.key}":
-            refusal = RefusalError(401)
-            if is_of_v1:
-                del refusal.document["code"], refusal.document["stack"]
-                refusal.document["meta"] = {"code": 401, "status": "AUTH_FAILED"}
-            raise refusal
-        message, data = self._answer(call, given)
-        if is_of_v1:
-            meta = {"code": 200, "status": "SUCCESS"}
-            return {"meta": meta, "message": message, "data": data}
-        return {"status": True, "message": message, "data": data, "error": {}}
 
     def _answer(self, call: str, given: Item) -> tuple[str, Item]:
         if call == f"POST {GATEWAY}":
@@ -382,12 +375,9 @@ class Simulator:
     def _take(self, sms: Sms, fate: Fate) -> None:
         self._credit -= 1
         self.sent.append(sms)
-        said = {"status": "queued", "message": sms.body, "sender": sms.sender.removeprefix("+")}
-        said |= {"receiver": as_listed(sms.receiver)}
-        reference = sms.reference or None
-        self._reports.append(
-            listed_report(self._now(), sms.cellcast_id, customString=reference, **said)
-        )
+        item = listed_report(self._now(), sms.cellcast_id, status="queued", message=sms.body)
+        item |= {"sender": sms.sender.removeprefix("+"), "receiver": as_listed(sms.receiver)}
+        self._reports.append(item | {"customString": sms.reference or None})
         report = partial(self.report, sms.cellcast_id)
         if fate.seconds:
             self._put(0, partial(report, "sent"))
@@ -469,17 +459,17 @@ def timestamp(at: datetime) -> str:
 
 
 def listed_reply(at: datetime, number: str, body: str) -> Item:
-    """Return an item of the list of replies. Documented."""
+    """Return an item of the list of replies. Documented: its keys."""
     return {"from": number, "body": body, "received_at": timestamp(at), "message_id": ""}
 
 
 def listed_report(at: datetime, cellcast_id: str, **changes: Any) -> Item:
-    """Return an item of the list of reports. Documented."""
+    """Return an item of the list of reports. Documented: its keys."""
     nothing = ("scheduleAt", "customerResponse", "customerResponseAt", "customString", "media")
     times = dict.fromkeys(("createdAt", "updatedAt", "send_time"), timestamp(at))
     return {"_id": cellcast_id, "replyStop": False} | times | dict.fromkeys(nothing) | changes
 
 
 def listed_opt_out(number: str) -> Item:
-    """Return an item of the list of opt-outs. Documented."""
+    """Return an item of the list of opt-outs. Documented: its keys."""
     return {"number": number, "first_name": "", "last_name": "", "email": ""}

@@ -149,9 +149,10 @@ class Command(BaseCommand):
 
     def conclude(self) -> None:
         """Say what a site has that lost nothing, and what of that no webhook has brought."""
-        known = {each[1::2] for each in self.kept if each[0] == Endpoint.STATUS}
-        brought = [each for each in self.kept if each[0] == Endpoint.RECEIVE]
-        stopped = {each[2] for each in self.kept if each[0] == Endpoint.OPT_OUT}
+        kept = self.kept.copy()  # webhooks are still on their way
+        known = {each[1::2] for each in kept if each[0] == Endpoint.STATUS}
+        brought = [each for each in kept if each[0] == Endpoint.RECEIVE]
+        stopped = {each[2] for each in kept if each[0] == Endpoint.OPT_OUT}
         stopped |= {number for _, _, number, text in brought if is_stop_word(text)}
         account = self.account
         messages, replies, opt_outs = account._reports, account._replies, account._opt_outs
