@@ -403,7 +403,7 @@ class LiveSimulator(Simulator):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        for _ in range(4):
+        for _ in range(4 if self._seed else 1):  # one keeps their order
             Thread(target=self._keep_sending, daemon=True).start()
         return self
 
