@@ -401,9 +401,8 @@ class Message(models.Model):
         """Mark this reply, and no other of its contact, as needing nobody's attention.
 
         Code that has understood one reply has not read the others. A mark that is already there
-        stays, and the instance shows it. ``username`` is the person who says so, and ``note`` what
-        colleagues should know. Raises ``ValueError`` for a message you sent, and for a note of more
-        than 200 characters.
+        stays, and the instance shows it. ``username`` is the person who says so, ``note`` is for
+        colleagues. Raises ``ValueError`` for a message you sent, or a note over 200 characters.
         """
         if self.direction != Direction.INBOUND:
             raise ValueError("Only a reply can be handled, and this is a message you sent.")
