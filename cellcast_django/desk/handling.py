@@ -61,7 +61,8 @@ def rows_of(replies: Any) -> list[WaitingReply]:
 class Marked(NamedTuple):
     """What has been marked as handled."""
 
-    count: int
+    replies: int
+    """How many."""
     has_note: bool
     """Whether the note was kept: a colleague may have marked its reply first."""
 

@@ -53,7 +53,7 @@ class Handle(Page):
         )
         # The page may be an old one, with what an earlier click has marked.
         new = [reply for reply in replies if reply.handled_at is None]
-        if handling.mark(viewer, [row.pk for row in marked], timezone.now()).count:
+        if handling.mark(viewer, [row.pk for row in marked], timezone.now()).replies:
             if len(new) == 1:
                 viewer.log(new[0], "Marked as done.")
             else:
@@ -180,7 +180,7 @@ class MarkSelected(Page):
         while left and monotonic() < end:
             batch, left = left[:BATCH_SIZE], left[BATCH_SIZE:]
             if is_done:
-                count += handling.mark(viewer, batch, at).count
+                count += handling.mark(viewer, batch, at).replies
             else:
                 count += handling.reopen(viewer, batch)
         marked = counted(count, "reply", "replies")

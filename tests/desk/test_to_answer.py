@@ -480,7 +480,8 @@ def test_newest_reply_alone_has_the_note_and_reopening_empties_it(
 ) -> None:
     viewer = Viewer(site, rf.get("/"))
     viewer.request.user = User.objects.create_superuser("kim")
-    earlier, reply = ask(20, "Hello?", handled_note="left by older code"), ask(10, "Anybody there?")
+    ask(20, "Hello?", handled_note="left by older code")
+    reply = ask(10, "Anybody there?")
     keys = [row.pk for row in handling.with_earlier(viewer, Message.objects.filter(pk=reply.pk))]
 
     assert handling.mark(viewer, keys, timezone.now(), note) == (2, note != "")
