@@ -97,18 +97,18 @@ def send_sms(
 
 def _sent_id(response: "ApiResponse", receiver: str) -> str:
     """Return the id of what was sent to one contact. Raises as ``send_sms`` does."""
-    ids = [_id_of(each) for each in response.contacts("queueResponse")]
+    ids = [_id_of(each) for each in response.entries("queueResponse")]
     cellcast_id = next(filter(None, ids), "")
     if cellcast_id and response.is_success:
         return cellcast_id
     # An id beside a refusal: it has been queued all the same. Neither id nor reason: unknown.
     has_queued_none = not cellcast_id and (response.is_success or response.is_refusal)
-    if has_queued_none and response.contacts("unsubscribeContacts"):
+    if has_queued_none and response.entries("unsubscribeContacts"):
         raise OptedOutError("Cellcast lists the number among its unsubscribeContacts.")
     if has_queued_none and response.is_refusal:
         sentence = quotable(response.sentence, receiver)
         raise NotSentError(sentence or f"Cellcast's API refused it with {response.status}.")
-    if has_queued_none and (invalid := response.contacts("invalidContacts")):
+    if has_queued_none and (invalid := response.entries("invalidContacts")):
         problem = invalid[0].get("Error") if isinstance(invalid[0], dict) else None
         sentence = quotable(problem, receiver) if isinstance(problem, str) else ""
         raise NotSentError(sentence or "Cellcast calls the number invalid.")
@@ -289,7 +289,7 @@ class ApiResponse:
         data = self.document.get("data")
         return data if isinstance(data, dict) else {}
 
-    def contacts(self, name: str) -> list[Any]:
+    def entries(self, name: str) -> list[Any]:
         found = self.data.get(name)
         return found if isinstance(found, list) else []
 

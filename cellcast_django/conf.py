@@ -1,8 +1,8 @@
 """The app's settings, one property each: its rule, what it means, and as its body the default.
 
 A value that breaks its rule counts as unset, so that a mistake never lets anybody in; a system
-check reports it. Each is read when first used and after ``setting_changed``, for asking Django for
-one that is not set raises an error each time.
+check reports it. Each is cached until ``setting_changed``: reading an unset Django setting raises
+and catches an exception every time.
 """
 
 import re

@@ -259,13 +259,6 @@ def _read_opt_out(element: dict[str, Any], raw: str) -> OptOut:
     raise PayloadError("The opt-out has no number.")
 
 
-def _read_item(element: dict[str, Any], raw: str) -> Payload:
-    """Read an item of the API's lists, which has no type: only those of reports have a status."""
-    # Without either, the reader of reports says what is missing.
-    is_reply = "status" not in element and _has_content(element)
-    return _read_reply(element, raw) if is_reply else _read_status_report(element, raw)
-
-
 _TEXT_KEYS = ("reply", "message", "body")
 
 
@@ -363,7 +356,7 @@ class Endpoint(TextChoices):
     RECEIVE = choice("receive", _read_reply, ("receive", "sms", "mms"), _("Receive URL"))
     STATUS = choice("status", _read_status_report, ("send",), _("Status URL"))
     OPT_OUT = choice("opt_out", _read_opt_out, ("optout",), _("Opt-Out URL"))
-    API = choice("api", _read_item, (), _("Cellcast’s API"))
+    API = choice("api", _read_status_report, (), _("Cellcast’s API"))  # recovery reads its lists
 
     reader: Reader
     types: tuple[str, ...]

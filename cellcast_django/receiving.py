@@ -15,7 +15,8 @@ from django.utils.module_loading import import_string
 from cellcast_django import handlers, inbox
 from cellcast_django.conf import conf
 from cellcast_django.database.transactions import hint_of
-from cellcast_django.handlers.work import Failure, show_to_test
+from cellcast_django.error_reports import show_to_test
+from cellcast_django.handlers.work import Failure
 from cellcast_django.models import HandlerCall, WebhookEvent
 from cellcast_django.payloads import Endpoint, Payload
 
@@ -70,7 +71,7 @@ def summary_of(error: Exception) -> str:
     return f"{Failure.of(error).summary}. {hint_of(error)}".rstrip()
 
 
-def read_deferred(event_ids: Iterable[int] | None = None) -> int:
+def read_due(event_ids: Iterable[int] | None = None) -> int:
     """Read the deferred events whose time has come; return how many were read.
 
     With ``event_ids``, only these, and at once. Their calls are due then. What cannot be stored is
@@ -104,13 +105,13 @@ def _has_read(event: WebhookEvent) -> bool:
         return False
 
 
-def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
+def read_again(event: WebhookEvent) -> list[WebhookEvent]:
     """Read an invalid or deferred event again, run its handlers; return what it has become.
 
     Raises ``django.db.Error`` when the database refuses; nothing has changed then.
     """
     if event.outcome == WebhookEvent.Outcome.DEFERRED:
-        read_deferred([event.pk])
+        read_due([event.pk])
         handlers.run_due([event.pk])
         return list(WebhookEvent.objects.fresh().filter(pk=event.pk))
     stored = inbox.reprocess(event)

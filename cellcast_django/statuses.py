@@ -23,7 +23,7 @@ class Status(TextChoices):
     from the documentation of its sibling platform (guniteam.github.io/sms-api).
     """
 
-    # After the first release, a new row needs a migration: "A word that becomes known" in the docs.
+    # A new row needs a migration that computes messages anew which had its word as an unknown one.
 
     SCHEDULED = choice(
         "scheduled", _("Cellcast sends it at the time that was set. Nothing to do."), _("scheduled")

@@ -13,7 +13,7 @@ from cellcast_django import handlers, recovery
 from cellcast_django.conf import conf
 from cellcast_django.days import duration_of
 from cellcast_django.models import CommandRun
-from cellcast_django.receiving import read_deferred, tasks_package
+from cellcast_django.receiving import read_due, tasks_package
 from cellcast_django.reply_mail import mail_waiting_replies
 from cellcast_django.upkeep import retention
 
@@ -46,7 +46,7 @@ def run_due_handlers() -> None:
 
     Records that it has run, and mails ``CELLCAST_MAIL_REPLIES_TO``. Safe to run several at once.
     """
-    read_deferred()
+    read_due()
     CommandRun.record(CommandRun.Command.RUN_HANDLERS, handlers.summary(handlers.run_due()))
     mail_waiting_replies()
 

@@ -15,7 +15,8 @@ from django.test import Client, override_settings
 
 from cellcast_django import handlers
 from cellcast_django.conf import conf
-from cellcast_django.handlers.work import TakenOverError, handler_errors
+from cellcast_django.error_reports import handler_errors
+from cellcast_django.handlers.work import TakenOverError
 from cellcast_django.payloads import (
     Endpoint,
     mms_payload,
@@ -23,7 +24,7 @@ from cellcast_django.payloads import (
     reply_payload,
     status_payload,
 )
-from cellcast_django.receiving import read_deferred
+from cellcast_django.receiving import read_due
 from cellcast_django.sending import NotSentError
 from cellcast_django.signals import GiveUp, RetryLater
 from cellcast_django.webhooks import WEBHOOKS, problem_of_keys
@@ -177,7 +178,7 @@ def run_handlers(*, raise_handler_errors: bool = True) -> int:
     raises, once all have been called.
     """
     with _raising_handler_errors(is_wanted=raise_handler_errors):
-        read_deferred()
+        read_due()
         return handlers.run_due().total()
 
 

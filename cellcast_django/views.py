@@ -19,8 +19,7 @@ from cellcast_django import payloads, receiving
 from cellcast_django.authentication import WebhookAuthentication
 from cellcast_django.conf import conf
 from cellcast_django.database.transactions import outside_atomic_requests
-from cellcast_django.error_reports import hides_variables
-from cellcast_django.handlers.work import show_to_test
+from cellcast_django.error_reports import hides_variables, show_to_test
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint, Invalid, Payload
 

@@ -18,7 +18,7 @@ from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
-from cellcast_django.receiving import reprocess
+from cellcast_django.receiving import read_again
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import (
     CUSTOMER,
@@ -159,7 +159,7 @@ def test_words_of_the_proof_lead_to_their_reply(client: WebhookClient, by_person
 
 def test_words_lead_to_a_reply_that_was_read_later(client: WebhookClient) -> None:
     body = f'{{"_id": "{ID}", "sender": "{CUSTOMER}", "message": "STOP"}}'
-    reprocess(make_invalid(body))
+    read_again(make_invalid(body))
     reply, made = Message.objects.get(), OptOut.objects.get()
     assert reply.created_at > made.since
 

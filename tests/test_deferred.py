@@ -134,7 +134,7 @@ def test_each_element_of_an_array_is_read_by_itself_and_may_be_a_duplicate(
         response = client.webhook(array, Endpoint.STATUS)
     assert outcomes(response) == ["deferred"] * 3 + ["invalid"]
     client.status()
-    assert receiving.read_deferred() == 3
+    assert receiving.read_due() == 3
     run_handlers()
     stored = WebhookEvent.objects.order_by("pk").values_list("outcome", flat=True)
     assert list(stored) == ["duplicate", "duplicate", "stored", "invalid", "stored"]
@@ -198,8 +198,8 @@ def test_pauses_double_up_to_six_hours(client: WebhookClient, clock: Any) -> Non
             assert event.next_read_at is not None
             began_at = event.next_read_at
             with patch.object(timezone, "now", lambda at=began_at: at):
-                assert receiving.read_deferred() == 0
-                assert receiving.read_deferred() == 0, "not again before its time"
+                assert receiving.read_due() == 0
+                assert receiving.read_due() == 0, "not again before its time"
             event.refresh_from_db()
             pauses.append((event.next_read_at - began_at) // timedelta(minutes=1))
     assert pauses[:4] == [1, 1, 2, 4]
@@ -213,7 +213,7 @@ def test_error_is_the_last_one_as_every_database_stores_it(client: WebhookClient
     event = WebhookEvent.objects.get()
     assert event.error == ("ValueError: ab" + "x" * 2_000)[:1_000]
     with unable(ValueError()):
-        receiving.read_deferred()
+        receiving.read_due()
     event.refresh_from_db()
     assert event.error == "ValueError: "
 
@@ -224,7 +224,7 @@ def test_of_a_databases_error_the_first_line_is_kept(client: WebhookClient) -> N
         client.status()
         event = WebhookEvent.objects.get()
         assert event.error == "DatabaseError: refused"
-        receiving.read_deferred()
+        receiving.read_due()
     event.refresh_from_db()
     assert event.error == "DatabaseError: refused"
 
@@ -249,7 +249,7 @@ def test_event_that_another_process_reads_meanwhile_is_not_counted(client: Webho
         client.reply()
     events = WebhookEvent.objects.all()
     with just_before("^UPDATE .*_webhookevent", lambda: events.update(outcome="stored")):
-        assert receiving.read_deferred() == 0
+        assert receiving.read_due() == 0
 
 
 def test_what_stays_refused_holds_up_nothing_that_can_be_read(
@@ -263,7 +263,7 @@ def test_what_stays_refused_holds_up_nothing_that_can_be_read(
     with unable_to_store("poison", clock):
         for runs in range(1, 6):
             with patch.object(timezone, "now", lambda at=now + runs * timedelta(minutes=1): at):
-                receiving.read_deferred()
+                receiving.read_due()
             if Message.objects.exists():
                 break
     assert runs == 4, "ten or so a run: those that have waited longest first"
@@ -279,23 +279,23 @@ def test_what_a_trigger_refuses_is_tried_once_a_run_and_for_a_person_twice(
     with unable():
         client.reply()
     with refusing("INSERT INTO .*_message", error=error) as refusals:
-        assert receiving.read_deferred() == 0
+        assert receiving.read_due() == 0
         assert refusals.count == 1
     event = WebhookEvent.objects.get()
     with refusing("INSERT INTO .*_message", error=refused_for_another(), times=1):
-        assert receiving.read_deferred([event.pk]) == 1
+        assert receiving.read_due([event.pk]) == 1
     WebhookEvent.objects.update(outcome="invalid", message=None)
     Message.objects.all().delete()
     event.refresh_from_db()
     with refusing("INSERT INTO .*_message", error=error, times=1):
-        assert [each.outcome for each in receiving.reprocess(event)] == ["stored"]
+        assert [each.outcome for each in receiving.read_again(event)] == ["stored"]
 
 
 def test_event_is_read_at_once_by_its_id_and_it_alone(client: WebhookClient) -> None:
     with unable():
         client.status(_id="1")
         client.status(_id="2")
-        receiving.read_deferred()
+        receiving.read_due()
     first, second = WebhookEvent.objects.order_by("pk")
     call_command("cellcast_run_handlers", event=[second.pk])
     assert WebhookEvent.objects.deferred().get() == first
@@ -308,7 +308,7 @@ def test_event_that_another_process_has_read_is_left_alone(client: WebhookClient
     with unable():
         client.status()
     event = WebhookEvent.objects.get()
-    receiving.read_deferred()
+    receiving.read_due()
     assert list(inbox.read_deferred(event)) == []
     assert Message.objects.count() == 1
     with patch.object(timezone, "now", lambda: event.received_at + timedelta(days=1)):
@@ -342,7 +342,7 @@ def test_event_that_has_been_deferred_for_a_day_is_logged_as_an_error(
     with unable():
         client.status()
         WebhookEvent.objects.update(received_at=timezone.now() - timedelta(hours=hours))
-        assert receiving.read_deferred() == 0
+        assert receiving.read_due() == 0
     assert [each.levelno for each in caplog.records if "Still" in each.message] == [level]
 
 
@@ -439,10 +439,10 @@ def test_read_again_reads_a_deferred_event_at_once(client: WebhookClient, listen
     told = listen(status_changed)
     with unable():
         client.status()
-        receiving.read_deferred()
-        [event] = receiving.reprocess(WebhookEvent.objects.deferred().get())
+        receiving.read_due()
+        [event] = receiving.read_again(WebhookEvent.objects.deferred().get())
         assert event.outcome == "deferred"
-    [event] = receiving.reprocess(event)
+    [event] = receiving.read_again(event)
     assert (event.outcome, len(told)) == ("stored", 1)
 
 
@@ -456,7 +456,7 @@ def test_event_that_another_process_has_read_is_passed_over(client: WebhookClien
         return [event]
 
     with patch.object(inbox, "read_deferred", read_all):
-        assert receiving.read_deferred() == 1
+        assert receiving.read_due() == 1
 
 
 # Killed

@@ -579,7 +579,7 @@ class Histories(RuleBasedStateMachine):
     def read_again(self) -> None:
         for event in WebhookEvent.objects.filter(outcome="invalid"):
             with self.process("web"):
-                receiving.reprocess(event)
+                receiving.read_again(event)
 
     # People
 

@@ -14,7 +14,7 @@ from cellcast_django import handlers, inbox
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.payloads import Endpoint, Listed, Reply, read, status_payload
-from cellcast_django.receiving import read_deferred, receive
+from cellcast_django.receiving import read_due, receive
 from cellcast_django.testing import WebhookClient
 from cellcast_django.upkeep.retention import Selection, prune
 from cellcast_django.upkeep.taken_back import take_back
@@ -141,7 +141,7 @@ def test_reading_a_deferred_report_and_the_same_webhook() -> None:
         inbox.defer(payloads, ValueError("played"), endpoint=Endpoint.STATUS)
 
     def read_it() -> None:
-        read_deferred([WebhookEvent.objects.order_by("pk")[0].pk])
+        read_due([WebhookEvent.objects.order_by("pk")[0].pk])
         handlers.run_due()
 
     def check(race: Race) -> None:

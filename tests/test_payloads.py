@@ -209,8 +209,6 @@ def test_payload_without_type_text_and_media_is_a_report(text: dict[str, None]) 
     element = BARE | text | {"type": "receive"}
     assert isinstance(read_one(element, Endpoint.STATUS), StatusReport)
     assert isinstance(read_one(BARE | text | {"media": [PICTURE]}), Reply)
-    assert isinstance(read_one(BARE | text | {"message": "Hallo"}, Endpoint.API), StatusReport)
-    assert isinstance(read_one(without(BARE, "status") | {"body": "Yes"}, Endpoint.API), Reply)
 
 
 # Replies

@@ -25,7 +25,7 @@ from cellcast_django.models import (
     StatusChange,
     WebhookEvent,
 )
-from cellcast_django.receiving import read_deferred
+from cellcast_django.receiving import read_due
 from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient, status_payload
 from tests.handlers import Calls, connected, make_due
@@ -288,7 +288,7 @@ def kept(response: Any) -> bool:
 def stored_at_last(send: Callable[[], Any]) -> bool:
     """Whether what was deferred can be read, and the webhook be stored."""
     count = WebhookEvent.objects.deferred().count()
-    is_read = read_deferred() == count and not WebhookEvent.objects.deferred().exists()
+    is_read = read_due() == count and not WebhookEvent.objects.deferred().exists()
     return is_read and send().status_code == 200
 
 

@@ -123,7 +123,7 @@ class Reprocess(Action):
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
         event = WebhookEvent.objects.fresh().filter(pk=pk).first()
-        return receiving.reprocess(event) if event and self.affects(event) else []
+        return receiving.read_again(event) if event and self.affects(event) else []
 
 
 class Dismiss(Action):

@@ -162,7 +162,7 @@ def _try_ours(write: Callable[[str], T], connection: BaseDatabaseWrapper) -> T:
 
 
 def again_if_refused(write: Callable[[], T], *, using: str) -> T:
-    """Call what people or the host's code write, and once more if it was refused for another one.
+    """Run a write of a person or of the host, and once more if it lost a conflict with another.
 
     However long the database took to refuse it; but not inside a transaction of theirs.
     """

@@ -24,8 +24,8 @@ class Vendor:
     limit: str = ""
     """Stands before a statement that may wait for a lock, where no transaction can be limited."""
     insert_limit: str = ""
-    """Stands before an insert of our own rows, which only a lock on the whole table, or on the gap
-    that they go into, can hold up."""
+    """Prefix of inserts of new rows: only a lock on the whole table, or on the gap that they go
+    into, can block those."""
     lock_for_insert: tuple[str, ...] = ()
     """Keep others from inserting into a ``{table}``; see ``lock_for_insert``."""
     is_embedded: bool = False

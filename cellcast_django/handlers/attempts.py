@@ -14,7 +14,7 @@ from django.utils import timezone
 from cellcast_django.conf import conf
 from cellcast_django.handlers import steps
 from cellcast_django.handlers.work import (
-    FACTS,
+    ROWS_OF_FACTS,
     Fact,
     Failure,
     TakenOverError,
@@ -122,7 +122,7 @@ def skip(calls: HandlerCallQuerySet, *, username: str = "") -> int:
     chosen = [call for call in calls.all() if call.state not in HandlerCall.ENDED_WELL]
     # The others' events had failed before this, and that has been told.
     were_unfinished = {call.event_id for call in chosen if call.is_unfinished}
-    count = steps.skip([call.pk for call in chosen], username)
+    count = steps.end_as_skipped([call.pk for call in chosen], username)
     Turn().make_next(chosen)
     for event in WebhookEvent.objects.fresh().filter(pk__in=were_unfinished).failed():
         _tell_if_failed(_load(event.pk))
@@ -253,7 +253,7 @@ class Turn:
 def _load(event_id: int) -> list[HandlerCall]:
     """Return all calls of an event, in their order, with the event and its facts."""
     calls = HandlerCall.objects.fresh().filter(event=event_id).order_by("pk")
-    return list(calls.select_related("event", *(f"event__{fact}" for fact in FACTS)))
+    return list(calls.select_related("event", *(f"event__{fact}" for fact in ROWS_OF_FACTS)))
 
 
 def _not_called(call: HandlerCall, is_saved: bool) -> Result:

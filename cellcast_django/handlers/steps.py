@@ -28,8 +28,8 @@ NOT_RETURNED = "NotReturned: it was called and has not returned; perhaps its pro
 NOT_CONNECTED = "NotConnected: the process that was to call it knows no handler of this name."
 DELETED = "Deleted: the message or opt-out was deleted before the handler was called."
 SAVE_SECONDS = 3
-"""New tries to save a step begin for so long: a handler whose end is not saved is called again, and
-at the level SERIALIZABLE PostgreSQL refuses one step of fifty for the one beside it."""
+"""Keep trying to save a step this long: an end that is not saved means that the handler is called
+again. At SERIALIZABLE, PostgreSQL rejects one step in fifty because of its neighbour."""
 
 
 def pause_after(attempts: int) -> timedelta:
@@ -122,7 +122,7 @@ def reopen(call: HandlerCall) -> bool:
     return is_reopened
 
 
-def skip(pks: Collection[int], username: str) -> int:
+def end_as_skipped(pks: Collection[int], username: str) -> int:
     """End calls that are not done, as a person has decided, even while an attempt is being made."""
 
     def write(using: str) -> int:
@@ -196,6 +196,7 @@ def _write(call: HandlerCall, values: dict[str, Any], *, in_order: bool = False)
 
 @cache
 def _statement(names: Iterable[str], *, in_order: bool) -> str:
+    # Whose turn it is: the same rule as ``HandlerCallQuerySet.waiting_for_none``.
     assignments = "".join(f", {name} = %({name})s" for name in names)
     table = HandlerCall._meta.db_table
     earlier = (

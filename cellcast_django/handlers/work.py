@@ -3,7 +3,6 @@
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from inspect import isawaitable
@@ -15,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.connected import handlers_by_name, has_mark
 from cellcast_django.database import transactions
+from cellcast_django.error_reports import show_to_test
 from cellcast_django.models import Direction, Message, WebhookEvent, database_alias
 from cellcast_django.models.base import error_of
 from cellcast_django.signals import (
@@ -66,8 +66,8 @@ class Fact:
         }
 
 
-FACTS = ("message", "status_change", "opt_out_change__opt_out")
-"""The rows that the facts of an event consist of."""
+ROWS_OF_FACTS = ("message", "status_change", "opt_out_change__opt_out")
+"""What the facts of an event consist of, as ``select_related`` takes them."""
 
 
 def facts_of(event: WebhookEvent) -> list[Fact]:
@@ -91,16 +91,6 @@ def _opt_out_fact(event: WebhookEvent) -> Fact | None:
         return None
     arguments = {"contact": change.opt_out.contact, "opt_out": change.opt_out, "event": event}
     return Fact(opt_out_received, WebhookEvent, arguments)
-
-
-handler_errors: ContextVar[list[BaseException] | None] = ContextVar("handler_errors", default=None)
-"""For tests: a list that collects what handlers raise; otherwise only its text is kept."""
-
-
-def show_to_test(error: BaseException) -> None:
-    """Let a host project's test raise an error that goes no further here, if one runs."""
-    if (errors := handler_errors.get()) is not None:
-        errors.append(error)
 
 
 class TransactionLeftOpenError(Exception):

@@ -25,7 +25,7 @@ from cellcast_django.payloads import Endpoint, Invalid, Listed, Payload, Reply, 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Arrival:
-    """How the events of one webhook arrived: just ``now``, or as a stored one did (``of``)."""
+    """Where and when events arrived: ``now()`` for a request, ``of()`` for a stored event."""
 
     endpoint: str
     content_type: str
@@ -33,7 +33,7 @@ class Arrival:
     is_test: bool
     received_at: datetime
     time: datetime
-    """When their messages are said: later than received, where nobody could read them before."""
+    """Of their messages: later than ``received_at`` if they could not be read then."""
     has_just_arrived: bool
     """Whether they count as the newest, whatever the clocks say. What does not is compared by its
     time with what is known."""

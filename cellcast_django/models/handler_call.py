@@ -43,6 +43,7 @@ class HandlerCallQuerySet(FreshQuerySet["HandlerCall"]):
 
         An earlier event of the contact that has been deferred holds them back for a day.
         """
+        # The same rule as in ``handlers.steps``, which asks it in the statement that begins a call.
         contact, event = OuterRef("contact"), OuterRef("event")
         calls = HandlerCall.objects.filter(contact=contact, handler=OuterRef("handler"))
         earlier = calls.unfinished().filter(event__lt=event)

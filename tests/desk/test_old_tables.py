@@ -58,7 +58,7 @@ def test_log_command_and_overview_say_why_a_webhook_is_not_stored(
             call_command("cellcast_status", stdout=StringIO())
         assert reader.get(reverse(OVERVIEW), follow=True).content.decode().count(OLD_TABLES) == 1
         caplog.clear()
-        receiving.read_deferred()
+        receiving.read_due()
         assert [OLD_TABLES in each.getMessage() for each in caplog.records] == [True] * still
     call_command("cellcast_status", stdout=StringIO())
     assert OLD_TABLES not in reader.get(reverse(OVERVIEW)).content.decode()

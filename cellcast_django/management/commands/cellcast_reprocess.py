@@ -24,7 +24,7 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         understood = invalid = 0
         for event in self._events(options["event"]):
-            for result in receiving.reprocess(event):
+            for result in receiving.read_again(event):
                 if result.outcome == WebhookEvent.Outcome.INVALID:
                     invalid += 1
                     self.stderr.write(f"event {result.pk}: {result.error}")

@@ -13,7 +13,7 @@ from cellcast_django.handlers import Tally, run_again, run_due, summary
 from cellcast_django.management import terminal
 from cellcast_django.management.terminal import plural, printable
 from cellcast_django.models import CommandRun, HandlerCall, WebhookEvent
-from cellcast_django.receiving import read_deferred
+from cellcast_django.receiving import read_due
 from cellcast_django.reply_mail import mail_waiting_replies
 
 logger = logging.getLogger("cellcast_django")
@@ -59,7 +59,7 @@ class Command(BaseCommand):
 
     def _run_events(self, events: list[int]) -> None:
         terminal.require_events(events, WebhookEvent.objects.fresh(), "event")
-        read = read_deferred(events)
+        read = read_due(events)
         left = WebhookEvent.objects.fresh().deferred().filter(pk__in=events).count()
         if read or left:
             self.stdout.write(f"{plural(read, 'deferred event')} read, {left:,} still deferred.")
@@ -67,7 +67,7 @@ class Command(BaseCommand):
         run_again(calls.exclude(state__in=HandlerCall.ENDED_WELL), progress=self._report)
 
     def _run_due(self) -> None:
-        read_deferred()
+        read_due()
         tally = run_due(progress=self._report, is_over=lambda: self._is_over)
         CommandRun.record(CommandRun.Command.RUN_HANDLERS, summary(tally))
         mail_waiting_replies()
