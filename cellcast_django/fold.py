@@ -78,7 +78,7 @@ def values_of(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Said:
+class Update:
     """What a report, a reply or a recorded sending says of a message."""
 
     values: Values
@@ -93,8 +93,8 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Known:
-    """A message as it is known."""
+class Snapshot:
+    """What is known of a message."""
 
     values: Values
     status: str = ""
@@ -114,45 +114,45 @@ class Known:
         }
 
 
-def fold(known: Known | None, said: Said) -> tuple[Known, Values | None]:
-    """Return the message after this was said, and the columns of its history's new row, if any."""
-    if said.is_recorded:
-        return _record(known, said), None
-    known = Known(values=said.values) if known is None else _fill_in(known, said)
-    if said.status in known.history:
-        return known, None
-    applied = supersedes(said.status, known.status)
+def fold(snapshot: Snapshot | None, update: Update) -> tuple[Snapshot, Values | None]:
+    """Return the message after this update, and the columns of its history's new row, if any."""
+    if update.is_recorded:
+        return _record(snapshot, update), None
+    snapshot = Snapshot(values=update.values) if snapshot is None else _fill_in(snapshot, update)
+    if update.status in snapshot.history:
+        return snapshot, None
+    applied = supersedes(update.status, snapshot.status)
     change = {
-        **said.details,
-        "status": said.status,
-        "previous_status": known.status,
+        **update.details,
+        "status": update.status,
+        "previous_status": snapshot.status,
         "applied": applied,
-        "recorded_at": said.at,
+        "recorded_at": update.at,
     }
-    moved: Any = {"status": said.status, "status_changed_at": said.at} if applied else {}
-    return replace(known, history=known.history | {said.status}, **moved), change
+    moved: Any = {"status": update.status, "status_changed_at": update.at} if applied else {}
+    return replace(snapshot, history=snapshot.history | {update.status}, **moved), change
 
 
-def _fill_in(known: Known, said: Said) -> Known:
-    """Fill in what is empty: what was said first stands."""
-    values = known.values
+def _fill_in(snapshot: Snapshot, update: Update) -> Snapshot:
+    """Fill in what is empty: the first update that has a value stands."""
+    values = snapshot.values
     # Nobody gets a text that was sent to somebody else, and a redacted message, which has no
     # contact, does not get its own back.
-    is_theirs = values["contact"] != "" and values["contact"] == said.values.get("contact")
+    is_theirs = values["contact"] != "" and values["contact"] == update.values.get("contact")
     # The text of a recorded message is what ``record_sent`` said, also if that was nothing.
-    keeps_text = known.recorded_at is not None or not is_theirs
+    keeps_text = snapshot.recorded_at is not None or not is_theirs
     new = {
         name: value
-        for name, value in said.values.items()
+        for name, value in update.values.items()
         if value and not values.get(name) and not (keeps_text and name == "body")
     }
-    return replace(known, values={**values, **new}) if new else known
+    return replace(snapshot, values={**values, **new}) if new else snapshot
 
 
-def _record(known: Known | None, said: Said) -> Known:
-    """Overwrite with what is said, unless that is empty; the status is for reports alone."""
-    if known is None:
-        return Known(values=said.values, recorded_at=said.at)
-    new = {name: value for name, value in said.values.items() if value}
-    recorded_at = known.recorded_at or said.at
-    return replace(known, values={**known.values, **new}, recorded_at=recorded_at)
+def _record(snapshot: Snapshot | None, update: Update) -> Snapshot:
+    """Overwrite with the update's values that are not empty; the status is for reports alone."""
+    if snapshot is None:
+        return Snapshot(values=update.values, recorded_at=update.at)
+    new = {name: value for name, value in update.values.items() if value}
+    recorded_at = snapshot.recorded_at or update.at
+    return replace(snapshot, values={**snapshot.values, **new}, recorded_at=recorded_at)

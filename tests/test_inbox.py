@@ -11,7 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from cellcast_django import inbox, receiving
-from cellcast_django.fold import Known, Said, fold
+from cellcast_django.fold import Snapshot, Update, fold
 from cellcast_django.inbox.writing import Stored
 from cellcast_django.models import (
     Message,
@@ -186,9 +186,11 @@ def test_real_reply_is_not_a_duplicate_of_its_test(body: str) -> None:
 
 
 def test_nothing_comes_back_to_a_redacted_message_without_a_contact() -> None:
-    redacted = Known(values={"contact": "", "body": ""}, status="sent", history=frozenset({"sent"}))
-    said = Said(values={"contact": "", "body": "Hallo"}, at=timezone.now(), status="sent")
-    assert fold(redacted, said) == (redacted, None)
+    redacted = Snapshot(
+        values={"contact": "", "body": ""}, status="sent", history=frozenset({"sent"})
+    )
+    update = Update(values={"contact": "", "body": "Hallo"}, at=timezone.now(), status="sent")
+    assert fold(redacted, update) == (redacted, None)
 
 
 def invalid(body: str, endpoint: Endpoint = Endpoint.STATUS) -> WebhookEvent:

@@ -9,7 +9,7 @@ from django.db import models
 from django.utils import timezone
 
 from cellcast_django.contacts import to_contact
-from cellcast_django.fold import Direction, Said, Values, message_key, values_of
+from cellcast_django.fold import Direction, Update, Values, message_key, values_of
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
     MAX_USERNAME_LENGTH,
@@ -85,7 +85,7 @@ class MessageDraft(Draft):
     """A reply or a report: it wants to write a message, too."""
 
     key: str
-    said: Said
+    update: Update
     if_new: Values
     """The columns of the message that nothing which comes later changes."""
     may_be_there: bool
@@ -111,8 +111,8 @@ def draft(payload: Payload, arrival: Arrival) -> Draft:
 
 def draft_message(payload: Reply | StatusReport, arrival: Arrival) -> MessageDraft:
     """Return what a reply or a report wants to write."""
-    said = _said_by(payload, arrival)
-    contact = said.values["contact"]
+    update = _update_by(payload, arrival)
+    contact = update.values["contact"]
     is_reply, is_opting_out = isinstance(payload, Reply), opts_out(payload)
     listed = listed_as(payload)
     created_at = arrival.time if listed is None else listed.received_at
@@ -121,20 +121,20 @@ def draft_message(payload: Reply | StatusReport, arrival: Arrival) -> MessageDra
         if_new["handled_at"] = created_at  # nobody needs to answer it
     kind = WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS
     event = {"kind": kind.value, "error": "", "contact": contact, "body": payload.raw}
-    event["cellcast_id"] = said.values["cellcast_id"]
+    event["cellcast_id"] = update.values["cellcast_id"]
     return MessageDraft(
-        key=said.values["key"],
+        key=update.values["key"],
         payload=payload,
         arrival=arrival,
         event=arrival.columns() | event,
         opts_out=contact if is_opting_out and not arrival.is_test else "",
-        said=said,
+        update=update,
         if_new=if_new,
         may_be_there=is_reply and contact != "" and not arrival.is_test,
     )
 
 
-def _said_by(payload: Reply | StatusReport, arrival: Arrival) -> Said:
+def _update_by(payload: Reply | StatusReport, arrival: Arrival) -> Update:
     direction = Direction.INBOUND if isinstance(payload, Reply) else Direction.OUTBOUND
     values = values_of(direction, **_common_values(payload, Message))
     at = arrival.time
@@ -143,7 +143,7 @@ def _said_by(payload: Reply | StatusReport, arrival: Arrival) -> Said:
     else:
         values["key"] = _reply_key(payload, values, is_test=arrival.is_test)
     details = _common_values(payload, StatusChange)
-    return Said(values=values, status=payload.status, details=details, at=at)
+    return Update(values=values, status=payload.status, details=details, at=at)
 
 
 def _reply_key(reply: Reply, values: Values, *, is_test: bool) -> str:

@@ -12,7 +12,7 @@ from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database import rows
 from cellcast_django.database.transactions import lock_for_insert
-from cellcast_django.fold import Said
+from cellcast_django.fold import Update
 from cellcast_django.inbox.drafts import MessageDraft, listed_as
 from cellcast_django.models import Direction, Message, MessageQuerySet, StatusChange
 from cellcast_django.payloads import Listed, Reply
@@ -150,7 +150,7 @@ def unite(cursor: CursorWrapper, new: Mapping[int, MessageDraft]) -> dict[int, M
         Message.objects.using(using).filter(pk__in=found).delete()
     if not listed:
         for pk, message in found.items():
-            _take_over(using, message, new[pk].said)
+            _take_over(using, message, new[pk].update)
     return found
 
 
@@ -161,7 +161,7 @@ def _is_any_without_id(cursor: CursorWrapper, drafts: Iterable[MessageDraft]) ->
 
 
 def _alike(draft: MessageDraft) -> Alike:
-    return alike(draft.said.values["contact"], draft.said.values["body"])
+    return alike(draft.update.values["contact"], draft.update.values["body"])
 
 
 def _listed_by(drafts: Iterable[MessageDraft]) -> dict[Alike, set[Listed]]:
@@ -214,16 +214,16 @@ def _recovered_before(using: str, new: Mapping[int, MessageDraft]) -> dict[int, 
 def _has_same_media(recovered: Message, draft: MessageDraft) -> bool:
     """Whether replies of the same text may be the same, though one may not tell its media."""
     media = distinguishing_media(recovered.body, recovered.media)
-    others = distinguishing_media(draft.said.values["body"], draft.said.values["media"])
+    others = distinguishing_media(draft.update.values["body"], draft.update.values["media"])
     return media == others or not media or not others
 
 
-def _take_over(using: str, recovered: Message, said: Said) -> None:
+def _take_over(using: str, recovered: Message, update: Update) -> None:
     """Take over what only the webhook knows, as if it had come first.
 
     Its status too: the recovered reply's was a guess, so replacing it runs no handler.
     """
-    known = {"status": said.status, "media": recovered.media or said.values["media"]}
-    changes = recovered.take({**said.values, **known})
+    taken = {"status": update.status, "media": recovered.media or update.values["media"]}
+    changes = recovered.take({**update.values, **taken})
     recovered.save(using=using, update_fields=changes)
     StatusChange.objects.using(using).filter(message=recovered).update(status=recovered.status)

@@ -18,7 +18,7 @@ from cellcast_django.conf import conf
 from cellcast_django.connected import calls_asked_for
 from cellcast_django.database import rows, transactions
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.fold import Known, Values, fold
+from cellcast_django.fold import Snapshot, Values, fold
 from cellcast_django.inbox import same_message
 from cellcast_django.inbox.drafts import Arrival, Draft, MessageDraft, begin_opt_out, draft
 from cellcast_django.models import (
@@ -67,7 +67,7 @@ class LockedMessage:
     """A message that is locked, and what is known of it by now."""
 
     message: Message
-    known: Known
+    snapshot: Snapshot
     inserted_for: MessageDraft | None = None
     """The draft that it has just been inserted for, with what that says; None if it was there."""
     first_row: Values | None = None
@@ -79,8 +79,8 @@ class LockedMessage:
         """Take over what the draft says; return the row that the history gains, if any."""
         if draft is self.inserted_for:
             return self.first_row
-        self.known, row = fold(self.known, draft.said)
-        self.changes |= self.message.take(self.known.columns)
+        self.snapshot, row = fold(self.snapshot, draft.update)
+        self.changes |= self.message.take(self.snapshot.columns)
         return row
 
 
@@ -139,21 +139,21 @@ def _lock_messages(cursor: CursorWrapper, drafts: Sequence[Draft]) -> dict[str, 
     if new:
         for pk, message in same_message.unite(cursor, new).items():
             # As if its history had the draft's status: the draft is a duplicate.
-            known = message.known({message.status, new[pk].said.status})
-            locked[new[pk].key] = LockedMessage(message, known)
+            snapshot = message.snapshot({message.status, new[pk].update.status})
+            locked[new[pk].key] = LockedMessage(message, snapshot)
     return locked
 
 
 def _insert_or_lock(cursor: CursorWrapper, draft: MessageDraft) -> LockedMessage:
-    known, first_row = fold(None, draft.said)
-    new = {**known.columns, **draft.if_new}
+    snapshot, first_row = fold(None, draft.update)
+    new = {**snapshot.columns, **draft.if_new}
     message, is_new = rows.insert_or_lock(cursor, Message, new, unique="key", briefly=True)
     if is_new:
-        return LockedMessage(message, known, draft, first_row)
+        return LockedMessage(message, snapshot, draft, first_row)
     if not message.status:  # nothing has been reported of it
-        return LockedMessage(message, message.known())
+        return LockedMessage(message, message.snapshot())
     history = rows.column(cursor, StatusChange, "status", message_id=message.pk)
-    return LockedMessage(message, message.known(history))
+    return LockedMessage(message, message.snapshot(history))
 
 
 def _fold_in(draft: Draft, messages: Mapping[str, LockedMessage], opt_out: OptOut | None) -> Entry:

@@ -16,6 +16,7 @@ from phonenumbers import PhoneNumber
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import text_of, to_contact
+from cellcast_django.database import rows
 from cellcast_django.database.fields import (
     BooleanField,
     DateTimeField,
@@ -23,9 +24,8 @@ from cellcast_django.database.fields import (
     PartialIndex,
     UnicodeTextField,
 )
-from cellcast_django.database.rows import insert_or_lock, update
 from cellcast_django.database.transactions import again_if_refused
-from cellcast_django.fold import Direction, Known, Said, fold, values_of
+from cellcast_django.fold import Direction, Snapshot, Update, fold, values_of
 from cellcast_django.models.base import (
     FreshQuerySet,
     one_of,
@@ -157,11 +157,11 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         using = self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]
         sent_by = username_of(username)
         values = values_of(Direction.OUTBOUND, cellcast_id=cellcast_id, sent_by=sent_by, **parts)
-        said = Said(values=values, at=timezone.now(), is_recorded=True)
+        update = Update(values=values, at=timezone.now(), is_recorded=True)
 
         def record() -> Message:
             with transaction.atomic(using=using):
-                message = _record(connections[using], said)
+                message = _record(connections[using], update)
                 if answers is not None:
                     answers.mark_handled(username=username)
             return message
@@ -169,25 +169,25 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         return again_if_refused(record, using=using)  # the SMS has gone
 
 
-def _record(connection: BaseDatabaseWrapper, said: Said) -> "Message":
+def _record(connection: BaseDatabaseWrapper, update: Update) -> "Message":
     """Insert a message that the host's code has sent, or adopt the row that a report has made."""
-    if_new, _ = fold(None, said)
-    columns = {**if_new.columns, "created_at": said.at}
+    if_new, _ = fold(None, update)
+    columns = {**if_new.columns, "created_at": update.at}
     with connection.cursor() as cursor:
-        message, is_new = insert_or_lock(cursor, Message, columns, unique="key")
+        message, is_new = rows.insert_or_lock(cursor, Message, columns, unique="key")
         changes = {}
         if not is_new:
-            if message.recorded_at and message.contact not in ("", said.values["contact"]):
+            if message.recorded_at and message.contact not in ("", update.values["contact"]):
                 logger.warning(
                     "Message %s was recorded again, for another receiver: it is filed under that "
                     "one now. Does each receiver have an id of its own?",
                     message.pk,
                 )
-            adopted, _ = fold(message.known(), said)
+            adopted, _ = fold(message.snapshot(), update)
             changes = message.take(adopted.columns)
         changes |= message.opted_out_when_sent(is_new=is_new)
         if changes:
-            update(cursor, Message, message.pk, changes)
+            rows.update(cursor, Message, message.pk, changes)
     return message
 
 
@@ -250,7 +250,7 @@ class Message(models.Model):
         status_history: RelatedManager["StatusChange"]
         events: RelatedManager[WebhookEvent]
 
-    NOT_SAID = {
+    NOT_REPORTED = {
         *("id", "status", "status_changed_at", "recorded_at", "created_at"),
         *("handled_at", "handled_by", "handled_note", "opted_out_at"),
     }
@@ -459,11 +459,11 @@ class Message(models.Model):
         candidates = candidates.filter(is_before, is_recent | is_quoted)
         return candidates.order_by("-is_quoted", "-sent_at", "-pk").first()
 
-    def known(self, history: Iterable[str] = ()) -> Known:
+    def snapshot(self, history: Iterable[str] = ()) -> Snapshot:
         """Return what is known of the message; ``history`` are the statuses reported so far."""
-        said = (field.attname for field in self._meta.concrete_fields)
-        return Known(
-            values={name: getattr(self, name) for name in said if name not in self.NOT_SAID},
+        columns = (field.attname for field in self._meta.concrete_fields)
+        return Snapshot(
+            values={name: getattr(self, name) for name in columns if name not in self.NOT_REPORTED},
             status=self.status,
             status_changed_at=self.status_changed_at,
             history=frozenset(history),

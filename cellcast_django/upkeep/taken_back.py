@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import to_contact
-from cellcast_django.fold import Known, Said, fold
+from cellcast_django.fold import Snapshot, Update, fold
 from cellcast_django.inbox.drafts import Arrival, draft_message
 from cellcast_django.models import (
     HandlerCall,
@@ -130,27 +130,27 @@ def _by_message(rows: QuerySet[Any], pks: list[int]) -> defaultdict[int, list[An
     return found
 
 
-class _Heard(NamedTuple):
+class _Testimony(NamedTuple):
     """What an event says of its message."""
 
     event: int
-    said: Said | None = None
+    update: Update | None = None
     """``None`` if it has been redacted."""
     created_at: datetime | None = None
     is_listed: bool = False
 
 
-def _read(event: WebhookEvent) -> _Heard:
+def _read(event: WebhookEvent) -> _Testimony:
     """Return what a stored event says, as if it had just arrived at its time."""
     if event.endpoint == Endpoint.API:
         payload: Any = read_stored_item(event.body)
     else:
         payload = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))[0]
     if not isinstance(payload, Reply | StatusReport):
-        return _Heard(event.pk)
+        return _Testimony(event.pk)
     draft = draft_message(payload, Arrival.of(event))
     is_listed = isinstance(payload, Reply) and payload.listed is not None
-    return _Heard(event.pk, draft.said, draft.if_new["created_at"], is_listed)
+    return _Testimony(event.pk, draft.update, draft.if_new["created_at"], is_listed)
 
 
 class _Anew(NamedTuple):
@@ -164,7 +164,7 @@ class _Anew(NamedTuple):
 
 
 def _make_anew(
-    message: Message, history: list[StatusChange], left: list[_Heard], lies: list[_Heard]
+    message: Message, history: list[StatusChange], left: list[_Testimony], lies: list[_Testimony]
 ) -> _Anew:
     """Let the message be as if only the events left had come."""
     columns, changes = _fold_anew(message, history, left, lies)
@@ -183,15 +183,15 @@ _content = attrgetter("event_id", "status", "previous_status", "applied", "reaso
 
 
 def _fold_anew(
-    message: Message, history: list[StatusChange], left: list[_Heard], lies: list[_Heard]
+    message: Message, history: list[StatusChange], left: list[_Testimony], lies: list[_Testimony]
 ) -> tuple[dict[str, Any], list[StatusChange]]:
     """Return the columns and the history, unsaved, that follow from the events left."""
-    is_whole = not _pruned(history) and all(each.said for each in left)
+    is_whole = not _pruned(history) and all(each.update for each in left)
     starts_anew = is_whole and message.recorded_at is None
     state: Any = None if starts_anew else _without_claims(message, lies)
     changes = []
-    for event, said in _in_order(history, left):
-        state, change = fold(state, said)
+    for event, update in _in_order(history, left):
+        state, change = fold(state, update)
         if change is not None:
             changes.append(StatusChange(message=message, event_id=event, **change))
     columns = state.columns
@@ -201,41 +201,41 @@ def _fold_anew(
     return columns, changes
 
 
-def _without_claims(message: Message, lies: list[_Heard]) -> Known:
-    """Return the message as it is known, but without a status and without what was claimed."""
-    known, blank = message.known(), Message()
+def _without_claims(message: Message, lies: list[_Testimony]) -> Snapshot:
+    """Return the message without a status and without what was claimed."""
+    snapshot, blank = message.snapshot(), Message()
     if message.recorded_at is None:
         names: tuple[str, ...] = Message.REPORTED
     elif message.own_number in map(to_contact, conf.own_numbers):
         names = ()  # it is one of yours, so the report did not lie
     else:
         names = MAY_BE_FILLED_IN
-    claims = [each.said.values for each in lies if each.said]
-    values = dict(known.values)
+    claims = [each.update.values for each in lies if each.update]
+    values = dict(snapshot.values)
     for name in names:
         if values[name] in [claim.get(name) for claim in claims]:
             values[name] = getattr(blank, name)
-    return replace(known, values=values, status="", status_changed_at=None)
+    return replace(snapshot, values=values, status="", status_changed_at=None)
 
 
 def _in_order(
-    history: list[StatusChange], left: Sequence[_Heard]
-) -> Iterator[tuple[int | None, Said]]:
-    """Yield the events, and what they said, in the order of arrival; what is pruned came first."""
+    history: list[StatusChange], left: Sequence[_Testimony]
+) -> Iterator[tuple[int | None, Update]]:
+    """Yield the events and their updates in the order of arrival; what is pruned came first."""
     for change in _pruned(history):
         yield None, _repeated(change)
     rows = {change.event_id: change for change in history}
-    webhook = next((each.said for each in left if each.said and not each.is_listed), None)
+    webhook = next((each.update for each in left if each.update and not each.is_listed), None)
     for each in left:
-        row, said = rows.get(each.event), each.said
-        if said is None:  # it has been redacted, so its row of the history says it, if any
+        row, update = rows.get(each.event), each.update
+        if update is None:  # it has been redacted, so its row of the history says it, if any
             if row is not None:
                 yield each.event, _repeated(row)
             continue
         if each.is_listed and webhook is not None:  # it beats the list, as if it had come first
-            media = said.values["media"] or webhook.values["media"]
-            said = replace(webhook, values={**webhook.values, "media": media}, at=said.at)
-        yield each.event, said if row is None else replace(said, at=row.recorded_at)  # as then
+            media = update.values["media"] or webhook.values["media"]
+            update = replace(webhook, values={**webhook.values, "media": media}, at=update.at)
+        yield each.event, update if row is None else replace(update, at=row.recorded_at)  # as then
 
 
 def _pruned(history: list[StatusChange]) -> list[StatusChange]:
@@ -243,10 +243,10 @@ def _pruned(history: list[StatusChange]) -> list[StatusChange]:
     return [change for change in history if change.event_id is None]
 
 
-def _repeated(change: StatusChange) -> Said:
+def _repeated(change: StatusChange) -> Update:
     """Return what a row of the history says, of an event that does not say it any more."""
     details = {"reason": change.reason}
-    return Said(values={}, at=change.recorded_at, status=change.status, details=details)
+    return Update(values={}, at=change.recorded_at, status=change.status, details=details)
 
 
 def _save(messages: QuerySet[Message], made_anew: list[_Anew]) -> None:
