@@ -65,8 +65,8 @@ def check_settings(**_: Any) -> Messages:
                 hint=f"Write {rule.how}, or remove the setting to use its default.",
                 id="cellcast_django.E001",
             )
-    found = {name for name in dir(settings) if name.startswith(PREFIX)}
-    for name in sorted(found - RULES.keys()):
+    names = {name for name in dir(settings) if name.startswith(PREFIX)}
+    for name in sorted(names - RULES.keys()):
         for similar in get_close_matches(name, RULES, n=1, cutoff=0.85):
             yield Notice(
                 f"{name} is not a setting of this app, so it has no effect.",
@@ -191,27 +191,27 @@ def _problem_of(path: str, problem_of: Callable[[Any], str]) -> str:
         return f"cannot be imported: {type(error).__qualname__}: {error}"
 
 
-def _problem_of_sending(found: Any) -> str:
-    return _problem_of_call(found, "receiver", "body", "sender", reference="")
+def _problem_of_sending(value: Any) -> str:
+    return _problem_of_call(value, "receiver", "body", "sender", reference="")
 
 
-def _problem_of_directory(found: Any) -> str:
-    if not isinstance(found, type):
+def _problem_of_directory(value: Any) -> str:
+    if not isinstance(value, type):
         return "is no class"
     for name in [each for each in vars(Directory) if not each.startswith("_")]:
-        method = getattr(found, name, None)  # it may lack any of them
+        method = getattr(value, name, None)  # it may lack any of them
         if method is not None and (problem := _problem_of_call(method, "self", "its argument")):
             return f"has a method {name} that {problem}"
-    return _problem_of_call(found)  # an object is made without arguments
+    return _problem_of_call(value)  # an object is made without arguments
 
 
-def _problem_of_call(found: Any, *arguments: str, **named: str) -> str:
-    if not callable(found):
+def _problem_of_call(value: Any, *arguments: str, **named: str) -> str:
+    if not callable(value):
         return "is not callable"
-    if iscoroutinefunction(found) or iscoroutinefunction(type(found).__call__):
+    if iscoroutinefunction(value) or iscoroutinefunction(type(value).__call__):
         return "is asynchronous"
     try:
-        signature(found).bind(*arguments, **named)
+        signature(value).bind(*arguments, **named)
     except TypeError:
         return f"does not take {', '.join((*arguments, *named)) or 'nothing'}"
     except ValueError:  # one written in C does not say what it takes

@@ -73,11 +73,11 @@ def opted_out(numbers: Iterable[N]) -> set[N]:
         # Some phone number objects fit into no set.
         given[contact].add(number if isinstance(number, Hashable) else contact)
     contacts = [contact for contact in given if contact]
-    found: set[Any] = set()
+    opted_out: set[Any] = set()
     for start in range(0, len(contacts), NUMBERS_PER_QUERY):
         for contact in _active_among(contacts[start : start + NUMBERS_PER_QUERY]):
-            found |= given[contact]
-    return found
+            opted_out |= given[contact]
+    return opted_out
 
 
 def _active_among(contacts: list[str]) -> set[str]:
@@ -130,8 +130,8 @@ def opt_out(
     if asked_in and (asked_in.direction, asked_in.contact) != (Direction.INBOUND, contact):
         raise ValueError("asked_in is not a reply of this contact.")
     text = asked_in.body if asked_in else ""
-    said = {"text": text, "note": clean(note), "username": username_of(username)}
-    return _begin(contact, OptOut.Source.PERSON, said, asked_in=asked_in)
+    proof = {"text": text, "note": clean(note), "username": username_of(username)}
+    return _begin(contact, OptOut.Source.PERSON, proof, asked_in=asked_in)
 
 
 def opt_out_as_listed(contact: str, text: str) -> None:
@@ -143,7 +143,7 @@ def opt_out_as_listed(contact: str, text: str) -> None:
 
 
 def _begin(
-    contact: str, source: OptOut.Source, said: dict[str, str], *, asked_in: Message | None = None
+    contact: str, source: OptOut.Source, proof: dict[str, str], *, asked_in: Message | None = None
 ) -> OptOut:
     """Begin the contact's opt-out now, or add a person's reason; ``asked_in`` is handled, too."""
     using = database_alias()
@@ -151,11 +151,11 @@ def _begin(
     @transaction.atomic(using=using)
     def begin() -> OptOut:
         if asked_in is not None:  # before the opt-out, as webhooks lock: no deadlock
-            asked_in.mark_handled(username=said["username"])
+            asked_in.mark_handled(username=proof["username"])
         locked = _opt_outs().insert_and_lock([contact])[contact]
-        change = locked.begin(source, at=timezone.now(), has_just_arrived=True, **said)
+        change = locked.begin(source, at=timezone.now(), has_just_arrived=True, **proof)
         if change is None and source == OptOut.Source.PERSON:
-            change = locked.add_reason(at=timezone.now(), **said)
+            change = locked.add_reason(at=timezone.now(), **proof)
         if change is not None:
             _opt_outs().save_changes([change])
         return locked

@@ -71,17 +71,17 @@ def run_due(
     turn = Turn(progress, is_over=lambda: is_over() or time.monotonic() > ends_at)
     due = calls.due(began_at).order_by("next_attempt_at", "pk").values_list("event_id", "pk")
     # Asked again, since what ends in order lets the next become due. What fails is due later.
-    while found := [(event_id, pk) for event_id, pk in due.all() if pk not in turn.tried]:
-        for event_id, pks in _by_event(found):
+    while keys := [(event_id, pk) for event_id, pk in due.all() if pk not in turn.tried]:
+        for event_id, pks in _by_event(keys):
             if turn.is_over():
                 return turn.tally
             turn.make_due(event_id, pks)
     return turn.tally
 
 
-def _by_event(found: Iterable[tuple[int, int]]) -> Iterator[tuple[int, set[int]]]:
+def _by_event(keys: Iterable[tuple[int, int]]) -> Iterator[tuple[int, set[int]]]:
     """Yield an event's id with the keys of its calls that follow one another."""
-    for event_id, some in groupby(found, itemgetter(0)):
+    for event_id, some in groupby(keys, itemgetter(0)):
         yield event_id, {pk for _, pk in some}
 
 

@@ -66,14 +66,14 @@ class StoredReply(NamedTuple):
 
 def stored_replies(messages: MessageQuerySet) -> dict[Alike, list[StoredReply]]:
     """Return the messages by contact and text, the oldest first."""
-    found = defaultdict(list)
+    by_text = defaultdict(list)
     names = "contact", "body", "created_at", "pk", "media", "cellcast_id", "own_number"
     rows = messages.order_by("created_at", "pk").values_list(*names)
     for contact, body, created_at, pk, media, cellcast_id, own_number in rows.iterator():
         media = distinguishing_media(body, media)
         reply = StoredReply(created_at, pk, media, not cellcast_id, own_number)
-        found[alike(contact, body)].append(reply)
-    return found
+        by_text[alike(contact, body)].append(reply)
+    return by_text
 
 
 Pairs = dict[Listed, StoredReply]
@@ -110,11 +110,11 @@ def _by_media(
 
 
 def _with_more(
-    found: Pairs, items: Sequence[Listed], messages: Sequence[StoredReply], within: Window
+    some: Pairs, items: Sequence[Listed], messages: Sequence[StoredReply], within: Window
 ) -> Pairs:
-    """Return the pairs found, and as many more as there can be of what is in none."""
-    pairs, taken, (earliest, latest) = dict(found), set(found.values()), within
-    left = [each for each in reversed(items) if each not in found]  # the oldest last
+    """Return these pairs, and as many more as there can be of what is in none."""
+    pairs, taken, (earliest, latest) = dict(some), set(some.values()), within
+    left = [each for each in reversed(items) if each not in some]  # the oldest last
     # Each gets the oldest item left that is not too far away. No other way pairs more: what is too
     # old for one is too old for the next, which may have each younger item that this one might.
     for message in (each for each in messages if each not in taken):
@@ -141,17 +141,17 @@ def unite(cursor: CursorWrapper, new: Mapping[int, MessageDraft]) -> dict[int, M
     """
     using = cursor.db.alias
     if listed := _listed_by(new.values()):
-        found = _brought_by_webhooks(using, new, listed)
+        stored_before = _brought_by_webhooks(using, new, listed)
     elif _is_any_without_id(cursor, new.values()):
-        found = _recovered_before(using, new)
+        stored_before = _recovered_before(using, new)
     else:
         return {}
-    if found:  # first, as the others may take over their keys
-        Message.objects.using(using).filter(pk__in=found).delete()
+    if stored_before:  # first, as the others may take over their keys
+        Message.objects.using(using).filter(pk__in=stored_before).delete()
     if not listed:
-        for pk, message in found.items():
+        for pk, message in stored_before.items():
             _take_over(using, message, new[pk].update)
-    return found
+    return stored_before
 
 
 def _is_any_without_id(cursor: CursorWrapper, drafts: Iterable[MessageDraft]) -> bool:
@@ -183,12 +183,12 @@ def _brought_by_webhooks(
     replies = replies.filter(created_at__lte=max(times) + LATEST).exclude(pk__in=new)
     stored = stored_replies(replies)
     pairs = {group: match(places, stored.get(group, [])) for group, places in listed.items()}
-    found = {}
+    stored_before = {}
     for pk, each in new.items():
         place: Any = listed_as(each.payload)
         if (message := pairs[_alike(each)].get(place)) is not None:
-            found[pk] = Message.objects.using(using).get(pk=message.pk)
-    return found
+            stored_before[pk] = Message.objects.using(using).get(pk=message.pk)
+    return stored_before
 
 
 def _recovered_before(using: str, new: Mapping[int, MessageDraft]) -> dict[int, Message]:
@@ -201,14 +201,14 @@ def _recovered_before(using: str, new: Mapping[int, MessageDraft]) -> dict[int, 
     # Whoever has locked one may keep it for long, and MariaDB's own limit is 50 seconds.
     for reply in replies.select_for_update(nowait=True):
         waiting[alike(reply.contact, reply.body)].append(reply)
-    found = {}
+    stored_before = {}
     for pk, each in new.items():
         candidates = waiting[_alike(each)]
         same = next((reply for reply in candidates if _has_same_media(reply, each)), None)
         if same is not None:
             candidates.remove(same)
-            found[pk] = same
-    return found
+            stored_before[pk] = same
+    return stored_before
 
 
 def _has_same_media(recovered: Message, draft: MessageDraft) -> bool:

@@ -33,7 +33,7 @@ from cellcast_django.models import (
 from cellcast_django.payloads import Endpoint, Invalid, OptOut as OptOutPayload, Payload, Reply
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 
-Told = tuple[WebhookEvent, Sequence[FactSignal]]
+StoredEvent = tuple[WebhookEvent, Sequence[FactSignal]]
 """An event that was stored, and the signals of its facts in the order in which they are told."""
 
 
@@ -117,12 +117,12 @@ def write(using: str, drafts: Sequence[Draft], *, replaced: WebhookEvent | None 
         if contacts:
             opt_outs = OptOut.objects.using(using).insert_and_lock(contacts, briefly=True)
         entries = [_fold_in(each, messages, opt_outs.get(each.opts_out)) for each in drafts]
-        told = _write_entries(cursor, entries, replaced)
+        stored = _write_entries(cursor, entries, replaced)
         for locked in messages.values():  # once each; the objects, which handlers get, have changed
             if locked.changes:
                 rows.update(cursor, Message, locked.message.pk, locked.changes)
-        calls = _insert_calls(cursor, told, drafts[0].arrival.time, is_read_later=is_deferred)
-    return Stored((event for event, _ in told), calls)
+        calls = _insert_calls(cursor, stored, drafts[0].arrival.time, is_read_later=is_deferred)
+    return Stored((event for event, _ in stored), calls)
 
 
 def _lock_messages(cursor: CursorWrapper, drafts: Sequence[Draft]) -> dict[str, LockedMessage]:
@@ -169,7 +169,7 @@ def _fold_in(draft: Draft, messages: Mapping[str, LockedMessage], opt_out: OptOu
 
 def _write_entries(
     cursor: CursorWrapper, entries: Sequence[Entry], replaced: WebhookEvent | None
-) -> list[Told]:
+) -> list[StoredEvent]:
     """Write the events, the rows that histories gain, and the opt-outs that begin."""
     new = [entry.columns for entry in entries]
     events = [] if replaced is None else [_replace(cursor.db.alias, replaced, new.pop(0))]
@@ -203,14 +203,14 @@ def _replace(using: str, replaced: WebhookEvent, columns: dict[str, Any]) -> Web
 
 
 def _insert_calls(
-    cursor: CursorWrapper, told: Sequence[Told], now: datetime, *, is_read_later: bool
+    cursor: CursorWrapper, stored: Sequence[StoredEvent], now: datetime, *, is_read_later: bool
 ) -> list[HandlerCall]:
     """Insert a call for each handler that is connected for a fact, in the order they are made in.
 
     Inline, they belong to this process until a lease ends. On a queue, and where a deferred event
     was read, nobody has had them yet: as long as the version is 0, whoever finds them may begin.
     """
-    asked_for = {signal: calls_asked_for(signal) for _, signals in told for signal in signals}
+    asked_for = {signal: calls_asked_for(signal) for _, signals in stored for signal in signals}
     if not any(asked_for.values()):
         return []
     is_inline = conf.run_handlers == "inline" and not is_read_later
@@ -225,7 +225,7 @@ def _insert_calls(
             "version": 1 if is_inline else 0,
             "next_attempt_at": due_at,
         }
-        for event, signals in told
+        for event, signals in stored
         for signal in signals
         for handler, is_in_order in asked_for[signal]
     ]
@@ -235,7 +235,7 @@ def _insert_calls(
         # an only attempt must not be used up by a crash before it.
         first.update(state=HandlerCall.State.RUNNING.value, attempts=1, started_at=now)
     calls = rows.insert(cursor, HandlerCall, *values)
-    events = {event.pk: event for event, _ in told}
+    events = {event.pk: event for event, _ in stored}
     for call in calls:
         rows.relate(call, event=events[call.event_id])
     return calls

@@ -51,14 +51,14 @@ class OptOutQuerySet(FreshQuerySet["OptOut"]):
 
         ``briefly`` waits for others as the inbox does.
         """
-        found = {}
+        opt_outs = {}
         with connections[self.db].cursor() as cursor:
             for contact in sorted(set(contacts)):
                 new = {"contact": contact, "since": timezone.now()}
-                found[contact], _ = insert_or_lock(
+                opt_outs[contact], _ = insert_or_lock(
                     cursor, OptOut, new, unique="contact", briefly=briefly
                 )
-        return found
+        return opt_outs
 
     def save_changes(self, changes: Sequence["OptOutChange"]) -> None:
         """Write what ``begin`` or ``end`` returned, and the locked opt-outs that follow from it."""
@@ -122,7 +122,7 @@ class OptOut(models.Model):
         return bool(self.source) and self.ended_at is None
 
     def begin(
-        self, source: Source, *, at: datetime, has_just_arrived: bool, note: str = "", **said: str
+        self, source: Source, *, at: datetime, has_just_arrived: bool, note: str = "", **proof: str
     ) -> "OptOutChange | None":
         """Begin it, without saving it; return the change to save, ``None`` if it does not begin.
 
@@ -138,26 +138,26 @@ class OptOut(models.Model):
             return None
         self.source, self.since, self.event = source, at, None
         self.ended_at, self.note = None, note
-        return self._change(OptOutChange.Kind.BEGUN, source, at, note=note, **said)
+        return self._change(OptOutChange.Kind.BEGUN, source, at, note=note, **proof)
 
-    def add_reason(self, *, at: datetime, note: str, **said: str) -> "OptOutChange":
+    def add_reason(self, *, at: datetime, note: str, **proof: str) -> "OptOutChange":
         """Add why it stands, too, according to a person; return the change to save."""
         has_note = f"\n{note}\n" in f"\n{self.note}\n"  # as lines of its own
         if note and not has_note:
             self.note = f"{self.note}\n{note}" if self.note else note
-        return self._change(OptOutChange.Kind.BEGUN, self.Source.PERSON, at, note=note, **said)
+        return self._change(OptOutChange.Kind.BEGUN, self.Source.PERSON, at, note=note, **proof)
 
     def end(self, *, at: datetime, note: str = "", username: str = "") -> "OptOutChange":
         """End it while it stands, without saving it; return the change to save."""
         self.ended_at, self.note = at, note
-        said = {"note": note, "username": username}
-        return self._change(OptOutChange.Kind.ENDED, self.Source.PERSON, at, **said)
+        proof = {"note": note, "username": username}
+        return self._change(OptOutChange.Kind.ENDED, self.Source.PERSON, at, **proof)
 
     def _change(
-        self, kind: str, source: Source, at: datetime, *, text: str = "", **said: str
+        self, kind: str, source: Source, at: datetime, *, text: str = "", **proof: str
     ) -> "OptOutChange":
         text = text[:MAX_OPT_OUT_TEXT_LENGTH]
-        return OptOutChange(opt_out=self, kind=kind, source=source, at=at, text=text, **said)
+        return OptOutChange(opt_out=self, kind=kind, source=source, at=at, text=text, **proof)
 
 
 class OptOutChangeQuerySet(FreshQuerySet["OptOutChange"]):

@@ -50,9 +50,9 @@ def recover(
     Raises ``RecoveryError`` if the API cannot be asked at all, and ``django.db.Error``.
     """
     now = timezone.now()
-    found = [Findings(kind) for kind in ApiList]
+    by_list = [Findings(kind) for kind in ApiList]
     with Client() as client:
-        for findings in found:
+        for findings in by_list:
             try:
                 _recover(Reading(client, findings, now - age, now, progress), dry_run=dry_run)
             except RecoveryError as error:
@@ -60,11 +60,11 @@ def recover(
         credit = client.credit()
     if not dry_run:
         command = CommandRun.Command.RECOVER
-        summary: dict[str, Any] = {each.kind.value: each.summary() for each in found}
+        summary: dict[str, Any] = {each.kind.value: each.summary() for each in by_list}
         # A run that cannot read the credit keeps the last reading, which says how old it is.
         summary["credit"] = credit or CommandRun.last_summary(command).get("credit")
         CommandRun.record(command, summary)
-    return found
+    return by_list
 
 
 @hides_variables
@@ -80,10 +80,10 @@ def _recover(reading: Reading, *, dry_run: bool) -> None:
             reading.progress(findings)
 
 
-def problems_of(found: Iterable[Findings]) -> list[str]:
+def problems_of(by_list: Iterable[Findings]) -> list[str]:
     """Return a sentence for each reason why lists could not be read to their end."""
     lists: dict[str, list[str]] = {}
-    for findings in found:
+    for findings in by_list:
         if findings.error:
             lists.setdefault(findings.error, []).append(findings.kind)
     return [f"{', '.join(kinds)}: {error}" for error, kinds in lists.items()]

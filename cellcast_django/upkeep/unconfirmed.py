@@ -133,35 +133,35 @@ def find_unconfirmed(
         events = events.filter(received_as=received_as)
     begun = OptOutChange.objects.using(events.db).filter(event=OuterRef("pk"))
     events = events.annotate(has_begun=Exists(begun)).order_by().prefetch_related("calls")
-    found = Comparison(invalid=lists.invalid_items)
+    comparison = Comparison(invalid=lists.invalid_items)
     for event in events.iterator(500):
-        _compare(event, lists, found)
-    if found.events and not found.confirmed:
+        _compare(event, lists, comparison)
+    if comparison.events and not comparison.confirmed:
         raise RecoveryError(
-            f"Cellcast's lists confirm none of {len(found.events):,} events. Is this the key of "
-            "the account whose webhooks these are?"
+            f"Cellcast's lists confirm none of {len(comparison.events):,} events. Is this the key "
+            "of the account whose webhooks these are?"
         )
-    for kind in list(found.accused):
+    for kind in list(comparison.accused):
         # Opt-outs are judged by their list as soon as that has any number.
         has_numbers = kind == ApiList.OPT_OUTS and len(lists.opt_outs) > 0
-        if not has_numbers and found.confirmed[kind] == 0:
-            found.spared[kind] = len(found.accused.pop(kind))
-    return found
+        if not has_numbers and comparison.confirmed[kind] == 0:
+            comparison.spared[kind] = len(comparison.accused.pop(kind))
+    return comparison
 
 
-def _compare(event: Any, lists: Lists, found: Comparison) -> None:
-    """Add to what was found what the lists have of this event."""
+def _compare(event: Any, lists: Lists, comparison: Comparison) -> None:
+    """Add to the comparison what the lists have of this event."""
     is_gone = event.kind == WebhookEvent.Kind.REPLY and event.message_id is None
     if event.outcome == WebhookEvent.Outcome.DEFERRED:
-        found.deferred += 1
+        comparison.deferred += 1
     elif is_gone or not event.body or event.kind not in LISTS:
-        found.not_compared += 1
+        comparison.not_compared += 1
     elif confirming := lists.confirming(event):
-        found.confirmed[confirming] += 1
+        comparison.confirmed[confirming] += 1
     else:
         told = sorted({call.handler for call in event.calls.all() if call.attempts})
         alike = event.message_id in lists.alike
-        found.accused[LISTS[WebhookEvent.Kind(event.kind)]].append(
+        comparison.accused[LISTS[WebhookEvent.Kind(event.kind)]].append(
             Unconfirmed(event.pk, event.received_at, event.kind, event.received_as, alike, told)
         )
 
@@ -194,9 +194,9 @@ def _listed_and_alike(reading: Reading) -> tuple[set[int], set[int]]:
         # A forger has to guess your numbers, so what was written to one of them comes first.
         to_yours = [each for each in stored if is_own(each.own_number)]
         to_others = [each for each in stored if each not in to_yours]
-        found = match(replies, to_yours)
-        found |= match([place for place in replies if place not in found], to_others)
-        confirmed = {each.pk for each in found.values()}
+        pairs = match(replies, to_yours)
+        pairs |= match([place for place in replies if place not in pairs], to_others)
+        confirmed = {each.pk for each in pairs.values()}
         listed |= confirmed
         if confirmed:
             alike |= {each.pk for each in stored} - confirmed

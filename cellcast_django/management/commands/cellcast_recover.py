@@ -77,7 +77,7 @@ class Command(BaseCommand):
                 raise CommandError(f"--{name.replace('_', '-')} needs --unconfirmed.")
         try:
             with terminal.ProgressLine(self.stdout, options["verbosity"]) as line:
-                found = recovery.recover(
+                by_list = recovery.recover(
                     age=recovery.DEFAULT_AGE if since is None else timezone.now() - since,
                     dry_run=options["dry_run"],
                     progress=lambda each: line.show(
@@ -86,14 +86,14 @@ class Command(BaseCommand):
                 )
         except recovery.RecoveryError as error:
             raise CommandError(str(error)) from None
-        for findings in found:
+        for findings in by_list:
             self.stdout.write(describe_findings(findings, dry_run=options["dry_run"]))
             if findings.knows_no_webhook:
                 self.stderr.write(
                     f"{findings.kind}: Cellcast lists none of the {findings.webhooks:,} that "
                     f"webhooks brought. {WHOSE_KEY}"
                 )
-        if errors := recovery.problems_of(found):
+        if errors := recovery.problems_of(by_list):
             raise CommandError("\n".join(errors))
 
     def _list_unconfirmed(self, options: dict[str, Any]) -> None:
@@ -103,7 +103,7 @@ class Command(BaseCommand):
             raise CommandError("--until is before --since.")
         try:
             with terminal.ProgressLine(self.stdout, options["verbosity"]) as line:
-                found = find_unconfirmed(
+                comparison = find_unconfirmed(
                     options["since"],
                     options["until"],
                     received_as=options["received_as"],
@@ -111,28 +111,31 @@ class Command(BaseCommand):
                 )
         except recovery.RecoveryError as error:
             raise CommandError(f"{error} Nobody knows which events are genuine.") from None
-        rows = [Unconfirmed._fields, *map(cells_of, found.events)]
+        rows = [Unconfirmed._fields, *map(cells_of, comparison.events)]
         if options["output"] is None:
             for cells in rows:
                 self.stdout.write(printable(ROW.format(*cells)))
         else:
             with output_file(options["output"], self.stderr, newline="") as file:
                 csv.writer(file).writerows(rows)
-        for sentence in describe_comparison(found):
+        for sentence in describe_comparison(comparison):
             self.stderr.write(sentence)
 
 
-def describe_comparison(found: Comparison) -> Iterator[str]:
+def describe_comparison(comparison: Comparison) -> Iterator[str]:
     """Yield what was confirmed, what was not, and what nobody can tell."""
-    counts = ", ".join(f"{found.confirmed[kind]:,} {kind}" for kind in recovery.ApiList)
+    counts = ", ".join(f"{comparison.confirmed[kind]:,} {kind}" for kind in recovery.ApiList)
     yield f"Confirmed: {counts}."
-    yield f"{len(found.events):,} events are in none of Cellcast's lists."
-    for kind, count in found.spared.items():
+    yield f"{len(comparison.events):,} events are in none of Cellcast's lists."
+    for kind, count in comparison.spared.items():
         yield f"{kind}: Cellcast lists none of {count:,}, so none is accused. {WHOSE_KEY}"
     for count, what in (
-        (found.deferred, "events are deferred, not compared: run cellcast_run_handlers first"),
-        (found.not_compared, "events are not understood, redacted or pruned in part: not compared"),
-        (found.invalid, "items of the lists could not be understood, and may confirm some"),
+        (comparison.deferred, "events are deferred, not compared: run cellcast_run_handlers first"),
+        (
+            comparison.not_compared,
+            "events are not readable, redacted or pruned in part: not compared",
+        ),
+        (comparison.invalid, "items of the lists could not be understood, and may confirm some"),
     ):
         if count:
             yield f"{count:,} {what}."
