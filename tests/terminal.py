@@ -1,4 +1,4 @@
-"""A command of ours on a terminal of its own: what a person types, and sees."""
+"""A program of ours on a terminal of its own: what a person types, and sees."""
 
 import os
 import pty
@@ -14,12 +14,12 @@ ROOT = Path(__file__).parents[1]
 
 
 class Terminal:
-    """Runs ``manage.py`` of the example project in a pseudo-terminal."""
+    """Runs Python, with these arguments, in a pseudo-terminal."""
 
     def __init__(self, *arguments: str, **environment: str) -> None:
         self._ours, theirs = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "manage.py", *arguments],
+            [sys.executable, *arguments],
             cwd=ROOT,
             env=os.environ | {"DJANGO_SETTINGS_MODULE": "example_project.settings"} | environment,
             stdin=theirs,
@@ -50,7 +50,7 @@ class Terminal:
         while text not in self.text and time.monotonic() < until:
             if select.select([self._ours], [], [], 0.1)[0]:
                 try:
-                    self.text += os.read(self._ours, 65_536).decode()
+                    self.text += os.read(self._ours, 65_536).decode(errors="replace")
                 except OSError:  # it has ended
                     break
         assert text in self.text, self.text

@@ -35,7 +35,7 @@ def hanging_site() -> Iterator[str]:
 
 def terminal(url: str, *options: str) -> Terminal:
     environment = {"DEBUG": "1", "CELLCAST_WEBHOOK_SECRETS": SECRET}
-    return Terminal("cellcast_simulate", f"--url={url}", *options, **environment)
+    return Terminal("manage.py", "cellcast_simulate", f"--url={url}", *options, **environment)
 
 
 def free_port() -> str:
