@@ -30,7 +30,7 @@ os.environ.update(
     DJANGO_SETTINGS_MODULE="example_project.settings",
     ALLOWED_HOSTS=HOST,
     CELLCAST_PUBLIC_URL=server.url,
-    CELLCAST_SEND_WITH="example_project.simulation.plan.text_nobody",
+    CELLCAST_SEND_WITH="cellcast_django.api.send_sms",
     CELLCAST_WEBHOOK_SECRETS=f"cellcast:{secrets.token_hex(16)}",
     DATABASE_URL=f"sqlite:///{quote(database.as_posix(), safe='/:')}",
     DEBUG="false",

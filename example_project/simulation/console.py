@@ -1,11 +1,13 @@
-"""What the demo prints."""
+"""What the demo prints, and whether it can be typed to."""
 
 import sys
 from io import TextIOWrapper
 
 IS_TERMINAL = sys.stdout.isatty()
-if isinstance(sys.stdout, TextIOWrapper):
-    sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ must not stop the demo
+CAN_TYPE = sys.stdin is not None and sys.stdin.isatty()
+for stream in (sys.stdin, sys.stdout):
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="replace")  # a terminal without ✓ must not stop the demo
 
 
 def heading(text: str) -> None:

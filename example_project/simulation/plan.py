@@ -111,11 +111,6 @@ def new_id(at: datetime) -> str:
     return f"{int(at.timestamp()):08x}2e1c012dfe{next(_numbers):06x}"
 
 
-def text_nobody(receiver: str, body: str, sender: str = "", *, reference: str = "") -> str:
-    """Return an id, as a function for ``CELLCAST_SEND_WITH`` does: nobody has these numbers."""
-    return new_id(timezone.now())
-
-
 def reply(at: datetime, number: str, text: str, **changes: Any) -> Webhook:
     """Return the webhook of a customer's reply."""
     changes = {"sender": number, "receiver": OUR_NUMBER, "message": text} | changes

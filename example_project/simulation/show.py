@@ -2,22 +2,24 @@
 
 import json
 import logging
+import re
 import secrets
 import time
 from io import StringIO
 from pathlib import Path
-from threading import Event
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.management import CommandError, call_command
 from django.db import connections
+from django.test import override_settings
 from django.urls import reverse
 from django.utils import timezone
 
 from cellcast_django.conf import conf
 from cellcast_django.webhooks import WEBHOOKS
 from example_project.simulation import console
+from example_project.simulation.account import Account
 from example_project.simulation.ageing import age
 from example_project.simulation.outage import connect_calendar, show_outage
 from example_project.simulation.people import CUSTOMERS, SAM
@@ -39,10 +41,14 @@ def run(server: DemoServer, database: Path, *, check: bool) -> int:
     """Run the demo, and return the exit code. Without ``check`` it ends with Ctrl-C."""
     server.start(application)
     try:
-        password = prepare(server, database)
-        problems = show(server, password, check=check)
-        if not check:
-            wait(server, password)
+        with (
+            Account() as account,
+            override_settings(CELLCAST_API_URL=account.url, CELLCAST_API_KEY=account.key),
+        ):
+            password = prepare(server, database)
+            problems = show(account, password, check=check)
+            if not check:
+                wait(server, account, password)
     except KeyboardInterrupt:
         print("\nStopped.")
         return 0
@@ -58,10 +64,9 @@ def run(server: DemoServer, database: Path, *, check: bool) -> int:
 
 def prepare(server: DemoServer, database: Path) -> str:
     """Create an empty database and an admin user; return the user's password."""
-    logging.getLogger("django.request").addHandler(
-        logging.StreamHandler()
-    )  # the exception behind a 500
-    logging.getLogger("django.request").setLevel(logging.ERROR)
+    log = logging.getLogger("django.request")
+    log.addHandler(logging.StreamHandler())  # the exception behind a 500
+    log.setLevel(logging.ERROR)
     logging.getLogger("django.server").setLevel(logging.CRITICAL)
     logging.getLogger("cellcast_django").setLevel(logging.ERROR)  # refusals are reported below
     console.heading("A dentist's SMS reminders, and what Cellcast reports about them")
@@ -75,9 +80,9 @@ def prepare(server: DemoServer, database: Path) -> str:
     return password
 
 
-def show(server: DemoServer, password: str, *, check: bool) -> int:
+def show(account: Account, password: str, *, check: bool) -> int:
     """Run all parts of the demo; return the number of problems, if ``check``."""
-    traffic = Traffic(server.server_port)
+    traffic = Traffic()
     connect_calendar()
 
     console.heading("Two days of traffic, and some of last month: webhooks over HTTP")
@@ -92,13 +97,13 @@ def show(server: DemoServer, password: str, *, check: bool) -> int:
     console.heading("A handler fails, and succeeds on the next attempt")
     outage = show_outage(traffic)
 
-    console.heading("What webhooks missed is fetched from Cellcast's API (here a fake of it)")
-    show_recovery(traffic)
+    console.heading("What webhooks missed is fetched from Cellcast's API (here a simulated one)")
+    show_recovery(account, traffic)
 
     if not check:
         return 0
     console.heading("Checking what was stored")
-    return verify(outage, server, password)
+    return verify(outage, account, password)
 
 
 def play_everything(traffic: Traffic) -> None:
@@ -119,7 +124,7 @@ def play_everything(traffic: Traffic) -> None:
         f"of them at once: {outcomes['stored']} stored, {outcomes['duplicate']} duplicates, "
         f"{outcomes['invalid']} invalid but kept"
     )
-    console.done("1 webhook without the password: refused, and not kept")
+    console.done("1 webhook without the right password: refused, and not kept")
     console.done("Everything moved back in time, to when it is said to have happened")
 
 
@@ -127,11 +132,11 @@ def test_send(*arguments: str) -> None:
     """Run the command, which raises ``CommandError`` if the webhook is not stored."""
     output = StringIO()
     call_command("cellcast_test_send", *arguments, stdout=output)
-    verdict = output.getvalue().splitlines()[-2]  # the last line names the handlers
+    [verdict] = re.findall(r"Event \d+: \w+", output.getvalue())
     console.done(f"manage.py cellcast_test_send {' '.join(arguments)}: {verdict}")
 
 
-def wait(server: DemoServer, password: str) -> None:
+def wait(server: DemoServer, account: Account, password: str) -> None:
     """Print what there is to see and to try, until Ctrl-C."""
     payload = reply(timezone.now(), SAM.number, "YES", _id=new_id(timezone.now())).payload
     admin = server.url + reverse("admin:index")
@@ -142,12 +147,13 @@ def wait(server: DemoServer, password: str) -> None:
     for title, page in PLACES.items():
         console.line(f"{title:<12}  {server.url}{reverse(f'admin:{page}')}")
     console.heading(f"Play {SAM.name}: reply YES, and see your appointment confirmed")
+    if console.CAN_TYPE:
+        console.line(f"Type {SAM.number.replace('+61', '0')} YES here (or: help). Elsewhere, run")
     console.line(f"curl -u {conf.webhook_secrets[0]} \\")
     console.line(f"  -d '{json.dumps(payload)}' \\")
     console.line(f"  {WEBHOOKS[0].url(server.url)}")
-    console.heading("Ctrl-C stops the server")
-    logging.getLogger("django.server").setLevel(logging.INFO)
-    Event().wait()
+    console.heading("What you send in the admin shows up here. Ctrl-C stops the server")
+    account.listen()
 
 
 def remove_database(database: Path) -> None:

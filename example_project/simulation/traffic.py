@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from http.client import HTTPConnection
 from typing import Any
 from unittest import mock
 
@@ -13,14 +12,14 @@ from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 
+from cellcast_django.conf import conf
+from cellcast_django.diagnostics.test_send import post_as_cellcast
 from cellcast_django.models import Message, OptOutChange
 from cellcast_django.opt_outs import opt_in
-from cellcast_django.testing import authorization
 from example_project.appointments.models import Appointment
 from example_project.appointments.reminders import remind
 from example_project.simulation import console
 from example_project.simulation.plan import OptIn, Sending, Step, Webhook
-from example_project.simulation.server import HOST
 
 PARALLEL_REQUESTS = 8
 
@@ -32,8 +31,7 @@ class DemoError(Exception):
 class Traffic:
     """Plays steps, and records their rows, which are then given the plan's times."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self) -> None:
         self.sent_at: dict[int, datetime] = {}
         """The plan's time of each message sent, by its id."""
         self.reported_at: dict[int, datetime] = {}
@@ -71,22 +69,12 @@ class Traffic:
     def _post(self, webhook: Webhook) -> dict[str, Any]:
         payload = webhook.payload
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        headers = {"Content-Type": "application/json"}
-        if webhook.with_password:
-            headers |= authorization()
-        connection = HTTPConnection(HOST, self.port, timeout=30)
-        try:
-            connection.request(
-                "POST", reverse(f"cellcast_django:{webhook.url_name}"), body, headers
-            )
-            response = connection.getresponse()
-            body = response.read()
-        finally:
-            connection.close()
+        url = conf.public_url + reverse(f"cellcast_django:{webhook.url_name}")
+        secret = conf.webhook_secrets[0] if webhook.with_password else "cellcast:a-guess"
+        response = post_as_cellcast(url, body, secret, timeout=30, is_test=False)
         if response.status != webhook.expected_status:
             raise DemoError(f"A webhook got {response.status}, not {webhook.expected_status}.")
-        document: dict[str, Any] = json.loads(body)
-        return document
+        return response.document
 
 
 def _send(sending: Sending) -> Message:

@@ -7,23 +7,20 @@ from typing import Any
 
 from django.apps import apps
 from django.db.models import Manager
+from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.payloads import Endpoint
+from cellcast_django.sending import send
 from example_project.appointments.models import Appointment
 from example_project.simulation import console
-from example_project.simulation.browser import Browser
+from example_project.simulation.account import Account
 from example_project.simulation.outage import Outage, calendar
-from example_project.simulation.people import (
-    CHILDRENS_NUMBER,
-    GRACE,
-    KIM,
-    OUR_NUMBER,
-    RUBY,
-)
-from example_project.simulation.server import DemoServer
+from example_project.simulation.people import CHILDRENS_NUMBER, GRACE, KIM, OUR_NUMBER, RUBY, SAM
+from example_project.simulation.server import HOST
 
 ADMIN = "admin"
 DESK_PLACES = {
@@ -66,7 +63,7 @@ class Verification:
             self.problems += 1
 
 
-def verify(outage: Outage, server: DemoServer, password: str) -> int:
+def verify(outage: Outage, account: Account, password: str) -> int:
     """Compare what is stored, and what the admin shows, with what is expected.
 
     Returns the number of problems.
@@ -78,7 +75,8 @@ def verify(outage: Outage, server: DemoServer, password: str) -> int:
     verify_appointments(expect)
     verify_handlers(expect, outage)
     verify_recovery(expect)
-    verify_admin(expect, Browser(server.server_port), password)
+    verify_admin(expect, Client(SERVER_NAME=HOST), password)
+    verify_round(expect, account)
     return verification.problems
 
 
@@ -191,29 +189,41 @@ def verify_recovery(expect: Expect) -> None:
     )
 
 
-def verify_admin(expect: Expect, browser: Browser, password: str) -> None:
+def verify_admin(expect: Expect, browser: Client, password: str) -> None:
     """Check what the admin shows."""
-    expect("Response to the login, a redirect", browser.log_in(ADMIN, password), 302)
+    form = {"username": ADMIN, "password": password}
+    response = browser.post(reverse("admin:login"), form)
+    expect("Response to the login, a redirect", response.status_code, 302)
     for name, objects in ADMIN_PAGES.items():
         newest = objects.order_by("-pk")[0]
         paths = [
             reverse(f"admin:{name}_changelist"),
             reverse(f"admin:{name}_change", args=[newest.pk]),
         ]
-        statuses = [browser.request("GET", path)[0] for path in paths]
+        statuses = [browser.get(path).status_code for path in paths]
         expect(f"Pages {' and '.join(paths)}", statuses, [200, 200])
-    places = {browser.request("GET", reverse(f"admin:{page}"))[0] for page in PLACES.values()}
+    places = {browser.get(reverse(f"admin:{page}")).status_code for page in PLACES.values()}
     expect(f"Pages {', '.join(PLACES)}", list(places), [200])
     if "Setup" in PLACES:
-        page = browser.request("GET", reverse(f"admin:{PLACES['Setup']}"))[1]
+        page = browser.get(reverse(f"admin:{PLACES['Setup']}")).text
         expect("Errors of the demo's own on Setup", re.findall(r"\w+\.E\d+", page), [])
     path = reverse("admin:cellcast_django_message_changelist") + "?q=patel"
-    page = browser.request("GET", path)[1]
+    page = browser.get(path).text
     expect(f"{path} finds what Priya wrote", PRIYA_SAYS if PRIYA_SAYS in page else "", PRIYA_SAYS)
     reply = Message.objects.get(body=LAYLA_SAYS)
     path = reverse("admin:cellcast_django_message_change", args=[reply.pk])
-    page = browser.request("GET", path)[1]
+    page = browser.get(path).text
     expect(f"{path} shows", LAYLA_SAYS if LAYLA_SAYS in page else "", LAYLA_SAYS)
+
+
+def verify_round(expect: Expect, account: Account) -> None:
+    """Check what a visitor may try: an SMS, its report, and a STOP."""
+    message = send(SAM.number, "Shall we call you?")
+    account.send_reports()
+    message.refresh_from_db()
+    expect("What became of an SMS that is sent now", message.status, "delivered")
+    account.obey(f"{SAM.number} STOP")
+    expect("Whether its customer has opted out", is_opted_out(SAM.number), True)
 
 
 def _readable(value: object) -> str:
