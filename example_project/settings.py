@@ -30,6 +30,8 @@ CELLCAST_PUBLIC_URL = env.str("CELLCAST_PUBLIC_URL", default="")
 # With a key, `manage.py cellcast_recover` fetches what no webhook delivered; and with
 # CELLCAST_SEND_WITH=cellcast_django.api.send_sms, reminders and the answers of staff are sent. Only
 # with DEBUG is that pretended without being asked for: a server that pretends texts nobody.
+# To try it without an account, set the three that `manage.py cellcast_simulate` prints.
+CELLCAST_API_URL = env.str("CELLCAST_API_URL", default="https://api.cellcast.com")
 CELLCAST_API_KEY = env.str("CELLCAST_API_KEY", default="")
 CELLCAST_SEND_WITH = env.str(
     "CELLCAST_SEND_WITH", default="cellcast_django.testing.pretend_to_send" if DEBUG else ""
