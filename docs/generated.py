@@ -27,7 +27,7 @@ from django.db.models import Model
 from django.test import override_settings
 
 import cellcast_django
-from cellcast_django import checks, health, tasks, testing
+from cellcast_django import checks, health, simulator, tasks, testing
 from cellcast_django.conf import Settings
 from cellcast_django.models import (
     HandlerCall,
@@ -212,6 +212,46 @@ def testing_block() -> str:
     return bullets((code(name), words(getdoc(getattr(testing, name)))) for name in functions)
 
 
+def fates_block() -> str:
+    return bullets(
+        (code(number.replace("+61", "0")), fate.description)
+        for number, fate in simulator.FATES.items()
+    )
+
+
+def simulated_calls_block() -> str:
+    calls = re.findall(r'f"(GET|POST) \{(\w+)\}(/)?', getsource(simulator.Simulator))
+    paths = [(method, getattr(simulator, name), tail and "/ID") for method, name, tail in calls]
+    return ", ".join(code(f"{method} {path}{tail}") for method, path, tail in paths) + "."
+
+
+def how_sure_block() -> str:
+    """Return what the simulator's docstrings say under each of three words, and whose they are."""
+    said = [
+        (word, f"{code(name.lstrip('_'))}: {sentence}.")
+        for name, docstring in _docstrings(ast.parse(getsource(simulator)))
+        for word, sentence in re.findall(
+            r"(Documented|Seen|Supposed): ([^.]+)", " ".join(docstring.replace("``", "`").split())
+        )
+    ]
+    return "\n\n".join(
+        f"**{each}.** {' '.join(sentence for word, sentence in said if word == each)}"
+        for each in ("Documented", "Seen", "Supposed")
+    )
+
+
+def _docstrings(owner: ast.Module | ast.ClassDef) -> Iterator[tuple[str, str]]:
+    """Yield the name and the docstring of what a module or a class defines."""
+    for statement, following in pairwise([*owner.body, ast.Pass()]):
+        match statement, following:
+            case ast.ClassDef() | ast.FunctionDef(), _:
+                yield statement.name, ast.get_docstring(statement) or ""
+                if isinstance(statement, ast.ClassDef):
+                    yield from _docstrings(statement)
+            case ast.Assign(targets=[ast.Name(name)]), ast.Expr(ast.Constant(str(text))):
+                yield name, text
+
+
 LEVELS = {"info": "INFO", "warning": "WARNING", "log": "WARNING or ERROR", "error": "ERROR"}
 """By the method of the logger."""
 
@@ -261,24 +301,6 @@ def personal_columns_block() -> str:
     )
 
 
-def publication_block() -> str:
-    return f"```sql\n{publication_sql()}\n```"
-
-
-def publication_sql() -> str:
-    """Return the statement that publishes what says nothing of a customer."""
-    tables = [
-        f"    {model._meta.db_table} ({', '.join(_impersonal_columns(model))})"
-        for model in PERSONAL
-    ]
-    return "CREATE PUBLICATION warehouse FOR TABLE\n" + ",\n".join(tables) + ";"
-
-
-def _impersonal_columns(model: type[Model]) -> list[str]:
-    left_out = {*PERSONAL[model], "key"}
-    return [field.column for field in model._meta.fields if field.name not in left_out]
-
-
 def health_block() -> str:
     types = get_type_hints(health.Health)
     return "\n".join(
@@ -299,27 +321,14 @@ def _attributes_of(kind: Any) -> str:
 
 def heart_block() -> str:
     """Return which files are read to change the way of a webhook, and what else there is."""
-    return _heart_in_figures(", ".join(map(code, _files_to_change())))
-
-
-def heart_beside_its_path_block() -> str:
-    """Return the same where the steps, and so their files, have been told."""
-    return _heart_in_figures(f"those above and {', '.join(map(code, _files_of_models()))}")
-
-
-def _heart_in_figures(which: str) -> str:
-    files = _files_to_change()
+    files = [*_path_of_a_webhook(), *_files_of_models()]
     text = (
         f"To change how a webhook is stored or told, {len(files)} files are enough, "
-        f"{_lines(PACKAGE / name for name in files)} lines: {which}. The whole heart has "
-        f"{_lines(_heart())} lines. All else is optional, and a contract of import-linter keeps "
-        "the heart from importing it."
+        f"{_lines(PACKAGE / name for name in files)} lines: {', '.join(map(code, files))}. The "
+        f"whole heart has {_lines(_heart())} lines. All else is optional, and a contract of "
+        "import-linter keeps the heart from importing it."
     )
     return textwrap.fill(text, width=100, break_long_words=False, break_on_hyphens=False)
-
-
-def _files_to_change() -> list[str]:
-    return [*_path_of_a_webhook(), *_files_of_models()]
 
 
 def _path_of_a_webhook() -> list[str]:
@@ -351,16 +360,17 @@ def _lines(files: Iterable[Path]) -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "heart": heart_block,
-    "heart beside its path": heart_beside_its_path_block,
     "settings": settings_block,
     "statuses": statuses_block,
     "urls": urls_block,
     "checks": checks_block,
     "tasks": tasks_block,
     "testing": testing_block,
+    "fates": fates_block,
+    "simulated calls": simulated_calls_block,
+    "how sure": how_sure_block,
     "log lines": log_lines_block,
     "personal columns": personal_columns_block,
-    "publication": publication_block,
     "health": health_block,
 }
 BLOCKS |= {

@@ -329,37 +329,10 @@ def test_readme_handler_leaves_a_wish_to_stop_to_a_person(
         call_command("cellcast_status", "--max-stop-wish", "3d", stdout=StringIO())
 
 
-def names_of_testing_page(*, with_factories: bool) -> dict[str, Any]:
-    namespace: dict[str, Any] = {"__name__": "shop.tests"}
-    for block in blocks("docs/testing.md", "python"):
-        if ("factories" in block.code) is with_factories:
-            block.run(namespace)
-    return namespace
-
-
 @pytest.mark.django_db(transaction=True)  # TestCase closes the connection of a transaction
-def test_documented_test_cases_pass() -> None:
-    cases = [
-        each
-        for each in names_of_testing_page(with_factories=False).values()
-        if isinstance(each, type) and each.__module__ == "shop.tests"
-    ]
-    loader = unittest.TestLoader()
-    suite = unittest.TestSuite(loader.loadTestsFromTestCase(case) for case in cases)
+def test_documented_test_case_passes() -> None:
+    case = run_file("docs/testing.md", "shop/tests.py", __name__="shop.tests")["WebhookTests"]
     result = unittest.TestResult()
-    suite.run(result)
+    unittest.TestLoader().loadTestsFromTestCase(case).run(result)
     assert result.failures + result.errors == []
-    assert (len(cases), result.testsRun) == (1, 2)
-
-
-@pytest.mark.django_db
-def test_documented_pytest_test_passes(cellcast: WebhookClient) -> None:
-    names_of_testing_page(with_factories=False)["test_late_report_does_not_change_the_status"](
-        cellcast
-    )
-
-
-@pytest.mark.django_db
-def test_documented_factories_work() -> None:
-    pytest.importorskip("factory")
-    names_of_testing_page(with_factories=True)["test_report_counts_todays_messages"]()
+    assert result.testsRun == 2

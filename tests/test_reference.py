@@ -3,18 +3,16 @@
 import json
 import re
 import runpy
-import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from django.test import Client, override_settings
+from django.test import Client
 
 import cellcast_django
 from cellcast_django.models import WebhookEvent
-from cellcast_django.testing import WebhookClient, status_payload
+from cellcast_django.testing import WebhookClient
 from tests.database_faults import refusing
 from tests.pages import PAGES, ROOT, blocks, table, text_of
 
@@ -39,25 +37,6 @@ def test_list_of_checks_has_every_check_id() -> None:
     source = (PACKAGE / "checks.py").read_text(encoding="utf-8")
     ids = set(re.findall(r'"(cellcast_django\.[EWI]\d{3})"', source))
     assert set(re.findall(r"cellcast_django\.[EWI]\d{3}", GENERATED["checks_block"]())) == ids
-
-
-@pytest.mark.django_db
-def test_documented_gateway_view_trusts_its_header(
-    client: WebhookClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _prefix, view, urls = blocks("docs/reference/urls.md", "python")
-    for module, block in (("shop.webhooks", view), ("host_urls", urls)):
-        monkeypatch.setitem(sys.modules, module, ModuleType(module))
-        block.run(vars(sys.modules[module]))
-    with override_settings(ROOT_URLCONF="host_urls"):
-        assert Client().post("/sms/webhook-status").status_code == 403
-        headers = {"X-Gateway-Consumer": "cellcast"}
-        body = json.dumps(status_payload())
-        response = Client().post("/sms/webhook-status", body, "application/json", headers=headers)
-        assert response.status_code == 200
-        assert client.reply().status_code == 200
-    report, reply = WebhookEvent.objects.order_by("pk")
-    assert (report.received_as, reply.endpoint) == ("cellcast", "receive")
 
 
 @pytest.mark.django_db
