@@ -7,25 +7,25 @@ Docstrings say how sure a behaviour is, a sentence each, which the documentation
 
 import json
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.client import responses
 from itertools import count
-from operator import itemgetter
 from random import Random
-from socket import socket
-from socketserver import ThreadingMixIn
-from threading import Condition, Thread
+from sched import scheduler
+from threading import RLock, Thread
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qsl
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
+from django.core.servers.basehttp import ThreadedWSGIServer
 from django.utils import timezone
 
 from cellcast_django import payloads
 from cellcast_django.contacts import is_phone_number, to_contact
+from cellcast_django.opt_outs import is_stop_word
 from cellcast_django.payloads import Endpoint
 
 GATEWAY = "/api/v1/gateway"
@@ -33,15 +33,14 @@ ACCOUNT = "/api/v1/apiClient/account"
 REPLIES = "/api/v1/apiClient/getResponses"
 OPT_OUTS = "/api/v1/apiClient/getOptout"
 REPORTS = "/api/v2/report/message"
-FIELDS = {"message", "contacts", "sender", "countryCode", "customString", "replyStopToOptOut"}
 
 STOP = re.compile(r"\W*(stop|stopall|unsubscribe|unsub|opt[\W_]*out)\b", re.IGNORECASE)
 """Seen: a text that begins with STOP opts out. Supposed: which other words do."""
 STOP_HINT = " - Reply STOP to optout"
 """Documented: ``replyStopToOptOut`` adds 23 characters. Supposed: the three before the words."""
 
-DOCS = "developer.cellcast.com/api-docs"
 Item = dict[str, Any]
+Answer = tuple[int, str, Item]  # its status, message and data
 
 
 class Sms(NamedTuple):
@@ -87,32 +86,11 @@ Seen: a gateway that answers 500 and sends all the same. Supposed: one report fo
 one of ``sent`` if it takes a while; failures with a ``reason``.
 """
 
-
-SENTENCES = {
+SENTENCES = responses | {
     400: "Your sender id is not registered.",
-    401: "Please authenticate",
     422: "Your balance is too low for this request, please recharge.",
 }
-
-
-class RefusalError(Exception):
-    """A refusal in Cellcast's envelope.
-
-    Documented: ``code``, ``message``, ``stack``; of 422 an ``error``. Supposed: most sentences.
-    """
-
-    def __init__(self, status: int, message: str = "", *, is_of_v1: bool = False) -> None:
-        message = message or SENTENCES.get(status) or responses.get(status, "")
-        self.status = status
-        self.document: Item = {"code": status, "message": message, "stack": f"Error: {message}"}
-        if status == 422:
-            self.document = {"status": False, "error": {"errorMessage": message}}
-        if is_of_v1:
-            self.document = {"meta": {"code": status, "status": "AUTH_FAILED"}, "message": message}
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
+"""Of the gateway's refusals. Documented: that of 422. Seen: that of 400. Supposed: all others."""
 
 
 class _Request(WSGIRequestHandler):
@@ -125,13 +103,18 @@ class _Request(WSGIRequestHandler):
 class Simulator:
     """One account, whose API can be asked inside the block, from any thread.
 
-    ``deliver(endpoint, payload)`` takes each webhook, in the thread that causes it; ``now()`` is
-    the account's clock. No report comes before ``send_reports()``.
+    ``deliver(endpoint, payload)`` takes each webhook, in the thread that causes it, and returns
+    whether the site has kept it; ``now()`` is the account's clock. No report comes before
+    ``send_reports()``. With a ``seed`` the account is harsh: webhooks come with it, too, twice,
+    late, in any order or never, and the gateway answers some requests with 500 although it sends.
+    The seed, the number, the text, and how often that came, decide.
     """
 
     key = "the-key-of-the-simulated-account"
     port = 0  # any that is free
-    _page_size = 1_000
+    page_size = 1_000  # at most
+    seed = ""
+    show: Callable[[str], object] = str  # takes a line for each SMS that is sent
 
     def __init__(
         self,
@@ -144,29 +127,24 @@ class Simulator:
         self._replies: list[Item] = []  # these three are as the API lists them
         self._reports: list[Item] = []
         self._opt_outs: list[Item] = []
+        self._known: set[str] = set()  # what of these webhooks have told the site
+        self._came: Counter[str] = Counter()
         self._credit = 1_500
-        self._failures: deque[tuple[int, bool]] = deque()
-        self._due: list[tuple[datetime, Callable[[], object]]] = []
-        self._changed = Condition()  # the lock of all these; notified when more will be due
-        self._watch: Callable[[str, int, Item], object] = lambda *_: None  # sees each request
         self._serial = count(1)
-        self._is_open = True
+        self._failures: list[tuple[int, bool]] = []
+        self._due = scheduler(lambda: self._now().timestamp())
+        self._lock = RLock()  # of all but what is due, never held while a webhook is delivered
 
     def __enter__(self) -> Self:
-        self._server = make_server("127.0.0.1", self.port, self._application, _Server, _Request)
+        address = "127.0.0.1", self.port
+        self._server = make_server(*address, self._application, ThreadedWSGIServer, _Request)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        Thread(target=self._serve, daemon=True).start()
+        Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._is_open = False
-        with socket() as connection:  # which the thread waits for
-            connection.connect(self._server.server_address)
-
-    def _serve(self) -> None:
-        with self._server:
-            while self._is_open:
-                self._server.handle_request()
+        self._server.shutdown()
+        self._server.server_close()
 
     # What customers and carriers do
 
@@ -179,20 +157,22 @@ class Simulator:
         Supposed: an id of its own, and a time of its own to the millisecond; it comes to the number
         that the customer was last texted from; a picture is listed as its webhook has it.
         """
-        contact = contact_of(number)
-        with self._changed:
-            said: Item = {"_id": self._new_id(), "sender": contact, "message": text}
+        contact = to_contact(number, "AU")
+        with self._lock:
+            payload = payloads.reply_payload(_id=self._new_id(), sender=contact, message=text)
             senders = [each.sender for each in self.sent if each.receiver == contact]
             if senders and is_phone_number(senders[-1], "AU"):
-                said["receiver"] = to_contact(senders[-1], "AU")
-            build = partial(payloads.mms_payload, media=media) if media else payloads.reply_payload
-            payload = build(**said)
+                payload["receiver"] = to_contact(senders[-1], "AU")
+            if media:
+                payload = payloads.mms_payload(**payload | {"media": media})
             at, taken = self._now(), {each["received_at"] for each in self._replies}
             while timestamp(at) in taken:
                 at += timedelta(milliseconds=1)
-            self._replies.append(listed_reply(at, as_listed(contact), payload["message"]))
+            item = listed_reply(at, as_listed(contact), payload["message"])
+            self._replies.append(item)
         if webhook:
-            self._post(Endpoint.RECEIVE, payload)
+            told = [listed_opt_out(as_listed(contact))] if is_stop_word(text) else []
+            self._post(Endpoint.RECEIVE, payload, item, *told)
         if STOP.match(text):
             self.opt_out(contact, webhook=webhook)
 
@@ -203,56 +183,73 @@ class Simulator:
 
         Documented: the report. Seen: ``updatedAt`` is when it was delivered.
         """
-        with self._changed:
-            sms = next((each for each in self.sent if each.cellcast_id == cellcast_id), None)
-            if sms is None:
-                raise ValueError(f"This account has sent nothing with the id {cellcast_id}.")
+        with self._lock:
             [item] = [each for each in self._reports if each["_id"] == cellcast_id]
             item |= {"status": status, "updatedAt": timestamp(self._now())}
         if webhook:
-            said = {"_id": cellcast_id, "status": status, "sender": sms.sender}
-            said |= {"receiver": sms.receiver} | ({"reason": reason} if reason else {})
-            self._post(Endpoint.STATUS, payloads.status_payload(**said))
+            said = {"receiver": to_contact(item["receiver"], "AU"), "sender": item["sender"]}
+            said |= {"_id": cellcast_id, "status": status} | ({"reason": reason} if reason else {})
+            self._post(Endpoint.STATUS, payloads.status_payload(**said), item)
 
     def opt_out(self, number: str, *, webhook: bool = True) -> None:
         """Opt a customer out, as Cellcast's link does; without ``webhook`` only the list has it.
 
         Documented: a list that nothing leaves. Seen: the webhook. Supposed: it comes each time.
         """
-        contact = contact_of(number)
-        with self._changed:
-            if not self._has_opted_out(contact):
-                self._opt_outs.append(listed_opt_out(as_listed(contact)))
+        item = listed_opt_out(as_listed(number))
+        with self._lock:
+            if item not in self._opt_outs:
+                self._opt_outs.append(item)
         if webhook:
-            self._post(Endpoint.OPT_OUT, payloads.opt_out_payload(contact=as_listed(contact)))
+            self._post(Endpoint.OPT_OUT, payloads.opt_out_payload(contact=item["number"]), item)
 
     def send_reports(self) -> None:
         """Send what is due by the account's clock."""
-        while True:
-            with self._changed:
-                if not self._due or self._due[0][0] > self._now():
-                    return
-                _, work = self._due.pop(0)
-            work()
+        self._due.run(blocking=False)
 
     def fail_next(self, status: int, *, is_sent: bool = False) -> None:
         """Make the gateway answer one request so; several calls are for one each, in order."""
         self._failures.append((status, is_sent))
 
-    def _has_opted_out(self, contact: str) -> bool:
-        return any(each["number"] == as_listed(contact) for each in self._opt_outs)
+    def counts(self) -> list[tuple[int, int]]:
+        """Return how many messages, replies and opt-outs a site that lost nothing has.
+
+        Beside each, of how many no webhook that was kept says what the API's list says.
+        """
+        lists = self._reports, self._replies, self._opt_outs
+        return [(len(each), sum(repr(item) not in self._known for item in each)) for each in lists]
+
+    def _chance(self, about: object) -> Random:
+        with self._lock:
+            self._came[repr(about)] += 1
+            return Random(f"{self.seed} {about!r} {self._came[repr(about)]}")  # noqa: S311
 
     def _fate_of(self, sms: Sms) -> Fate:
-        return FATES.get(sms.receiver, Fate("delivered"))
+        fate = FATES.get(sms.receiver, Fate("delivered"))
+        if not self.seed or fate.response != 200:
+            return fate
+        chance = self._chance((sms.receiver, sms.body))
+        response = 500 if chance.random() < 0.1 else 200
+        return fate._replace(response=response, seconds=chance.uniform(0, 5))
 
-    def _post(self, endpoint: Endpoint, payload: Item) -> None:
-        self._deliver(endpoint, payload)
+    def _post(self, endpoint: Endpoint, payload: Item, *told: Item) -> None:
+        """Send a webhook that tells of these items of the API's lists."""
+        known = [repr(each) for each in told]  # of now: a status will change
+
+        def deliver() -> None:
+            if self._deliver(endpoint, payload):
+                self._known.update(known)
+
+        if not self.seed:
+            return deliver()
+        chance = self._chance(payload | {"_id": told[0].get("message")})
+        [copies] = chance.choices((0, 1, 2), (1, 6, 3))
+        for _ in range(copies):
+            self._put(chance.uniform(0, 5), deliver)
 
     def _put(self, seconds: float, work: Callable[[], object]) -> None:
-        with self._changed:
-            self._due.append((self._now() + timedelta(seconds=seconds), work))
-            self._due.sort(key=itemgetter(0))
-            self._changed.notify_all()
+        at = self._now() + timedelta(seconds=seconds)
+        self._due.enterabs(at.timestamp(), 0, work)
 
     def _new_id(self) -> str:
         """Return an id. Supposed: an ObjectId, whose first four bytes are the time."""
@@ -260,91 +257,79 @@ class Simulator:
 
     # What the API answers
 
-    def _application(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+    def _application(self, environ: Item, start: Callable[..., object]) -> Iterable[bytes]:
         """Answer a request.
 
-        Documented: the envelopes of v1 and v2, and how each refuses a key.
+        Documented: the envelopes of v1 and v2, and how each refuses a key. Supposed: v1's others.
         """
-        length, status = environ.get("CONTENT_LENGTH", ""), 200
-        body = environ["wsgi.input"].read(int(length) if re.fullmatch("[0-9]{1,7}", length) else 0)
         call = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
-        query, is_of_v1 = dict(parse_qsl(environ["QUERY_STRING"])), "/apiClient/" in call
-        given = query if call.startswith("GET") else payloads.read_object(body)
-        with self._changed:
-            try:
-                if environ.get("HTTP_AUTHORIZATION") != f"Bearer {self.key}":
-                    raise RefusalError(401, is_of_v1=is_of_v1)
-                message, data = self._answer(call, given)
-                document: Item = {"status": True, "message": message, "data": data, "error": {}}
-                if is_of_v1:
-                    meta = {"code": 200, "status": "SUCCESS"}
-                    document = {"meta": meta, "message": message, "data": data}
-            except RefusalError as refusal:
-                status, document = refusal.status, refusal.document
-            self._watch(call, status, document)
+        try:
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            is_get = call.startswith("GET")
+            given = (
+                dict(parse_qsl(environ["QUERY_STRING"])) if is_get else payloads.read_object(body)
+            )
+            with self._lock:
+                status, message, data = self._answer(call, given, environ.get("HTTP_AUTHORIZATION"))
+        except ValueError as error:  # it cannot be read
+            status, message, data = 400, str(error), {}
+        document: Item = {"code": status, "message": message, "stack": f"Error: {message}"}
+        if status == 200:
+            document = {"status": True, "message": message, "data": data, "error": {}}
+        if status == 422:
+            document = {"status": False, "error": {"errorMessage": message}}
+        if "/apiClient/" in call:
+            word = {200: "SUCCESS", 401: "AUTH_FAILED"}.get(status, "FAILED")
+            meta = {"code": status, "status": word}
+            document = {"meta": meta, "message": message, "data": data}
         start(f"{status} {responses.get(status, '')}", [("Content-Type", "application/json")])
         return [json.dumps(document).encode()]
 
-    def _answer(self, call: str, given: Item) -> tuple[str, Item]:
+    def _answer(self, call: str, given: Item, authorization: str | None) -> Answer:
+        """Documented: the newest first; the filters of reports. Supposed: their days are UTC's."""
+        if authorization != f"Bearer {self.key}":
+            return 401, "Please authenticate", {}
         if call == f"POST {GATEWAY}":
-            return "Being processed", self._send(given)
+            return self._send(given)
         if call == f"GET {ACCOUNT}":
-            return "Your account", {"sms_balance": self._credit, "mms_balance": 20}
+            return 200, "Success", {"sms_balance": self._credit, "mms_balance": 20}
         if call == f"GET {OPT_OUTS}":
-            message = f"You have {len(self._opt_outs)} optout contact(s)"
-            return message, self._page(self._opt_outs, given, "size")
+            return 200, "Success", self._page(self._opt_outs, given)
         if call == f"GET {REPLIES}":
-            replies = sorted(self._replies, key=lambda each: str(each["received_at"]), reverse=True)
-            return f"You have {len(replies)} response(s)", self._page(replies, given)
+            replies = sorted(self._replies, key=lambda each: str(each["received_at"]))[::-1]
+            return 200, "Success", self._page(replies, given)
         if call == f"GET {REPORTS}":
-            return "Success", self._page(self._reports_of(given), given, "limit")
+            first, last = given.get("fromDate", ""), given.get("toDate", "9")
+            days = [each for each in self._reports if first <= each["createdAt"][:10] <= last]
+            is_mms = given.get("campType") == "mms"
+            wanted = [each for each in days[::-1] if bool(each["media"]) == is_mms]
+            return 200, "Success", self._page(wanted, given)
         for item in self._reports:
             if call == f"GET {REPORTS}/{item['_id']}":
-                return "Success", item
-        raise RefusalError(404, f"Not simulated: {call}. See {DOCS}")
+                return 200, "Success", item
+        return 404, f"Not simulated: {call}. See developer.cellcast.com/api-docs", {}
 
-    def _reports_of(self, given: Item) -> list[Item]:
-        """Return the newest first. Documented: the filters. Supposed: their days are UTC's."""
-        campaign, wanted = given.get("campType"), given.get("customString")
-        if campaign not in ("sms", "mms"):
-            raise RefusalError(400, "campType is required, must be sms")
-        return [
-            each
-            for each in reversed(self._reports)
-            if given.get("fromDate", "") <= each["createdAt"][:10] <= given.get("toDate", "9")
-            and (each["media"] is not None) == (campaign == "mms")
-            and wanted in (None, each["customString"])
-            and given.get("requestFrom", "API") == "API"
-        ]
-
-    def _page(self, items: list[Item], given: Item, size_name: str = "") -> Item:
+    def _page(self, items: list[Item], given: Item) -> Item:
         """Return a page. Documented: ``page``, ``size``, ``limit``. Seen: ``totalPages``."""
-        numbers = [given.get("page", "1"), given.get(size_name, "50")]
-        if not all(re.fullmatch("[1-9][0-9]{0,5}", each) for each in numbers):
-            raise RefusalError(400, "A page and its size are whole numbers above zero")
-        page, size = int(numbers[0]), min(int(numbers[1]), self._page_size)
+        size = min(int(given.get("size") or given.get("limit") or 50) or 50, self.page_size)
+        page = int(given.get("page", 1))
         data = {"items": items[(page - 1) * size : page * size], "total": len(items)}
         return data | {"limit": size, "current": page, "totalPages": -(-len(items) // size)}
 
-    def _send(self, given: Item) -> Item:
+    def _send(self, given: Item) -> Answer:
         """Take an SMS for each contact.
 
-        Documented: the fields and their limits; ``invalidContacts`` and ``unsubscribeContacts``.
-        Supposed: an SMS costs one credit, however long it is.
+        Documented: these fields and their limits; ``invalidContacts`` and ``unsubscribeContacts``.
+        Supposed: an SMS costs one credit, however long it is; all other fields change nothing.
         """
         text, contacts = given.get("message"), given.get("contacts")
         sender, reference = given.get("sender") or "#SharedNum#", given.get("customString") or ""
-        unknown = sorted(each for each in given.keys() - FIELDS if given[each])
-        if unknown:
-            raise RefusalError(404, f"Not simulated: {', '.join(unknown)} of {GATEWAY}. See {DOCS}")
         if not isinstance(text, str) or not text:
-            raise RefusalError(400, "A JSON object with a message is required")
+            raise ValueError("message is required")
         if not isinstance(contacts, list) or not 1 <= len(contacts) <= 1_000:
-            raise RefusalError(400, "contacts is a list of 1 to 1,000 numbers")
-        if not re.fullmatch(r"\+?[0-9]{1,15}|[0-9]{16}|.{1,11}", str(sender)):
-            raise RefusalError(400, "sender is a name of at most 11, or a number of 16 characters")
-        if not re.fullmatch("[A-Za-z0-9-]*", str(reference)):
-            raise RefusalError(400, "customString has letters, digits and dashes")
+            raise ValueError("contacts is a list of 1 to 1,000 numbers")
+        if not re.fullmatch(r"[+0-9]{1,16}|.{1,11}", str(sender)):
+            raise ValueError("sender is a name of at most 11, or a number of 16 characters")
         text += STOP_HINT if given.get("replyStopToOptOut") else ""
         data: Item = {"queueResponse": [], "invalidContacts": [], "unsubscribeContacts": []}
         accepted: list[tuple[Sms, Fate]] = []
@@ -353,27 +338,26 @@ class Simulator:
             if not re.fullmatch(r"\+?[0-9]{9,15}", each):
                 error = {"Error": f"{each} is no number", "ErrorType": "less_nine_digit"}
                 data["invalidContacts"].append({"Contact": each} | error)
-            elif self._has_opted_out(contact):
+            elif listed_opt_out(as_listed(contact)) in self._opt_outs:
                 data["unsubscribeContacts"].append(each)
             else:
                 sms = Sms(contact, text, str(sender), str(reference), self._new_id())
                 accepted.append((sms, self._fate_of(sms)))
                 queued = {"Contact": each, "MessageId": sms.cellcast_id}
                 data["queueResponse"].append(queued | {"Result": "Added to queue."})
-        if len(accepted) > self._credit:
-            raise RefusalError(422)
         status = next((fate.response for _, fate in accepted if fate.response != 200), 200)
         is_sent = status != 400
         if self._failures:
-            status, is_sent = self._failures.popleft()
+            status, is_sent = self._failures.pop(0)
+        if len(accepted) > self._credit:
+            status, is_sent = 422, False
         for sms, fate in accepted if is_sent else []:
             self._take(sms, fate)
-        if status != 200:
-            raise RefusalError(status)
-        return data
+        return status, "Being processed" if status == 200 else SENTENCES.get(status, ""), data
 
     def _take(self, sms: Sms, fate: Fate) -> None:
         self._credit -= 1
+        self.show(f"SMS to {sms.receiver}: {sms.body}")
         self.sent.append(sms)
         item = listed_report(self._now(), sms.cellcast_id, status="queued", message=sms.body)
         item |= {"sender": sms.sender.removeprefix("+"), "receiver": as_listed(sms.receiver)}
@@ -384,73 +368,14 @@ class Simulator:
         self._put(fate.seconds, partial(report, fate.status, fate.reason, webhook=fate.webhook))
 
 
-class LiveSimulator(Simulator):
-    """An account in which time passes: webhooks go out by themselves. For the command.
-
-    With a ``seed`` it is harsh: webhooks come twice, late and in any order, some never, and the
-    gateway answers some requests with 500 although it sends. The seed, the number, the text, and
-    how often that came, decide. ``watch(call, status, document)`` sees each request.
-    """
-
-    seconds_late = 5.0
-
-    def __init__(
-        self, *, seed: str, watch: Callable[[str, int, Item], object], **options: Any
-    ) -> None:
-        super().__init__(**options)
-        self._seed, self._watch = seed, watch
-        self._came: Counter[str] = Counter()
-
-    def __enter__(self) -> Self:
-        super().__enter__()
-        for _ in range(4 if self._seed else 1):  # one keeps their order
-            Thread(target=self._keep_sending, daemon=True).start()
-        return self
-
-    def _keep_sending(self) -> None:
-        while self._is_open:
-            self.send_reports()
-            with self._changed:
-                pause = (self._due[0][0] - self._now()).total_seconds() if self._due else None
-                if pause is None or pause > 0:
-                    self._changed.wait(pause)
-
-    def _chance(self, *about: object) -> Random:
-        with self._changed:
-            self._came[repr(about)] += 1
-            return Random(f"{self._seed} {about} {self._came[repr(about)]}")  # noqa: S311
-
-    def _fate_of(self, sms: Sms) -> Fate:
-        fate, chance = super()._fate_of(sms), self._chance(sms.receiver, sms.body)
-        if not self._seed:
-            return fate
-        response = 500 if fate.response == 200 and chance.random() < 0.1 else fate.response
-        return fate._replace(response=response, seconds=chance.uniform(0, self.seconds_late))
-
-    def _post(self, endpoint: Endpoint, payload: Item) -> None:
-        texts = [each.body for each in self.sent if each.cellcast_id == payload.get("_id")]
-        chance = self._chance(*texts, sorted((payload | {"_id": ""}).items()))
-        copies = chance.choices((0, 1, 2), (1, 6, 3))[0] if self._seed else 1
-        for _ in range(copies):
-            late = chance.uniform(0, self.seconds_late) if self._seed else 0
-            self._put(late, partial(self._deliver, endpoint, payload))
-
-
 def slow_clock() -> datetime:
     """Return the time of eleven minutes ago: recovery waits ten minutes for a webhook."""
     return timezone.now() - timedelta(minutes=11)
 
 
-def contact_of(number: str) -> str:
-    """Return a phone number in E.164. Raises ``ValueError``."""
-    if not is_phone_number(number, "AU"):
-        raise ValueError(f"{number!r} is no phone number.")
-    return to_contact(number, "AU")
-
-
-def as_listed(contact: str) -> str:
+def as_listed(number: str) -> str:
     """Return a number as the lists spell it. Seen: Australian ones in nine digits."""
-    return contact.removeprefix("+61")
+    return to_contact(number, "AU").removeprefix("+61")
 
 
 def timestamp(at: datetime) -> str:

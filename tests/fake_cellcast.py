@@ -15,8 +15,8 @@ from cellcast_django.simulator import (
     GATEWAY,
     REPLIES,
     REPORTS,
+    Answer,
     Item,
-    RefusalError,
     Simulator,
     listed_opt_out,
     listed_reply,
@@ -58,7 +58,7 @@ class FakeCellcast(Simulator):
         """What stands in the place of the credit."""
         self.odd_items: list[Any] = []
         """What each page of each list begins with."""
-        self._page_size = 50
+        self.page_size = 50
         self.has_totals = True
         self.faults: deque[Fault | None] = deque()
         """What the next requests meet; ``None`` is a right response."""
@@ -84,14 +84,6 @@ class FakeCellcast(Simulator):
         """Add a number to the opt-out list."""
         self.opt_outs.append(listed_opt_out(number))
         return self.opt_outs[-1]
-
-    @property
-    def page_size(self) -> int:
-        return self._page_size
-
-    @page_size.setter
-    def page_size(self, size: int) -> None:
-        self._page_size = size
 
     def _application(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         path, query = environ["PATH_INFO"], dict(parse_qsl(environ["QUERY_STRING"]))
@@ -121,22 +113,22 @@ class FakeCellcast(Simulator):
         while fault.drips and not self.stop.wait(0.01):
             yield b" "
 
-    def _answer(self, call: str, given: Item) -> tuple[str, Item]:
+    def _answer(self, call: str, given: Item, authorization: str | None) -> Answer:
         path = call.partition(" ")[2]
         if "page" in given:
             self.before_page(path, int(given["page"]))
         campaign = given.get("campType", "sms")
         if campaign not in self.campaigns:
-            raise RefusalError(400, "campType is required, must be sms")
-        message, data = super()._answer(call, given)
+            raise ValueError("campType is required, must be sms")
+        status, message, data = super()._answer(call, given, authorization)
         if path == ACCOUNT and self.account is not None:
-            return message, self.account
+            return status, message, self.account
         if "items" in data:
             odd_items = self.odd_items if campaign == "sms" else []
             data["items"] = odd_items + data["items"]
             if not self.has_totals:
                 del data["current"], data["totalPages"]
-        return message, data
+        return status, message, data
 
 
 @contextmanager
