@@ -27,6 +27,7 @@ from cellcast_django.simulator import (
     OPT_OUTS,
     REPLIES,
     REPORTS,
+    Item,
     Simulator,
 )
 from cellcast_django.statuses import UNDELIVERED
@@ -35,21 +36,27 @@ from tests.handlers import Calls, connected
 
 CUSTOMER = "+61491570006"
 OWN = "+61491579212"
-RECOVERY_TIME = timedelta(minutes=-20)
 
-Ask = Callable[..., tuple[int, dict[str, Any]]]
-Webhooks = list[tuple[Endpoint, dict[str, Any]]]
+Ask = Callable[..., tuple[int, Item]]
+
+
+class Account(Simulator):
+    """An account that keeps its webhooks here, and whose clock stands."""
+
+    def __init__(self) -> None:
+        super().__init__(deliver=self.keep, now=lambda: self.at)
+        self.at = datetime.fromisoformat("2026-11-30T23:59:59.999+00:00")
+        self.webhooks: list[Item] = []
+        self.kept = set(Endpoint)
+
+    def keep(self, endpoint: Endpoint, payload: Item) -> bool:
+        self.webhooks.append(payload)
+        return endpoint in self.kept
 
 
 @pytest.fixture
-def webhooks() -> Webhooks:
-    """Those that the account has sent."""
-    return []
-
-
-@pytest.fixture
-def account(webhooks: Webhooks) -> Iterator[Simulator]:
-    with Simulator(deliver=lambda *webhook: webhooks.append(webhook)) as account:
+def account() -> Iterator[Account]:
+    with Account() as account:
         yield account
 
 
@@ -58,17 +65,17 @@ def ask(account: Simulator) -> Iterator[Ask]:
     """Ask the API; return the status and the document."""
     with urllib3.PoolManager() as pool:
 
-        def request(method: str, path: str, body: Any = None, **changes: str) -> Any:
-            headers = {"Authorization": f"Bearer {changes.pop('key', account.key)}"}
-            encoded = body if body is None or isinstance(body, bytes) else json.dumps(body)
-            url = f"{account.url}{path}"
-            response = pool.request(method, url, body=encoded, headers=headers)
+        def request(call: str, body: Any = None, key: str = account.key) -> tuple[int, Item]:
+            method, path = call.split()
+            encoded = body if isinstance(body, bytes | None) else json.dumps(body)
+            headers = {"Authorization": f"Bearer {key}"}
+            response = pool.request(method, account.url + path, body=encoded, headers=headers)
             return response.status, response.json()
 
         yield request
 
 
-def sms(*contacts: str, **changes: Any) -> dict[str, Any]:
+def sms(*contacts: str, **changes: Any) -> Item:
     return {"message": "At nine?", "contacts": list(contacts) or [CUSTOMER], **changes}
 
 
@@ -155,29 +162,23 @@ def test_fixture_without_urllib3_names_the_extra(
 # What becomes of an SMS
 
 
-@pytest.mark.parametrize("number", FATES)
+@pytest.mark.parametrize(("number", "fate"), FATES.items())
 def test_receiver_decides_what_becomes_of_an_sms(
-    webhooks: Webhooks, ask: Ask, account: Simulator, number: str
+    account: Account, ask: Ask, number: str, fate: Any
 ) -> None:
-    fate, now = FATES[number], timezone.now()
-    account._now = lambda: now
-    status, _document = ask("POST", GATEWAY, sms(number))
+    assert ask(f"POST {GATEWAY}", sms(number))[0] == fate.response
+    is_sent = fate.response != 400
+    assert account.webhooks == [] and len(account.sent) == is_sent
     account.send_reports()
-    assert status == fate.response
-    is_sent = status != 400
-    assert len(account.sent) == is_sent
-
     if fate.seconds:
-        assert [payload["status"] for _, payload in webhooks] == ["sent"]
-        now += timedelta(seconds=fate.seconds)
+        assert [each["status"] for each in account.webhooks] == ["sent"]
+        account.at += timedelta(seconds=fate.seconds)
         account.send_reports()
-    reported = [(payload["status"], payload.get("reason", "")) for _, payload in webhooks]
-    assert reported[bool(fate.seconds) :] == [(fate.status, fate.reason)] * (
-        is_sent and fate.webhook
-    )
-    assert ask("GET", f"{REPORTS}/1")[0] == 404
+    reported = [(each["status"], each.get("reason", "")) for each in account.webhooks]
+    assert reported[bool(fate.seconds) :] == [(fate.status, fate.reason)] * is_sent * fate.webhook
+    assert ask(f"GET {REPORTS}/1")[0] == 404
     if is_sent:
-        _, document = ask("GET", f"{REPORTS}/{account.sent[0].cellcast_id}")
+        _, document = ask(f"GET {REPORTS}/{account.sent[0].cellcast_id}")
         assert document["data"]["status"] == fate.status
 
 
@@ -188,33 +189,34 @@ def test_table_has_each_kind_of_failure_with_its_reason() -> None:
 # The API
 
 
-def test_bulk_tells_the_contacts_apart(ask: Ask, account: Simulator) -> None:
+def test_bulk_tells_the_contacts_apart(ask: Ask, account: Account) -> None:
     for _ in range(2):
         account.opt_out("0491570156")
-    assert ask("GET", OPT_OUTS)[1]["data"]["total"] == 1
+    assert ask(f"GET {OPT_OUTS}")[1]["data"]["total"] == 1
     contacts = ["61491570006", "491570157", "+61491570156", "12345"]
-    _, document = ask("POST", GATEWAY, sms(*contacts, replyStopToOptOut=True))
+    _, document = ask(f"POST {GATEWAY}", sms(*contacts, replyStopToOptOut=True))
     data = document["data"]
     assert [each["Contact"] for each in data["queueResponse"]] == contacts[:2]
     assert data["unsubscribeContacts"] == contacts[2:3]
     assert [each["Contact"] for each in data["invalidContacts"]] == contacts[3:]
     assert {each.body for each in account.sent} == {"At nine? - Reply STOP to optout"}
-    _, document = ask("GET", ACCOUNT)
-    assert document["data"]["sms_balance"] == 1_498
-
-
-def test_reports_are_listed_by_campaign_and_day(ask: Ask, account: Simulator) -> None:
-    account._now = lambda: datetime.fromisoformat("2026-11-30T23:59:59.999+00:00")
-    ask("POST", GATEWAY, sms())
-    for query, count in {
-        "campType=mms": 0,
-        "campType=sms&fromDate=2026-11-30&toDate=2026-11-30": 1,
-        "campType=sms&fromDate=2026-12-01": 0,
-        "campType=sms&toDate=2026-11-29": 0,
-    }.items():
-        assert len(ask("GET", f"{REPORTS}?{query}")[1]["data"]["items"]) == count, query
+    assert ask(f"GET {ACCOUNT}")[1]["data"]["sms_balance"] == 1_498
     cellcast_id = account.sent[0].cellcast_id
     assert int(cellcast_id[:8], 16) == 1_796_083_199 and len(cellcast_id) == 24
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("campType=mms", 0),
+        ("campType=sms&fromDate=2026-11-30&toDate=2026-11-30", 1),
+        ("campType=sms&fromDate=2026-12-01", 0),
+        ("campType=sms&toDate=2026-11-29", 0),
+    ],
+)
+def test_reports_are_listed_by_campaign_and_day(ask: Ask, query: str, count: int) -> None:
+    ask(f"POST {GATEWAY}", sms())
+    assert ask(f"GET {REPORTS}?{query}")[1]["data"]["total"] == count
 
 
 @pytest.mark.parametrize(
@@ -222,149 +224,115 @@ def test_reports_are_listed_by_campaign_and_day(ask: Ask, account: Simulator) ->
     [(f"{REPLIES}?", 50), (f"{OPT_OUTS}?size=10", 10), (f"{REPORTS}?limit=20", 20)],
 )
 def test_lists_come_in_pages_newest_first(
-    ask: Ask, account: Simulator, query: str, size: int
+    ask: Ask, account: Account, query: str, size: int
 ) -> None:
     for number in range(53):
         account.reply(f"+614915{70_000 + number}", "stop")
-        ask("POST", GATEWAY, sms(f"+614914{70_000 + number}"))
+        account._send(sms(f"+614914{70_000 + number}"))
     seen, pages = [], -(-53 // size)
     for page in range(1, pages + 2):
-        _, document = ask("GET", f"{query}&campType=sms&page={page}")
+        _, document = ask(f"GET {query}&campType=sms&page={page}")
         assert (document["data"]["current"], document["data"]["totalPages"]) == (page, pages)
         seen += document["data"]["items"]
-    assert len(seen) == 53
-    times = [each.get("received_at") or each.get("createdAt") or "" for each in seen]
-    assert times == sorted(times, reverse=True)
-    assert REPLIES not in query or len(set(times)) == 53, "each with a time of its own"
+    keys = [each.get("received_at") or each.get("_id") or "" for each in seen]
+    assert len(seen) == 53 and keys == sorted(keys, reverse=True)
+    assert OPT_OUTS in query or len(set(keys)) == 53, "each reply has a time of its own"
 
 
-REFUSALS: dict[str, tuple[Any, int]] = {
-    "no JSON": (b"{", 400),
-    "no object": (b"[]", 400),
-    "no message": ({"contacts": [CUSTOMER]}, 400),
-    "message that is no text": (sms(message=5), 400),
-    "no contacts": ({"message": "At nine?"}, 400),
-    "contacts that are no list": (sms(contacts=CUSTOMER), 400),
-    "no contact": (sms(contacts=[]), 400),
-    "too many contacts": (sms(*[CUSTOMER] * 1_001), 400),
-    "name of 12 characters": (sms(sender="x" * 12), 400),
-    "sender of 17 characters": (sms(sender="1" * 17), 400),
-    "no credit": (sms(*[CUSTOMER] * 1_000), 422),
-}
-
-
-@pytest.mark.parametrize(("body", "status"), REFUSALS.values(), ids=REFUSALS)
+@pytest.mark.parametrize(
+    ("status", "call", "body"),
+    [
+        (400, f"POST {GATEWAY}", b"{"),
+        (400, f"POST {GATEWAY}", b"[]"),
+        (400, f"POST {GATEWAY}", {"contacts": [CUSTOMER]}),
+        (400, f"POST {GATEWAY}", {"message": "At nine?"}),
+        (400, f"POST {GATEWAY}", sms(message=5)),
+        (400, f"POST {GATEWAY}", sms(contacts=CUSTOMER)),
+        (400, f"POST {GATEWAY}", sms(*[CUSTOMER] * 1_001)),
+        (400, f"POST {GATEWAY}", sms(sender="x" * 12)),
+        (400, f"POST {GATEWAY}", sms(sender="1" * 17)),
+        (422, f"POST {GATEWAY}", sms(*[CUSTOMER] * 1_000)),
+        (400, f"GET {OPT_OUTS}?page=x", None),
+        (404, "GET /api/v3/inbound", None),
+        (404, f"PUT {REPLIES}", None),
+    ],
+)
 def test_what_cellcast_would_refuse_is_refused(
-    ask: Ask, account: Simulator, capfd: pytest.CaptureFixture[str], body: Any, status: int
+    ask: Ask, account: Account, capfd: Any, status: int, call: str, body: Any
 ) -> None:
     account._credit = 999
-    found, document = ask("POST", GATEWAY, body)
-    assert found == status
-    assert document.get("message") or document["error"]["errorMessage"]
+    found, document = ask(call, body)
+    message = document.get("message") or document["error"]["errorMessage"]
+    assert found == status and message
+    assert status != 404 or (call in message and "api-docs" in message)
     assert account.sent == []
+    assert ask(call, body, key="another")[0] == 401
     assert capfd.readouterr().err == "", "no traceback"
 
 
-@pytest.mark.parametrize("path", [GATEWAY, ACCOUNT, REPLIES, OPT_OUTS, REPORTS])
-def test_other_key_is_refused(ask: Ask, account: Simulator, path: str) -> None:
-    method = "POST" if path == GATEWAY else "GET"
-    status, document = ask(method, path, sms() if path == GATEWAY else None, key="another")
-    assert status == 401
-    assert document["message"]
-    assert ("meta" in document) == ("apiClient" in path) != ("code" in document)
-    assert account.sent == []
+def test_each_version_refuses_another_key_in_its_own_envelope(ask: Ask) -> None:
+    assert ask(f"GET {REPORTS}", key="another")[1]["code"] == 401
+    assert ask(f"GET {REPLIES}", key="another")[1]["meta"]["code"] == 401
 
 
-def test_odd_length_and_page_are_refused(ask: Ask, account: Simulator) -> None:
-    assert ask("GET", f"{OPT_OUTS}?page=x")[0] == 400
-    assert ask("GET", f"{OPT_OUTS}?size=0")[0] == 200
+def test_odd_length_is_refused(account: Account) -> None:
     with closing(create_connection(("127.0.0.1", int(account.url.rpartition(":")[2])))) as client:
         client.sendall(f"POST {GATEWAY} HTTP/1.1\r\nContent-Length: x\r\n\r\n".encode())
         assert client.recv(1_000).startswith(b"HTTP/1.0 400 ")
 
 
-@pytest.mark.parametrize("call", [f"DELETE {GATEWAY}", "GET /api/v3/inbound", f"PUT {REPLIES}"])
-def test_call_that_is_not_simulated_is_named(ask: Ask, call: str) -> None:
-    status, document = ask(*call.split())
-    assert status == 404
-    assert call in document["message"] and "api-docs" in document["message"]
-
-
-def test_threads_lose_nothing(webhooks: Webhooks, ask: Ask, account: Simulator) -> None:
+def test_threads_lose_nothing(ask: Ask, account: Account) -> None:
     def work(number: int) -> None:
-        assert ask("POST", GATEWAY, sms(f"+614915{70_000 + number}"))[0] == 200
+        assert ask(f"POST {GATEWAY}", sms(f"+614915{70_000 + number}"))[0] == 200
         account.reply(f"+614915{70_000 + number}", "YES")
         account.send_reports()
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(40)))
-    ids = [payload["_id"] for _, payload in webhooks]
-    assert len(account.sent) == 40
-    assert len(set(ids)) == len(ids) == 80
+    assert len({each["_id"] for each in account.webhooks}) == len(account.webhooks) == 80
 
 
 # Harsh
 
 
-def fates_of(seed: str) -> tuple[list[str], list[str]]:
-    """Return what a harsh account has sent, without ids, and what a kept webhook had told."""
-    webhooks: list[str] = []
-    now = timezone.now()
-
-    def deliver(endpoint: Endpoint, payload: dict[str, Any]) -> bool:
-        webhooks.append(f"{endpoint} {payload | {'_id': ''}}")
-        return True
-
-    account = Simulator(deliver=deliver, now=lambda: now)
+def happens(seed: str) -> tuple[list[int], list[str]]:
+    """Return what a harsh gateway answers, and its webhooks in their order, without ids."""
+    account = Account()
     account.seed = seed
-    statuses = []
+    statuses = [account._send(sms(CUSTOMER))[0] for _ in range(30)]
     for number in range(30):
-        contact = f"+614915{70_010 + number}"
-        statuses.append(account._send(sms(contact))[0])
-        account.reply(contact, "STOP" if number % 10 == 0 else "YES")
+        account.reply(f"+614915{70_010 + number}", "YES")
     for _ in range(20):
-        now += timedelta(seconds=1)
+        account.at += timedelta(seconds=1)
         account.send_reports()
-    return webhooks, [str(statuses), str(account.counts())]
+    return statuses, [str(each | {"_id": ""}) for each in account.webhooks]
 
 
 def test_seed_decides_what_is_lost_doubled_and_late() -> None:
-    once = fates_of("7")
-    assert once == fates_of("7") != fates_of("8")
-    webhooks, (statuses, _) = once
-    reports = [each for each in webhooks if each.startswith("status") and "delivered" in each]
-    assert 0 < len(set(reports)) < min(30, len(reports)), "some came twice, and some never"
-    assert reports != sorted(reports)
-    assert "500" in statuses
-
-
-def test_same_text_to_the_same_number_has_another_fate() -> None:
-    webhooks: Webhooks = []
-    account = Simulator(deliver=lambda *webhook: webhooks.append(webhook))
-    account.seed = "7"
-    for _ in range(30):
-        account.reply(CUSTOMER, "YES")
-    account._now = lambda: timezone.now() + timedelta(seconds=5)
-    account.send_reports()
-    assert 0 < len({payload["_id"] for _, payload in webhooks}) < 30
+    statuses, webhooks = happens("7")
+    assert (statuses, webhooks) == happens("7") != happens("8")
+    assert set(statuses) == {200, 500}
+    replies = [each for each in webhooks if "YES" in each]
+    assert replies != sorted(replies), "late"
+    assert 0 < len(set(replies)) < min(30, len(replies)), "some came twice, and some never"
+    assert 0 < sum("delivered" in each and "send" in each for each in webhooks) != 30
 
 
 @pytest.mark.parametrize(
-    ("kept", "counts"),
+    ("kept", "unknown"),
     [
-        ({"receive", "status", "opt_out"}, [(2, 0), (3, 0), (2, 0)]),
-        ({"receive"}, [(2, 2), (3, 0), (2, 1)]),  # the site knows STOP, and not what begins so
-        ({"status", "opt_out"}, [(2, 0), (3, 3), (2, 0)]),
-        (set(), [(2, 2), (3, 3), (2, 2)]),
+        ({"receive", "status", "opt_out"}, [0, 0, 0]),
+        ({"receive"}, [2, 0, 1]),  # the site knows STOP, and not what only begins so
+        ({"status", "opt_out"}, [0, 3, 0]),
     ],
 )
-def test_account_counts_what_no_webhook_has_told(kept: set[str], counts: Any) -> None:
-    account = Simulator(deliver=lambda endpoint, _: endpoint in kept)
+def test_account_counts_what_no_kept_webhook_has_told(kept: set[Any], unknown: list[int]) -> None:
+    account = Account()
+    account.kept = kept
     account._send(sms(CUSTOMER, "+61491570156"))
     account.send_reports()
-    for text in "YES", "STOP":
-        account.reply(CUSTOMER, text)
-    account.reply("+61491570156", "Stop it, please")
-    assert account.counts() == counts
+    for number, text in (CUSTOMER, "YES"), (CUSTOMER, "STOP"), ("+61491570156", "Stop it, please"):
+        account.reply(number, text)
+    assert account.counts() == [*zip([2, 3, 2], unknown, strict=True)]
     account.report(account.sent[0].cellcast_id, "failed", webhook=False)
-    assert account.counts()[0] == (2, min(2, counts[0][1] + 1))
+    assert account.counts()[0] == (2, max(1, unknown[0]))
