@@ -25,7 +25,7 @@ OURS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + STORED
 REFUSED = b'HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm="Cellcast webhook"\r\n\r\n'
 
 
-def terminal(url: str, port: int) -> Terminal:
+def terminal(url: str, port: str = "0") -> Terminal:
     environment = {"DEBUG": "1", "CELLCAST_WEBHOOK_SECRETS": SECRET}
     program = "manage.py", "cellcast_simulate", f"--url={url}", f"--port={port}"
     return Terminal(*program, **environment)
@@ -38,35 +38,25 @@ def hanging_site() -> Iterator[socket.socket]:
         yield server
 
 
-@pytest.fixture
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        return int(server.getsockname()[1])
-
-
 @pytest.mark.exhaustive
-def test_terminal_shows_what_to_do_and_what_comes_of_it(
-    scripted_server: ScriptedServer, free_port: int
-) -> None:
+def test_terminal_shows_what_to_do_and_what_comes_of_it(scripted_server: ScriptedServer) -> None:
     scripted_server.response = OURS
-    with terminal(scripted_server.url, free_port) as screen:
+    with terminal(scripted_server.url) as screen:
         opening = screen.read_until("when this ends.").splitlines()
         assert len(opening) == 10
-        assert f"  CELLCAST_API_URL=http://127.0.0.1:{free_port}" in opening
         screen.type("0491570006 YES")
         screen.read_until("Receive URL +61491570006 YES")
         screen.type("lost 0491570006 No, lost")
-        screen.type("help")
-        screen.read_until(list(FATES.values())[-1].description)
         screen.type(f"0491570006 STOP {'x ' * 100}")
         screen.read_until("Opt-Out URL 491570006")
-        with terminal(scripted_server.url, free_port) as second:
+        port = opening[2].rpartition(":")[2]
+        with terminal(scripted_server.url, port) as second:
             assert "another cellcast_simulate" in second.read_until("--port")
             assert second.process.wait(20) == 1
         screen.press_ctrl_c()
-        text = screen.read_until("1 opt-out.\r\n")
-        assert screen.process.wait(20) == 0
-    assert "\x1b[" in text, "in colour"
+        text = screen.read_until("or how they ended.")
+        assert "has 0 messages, 3 replies and 1 opt-out." in text
+    assert "\x1b[32;1m" in text, "in colour"
     shown = [line for line in text.splitlines() if not line.startswith("0491570006 STOP")]
     assert max(len(line.replace("\x1b[32;1m", "").replace("\x1b[0m", "")) for line in shown) <= 80
     assert len(scripted_server.requests) == 3
@@ -76,9 +66,9 @@ def test_terminal_shows_what_to_do_and_what_comes_of_it(
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("end", [Terminal.press_ctrl_c, lambda screen: screen.process.terminate()])
 def test_ctrl_c_and_sigterm_end_it_while_webhooks_hang(
-    hanging_site: socket.socket, free_port: int, end: Callable[[Terminal], None]
+    hanging_site: socket.socket, end: Callable[[Terminal], None]
 ) -> None:
-    with terminal(f"http://127.0.0.1:{hanging_site.getsockname()[1]}", free_port) as screen:
+    with terminal(f"http://127.0.0.1:{hanging_site.getsockname()[1]}") as screen:
         screen.read_until("when this ends.")
         for _ in range(6):
             screen.type("0491570006 YES")
@@ -87,7 +77,7 @@ def test_ctrl_c_and_sigterm_end_it_while_webhooks_hang(
             end(screen)
             screen.read_until("A site that lost nothing has")
             assert screen.process.wait(20) == 0
-    assert time.monotonic() - started < cellcast_simulate.TIMEOUT_SECONDS / 2
+    assert time.monotonic() - started < 7, "and not after fifteen"
 
 
 # In this process
@@ -203,20 +193,10 @@ def test_missing_secret_is_said_and_the_api_goes_on(
         send_sms("+61491574118", "At nine?")
         until_said(command, "not kept: Status URL +61491574118 failed")
 
-    text = run(use, f"--url={scripted_server.url}", "--harsh=")
+    text = run(use, f"--url={scripted_server.url}", "--harsh=3")
     assert "CELLCAST_WEBHOOK_SECRETS has no usable entry" in text
     assert "SMS to +61491574118: At nine?\n" in text
     assert "has 1 message, 0 replies and 0 opt-outs" in text
-
-
-@pytest.mark.usefixtures("_developing")
-def test_seed_makes_the_account_harsh() -> None:
-    def reply(command: Command) -> None:
-        for _ in range(10):
-            command.obey("0491570006 YES")
-
-    text = run(reply, "--url=http://127.0.0.1:1", "--harsh=7")
-    assert text.count("not kept") < 10, "some come later, and some never"
 
 
 def test_help_has_the_table() -> None:

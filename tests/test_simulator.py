@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import urllib3
-from django.utils import timezone
 
 from cellcast_django import api
 from cellcast_django.api import NotSentError
@@ -205,18 +204,15 @@ def test_bulk_tells_the_contacts_apart(ask: Ask, account: Account) -> None:
     assert int(cellcast_id[:8], 16) == 1_796_083_199 and len(cellcast_id) == 24
 
 
-@pytest.mark.parametrize(
-    ("query", "count"),
-    [
-        ("campType=mms", 0),
-        ("campType=sms&fromDate=2026-11-30&toDate=2026-11-30", 1),
-        ("campType=sms&fromDate=2026-12-01", 0),
-        ("campType=sms&toDate=2026-11-29", 0),
-    ],
-)
-def test_reports_are_listed_by_campaign_and_day(ask: Ask, query: str, count: int) -> None:
+def test_reports_are_listed_by_campaign_and_day(ask: Ask) -> None:
     ask(f"POST {GATEWAY}", sms())
-    assert ask(f"GET {REPORTS}?{query}")[1]["data"]["total"] == count
+    for query, count in {
+        "campType=mms": 0,
+        "campType=sms&fromDate=2026-11-30&toDate=2026-11-30": 1,
+        "campType=sms&fromDate=2026-12-01": 0,
+        "campType=sms&toDate=2026-11-29": 0,
+    }.items():
+        assert ask(f"GET {REPORTS}?{query}")[1]["data"]["total"] == count, query
 
 
 @pytest.mark.parametrize(
@@ -266,13 +262,9 @@ def test_what_cellcast_would_refuse_is_refused(
     assert found == status and message
     assert status != 404 or (call in message and "api-docs" in message)
     assert account.sent == []
-    assert ask(call, body, key="another")[0] == 401
+    status, document = ask(call, body, key="another")
+    assert status == 401 and ("meta" in document) == ("apiClient" in call) != ("code" in document)
     assert capfd.readouterr().err == "", "no traceback"
-
-
-def test_each_version_refuses_another_key_in_its_own_envelope(ask: Ask) -> None:
-    assert ask(f"GET {REPORTS}", key="another")[1]["code"] == 401
-    assert ask(f"GET {REPLIES}", key="another")[1]["meta"]["code"] == 401
 
 
 def test_odd_length_is_refused(account: Account) -> None:
