@@ -57,9 +57,7 @@ class Command(BaseCommand):
         site = "http://127.0.0.1:8000"
         parser.add_argument("--port", type=int, default=8765, help="of its API (default: 8765)")
         parser.add_argument("--url", default=site, help=f"your site, here (default: {site})")
-        harsh = (
-            "lose, double, delay and mix webhooks, and fail to say that an SMS is sent: as before"
-        )
+        harsh = "lose, double, delay and mix webhooks, answer SMS with 500; alike for each seed"
         parser.add_argument("--harsh", default="", metavar="SEED", help=harsh)
 
     def handle(self, *, port: int, url: str, harsh: str, **_: Any) -> None:
