@@ -363,7 +363,7 @@ class Simulator:
         item |= {"sender": sms.sender.removeprefix("+"), "receiver": as_listed(sms.receiver)}
         self._reports.append(item | {"customString": sms.reference or None})
         report = partial(self.report, sms.cellcast_id)
-        if fate.seconds:
+        if fate.seconds and fate.status != "sent":
             self._put(0, partial(report, "sent"))
         self._put(fate.seconds, partial(report, fate.status, fate.reason, webhook=fate.webhook))
 
