@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from dataclasses import field
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from django.contrib import messages as notices
 from django.http import QueryDict
@@ -18,6 +18,7 @@ from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.models import Claim, Message
 from cellcast_django.models.claim import TICKET, TICKET_LASTS, new_ticket
+from cellcast_django.models.message import MAX_NOTE_LENGTH
 from cellcast_django.payloads import clean
 from cellcast_django.sending import NotSentError, OptedOutError, send
 
@@ -65,6 +66,11 @@ def draft_key(viewer: Viewer, contact: str) -> str:
     return salted_hmac("cellcast_django.draft", value, algorithm="sha256").hexdigest()[:24]
 
 
+def typed(form: QueryDict, name: str) -> str:
+    """Return what somebody has typed into a field."""
+    return clean(form.get(name, "")).replace("\r\n", "\n").strip()
+
+
 def can_send_to(contact: str) -> bool:
     """Whether the site sends, and the contact can be sent to."""
     return bool(conf.send_with) and is_phone_number(contact, conf.default_region)
@@ -79,16 +85,22 @@ class TextForm:
     """The name under which the browser's tab keeps what has been typed."""
     again: str = ""
     """The message with the same text about which this form asks."""
+    note: str = ""
+    """For colleagues: it goes with *Done*."""
     ticket: str = field(default_factory=new_ticket)
     """Valid for one message: a second click does not send it twice."""
 
     basic = BASIC
     extended = EXTENDED
     max_length = MAX_LENGTH
+    max_note_length = MAX_NOTE_LENGTH
 
-    def fragment(self, *, is_kept: bool = False) -> str:
-        """Return a URL's fragment: the script there drops the draft, or if ``is_kept`` uses it."""
-        return f"#cellcast-{'moved' if is_kept else 'sent'}-{self.draft}"
+    def fragment(self, what: Literal["sent", "moved", "done"]) -> str:
+        """Return a URL's fragment, which tells the script there what has become of the draft.
+
+        A text that was ``sent`` is dropped, one that has ``moved`` is used; a note is ``done``.
+        """
+        return f"#cellcast-{what}-{self.draft}"
 
 
 class Sending(ABC):
@@ -109,7 +121,7 @@ class Sending(ABC):
         self.sender = sender
         # Taken away: error trackers report it with each error that is logged, the host's too.
         self.form, viewer.request.POST = viewer.request.POST, QueryDict()
-        self.text = clean(self.form.get("text", "")).replace("\r\n", "\n").strip()
+        self.text = typed(self.form, "text")
         self.may_be_sent = False
         """Whether the host's function has been called, and has not said that it did not send."""
 

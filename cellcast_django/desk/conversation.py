@@ -34,6 +34,7 @@ from cellcast_django.desk.answering import (
     can_send_to,
     doubt_about,
     draft_key,
+    typed,
 )
 from cellcast_django.desk.customer import tools_for
 from cellcast_django.desk.handling import Undo, mark, take_marked_last, with_earlier
@@ -41,7 +42,7 @@ from cellcast_django.desk.page import TO_ANSWER, DeskPage, Switch, number_switch
 from cellcast_django.desk.waiting import Choice, WaitingReply
 from cellcast_django.models import Direction, Message, OptOut, OptOutChange
 from cellcast_django.models.claim import Claim
-from cellcast_django.models.message import is_own_number, may_be_of
+from cellcast_django.models.message import MAX_NOTE_LENGTH, is_own_number, may_be_of
 
 PER_PAGE = 50
 MAX_QUOTE_LENGTH = 80  # characters of the text that a reply answers
@@ -241,17 +242,24 @@ class Answering(Sending):
         super().__init__(
             conversation.viewer,
             conversation.message.contact,
-            shown=key_in(conversation.viewer.request.POST, "shown"),
+            shown=key_in(conversation.viewer.request.POST, "seen"),
             sender=conversation.sender,
             label=conversation.customer.label,
         )
         self.conversation = conversation
+        self.note = typed(self.form, "note")
         self.asked_about = ""
         """The key of the message with the same text, once the person has been asked."""
         self.answered: list[WaitingReply] = []
         """The replies that are done by it."""
 
     def refusal(self) -> Notice | None:
+        if self.note:  # a script has asked before, and takes it away
+            words = _(
+                "Not sent: your note goes with “Done” alone. Delete the note, or delete your text "
+                "and press “Done”."
+            )
+            return Notice(notices.WARNING, words)
         if self.conversation.messages.outbound().filter(pk__gt=self.shown).exists():
             words = _(
                 "Not sent: this customer has been sent a message that the page did not show you. "
@@ -290,8 +298,9 @@ class ConversationContent:
     conversation: Conversation
     thread: Thread
     choice: Choice
-    form: TextForm | None
-    """``None`` where no answers can be sent to this customer, or by this person."""
+    form: TextForm
+    takes_answer: bool
+    """Whether answers can be sent to this customer, and by this person."""
     texts: list[str]
     """What the host project offers to answer this customer with."""
     waiting: Message | None
@@ -364,12 +373,24 @@ class ConversationPage(DeskPage):
         if notice.leads_to is None:  # not known to be sent
             # Shows what the form did not: the newest messages, and an opt-out.
             now = Conversation(self.viewer, message, choice.own_number)
-            form = replace(form, text=answering.text, again=answering.asked_about)
+            form = replace(
+                form, text=answering.text, note=answering.note, again=answering.asked_about
+            )
             return self.render_content(now, choice, form)
         url = conversation.url + choice.query()
         if answering.form.get("then") == "next":
             url = self.next_url(choice, message, answering.answered) or self.list_url(choice)
-        return HttpResponseRedirect(url + form.fragment())  # by which the tab drops its draft
+        return HttpResponseRedirect(url + form.fragment("sent"))
+
+    def refuse_note(self, message: Message, note: str, text: str) -> HttpResponse:
+        """Show what was typed again: the note is too long."""
+        words = _("Not done: the note has %(count)d characters, and the limit is %(limit)d.")
+        limits = {"count": len(note), "limit": MAX_NOTE_LENGTH}
+        self.viewer.tell(words % limits, notices.ERROR)
+        choice = Choice.of(self.request)
+        form = TextForm(text, draft_key(self.viewer, message.contact), note=note)
+        now = Conversation(self.viewer, message, choice.own_number)
+        return self.render_content(now, choice, form)
 
     def next_url(
         self, choice: Choice, message: Message, marked: Sequence[WaitingReply] = ()
@@ -402,13 +423,14 @@ class ConversationPage(DeskPage):
         shown = [bubble.message for bubble in thread.bubbles]
         wish = next((each for each in shown if each.pk in self.waiting.wishes), None)
         asked_in = wish or newest or message  # with which an opt-out would be proved
-        has_form = conversation.can_be_answered and customer.opted_out_since is None
+        takes_answer = conversation.can_be_answered and customer.opted_out_since is None
         content = ConversationContent(
             conversation=conversation,
             thread=thread,
             choice=choice,
-            form=form if has_form else None,
-            texts=self.viewer.directory.answers(message.contact) if has_form else [],
+            form=form,
+            takes_answer=takes_answer,
+            texts=self.viewer.directory.answers(message.contact) if takes_answer else [],
             waiting=waiting,
             done=done,
             next_url=self.next_url(choice, message),

@@ -5,7 +5,7 @@ from time import monotonic
 from typing import Any
 
 from django.contrib import admin, messages
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
@@ -20,10 +20,12 @@ from cellcast_django.admin.own_numbers import senders
 from cellcast_django.admin.page import MAX_SECONDS, Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk import handling
+from cellcast_django.desk.answering import TextForm, draft_key, typed
 from cellcast_django.desk.conversation import ConversationPage
 from cellcast_django.desk.to_answer import BACK, PER_PAGE, ToAnswerPage
 from cellcast_django.desk.waiting import Choice, WaitingList, WaitingReply
 from cellcast_django.models import Direction, Message, database_alias
+from cellcast_django.models.message import MAX_NOTE_LENGTH
 
 LIST_QUERY = "_changelist_filters"
 """Of a form's address: how the list of messages is narrowed that it stands in."""
@@ -41,19 +43,25 @@ class Handle(Page):
     only_takes_forms = True
 
     def show(self) -> HttpResponse:
-        viewer, form, choice = self.viewer, self.request.POST, Choice.of(self.request)
+        viewer, choice = self.viewer, Choice.of(self.request)
+        # Taken away: error trackers report it with each error that is logged.
+        form, self.request.POST = self.request.POST, QueryDict()
+        note = typed(form, "note")
         keys = keys_of(form.getlist("one")[:1] or form.getlist("reply"))
         wanted = handling.replies_of(viewer).filter(pk__in=keys)
         by_key = wanted.defer("body", "original_body").in_bulk()
         replies = [by_key[key] for key in keys if key in by_key]  # in the order of the page
         if not replies:
             raise Http404
+        if len(note) > MAX_NOTE_LENGTH:
+            return ConversationPage(viewer).refuse_note(replies[-1], note, typed(form, "text"))
         marked = handling.with_earlier(
             viewer, wanted, own_number=choice.own_number, seen_until=key_in(form, "seen")
         )
         # The page may be an old one, with what an earlier click has marked.
         new = [reply for reply in replies if reply.handled_at is None]
-        if handling.mark(viewer, [row.pk for row in marked], timezone.now()).replies:
+        outcome = handling.mark(viewer, [row.pk for row in marked], timezone.now(), note)
+        if outcome.replies:
             if len(new) == 1:
                 viewer.log(new[0], "Marked as done.")
             else:
@@ -63,8 +71,16 @@ class Handle(Page):
         neighbours = WaitingList(viewer).neighbours(choice, replies[-1], marked)
         if form.get(BACK) == "next" and neighbours.following is not None:
             url = ConversationPage.url(viewer, neighbours.following) + choice.query()
-            return HttpResponseRedirect(url)
-        return redirect_back(viewer, choice, replies[-1], neighbours.closest)
+        else:
+            url = url_back(viewer, choice, replies[-1], neighbours.closest, form.get(BACK))
+        # By a second click of one's own it is kept already.
+        kept = wanted.filter(handled_by=viewer.username, handled_note=note)
+        if note and (outcome.has_note or kept.exists()):
+            url += TextForm("", draft_key(viewer, replies[-1].contact)).fragment("done")
+        elif note:
+            words = gettext("Your note was not kept: somebody else was first.")
+            viewer.tell(words, messages.WARNING)
+        return HttpResponseRedirect(url)
 
     def tell_done_already(self, replies: Sequence[Message]) -> None:
         """Say what a colleague, or code, had done; one's own second click needs no word."""
@@ -109,7 +125,9 @@ class Reopen(Page):
             query = self.request.GET[LIST_QUERY]
             return HttpResponseRedirect(f"{viewer.url(Message, 'changelist')}?{query}")
         last: Message | None = wanted.last()
-        return redirect_back(viewer, Choice.of(self.request), last, last.pk if last else None)
+        row = last.pk if last else None
+        url = url_back(viewer, Choice.of(self.request), last, row, form.get(BACK))
+        return HttpResponseRedirect(url)
 
 
 def keys_of(wanted: Sequence[str]) -> list[int]:
@@ -117,18 +135,15 @@ def keys_of(wanted: Sequence[str]) -> list[int]:
     return [int(key) for key in wanted if is_key(key)][:PER_PAGE]
 
 
-def redirect_back(
-    viewer: Viewer, choice: Choice, message: Message | None, row: int | None
-) -> HttpResponseRedirect:
-    """Return to the page of the click: the message's, its conversation, or a row of the list."""
-    back = viewer.request.POST.get(BACK)
+def url_back(
+    viewer: Viewer, choice: Choice, message: Message | None, row: int | None, back: str | None
+) -> str:
+    """Return the page of the click: the message's, its conversation, or a row of the list."""
     if message is not None and back == "change":
-        url = viewer.url(Message, back, message.pk)
-    elif message is not None and back == "conversation":
-        url = ConversationPage.url(viewer, message.pk) + choice.query()
-    else:
-        url = ToAnswerPage.url_at(viewer, choice, row)
-    return HttpResponseRedirect(url)
+        return viewer.url(Message, back, message.pk)
+    if message is not None and back == "conversation":
+        return ConversationPage.url(viewer, message.pk) + choice.query()
+    return ToAnswerPage.url_at(viewer, choice, row)
 
 
 def marked_as_done(count: int) -> str:

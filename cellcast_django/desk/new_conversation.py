@@ -84,7 +84,7 @@ class NewConversation(DeskPage):
                 notice = beginning.send()
             self.viewer.tell(notice.sentence, notice.level)
             if notice.leads_to is not None:
-                fragment = form.fragment(is_kept=notice.is_kept)  # drops or moves the draft
+                fragment = form.fragment("moved" if notice.is_kept else "sent")
                 return HttpResponseRedirect(self._url_of(notice.leads_to) + fragment)
         content = Content(
             number=number,

@@ -131,18 +131,18 @@ def _forms_of(url: str, html: str) -> Iterator[Form]:
         if "cellcast_django" not in target:
             continue  # logging out
         elements = [*form.iter(), *every(page, f"*[@form='{form.get('id', 'none')}']")]
-        yield from (Form(target, data) for data in _sent(elements))
+        yield from (Form(action or target, data) for action, data in _sent(elements))
 
 
-def _sent(elements: Sequence[Element]) -> Iterator[dict[str, Any]]:
-    """Yield what each button sends: for a list's, with each action and all rows."""
+def _sent(elements: Sequence[Element]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield where each button sends what: for a list's, with each action and all rows."""
     data: dict[str, Any] = {}
     actions = []
     buttons = []
     for each in elements:
         name, value = each.get("name", ""), each.get("value", "")
         if each.tag == "button" or each.get("type") == "submit":
-            buttons.append({name: value} if name else {})
+            buttons.append((each.get("formaction", ""), {name: value} if name else {}))
         elif name == "action" and each.tag == "select":
             actions = [option.get("value", "") for option in each.iter("option")]
         elif each.get("type") in ("checkbox", "radio"):
@@ -150,6 +150,7 @@ def _sent(elements: Sequence[Element]) -> Iterator[dict[str, Any]]:
         elif each.tag in ("input", "textarea") and name:
             data[name] = value or (each.text or "").strip() or TYPED.get(name, TEXT)
     if actions:
-        yield from (data | {"action": action, "index": 0} for action in actions if action)
-    else:
-        yield from (data | button for button in buttons)
+        yield from (("", data | {"action": action, "index": 0}) for action in actions if action)
+        return
+    answer = {name: value for name, value in data.items() if name != "note"}  # for Done alone
+    yield from ((url, (data if url else answer) | button) for url, button in buttons)

@@ -269,7 +269,7 @@ def test_username_of_any_type_and_length_is_recorded(
     assert call.skipped_by == stored
 
     url = url_of("message", "conversation", reply.pk)
-    admin_client.post(url, {"text": "Yes", "ticket": token_urlsafe(16), "shown": reply.pk})
+    admin_client.post(url, {"text": "Yes", "ticket": token_urlsafe(16), "seen": reply.pk})
     assert Message.objects.outbound().get().sent_by == stored
 
     admin_client.post(url_of("optout", "add"), {"number": reply.contact, "reason": "x"})

@@ -258,7 +258,7 @@ def test_form_sends_once(receptionist: Client, question: Message) -> None:
 
 
 @pytest.mark.parametrize(
-    "form", [{"ticket": ""}, {"ticket": "x"}, {"ticket": "é" * 22}, {"shown": ""}, {"shown": "x"}]
+    "form", [{"ticket": ""}, {"ticket": "x"}, {"ticket": "é" * 22}, {"seen": ""}, {"seen": "x"}]
 )
 def test_incomplete_form_sends_nothing(
     receptionist: Client, question: Message, form: dict[str, str]

@@ -1,26 +1,56 @@
 /* Counts the SMS of a text as it is typed, puts a chosen one at the cursor, sends once however often
-   the button is clicked, keeps what has been typed in this tab until it is sent or deleted, and asks
-   before its customer is marked as done without it. The server sends once, too, so everything works
-   without this script; texts to choose from can be copied. */
+   the button is clicked, keeps what has been typed in this tab until it is sent, noted or deleted, and
+   asks before its customer is marked as done without the text, or answered without the note. The
+   server sends once, too, so everything works without this script; texts can be copied. */
 "use strict";
 
 const nameOf = (key, field) => `cellcast-draft-${key}-${field}`; // of what the tab keeps
-const [, what, key] = /^#cellcast-(sent|moved)-(\w+)$/.exec(location.hash) ?? [];
+const [, what, key] = /^#cellcast-(sent|moved|done)-(\w+)$/.exec(location.hash) ?? [];
 let moved = "";
 
 if (what) { // on the page before
     moved = what === "moved" ? sessionStorage.getItem(nameOf(key, "text")) : "";
-    ["text", "number"].forEach((field) => sessionStorage.removeItem(nameOf(key, field)));
+    const gone = what === "done" ? ["note"] : ["text", "number"];
+    gone.forEach((field) => sessionStorage.removeItem(nameOf(key, field)));
     history.replaceState(history.state, "", location.pathname + location.search);
 }
 
-document.querySelectorAll(".cellcast-answer").forEach((form) => {
-    const area = form.querySelector("textarea");
+document.querySelectorAll("[data-draft]").forEach((form) => {
+    const { text: area, number, note } = form.elements;
+    let isSent = false;
+
+    [area, number, note].filter(Boolean).forEach((field) => {
+        const name = nameOf(form.dataset.draft, field.name);
+        const keep = () => sessionStorage.setItem(name, field.value);
+        const kept = new Set([sessionStorage.getItem(name), field === area && moved]);
+        field.value ||= [...kept].filter(Boolean).join("\n\n");
+        keep();
+        field.addEventListener("input", keep);
+    });
+    form.addEventListener("submit", (event) => {
+        const isDone = event.submitter?.name === "back";
+        const left = isDone ? area : note;
+        const question = isDone ? form.dataset.unsent : form.dataset.unkept;
+        if (isSent || (left?.value.trim() && !confirm(question))) {
+            event.preventDefault();
+            return;
+        }
+        isSent = true;
+        if (note && !isDone) {
+            note.disabled = true; // the tab keeps it
+        }
+        // Later: a disabled button would not say that it was the one.
+        setTimeout(() => [...form.elements].forEach((each) => {
+            each.disabled ||= each.type === "submit";
+        }));
+    });
+    if (!area) {
+        return;
+    }
+
     const output = form.querySelector("output");
-    const buttons = form.querySelectorAll("button");
     const basic = new Set(area.dataset.basic);
     const extended = new Set(area.dataset.extended);
-    let isSent = false;
     let cursor; // where it stood when the box was left; none yet: at the end
 
     function segments(text) {
@@ -40,14 +70,6 @@ document.querySelectorAll(".cellcast-answer").forEach((form) => {
         output.nextElementSibling.hidden = count <= 1;
     }
 
-    form.querySelectorAll("textarea, [name=number]").forEach((field) => {
-        const name = nameOf(form.dataset.draft, field.name);
-        const keep = () => sessionStorage.setItem(name, field.value);
-        const kept = new Set([sessionStorage.getItem(name), field === area && moved]);
-        field.value ||= [...kept].filter(Boolean).join("\n\n");
-        keep();
-        field.addEventListener("input", keep);
-    });
     area.addEventListener("input", showCount);
     showCount();
     area.addEventListener("blur", () => {
@@ -69,20 +91,5 @@ document.querySelectorAll(".cellcast-answer").forEach((form) => {
             document.execCommand("insertText", false, before + button.textContent + after);
             item.parentElement.hidePopover();
         });
-    });
-    document.querySelector("[data-unsent]")?.addEventListener("submit", (event) => {
-        if (area.value.trim() && !confirm(event.target.dataset.unsent)) {
-            event.preventDefault();
-        }
-    });
-    form.addEventListener("submit", (event) => {
-        if (isSent) {
-            event.preventDefault();
-        }
-        isSent = true;
-        // Later: a disabled button would not say that it was the one.
-        setTimeout(() => buttons.forEach((button) => {
-            button.disabled = true;
-        }));
     });
 });
