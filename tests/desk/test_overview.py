@@ -74,10 +74,10 @@ def test_app_index_shows_who_waits_and_lights(operator: Client, client: WebhookC
     assert every(operator.get(index).content.decode(), "p[@class='cellcast-nothing']")
     client.reply(message="May I come later?")
     page = staff("view_message", "view_webhookevent").get(index).content.decode()
-    assert words(only(page, "span[@class='cellcast-count']")) == "1"
+    assert words(only(page, "a/strong[@class='cellcast-badge']")) == "1"
     assert lights_of(page)["receive"] == "received"
     page = operator.get(index).content.decode()
-    assert not every(page, "span[@class='cellcast-count']")
+    assert not every(page, "a/strong[@class='cellcast-badge']")
     assert lights_of(page)["receive"] == "received"
     assert {*tones(section(page, "lights"))} == {"quiet"}, "a time is no judgement"
     assert not lights_of(staff("view_message").get(index).content.decode())

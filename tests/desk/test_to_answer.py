@@ -274,7 +274,7 @@ def test_tabs_lead_to_what_the_person_may_open_and_mark_the_present_page(
         tabs = every(page, "nav[@class='cellcast-tabs']//a")
         assert {tab.get("href") for tab in tabs} == set(urls.values())
         assert [tab.get("href") for tab in tabs if tab.get("aria-current")] == [url]
-        counts = every(page, "span[@class='cellcast-count']")
+        counts = every(page, "a/strong[@class='cellcast-badge']")
         assert [words(count) for count in counts] == (["1"] if "to_answer" in names else [])
 
 
