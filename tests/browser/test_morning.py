@@ -93,7 +93,7 @@ def test_done_and_send_lead_from_customer_to_customer(receptionist: Person) -> N
         page.wait_for_url(f"**{address(number)}*")
         if number:
             assert f"Mr Ng {number - 1}" in page.locator("main, .messagelist").all_inner_texts()[0]
-        buttons = page.locator(".cellcast-tools button")
+        buttons = page.locator(".cellcast-tools [name=back]")
         places.append([buttons.nth(each).bounding_box()["x"] for each in range(2)])
         if number % 2:
             receptionist.press(buttons.first)
@@ -151,7 +151,7 @@ def test_send_is_in_sight_at_each_customer(receptionist: Person, *, wrote_to_bot
     for leave, left in (("then", ".messagelist .success"), ("back", ".cellcast-undo")):
         receptionist.goes_to(address(0))
         box(page).fill("Of course" if leave == "then" else "")
-        page.locator(f"button[name={leave}]").first.click()
+        page.locator(f"button[name={leave}][value=next]").click()
 
         page.wait_for_url(f"**{address(1)}*")
         assert page.locator(left).is_visible()
@@ -221,6 +221,49 @@ def test_done_beside_a_typed_text_asks(receptionist: Person) -> None:
     assert (texts_sent(), len(asked)) == ([], 2), "with nothing in the box"
     receptionist.goes_to(address(0))
     assert box(page).input_value() == "Of course"
+
+
+def type_note(person: Person, note: str) -> None:
+    person.click("button", "Note")
+    person.page.keyboard.type(note)
+
+
+def test_note_goes_with_done_and_is_shown_to_a_colleague(receptionist: Person) -> None:
+    page, places = receptionist.page, []
+    receptionist.goes_to(address(0))
+    box(page).fill("Of course")
+    type_note(receptionist, "Phoned her, comes on Friday")
+    page.keyboard.press("Escape")
+    page.on("dialog", lambda dialog: (places.append(dialog.message), dialog.dismiss()))
+    send(page)
+    page.reload()
+    assert (box(page).input_value(), len(places), texts_sent()) == ("Of course", 1, [])
+    box(page).fill("")
+    assert page.get_by_role("button", name="typed").is_visible()
+    receptionist.click("button", "Note")
+    page.keyboard.press("Enter")
+
+    page.locator("[data-note]").wait_for()
+    assert page.locator("[data-note]").inner_text() == "Phoned her, comes on Friday"
+    assert receptionist.clicks == 2
+    receptionist.click("button", "Reopen")
+    page.locator(".messagelist .success").wait_for()
+    assert page.locator("[name=note]").input_value() == "", "the tab has dropped it"
+
+
+def test_note_and_text_come_back_without_scripts(clinic: None, plain_page: Any) -> None:
+    plain_page.goto(address(0))
+    box(plain_page).fill("Of course")
+    plain_page.get_by_role("button", name="Note").click()
+    plain_page.keyboard.type("Phoned her")
+    plain_page.keyboard.press("Escape")
+    plain_page.locator(".cellcast-send-line button").first.click()
+
+    plain_page.locator(".messagelist .warning").wait_for()
+    assert box(plain_page).input_value() == "Of course"
+    plain_page.get_by_role("button", name="typed").click()
+    plain_page.keyboard.press("Enter")
+    assert plain_page.locator("[data-note]").inner_text() == "Phoned her"
 
 
 def test_text_whose_response_was_lost_is_asked_about(receptionist: Person, server: str) -> None:
@@ -507,5 +550,5 @@ def test_each_control_says_whose_it_is(receptionist: Person) -> None:
     page.wait_for_url(f"**{address(0)}*")
     tree = page.locator("#content-main").aria_snapshot()
     names = re.findall(r'(?:button|textbox) "([^"]*)"', tree)
-    assert len(names) == 5
+    assert len(names) == 6
     assert [name for name in names if "Mr Ng 0" not in name] == []

@@ -82,13 +82,14 @@ def test_text_is_chosen_by_keyboard_alone(receptionist: Person) -> None:
     assert [each.body for each in sent] == [f"Hi {TEXTS[1]} Bye"]
 
 
+@pytest.mark.parametrize("name", ["texts", "note"])
 @pytest.mark.parametrize("look", LOOKS)
-def test_list_of_texts_is_for_everybody(receptionist: Person, look: str) -> None:
+def test_what_opens_is_for_everybody(receptionist: Person, look: str, name: str) -> None:
     dress(receptionist.page, look)
-    opener(receptionist.page).click()
+    receptionist.page.locator(f"[popovertarget=cellcast-{name}]").click()
 
-    assert problems_of(receptionist.page, "texts to choose from", look) == []
-    assert receptionist.page.locator("#cellcast-texts").evaluate(IS_IN_SIGHT)
+    assert problems_of(receptionist.page, name, look) == []
+    assert receptionist.page.locator(f"#cellcast-{name}").evaluate(IS_IN_SIGHT)
 
 
 IS_IN_SIGHT = """list => {

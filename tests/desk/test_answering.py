@@ -135,6 +135,14 @@ def test_answer_is_sent_and_recorded_and_handles_the_reply(
     assert not Claim.objects.filter(until__lt=timezone.now() + timedelta(hours=1)).exists()
 
 
+def test_answer_beside_a_note_asks_and_keeps_both(receptionist: Client, question: Message) -> None:
+    receptionist.force_login(User.objects.create_superuser("kim"))
+    response = answer(receptionist, question, "Yes", note="Phoned her.")
+
+    assert (sent, levels(response), text_kept(response)) == ([], ["warning"], "Yes")
+    assert only(response.text, "input[@name='note']").get("value") == "Phoned her."
+
+
 # From which number
 
 

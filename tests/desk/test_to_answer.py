@@ -502,6 +502,34 @@ def test_note_that_comes_second_is_not_kept(rf: RequestFactory) -> None:
     assert [*marks] == [("kim", ""), ("sam", "")]
 
 
+def test_note_of_a_click_is_kept_once(receptionist: Client) -> None:
+    reply, note = ask(20, "Hello?"), "Phoned her."
+    for _ in range(2):  # a double click
+        response = done_in_row(receptionist, reply, note=f" {note} ", back="conversation")
+        assert "#cellcast-done-" in response["Location"]
+    page = receptionist.get(response["Location"])
+    assert words(only(page.text, f"bdi[@data-note='{reply.pk}']")) == note
+    assert levels(page) == []
+    assert note not in str(LogEntry.objects.values())
+
+    second = staff("view_message", "handle_message")
+    response = done_in_row(second, reply, note="I did, too.", follow=True)
+    assert "#cellcast-done-" not in response["Location"]
+    assert levels(second.get(response["Location"])) == ["info", "warning"]
+    reply.refresh_from_db()
+    assert reply.handled_note == note
+
+
+def test_note_that_is_too_long_comes_back_with_the_text(receptionist: Client) -> None:
+    reply, form = ask(20, "Hello?"), {"back": "next", "note": "n" * 201, "text": "Yes"}
+    response = done_in_row(receptionist, reply, **form)
+
+    assert levels(response) == ["error"]
+    assert only(response.text, "input[@name='note']").get("value") == form["note"]
+    assert list(Message.objects.unhandled()) == [reply]
+    assert not LogEntry.objects.exists()
+
+
 # Undo
 
 
