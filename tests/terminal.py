@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -54,4 +55,11 @@ class Terminal:
                 except OSError:  # it has ended
                     break
         assert text in self.text, self.text
+        return self.text
+
+    def read_until_quiet(self, seconds: float) -> str:
+        """Return all that was shown so far, once nothing more has come for so long."""
+        with suppress(OSError):  # it has ended
+            while select.select([self._ours], [], [], seconds)[0]:
+                self.text += os.read(self._ours, 65_536).decode(errors="replace")
         return self.text
