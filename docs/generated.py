@@ -301,6 +301,24 @@ def personal_columns_block() -> str:
     )
 
 
+def publication_block() -> str:
+    return f"```sql\n{publication_sql()}\n```"
+
+
+def publication_sql() -> str:
+    """Return the statement that publishes what says nothing of a customer."""
+    tables = [
+        f"    {model._meta.db_table} ({', '.join(_impersonal_columns(model))})"
+        for model in PERSONAL
+    ]
+    return "CREATE PUBLICATION warehouse FOR TABLE\n" + ",\n".join(tables) + ";"
+
+
+def _impersonal_columns(model: type[Model]) -> list[str]:
+    left_out = {*PERSONAL[model], "key"}
+    return [field.column for field in model._meta.fields if field.name not in left_out]
+
+
 def health_block() -> str:
     types = get_type_hints(health.Health)
     return "\n".join(
@@ -371,6 +389,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "how sure": how_sure_block,
     "log lines": log_lines_block,
     "personal columns": personal_columns_block,
+    "publication": publication_block,
     "health": health_block,
 }
 BLOCKS |= {

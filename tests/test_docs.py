@@ -333,6 +333,7 @@ TESTED = {
     r"docs/admin.md html: ": "tests/desk/test_links.py",
     r"docs/deployment.md (ini|yaml): ": "tests/hosts/test_configurations.py",
     r"docs/proxies.md (apache|nginx): ": "tests/hosts/test_configurations.py",
+    r"docs/exporting-rows.md sql: ": "tests/test_reference.py",
 }
 UNTESTED = {
     r"CONTRIBUTING.md sh: git ": "signs and publishes",

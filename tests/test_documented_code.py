@@ -32,7 +32,7 @@ from cellcast_django import (
     checks,
     testing,
 )
-from cellcast_django.factories import HandlerCallFactory
+from cellcast_django.factories import HandlerCallFactory, WebhookEventFactory
 from cellcast_django.models import (
     Message,
     WebhookEvent,
@@ -152,6 +152,19 @@ def run_file(page: str, file: str, **namespace: Any) -> dict[str, Any]:
     [block] = [each for each in blocks(page, "python") if each.first_line == f"# {file}"]
     block.run(namespace)
     return namespace
+
+
+@pytest.mark.django_db
+def test_prometheus_gets_figures(client: WebhookClient, rf: Any) -> None:
+    client.reply()
+    client.webhook(b"{", "receive")
+    WebhookEventFactory.create(outcome="deferred", endpoint="receive", message=None)
+    metrics = run_file("docs/recipes.md", "shop/metrics.py")["metrics"]
+    lines = metrics(rf.get("/metrics")).content.decode().splitlines()
+    assert all(re.fullmatch(r"[a-z_]+(\{[a-z]+=\"[a-z_]+\"\})? [0-9.]+", line) for line in lines)
+    assert {"cellcast_handlers_pending 0", "cellcast_deferred 1"} <= set(lines)
+    assert 'cellcast_events_last_day{outcome="invalid"} 1' in lines
+    assert sum(line.startswith("cellcast_last_webhook") for line in lines) == 1
 
 
 # What the page of recipes forwards, and the page on opt-outs

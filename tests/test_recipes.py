@@ -17,11 +17,12 @@ from django.test.utils import isolate_apps
 from django.utils import timezone
 
 from cellcast_django.api import ApiError
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.models import HandlerCall, Message, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_out
 from cellcast_django.sending import NotSentError, OptedOutError, send
 from cellcast_django.simulator import STOP_HINT, Simulator
 from cellcast_django.testing import WebhookClient, fail_next, reset, sent
+from tests.handlers import Calls, reply
 from tests.pages import Block, blocks
 
 pytestmark = pytest.mark.django_db
@@ -183,6 +184,32 @@ def test_handlers_find_a_customer_however_the_number_was_typed(
     assert customer.newsletter_ended_at is not None
     assert not WebhookEvent.objects.pending().exists()
     assert (reload(other).replies, other.newsletter_ended_at) == (0, None)
+
+
+def test_past_replies_are_given_once_to_who_remembers_how_far_it_came(
+    first: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        reply(message=str(number))
+    WebhookEvent.objects.filter(pk=reply(message="a test").pk).update(is_test=True)
+    WebhookEvent.objects.earliest("pk").delete()
+    connected_at = timezone.now()
+    reply(message="told by itself")
+    new = Calls()
+    names: dict[str, Any] = {}
+    [block] = blocks_of("shop/past.py")
+    block.run(names)
+
+    new.errors["2"] = ConnectionError("no")
+    with pytest.raises(ConnectionError):
+        names["give_past_replies"](new, connected_at)
+    new.errors.clear()
+    *_, last = capsys.readouterr().out.split()
+    names["give_past_replies"](new, connected_at, after=int(last))
+
+    assert new.finished == ["0", "1", "2"]
+    assert [call["event"] is None for call in new.arguments] == [True, False, False, False]
+    assert len(first) == HandlerCall.objects.count() + 1 == 5, "they are no rows"
 
 
 # Code that sends

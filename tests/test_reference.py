@@ -13,6 +13,7 @@ from django.test import Client
 import cellcast_django
 from cellcast_django.models import WebhookEvent
 from cellcast_django.testing import WebhookClient
+from cellcast_django.upkeep import retention
 from tests.database_faults import refusing
 from tests.pages import PAGES, ROOT, blocks, table, text_of
 
@@ -37,6 +38,16 @@ def test_list_of_checks_has_every_check_id() -> None:
     source = (PACKAGE / "checks.py").read_text(encoding="utf-8")
     ids = set(re.findall(r'"(cellcast_django\.[EWI]\d{3})"', source))
     assert set(re.findall(r"cellcast_django\.[EWI]\d{3}", GENERATED["checks_block"]())) == ids
+
+
+def test_publication_names_no_column_that_redaction_empties() -> None:
+    tables = re.findall(r"cellcast_django_(\w+) \((.+)\)", GENERATED["publication_sql"]())
+    published = {f"{table}.{column}" for table, columns in tables for column in columns.split(", ")}
+    emptied = {f"message.{column}" for column in retention.EMPTY_MESSAGE}
+    emptied |= {f"webhookevent.{column}" for column in retention.EMPTY_EVENT}
+    assert {"message.handled_by", "webhookevent.received_at"} <= published
+    assert {"message.handled_note", "webhookevent.body"} <= emptied
+    assert not published & emptied
 
 
 @pytest.mark.django_db
