@@ -225,6 +225,10 @@ def simulated_calls_block() -> str:
     return ", ".join(code(f"{method} {path}{tail}") for method, path, tail in paths) + "."
 
 
+SAYS_LITTLE = {"its keys", "the filters", "the report"}
+"""What is left out, since the name alone says as much."""
+
+
 def how_sure_block() -> str:
     """Return what the simulator's docstrings say under each of three words, and whose they are."""
     said = [
@@ -233,6 +237,7 @@ def how_sure_block() -> str:
         for word, sentence in re.findall(
             r"(Documented|Seen|Supposed): ([^.]+)", " ".join(docstring.replace("``", "`").split())
         )
+        if sentence not in SAYS_LITTLE
     ]
     return "\n\n".join(
         f"**{each}.** {' '.join(sentence for word, sentence in said if word == each)}"
