@@ -57,26 +57,17 @@ def scripted_server() -> Iterator[ScriptedServer]:
         thread.join()
 
 
-DRIPS = {
-    "length": (b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n", b" "),
-    "end": (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b" "),
-    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
-}
-"""What a server that drips begins with, and what it goes on sending."""
-
-
 @pytest.fixture
-def dripping_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A server whose responses never come to an end."""
+def dripping_url() -> Iterator[str]:
+    """A server whose response never comes to an end."""
     stop = Event()
-    beginning, drop = DRIPS[request.param]
 
     def drip(server: socket.socket) -> None:
         connection, _ = server.accept()
         with connection, suppress(OSError):  # the client hangs up
-            connection.sendall(beginning)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
             while not stop.wait(0.01):
-                connection.sendall(drop)
+                connection.sendall(b" ")
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = Thread(target=drip, args=[server], daemon=True)

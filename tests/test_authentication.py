@@ -4,6 +4,7 @@ Most tests here may not touch the database: that they pass shows that nobody ask
 """
 
 import base64
+import hmac
 import json
 import logging
 from typing import Any
@@ -154,6 +155,18 @@ def test_refusal_is_the_same_for_every_cause() -> None:
         response = post_unread(URLS[0], f"Basic {encoded(RIGHT)}")
         responses.add((response.content, *sorted(response.headers.items())))
     assert len(responses) == 1
+
+
+@pytest.mark.parametrize("given", [RIGHT, RIGHT[:-1] + "?", "cellcast:wrong", "x", ""])
+def test_each_secret_is_compared_whole_whatever_is_right_of_it(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the time of a response tells nothing: digests of one length, in constant time."""
+    compare = Mock(wraps=hmac.compare_digest)
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=[RIGHT, "old:password"]):
+        username(f"Basic {encoded(given)}")
+    assert [[len(each) for each in call.args] for call in compare.call_args_list] == [[32, 32]] * 2
 
 
 @pytest.mark.django_db

@@ -21,7 +21,6 @@ from django.contrib.admin import site
 from django.contrib.auth.models import Group, User
 from django.core.checks import Error, run_checks
 from django.core.management import CommandError, call_command
-from django.db.utils import ConnectionHandler
 from django.test import Client, override_settings
 from django.urls import include, path
 from django.utils import timezone
@@ -94,27 +93,6 @@ def test_documented_schedules_name_tasks_and_their_arguments() -> None:
 def test_documented_installed_apps_are_complete() -> None:
     needed = {config.name for config in apps.get_app_configs()} - {"django_tasks_db"}
     assert set(settings_of("docs/getting-started.md")["INSTALLED_APPS"]) >= needed
-
-
-@pytest.mark.django_db
-def test_documented_sqlite_options_work(tmp_path: Path) -> None:
-    found = blocks("docs/database.md", "python")
-    [block] = [block for block in found if "backends.sqlite3" in block.code]
-    namespace: dict[str, Any] = {}
-    block.run(namespace)
-    database = namespace["DATABASES"]["default"] | {"NAME": str(tmp_path / "db.sqlite3")}
-    sqlite = ConnectionHandler({"default": database})["default"]
-    with sqlite.cursor() as cursor:
-        for name, value in {
-            "journal_mode": "wal",
-            "synchronous": 1,
-            "wal_autocheckpoint": 8_000,
-            "busy_timeout": 5_000,
-        }.items():
-            cursor.execute(f"PRAGMA {name}")
-            assert cursor.fetchone() == (value,)
-    assert sqlite.transaction_mode == "IMMEDIATE"  # type: ignore[attr-defined]
-    sqlite.close()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Webhooks that arrive at the same moment: threads with their own connections."""
 
-import json
 import random
 import time
 from collections import Counter
@@ -16,7 +15,6 @@ from django.contrib.auth.models import Group
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from cellcast_django import receiving
 from cellcast_django.factories import MessageFactory
 from cellcast_django.handlers import run_again, run_due
 from cellcast_django.models import (
@@ -27,7 +25,6 @@ from cellcast_django.models import (
     WebhookEvent,
 )
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
-from cellcast_django.payloads import Endpoint, Listed, Payload, Reply, read
 from cellcast_django.recovery import Findings, recover
 from cellcast_django.signals import (
     exactly_once,
@@ -36,7 +33,6 @@ from cellcast_django.signals import (
     opt_out_received,
     status_changed,
 )
-from cellcast_django.statuses import Status
 from cellcast_django.testing import (
     WebhookClient,
     opt_out_payload,
@@ -130,21 +126,6 @@ def test_twenty_copies_make_one_message_one_change_and_one_run(
     assert heard == dict.fromkeys(facts, 1)
 
 
-def test_racing_statuses_of_one_message_are_all_stored(heard: Counter[str]) -> None:
-    answers = at_once(
-        [send("status", status_payload(_id="1", status=status)) for status in Status] * 3
-    )
-    assert Counter(status for status, _ in answers) == {200: 3 * len(Status)}
-    message = Message.objects.get()
-    assert message.status == "delivered"
-    assert message.status_history.count() == len(Status)
-    assert heard == {f"1 {status}": 1 for status in Status.values}
-    previous = ""
-    for change in message.status_history.filter(applied=True):
-        assert change.previous_status == previous
-        previous = change.status
-
-
 def test_racing_arrays_for_the_same_messages_are_all_stored(heard: Counter[str]) -> None:
     ids = [str(number) for number in range(10)]
     arrays = [[status_payload(_id=each) for each in random.sample(ids, 10)] for _ in range(15)]
@@ -202,21 +183,6 @@ def test_concurrent_opt_outs_leave_an_alternating_history(
     assert made.ended_at == (None if made.is_active else changes[-1].at)
 
 
-def test_processes_share_out_due_events(heard: Counter[str]) -> None:
-    for number in range(20):
-        WebhookClient().status(_id=str(number))
-    heard.clear()
-    HandlerCall.objects.update(state="waiting", attempts=0, next_attempt_at="2026-01-01T00:00Z")
-
-    def run() -> int:
-        return run_due().total()
-
-    counts = at_once([run] * 5)
-    assert sum(counts) == 20
-    assert set(heard.values()) == {1}
-    assert WebhookEvent.objects.done().count() == 20
-
-
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("mark", [exactly_once, lambda each: in_order(exactly_once(each))])
 def test_two_people_and_a_run_make_no_call_that_nobody_asks_for(mark: Any) -> None:
@@ -260,52 +226,6 @@ def test_two_people_and_a_run_make_no_call_that_nobody_asks_for(mark: Any) -> No
 
 
 # A webhook and a recovery report the same replies
-
-
-def reply_webhook(contact: str, cellcast_id: str = "1") -> Payload:
-    said = reply_payload(_id=cellcast_id, sender=contact, message=f"Yes {contact}")
-    [payload] = read(json.dumps(said).encode(), "", Endpoint.RECEIVE)
-    return payload
-
-
-def recovered_reply(contact: str) -> Reply:
-    return Reply(
-        raw="{}",
-        cellcast_id="",
-        sender=contact.removeprefix("+61"),
-        receiver="",
-        status="received",
-        body=f"Yes {contact}",
-        original_body="",
-        listed=Listed(timezone.now().replace(microsecond=0) - timedelta(hours=1)),
-    )
-
-
-def endpoint_of(payload: Payload) -> Endpoint:
-    is_listed = isinstance(payload, Reply) and payload.listed is not None
-    return Endpoint.API if is_listed else Endpoint.RECEIVE
-
-
-def receive(payload: Payload) -> Callable[[], str]:
-    def call() -> str:
-        [event] = receiving.receive([payload], endpoint=endpoint_of(payload))
-        return event.outcome
-
-    return call
-
-
-def test_webhooks_race_two_recoveries(heard: Counter[str]) -> None:
-    contacts = [f"+6140000000{number}" for number in range(8)]
-    payloads = [
-        payload
-        for contact in contacts
-        for payload in (reply_webhook(contact), recovered_reply(contact), recovered_reply(contact))
-    ]
-    at_once([receive(payload) for payload in payloads])
-    assert outcomes() == {"stored": 8, "duplicate": 16}
-    assert Message.objects.count() == StatusChange.objects.count() == 8
-    assert set(Message.objects.values_list("cellcast_id", flat=True)) == {"1"}
-    assert heard == {f"Yes {contact}": 1 for contact in contacts}
 
 
 def test_concurrent_recoveries_store_each_item_once(

@@ -1,7 +1,6 @@
 """Connections that are slow, cut, chunked, compressed, or that lie: the next one is served."""
 
 import gzip
-import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -101,21 +100,6 @@ def test_each_trick_gets_the_expected_response(host: Host, server: Server) -> No
     assert slowest < 5
 
 
-def test_truncated_body_is_kept_as_invalid(host: Host, server: Server) -> None:
-    form = b"_id=1&status=failed"
-    for body in (REPORT, REPORT[:40], form):
-        lines = [f"Content-Length: {len(body) + 300}"]
-        encoded = "application/x-www-form-urlencoded"
-        response = send(server.port, post(STATUS, body, *lines, content_type=encoded), end=True)
-        assert response.status == 400
-        lengths = re.findall(r"\d+", response.json()["detail"])
-        assert lengths == [str(len(body)), str(len(body) + 300)]
-    kept = host.database.query("SELECT outcome, body FROM cellcast_django_webhookevent ORDER BY id")
-    assert kept == [("invalid", body.decode()) for body in (REPORT, REPORT[:40], form)]
-    assert host.database.value("SELECT COUNT(*) FROM cellcast_django_message") == 0
-    assert not host.calls()
-
-
 def test_half_sent_connections_hold_a_worker_only_until_they_end(
     host: Host, server: Server
 ) -> None:
@@ -136,17 +120,6 @@ def test_slow_body_is_read_to_its_end(server: Server) -> None:
         for byte in request:
             connection.sendall(bytes([byte]))
             time.sleep(0.005)
-        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
-
-
-def test_body_is_read_after_100_continue(server: Server) -> None:
-    head, _, body = post(
-        STATUS, REPORT, f"Content-Length: {len(REPORT)}", "Expect: 100-continue"
-    ).partition(b"\r\n\r\n")
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        connection.sendall(head + b"\r\n\r\n")
-        assert connection.recv(100).startswith(b"HTTP/1.1 100 Continue")
-        connection.sendall(body)
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
 
 

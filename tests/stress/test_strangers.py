@@ -5,14 +5,13 @@ import random
 import re
 import socket
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
 
 import pytest
 
-from cellcast_django.authentication import SECONDS_BETWEEN_LINES, matching_username
+from cellcast_django.authentication import SECONDS_BETWEEN_LINES
 from tests.stress.clients import (
     OPT_OUT,
     PASSWORD,
@@ -121,76 +120,3 @@ def test_stranger_is_refused_before_the_body_arrives(new_host: Callable[..., Hos
             with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
                 connection.sendall(request)
                 assert connection.recv(65_536).startswith(b"HTTP/1.1 401")
-
-
-# What the time of a response tells
-
-CREDENTIAL = f"{USERNAME}:{PASSWORD}"
-RIGHT_LETTERS = {
-    "nothing right": 0,
-    "the username right": len(USERNAME) + 1,
-    "half of the password right": len(USERNAME) + 1 + len(PASSWORD) // 2,
-    "all but the last letter right": len(CREDENTIAL) - 1,
-}
-
-
-def test_comparison_time_reveals_nothing_about_the_password() -> None:
-    """How often the closer guess takes longer: half the time, if the time tells nothing.
-
-    A comparison that stops at the first wrong letter shows that the measurement would see it.
-    """
-    count = scaled(20_000)
-    chances = slower_guesses(matching_username, count)
-    control = slower_guesses(letter_by_letter, count)
-    assert all(abs(chance - 0.5) < tolerance(count) for chance in chances.values()), chances
-    assert control["all but the last letter right"] > 0.7
-
-
-def slower_guesses(attempt: Callable[[str], object], count: int) -> dict[str, float]:
-    """Return for each kind of guess how often it takes longer than one with nothing right."""
-    chance = random.Random(9)  # noqa: S311
-    order = [kind for kind in RIGHT_LETTERS for _ in range(count)]
-    chance.shuffle(order)
-    guesses = [guess(chance, RIGHT_LETTERS[kind]).encode() for kind in order]
-    taken = []
-    for credential in guesses:
-        header = basic(credential)  # where it lies in memory must not tell of its kind
-        start = time.perf_counter()
-        attempt(header)
-        taken.append(time.perf_counter() - start)
-    times = defaultdict(list)
-    for kind, seconds in zip(order, taken, strict=True):
-        times[kind].append(seconds)
-    nothing_right = times.pop("nothing right")
-    return {kind: chance_of_longer(each, nothing_right) for kind, each in times.items()}
-
-
-def guess(chance: random.Random, right: int) -> str:
-    """Return a credential of the right length that begins with so many right letters."""
-    wrong = "".join(chance.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=len(CREDENTIAL)))
-    return CREDENTIAL[:right] + wrong[right:]
-
-
-def chance_of_longer(ones: list[float], others: list[float]) -> float:
-    """Return the chance that one of ``ones`` is longer than one of ``others`` (Mann-Whitney)."""
-    both = sorted([(value, 1) for value in ones] + [(value, 0) for value in others])
-    below = 0
-    wins = 0.0
-    for _, group in groupby(both, key=lambda each: each[0]):
-        is_one = [each for _, each in group]
-        of_ones = sum(is_one)
-        of_others = len(is_one) - of_ones
-        wins += of_ones * (below + of_others / 2)
-        below += of_others
-    return wins / (len(ones) * len(others))
-
-
-def tolerance(count: int) -> float:
-    """Return five standard deviations of that chance, where the two are the same."""
-    return float(5 * ((2 * count + 1) / (12 * count * count)) ** 0.5)
-
-
-def letter_by_letter(header: str) -> bool:
-    """Compare as one should not."""
-    given = base64.b64decode(header[6:]).decode()
-    return all(a == b for a, b in zip(given, CREDENTIAL, strict=True))
