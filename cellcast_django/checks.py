@@ -233,18 +233,13 @@ def check_api(**_: Any) -> Messages:
 
 @check(_("Cellcast’s API"), deploy=True)
 def check_sending_for_deployment(**_: Any) -> Messages:
-    """A deployed site that only pretends to send looks as if all were well."""
+    """A deployed site that pretends to send, or asks the simulator, looks as if all were well."""
     if conf.send_with == "cellcast_django.testing.pretend_to_send":
         yield Error(
             "CELLCAST_SEND_WITH names pretend_to_send, so a deployed site sends no SMS.",
             hint='Name "cellcast_django.api.send_sms", or a function of your own.',
             id="cellcast_django.E009",
         )
-
-
-@check(_("Cellcast’s API"), deploy=True)
-def check_api_for_deployment(**_: Any) -> Messages:
-    """A deployed site that asks the simulator texts nobody, and recovers nothing."""
     if LOOPBACK.fullmatch(conf.api_url):
         yield Notice(
             "CELLCAST_API_URL is on this machine, where cellcast_simulate or a proxy answers.",

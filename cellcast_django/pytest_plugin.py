@@ -45,10 +45,7 @@ def cellcast_account(cellcast: "WebhookClient") -> "Iterator[Simulator]":
     from cellcast_django.api import why_not
     from cellcast_django.simulator import Simulator, slow_clock
 
-    def deliver(endpoint: str, payload: object) -> None:
-        cellcast.webhook(payload, endpoint)
-
-    with Simulator(deliver=deliver, now=slow_clock) as account:
+    with Simulator(deliver=lambda to, said: cellcast.webhook(said, to), now=slow_clock) as account:
         names = {"CELLCAST_API_URL": account.url, "CELLCAST_API_KEY": account.key}
         with override_settings(CELLCAST_SEND_WITH="cellcast_django.api.send_sms", **names):
             if reason := why_not():

@@ -265,10 +265,7 @@ class Simulator:
         call = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
         try:
             body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            is_get = call.startswith("GET")
-            given = (
-                dict(parse_qsl(environ["QUERY_STRING"])) if is_get else payloads.read_object(body)
-            )
+            given = dict(parse_qsl(environ["QUERY_STRING"])) or payloads.read_object(body)
             with self._lock:
                 status, message, data = self._answer(call, given, environ.get("HTTP_AUTHORIZATION"))
         except ValueError as error:  # it cannot be read
@@ -280,8 +277,7 @@ class Simulator:
             document = {"status": False, "error": {"errorMessage": message}}
         if "/apiClient/" in call:
             word = {200: "SUCCESS", 401: "AUTH_FAILED"}.get(status, "FAILED")
-            meta = {"code": status, "status": word}
-            document = {"meta": meta, "message": message, "data": data}
+            document = {"meta": {"code": status, "status": word}, "message": message, "data": data}
         start(f"{status} {responses.get(status, '')}", [("Content-Type", "application/json")])
         return [json.dumps(document).encode()]
 

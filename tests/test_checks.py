@@ -18,7 +18,6 @@ from django.urls import include, path, re_path
 from cellcast_django import api, checks
 from cellcast_django.checks import (
     check_api,
-    check_api_for_deployment,
     check_callables,
     check_database_options,
     check_https,
@@ -231,7 +230,7 @@ def test_deployed_site_may_not_ask_the_simulator(
     settings: Any, url: str, expected: list[str]
 ) -> None:
     settings.CELLCAST_API_URL = url
-    assert ids(check_api_for_deployment) == expected
+    assert ids(check_sending_for_deployment) == expected
 
 
 # Tasks

@@ -9,6 +9,7 @@ from django.test import Client
 from django.utils.functional import lazystr
 
 from cellcast_django.admin.customers import HostDirectory
+from cellcast_django.desk.answering import texts_to_choose_from
 from cellcast_django.directory import Directory
 from cellcast_django.factories import MessageFactory
 from tests.admin_pages import CUSTOMER, Know, page_of
@@ -112,7 +113,7 @@ def test_texts_to_choose_from_are_those_that_can_be_sent(
     know: Know, said: Any, texts: list[str], error: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     know(answers=lambda contact: said)
-    assert HostDirectory().answers(CUSTOMER) == texts
+    assert texts_to_choose_from(HostDirectory(), CUSTOMER) == texts
     assert logged(caplog) == ([("ERROR", ("answers", error))] if error else [])
 
 
@@ -151,5 +152,5 @@ def test_all_methods_are_optional(settings: Any, caplog: pytest.LogCaptureFixtur
     assert directory.customer(CUSTOMER).name == "Mrs Lee"
     assert directory.references(["7"])["7"].name == "7"
     assert directory.search("Lee") == ([], False)
-    assert directory.answers(CUSTOMER) == []
+    assert texts_to_choose_from(directory, CUSTOMER) == []
     assert not logged(caplog)

@@ -211,13 +211,6 @@ def calls_url(viewer: Viewer, **query: str) -> str:
     return f"{viewer.url(HandlerCall, 'changelist')}?{urlencode(query)}"
 
 
-def url_for_handler(viewer: Viewer, handler: str, action: type[Action]) -> str:
-    """Return the page of an action on a handler's calls; empty for those who may not."""
-    if not viewer.may("rerun_webhookevent") or not is_ours(viewer.site, HandlerCall):
-        return ""
-    return f"{ActOnHandler.url(viewer, action.name)}?{urlencode({'handler': handler})}"
-
-
 def in_list(page: type[ActionPage], action: type[Action]) -> Any:
     """Return the action as the list offers it."""
 

@@ -21,12 +21,11 @@ from cellcast_django.conf import conf
 from cellcast_django.contacts import to_contact
 from cellcast_django.directory import Directory
 from cellcast_django.models import OptOut
-from cellcast_django.payloads import MAX_TEXT_LENGTH, clean, is_web_url
+from cellcast_django.payloads import clean, is_web_url
 
 logger = logging.getLogger("cellcast_django")
 
 MAX_NAMED = 200  # contacts that a name is searched for at once
-MAX_ANSWERS = 20  # texts to choose from
 
 
 @shown
@@ -81,10 +80,11 @@ class HostDirectory:
     """The host's ``Directory`` for one page, asked about each contact and reference once."""
 
     def __init__(self) -> None:
-        self._directory: Any = Directory()
+        self.own: Any = Directory()
+        """The host project's, or else one that knows nobody."""
         if conf.directory:
-            with _host_code("Directory"):
-                self._directory = import_string(conf.directory)()
+            with host_code("Directory"):
+                self.own = import_string(conf.directory)()
         self._answers: dict[tuple[str, str], Named] = {}
 
     def customers(self, contacts: Iterable[str]) -> dict[str, Customer]:
@@ -107,10 +107,10 @@ class HostDirectory:
         wanted = sorted({each for each in about if each})
         unasked = [each for each in wanted if (method, each) not in self._answers]
         self._answers |= {(method, each): Named() for each in unasked}  # once, come what may
-        if unasked and hasattr(self._directory, method):
-            with _host_code(method):
-                for each, value in getattr(self._directory, method)(unasked).items():
-                    with _host_code(method):  # one of a wrong shape costs itself and no other
+        if unasked and hasattr(self.own, method):
+            with host_code(method):
+                for each, value in getattr(self.own, method)(unasked).items():
+                    with host_code(method):  # one of a wrong shape costs itself and no other
                         self._answers[method, each] = _named(value)
         return {each: self._answers[method, each] for each in wanted}
 
@@ -119,8 +119,8 @@ class HostDirectory:
         contacts: list[str] = []
         has_more = False
         if may_be_name(words):
-            with _host_code("search"):
-                found = self._directory.search(words)
+            with host_code("search"):
+                found = self.own.search(words)
                 if isinstance(found, str):  # whose letters would be numbers
                     raise TypeError
                 numbers = list(islice(found, MAX_NAMED + 1))
@@ -128,32 +128,11 @@ class HostDirectory:
                 has_more = len(numbers) > MAX_NAMED
         return contacts, has_more
 
-    def answers(self, contact: str) -> list[str]:
-        """Return texts to choose from when answering; an error costs itself and what follows it.
-
-        The log has one line and a transaction one savepoint, however many are left out.
-        """
-        texts: list[str] = []
-        if hasattr(self._directory, "answers"):
-            with _host_code("answers"):
-                said = self._directory.answers(contact)
-                if isinstance(said, str | Promise):  # whose letters would be texts
-                    raise TypeError
-                mistake: Exception | None = None
-                for each in islice(() if said is None else said, MAX_ANSWERS):
-                    try:
-                        texts.append(_text(each))
-                    except Exception as error:  # one of a wrong shape costs itself and no other
-                        mistake = error
-                if mistake is not None:
-                    raise mistake
-        return [text for text in texts if text]
-
 
 def searches_names() -> bool:
     """Whether the host's ``Directory`` has a search of its own."""
     search: Any = Directory.search
-    with _host_code("search"):
+    with host_code("search"):
         if conf.directory:
             search = getattr(import_string(conf.directory), "search", search)
     return search is not Directory.search
@@ -173,16 +152,6 @@ def _named(value: Any) -> Named:
     return Named(name, url_or_nothing(url) if name else "")
 
 
-def _text(said: Any) -> str:
-    """Return a text as the form reads it. Raises for what is no text, or too long to be sent."""
-    if not isinstance(said or "", str | Promise):
-        raise TypeError
-    text = clean(str(said or "")).replace("\r\n", "\n").strip()
-    if len(text) > MAX_TEXT_LENGTH:
-        raise ValueError
-    return text
-
-
 def url_or_nothing(url: object) -> str:
     """Return an address of the host's if it leads to the web or to a path of this site.
 
@@ -195,7 +164,7 @@ def url_or_nothing(url: object) -> str:
 
 
 @contextmanager
-def _host_code(name: str) -> Iterator[None]:
+def host_code(name: str) -> Iterator[None]:
     """Log what the host's code raises, and go on after the block.
 
     In a savepoint of each open transaction, which a database error would abort otherwise.

@@ -1,6 +1,5 @@
 """The pages of messages."""
 
-from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
@@ -8,7 +7,6 @@ from django.contrib import admin
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Left
 from django.http import HttpRequest
-from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
@@ -22,7 +20,7 @@ from cellcast_django.admin.display.badges import (
     opt_out_badge,
     status_badge,
 )
-from cellcast_django.admin.display.shown import Content, shown
+from cellcast_django.admin.display.shown import Content
 from cellcast_django.admin.display.texts import Unprinted, ago, beginning, exact_time, media_links
 from cellcast_django.admin.events import WebhookEventColumns
 from cellcast_django.admin.extension import extension_of
@@ -227,19 +225,6 @@ def events_of(viewer: Viewer, message: Message) -> list[Content] | None:
     ]
 
 
-@shown
-class Step:
-    """One thing that happened."""
-
-    at: datetime
-    badge: SafeString
-    sentence: str | Promise = ""
-    reason: str = ""
-    """Cellcast's own words about a failure."""
-    stayed: SafeString | None = None
-    """The status that the message kept, if the report came late."""
-
-
 def link_to_answered(viewer: Viewer, reply: Message) -> SafeString | str:
     """Return the text that a reply most probably answers, as a link to its message."""
     found = reply.in_reply_to
@@ -254,7 +239,7 @@ def link_to_answered(viewer: Viewer, reply: Message) -> SafeString | str:
     return format_html('<a href="{}" data-answered="{}"><bdi>{}</bdi></a>', url, found.pk, words)
 
 
-def timeline(viewer: Viewer, message: Message) -> list[Step] | None:
+def timeline(viewer: Viewer, message: Message) -> list[Content] | None:
     """Return the submission and each reported status; nothing if nothing has been reported.
 
     ``None`` for those who may not view the history.
@@ -264,18 +249,21 @@ def timeline(viewer: Viewer, message: Message) -> list[Step] | None:
     changes = viewer.rows(StatusChange).filter(message=message).order_by("pk")[:MAX_CHANGES]
     is_reply = message.direction == Direction.INBOUND
     steps = [
-        Step(
-            change.recorded_at,
-            status_badge(change.status),
-            description_of(change.status, is_reply=is_reply),
-            reason=change.reason,
+        Content(
+            at=change.recorded_at,
+            badge=status_badge(change.status),
+            sentence=description_of(change.status, is_reply=is_reply),
+            reason=change.reason,  # Cellcast's own words about a failure
+            # What the message kept, if the report came late.
             stayed=None if change.applied else status_badge(change.previous_status),
         )
         for change in changes
     ]
     if steps and message.submitted_at is not None:  # alone it is no report
+        submitted = badge(Tone.QUIET, _("submitted"))
         sentence = _("Accepted by Cellcast (time from the message id)")
-        steps.append(Step(message.submitted_at, badge(Tone.QUIET, _("submitted")), sentence))
+        at = message.submitted_at
+        steps.append(Content(at=at, badge=submitted, sentence=sentence, reason="", stayed=None))
     return sorted(steps, key=attrgetter("at"))
 
 

@@ -6,23 +6,11 @@ from typing import Any
 from django.db.models import QuerySet
 
 from cellcast_django.conf import conf
-from cellcast_django.contacts import is_phone_number, to_contact
+from cellcast_django.contacts import to_contact
 
 MAX_VALUES = 30  # of a column, in a filter
 OTHER = "-"
 """Stands for all numbers and names that are not known to be yours, and for none."""
-
-
-def own_numbers(messages: Any) -> list[str]:
-    """Return your numbers to choose from, if there are several.
-
-    Those of ``CELLCAST_OWN_NUMBERS``; without it the phone numbers that you have recorded messages
-    from. What a webhook says that a customer wrote to is not among them.
-    """
-    numbers = configured_own_numbers() or [
-        each for each in _recorded(messages) if is_phone_number(each, conf.default_region)
-    ]
-    return numbers if len(numbers) > 1 else []  # a single one need not be named
 
 
 def senders(messages: Any) -> list[str]:
@@ -31,7 +19,7 @@ def senders(messages: Any) -> list[str]:
     Empty unless there are several. Last, ``OTHER`` if there are messages of any other, so that
     those of all add up.
     """
-    found = configured_own_numbers() or _recorded(messages)
+    found = configured_own_numbers() or recorded_own_numbers(messages)
     if len(found) < 2:
         return []
     others = set(values_in_use(messages, "own_number")) - set(found)
@@ -52,7 +40,8 @@ def configured_own_numbers() -> list[str]:
     return list(dict.fromkeys(filter(None, map(to_contact, conf.own_numbers))))
 
 
-def _recorded(messages: Any) -> list[str]:
+def recorded_own_numbers(messages: Any) -> list[str]:
+    """Return what you have recorded messages as sent from."""
     return values_in_use(messages.filter(recorded_at__isnull=False), "own_number")
 
 

@@ -4,14 +4,17 @@ import logging
 from abc import ABC, abstractmethod
 from dataclasses import field
 from datetime import timedelta
-from typing import Literal, NamedTuple
+from itertools import islice
+from typing import Any, Literal, NamedTuple
 
 from django.contrib import messages as notices
 from django.http import QueryDict
 from django.utils.crypto import salted_hmac
+from django.utils.functional import Promise
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
+from cellcast_django.admin.customers import HostDirectory, host_code
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
@@ -28,6 +31,7 @@ SENDING_LASTS = timedelta(minutes=2)
 """After this long somebody else may text the customer, whatever became of the first."""
 DOUBT_LASTS = timedelta(days=1)  # colleagues are warned this long that a text may have been sent
 MAX_LENGTH = 1_600  # characters of a text
+MAX_OFFERED = 20  # texts to choose from
 
 # The alphabet of SMS: 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1.
 BASIC = (
@@ -69,6 +73,37 @@ def draft_key(viewer: Viewer, contact: str) -> str:
 def typed(form: QueryDict, name: str) -> str:
     """Return what somebody has typed into a field."""
     return clean(form.get(name, "")).replace("\r\n", "\n").strip()
+
+
+def texts_to_choose_from(directory: HostDirectory, contact: str) -> list[str]:
+    """Return what the host project offers as answers; an error costs itself and what follows it.
+
+    The log has one line and a transaction one savepoint, however many are left out.
+    """
+    texts: list[str] = []
+    with host_code("answers"):
+        offered = directory.own.answers(contact) if hasattr(directory.own, "answers") else None
+        if isinstance(offered, str | Promise):  # whose letters would be texts
+            raise TypeError
+        mistake: Exception | None = None
+        for each in islice(() if offered is None else offered, MAX_OFFERED):
+            try:
+                texts.append(_text_of(each))
+            except Exception as error:  # one of a wrong shape costs itself and no other
+                mistake = error
+        if mistake is not None:
+            raise mistake
+    return [text for text in texts if text]
+
+
+def _text_of(offered: Any) -> str:
+    """Return a text as the form reads it. Raises for what is no text, or too long to be sent."""
+    if not isinstance(offered or "", str | Promise):
+        raise TypeError
+    text = clean(str(offered or "")).replace("\r\n", "\n").strip()
+    if len(text) > MAX_LENGTH:
+        raise ValueError
+    return text
 
 
 def can_send_to(contact: str) -> bool:

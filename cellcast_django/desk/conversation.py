@@ -24,7 +24,6 @@ from cellcast_django.admin.display.badges import although_opted_out_badge, statu
 from cellcast_django.admin.display.shown import Content, shown
 from cellcast_django.admin.display.texts import Unprinted, beginning, exact_time, own_number_html
 from cellcast_django.admin.lists.paging import key_in, older_than
-from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.desk.answering import (
@@ -34,11 +33,19 @@ from cellcast_django.desk.answering import (
     can_send_to,
     doubt_about,
     draft_key,
+    texts_to_choose_from,
     typed,
 )
 from cellcast_django.desk.customer import tools_for
 from cellcast_django.desk.handling import Undo, mark, take_marked_last, with_earlier
-from cellcast_django.desk.page import TO_ANSWER, DeskPage, Switch, number_switches, url_of_page
+from cellcast_django.desk.page import (
+    TO_ANSWER,
+    DeskPage,
+    Switch,
+    number_switches,
+    own_numbers,
+    url_of_page,
+)
 from cellcast_django.desk.waiting import Choice, WaitingReply
 from cellcast_django.models import Direction, Message, OptOut, OptOutChange
 from cellcast_django.models.claim import Claim
@@ -424,13 +431,15 @@ class ConversationPage(DeskPage):
         wish = next((each for each in shown if each.pk in self.waiting.wishes), None)
         asked_in = wish or newest or message  # with which an opt-out would be proved
         takes_answer = conversation.can_be_answered and customer.opted_out_since is None
+        directory = self.viewer.directory
+        texts = texts_to_choose_from(directory, message.contact) if takes_answer else []
         content = ConversationContent(
             conversation=conversation,
             thread=thread,
             choice=choice,
             form=form,
             takes_answer=takes_answer,
-            texts=self.viewer.directory.answers(message.contact) if takes_answer else [],
+            texts=texts,
             waiting=waiting,
             done=done,
             next_url=self.next_url(choice, message),

@@ -12,12 +12,12 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from cellcast_django.admin.customers import Customer
 from cellcast_django.admin.display.shown import Content
-from cellcast_django.admin.own_numbers import configured_own_numbers, own_numbers
+from cellcast_django.admin.own_numbers import configured_own_numbers
 from cellcast_django.conf import conf
 from cellcast_django.contacts import to_contact
 from cellcast_django.desk.answering import Notice, Sending, TextForm, can_send_to, draft_key
 from cellcast_django.desk.conversation import ConversationPage
-from cellcast_django.desk.page import DeskPage
+from cellcast_django.desk.page import DeskPage, own_numbers
 from cellcast_django.models import Message
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean

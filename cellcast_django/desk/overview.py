@@ -12,15 +12,17 @@ from django.db import Error
 from django.http import HttpResponse
 from django.utils import timezone
 from django.utils.functional import Promise
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.actions import RunCallAgain, SkipCall
-from cellcast_django.admin.confirmation import calls_url, url_for_handler
+from cellcast_django.admin.actions import Action, RunCallAgain, SkipCall
+from cellcast_django.admin.confirmation import ActOnHandler, calls_url
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import Content
 from cellcast_django.admin.display.texts import beginning, duration, grouped
 from cellcast_django.admin.lists.filters import CallStateFilter, StatusFilter, TestFilter
+from cellcast_django.admin.lists.read_only import is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.connected import connected_handlers
@@ -90,6 +92,13 @@ def _not_done(
         yield LinkedCount(handlers.waiting, url), badge(Tone.OPEN, waiting.label)
 
 
+def _url_for_handler(viewer: Viewer, handler: str, action: type[Action]) -> str:
+    """Return the page of an action on a handler's calls; empty for those who may not."""
+    if not viewer.may("rerun_webhookevent") or not is_ours(viewer.site, HandlerCall):
+        return ""
+    return f"{ActOnHandler.url(viewer, action.name)}?{urlencode({'handler': handler})}"
+
+
 def _failing_handlers(viewer: Viewer) -> Iterator[Content]:
     """Yield the handlers whose calls fail, and what this person can do about each."""
     connected = set(connected_handlers())
@@ -102,8 +111,8 @@ def _failing_handlers(viewer: Viewer) -> Iterator[Content]:
             is_missing=name not in connected,  # in this process
             error=beginning(error, MAX_ERROR_LENGTH),
             list_url=calls_url(viewer, handler=name, state=CallStateFilter.FAILING),
-            run_again_url=url_for_handler(viewer, name, RunCallAgain),
-            skip_url=url_for_handler(viewer, name, SkipCall),
+            run_again_url=_url_for_handler(viewer, name, RunCallAgain),
+            skip_url=_url_for_handler(viewer, name, SkipCall),
         )
 
 

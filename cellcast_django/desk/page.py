@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from django.db.models import Model
 from django.http import HttpResponse
@@ -14,9 +14,15 @@ from django.utils.translation import gettext
 from cellcast_django.admin.display.shown import Content
 from cellcast_django.admin.display.texts import grouped, number_html
 from cellcast_django.admin.extension import extension_of
-from cellcast_django.admin.own_numbers import OTHER
+from cellcast_django.admin.own_numbers import (
+    OTHER,
+    configured_own_numbers,
+    recorded_own_numbers,
+)
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
+from cellcast_django.conf import conf
+from cellcast_django.contacts import is_phone_number
 from cellcast_django.desk.waiting import Choice, WaitingList
 
 TO_ANSWER = "to_answer"  # the desk's door: conversations and forms lead back to it
@@ -61,6 +67,19 @@ class Switch(NamedTuple):
     url: str
     label: SafeString | str
     is_chosen: bool
+
+
+def own_numbers(messages: Any) -> list[str]:
+    """Return your numbers to choose from, if there are several.
+
+    Those of ``CELLCAST_OWN_NUMBERS``; without it the phone numbers that you have recorded messages
+    from. What a webhook says that a customer wrote to is not among them.
+    """
+    region = conf.default_region
+    numbers = configured_own_numbers() or [
+        each for each in recorded_own_numbers(messages) if is_phone_number(each, region)
+    ]
+    return numbers if len(numbers) > 1 else []  # a single one need not be named
 
 
 def number_switches(

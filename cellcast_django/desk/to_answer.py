@@ -16,12 +16,11 @@ from cellcast_django.admin.display.texts import beginning, duration, media_links
 from cellcast_django.admin.lists.paging import key_in
 from cellcast_django.admin.lists.search import Note, nothing_found
 from cellcast_django.admin.opt_outs import opt_out_url
-from cellcast_django.admin.own_numbers import own_numbers
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.conversation import ConversationPage
 from cellcast_django.desk.handling import Undo, take_marked_last
-from cellcast_django.desk.page import TO_ANSWER, DeskPage
+from cellcast_django.desk.page import TO_ANSWER, DeskPage, own_numbers
 from cellcast_django.desk.waiting import Choice, Waiting, WaitingCustomer, WaitingList, WaitingReply
 from cellcast_django.health import age
 from cellcast_django.models import Message

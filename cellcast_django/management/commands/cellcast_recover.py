@@ -49,9 +49,7 @@ class Command(BaseCommand):
             "Cellcast's lists",
         )
         parser.add_argument(
-            "--received-as",
-            metavar="USERNAME",
-            help="with --unconfirmed: only what came with this secret's username",
+            "--received-as", metavar="USERNAME", help="with --unconfirmed: of this secret alone"
         )
         parser.add_argument(
             "--output",
@@ -133,7 +131,7 @@ def describe_comparison(comparison: Comparison) -> Iterator[str]:
         (comparison.deferred, "events are deferred, not compared: run cellcast_run_handlers first"),
         (
             comparison.not_compared,
-            "events are not readable, redacted or pruned in part: not compared",
+            "events are invalid, redacted or pruned in part: not compared",
         ),
         (comparison.invalid, "items of the lists could not be understood, and may confirm some"),
     ):
