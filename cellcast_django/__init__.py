@@ -1,3 +1,3 @@
 """Receives Cellcast's SMS webhooks: stores them, shows them in the admin, calls your handlers."""
 
-__version__ = "1.0.0b1"
+__version__ = "1.0.0b2"
