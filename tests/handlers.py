@@ -133,6 +133,12 @@ def reply(**changes: Any) -> WebhookEvent:
     return WebhookEvent.objects.latest("pk")
 
 
+def outcomes(response: Any) -> list[str]:
+    """Return what became of each event of a webhook that was stored."""
+    assert response.status_code == 200, response.content
+    return [event["outcome"] for event in response.json()["events"]]
+
+
 def call_of(event: WebhookEvent, handler: str = "first") -> HandlerCall:
     """Return the handler's call for the event, as it is now."""
     return HandlerCall.objects.get(event=event.pk, handler=handler)

@@ -1,11 +1,10 @@
-"""Programs that are killed before each of their statements in turn, until one comes to its end.
+"""A program that is killed before each of its statements in turn, until one comes to its end.
 
-Run as ``python -m tests.killed_processes NAME``. Each prints a line for each death, which the test
-reads, and looks then whether what was begun can be ended.
+A handler raises once for YES, so that CANCEL waits for it: the booking ends as cancelled. It prints
+a line for each death, which the test reads, and looks then whether what was begun can be ended.
 """
 
 import json
-import sys
 from functools import partial
 from io import StringIO
 from itertools import count
@@ -22,12 +21,11 @@ from cellcast_django import handlers, inbox  # noqa: E402
 from cellcast_django.conf import conf  # noqa: E402
 from cellcast_django.inbox import Stored  # noqa: E402
 from cellcast_django.models import (  # noqa: E402
-    HandlerCall,
     Message,
     WebhookEvent,
 )
 from cellcast_django.payloads import Endpoint, read, reply_payload  # noqa: E402
-from cellcast_django.signals import exactly_once, in_order, message_received  # noqa: E402
+from cellcast_django.signals import in_order, message_received  # noqa: E402
 from tests.handlers import call_of, make_due  # noqa: E402
 from tests.killed import act_and_be_killed  # noqa: E402
 
@@ -42,33 +40,6 @@ def store(contact: str, text: str) -> Stored:
 def run_handlers(*options: str) -> None:
     call_command("cellcast_run_handlers", *options, stdout=StringIO(), stderr=StringIO())
 
-
-# A handler marked ``exactly_once``: its rows and its call's end are there both, or neither
-
-
-@exactly_once
-def write_two(event: WebhookEvent, **kwargs: Any) -> None:
-    for number in range(2):
-        Message.objects.create(key=f"{event.pk} {number}")
-
-
-def write_once() -> None:
-    message_received.connect(write_two)
-    for statements in count():
-        stored = store("0400000000", str(statements))
-        [event] = stored
-        written = Message.objects.filter(key__startswith=f"{event.pk} ")
-        status = act_and_be_killed(partial(handlers.run, stored.calls), statements)
-        found = written.count(), HandlerCall.objects.get(event=event).state
-        print({(0, "running"): "neither", (2, "done"): "both"}.get(found, found))
-        if status == 0:
-            return
-        make_due(event)
-        handlers.run_due([event.pk])
-        assert written.count() == 2
-
-
-# A handler that raises once for YES, so that CANCEL waits for it: the booking ends as cancelled
 
 errors: list[Exception] = []
 
@@ -113,10 +84,5 @@ def keep_order() -> None:
                 break
 
 
-PROGRAMS = {
-    "exactly_once": write_once,
-    "in_order": keep_order,
-}
-
 if __name__ == "__main__":
-    PROGRAMS[sys.argv[1]]()
+    keep_order()

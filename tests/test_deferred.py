@@ -31,7 +31,7 @@ from cellcast_django.testing import (
 )
 from tests.clock import Clock
 from tests.database_faults import just_before, refused_for_another, refusing
-from tests.handlers import Listen
+from tests.handlers import Listen, outcomes
 from tests.killed import lines_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -55,11 +55,6 @@ def send(request: pytest.FixtureRequest, client: WebhookClient) -> Callable[[], 
     if request.param == "reply":
         return lambda: client.reply(sender=CUSTOMER, message="STOP")
     return lambda: client.opt_out(contact=CUSTOMER)
-
-
-def outcomes(response: Any) -> list[str]:
-    assert response.status_code == 200, response.content
-    return [each["outcome"] for each in response.json()["events"]]
 
 
 def rows() -> list[Any]:

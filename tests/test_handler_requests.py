@@ -34,7 +34,6 @@ from tests.handlers import (
     reply,
     state_of,
 )
-from tests.killed import lines_of
 from tests.logs import logged
 from tests.test_error_reports import failing
 
@@ -345,13 +344,3 @@ def test_exactly_once_does_not_survive_a_deadlock_that_it_swallows(once: Once) -
     make_due(event)
     ran(run_due)
     assert len(written()) == 1
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.exhaustive
-def test_kill_at_any_statement_leaves_row_and_result_or_neither() -> None:
-    """A child is killed before each statement in turn, until one comes to its end."""
-    ends = lines_of("tests.killed_processes", "exactly_once")
-    assert ends.count("neither") >= 4
-    assert ends[-1] == "both"
-    assert set(ends) == {"neither", "both"}

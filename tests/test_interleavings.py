@@ -18,6 +18,7 @@ from cellcast_django.receiving import read_due, receive
 from cellcast_django.testing import WebhookClient
 from cellcast_django.upkeep.retention import Selection, prune
 from cellcast_django.upkeep.taken_back import take_back
+from tests.handlers import outcomes
 from tests.interleaving import Race, Request, in_every_order, needs_server
 
 pytestmark = [pytest.mark.django_db(transaction=True), needs_server]
@@ -27,18 +28,11 @@ REPORT = {"_id": "1", "receiver": CONTACT}
 
 
 def status(word: str, **changes: Any) -> Request:
-    return lambda: outcome(WebhookClient().status(**REPORT | {"status": word} | changes))
+    return lambda: outcomes(WebhookClient().status(**REPORT | {"status": word} | changes))[0]
 
 
 def reply(text: str, **changes: Any) -> Request:
-    return lambda: outcome(WebhookClient().reply(message=text, sender=CONTACT, **changes))
-
-
-def outcome(response: Any) -> str:
-    """Return what became of the only event of a webhook."""
-    assert response.status_code == 200
-    [event] = response.json()["events"]
-    return str(event["outcome"])
+    return lambda: outcomes(WebhookClient().reply(message=text, sender=CONTACT, **changes))[0]
 
 
 def history() -> set[str]:

@@ -30,17 +30,12 @@ from cellcast_django.testing import WebhookClient, opt_out_payload, reply_payloa
 from tests.admin_pages import make_invalid
 from tests.database_faults import refusing
 from tests.fake_cellcast import KEY
-from tests.handlers import Listen
+from tests.handlers import Listen, outcomes
 
 pytestmark = pytest.mark.django_db
 
 CUSTOMER = "+61400000000"
 SPELLINGS = [CUSTOMER, "61400000000", "0400000000", "400000000", "0400 000 000", "+61 400-000-000"]
-
-
-def outcomes(response: Any) -> list[str]:
-    assert response.status_code == 200
-    return [event["outcome"] for event in response.json()["events"]]
 
 
 def history() -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 from threading import Barrier, Event
 from typing import Any, TypeVar
@@ -25,7 +25,6 @@ from cellcast_django.models import (
     WebhookEvent,
 )
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
-from cellcast_django.recovery import Findings, recover
 from cellcast_django.signals import (
     exactly_once,
     in_order,
@@ -41,7 +40,6 @@ from cellcast_django.testing import (
     status_payload,
 )
 from tests.database_faults import just_before
-from tests.fake_cellcast import FakeCellcast
 from tests.handlers import Calls, connected
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -226,28 +224,6 @@ def test_two_people_and_a_run_make_no_call_that_nobody_asks_for(mark: Any) -> No
 
 
 # A webhook and a recovery report the same replies
-
-
-def test_concurrent_recoveries_store_each_item_once(
-    heard: Counter[str], fake_cellcast: FakeCellcast
-) -> None:
-    for number in range(6):
-        at = timezone.now() - timedelta(hours=1, minutes=number)
-        fake_cellcast.add_reply(at, body=str(number))
-        fake_cellcast.add_reply(at, number="400000009", body="ok")
-        fake_cellcast.add_report(str(number), at)
-        fake_cellcast.add_opt_out(f"40000001{number}")
-    calls: list[Callable[[], list[Findings]]] = [recover] * 3
-    found = [findings for one in at_once(calls) for findings in one]
-    assert [findings.error for findings in found] == [""] * 9
-    assert sum(findings.stored for findings in found) == 24
-    assert Message.objects.count() == 18
-    assert OptOut.objects.active().count() == 6
-    expected = {"ok": 6}
-    for number in range(6):
-        expected |= {f"{number}": 1, f"{number} delivered": 1}
-        expected[f"opt-out of +6140000001{number}"] = 1
-    assert heard == expected
 
 
 # What people and the host's code write

@@ -18,26 +18,13 @@ from cellcast_django.models import (
     WebhookEvent,
 )
 from cellcast_django.receiving import tasks_package
-from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, reply_payload
-from tests.handlers import connected
+from tests.handlers import Calls
 from tests.logs import logged
 
 pytestmark = pytest.mark.django_db
 
 BACKENDS = f"{tasks_package().__name__}.backends"
-
-
-@pytest.fixture
-def heard() -> Iterator[list[str]]:
-    """The texts that a handler of ``message_received`` was called with."""
-    heard: list[str] = []
-
-    def handler(message: Any, **kwargs: Any) -> None:
-        heard.append(message.body)
-
-    with connected(message_received, handler=handler):
-        yield heard
 
 
 @pytest.fixture
@@ -48,21 +35,21 @@ def task_mode(settings: Any) -> Any:
     return settings
 
 
-def test_task_runs_the_event_once(task_mode: Any, heard: list[str]) -> None:
+def test_task_runs_the_event_once(task_mode: Any, first: Calls) -> None:
     assert WebhookClient().reply(message="yes").status_code == 200
-    assert heard == ["yes"]
+    assert first.heard() == ["yes"]
     event = WebhookEvent.objects.get()
     tasks.run_handlers.enqueue(event.pk)
-    assert heard == ["yes"]
+    assert first.heard() == ["yes"]
     assert event.state == "done"
     assert event.calls.get().attempts == 1
 
 
-def test_task_receives_only_the_primary_key(task_mode: Any, heard: list[str]) -> None:
+def test_task_receives_only_the_primary_key(task_mode: Any, first: Calls) -> None:
     task_mode.TASKS = task_mode.TASKS | {"sms": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
     task_mode.CELLCAST_RUN_HANDLERS = "sms"
     WebhookClient().reply()
-    assert not heard
+    assert not first
     event = WebhookEvent.objects.get()
     assert event.state == "pending"
     [result] = tasks.run_handlers.using(backend="sms").get_backend().results
@@ -77,7 +64,7 @@ def test_task_receives_only_the_primary_key(task_mode: Any, heard: list[str]) ->
     ],
 )
 def test_event_not_enqueued_is_due(
-    task_mode: Any, heard: list[str], backends: dict[str, Any], caplog: pytest.LogCaptureFixture
+    task_mode: Any, first: Calls, backends: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     task_mode.TASKS = backends
     assert WebhookClient().reply().status_code == 200
@@ -88,7 +75,7 @@ def test_event_not_enqueued_is_due(
 
 
 def test_webhook_stops_enqueueing_after_the_first_refusal(
-    task_mode: Any, heard: list[str], caplog: pytest.LogCaptureFixture
+    task_mode: Any, first: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
     refuse = f"{BACKENDS}.dummy.DummyBackend.enqueue"
     with patch(refuse, side_effect=ConnectionError("30 seconds later")) as enqueue:
@@ -101,13 +88,13 @@ def test_webhook_stops_enqueueing_after_the_first_refusal(
     assert logged(caplog) == [("ERROR", (due[0].event_id, 20, "ConnectionError"))]
 
 
-def test_scheduled_task_runs_due_events(task_mode: Any, heard: list[str]) -> None:
+def test_scheduled_task_runs_due_events(task_mode: Any, first: Calls) -> None:
     task_mode.TASKS = {"default": {"BACKEND": "no.such.Backend"}}
     for text in ("one", "two"):
         WebhookClient().reply(message=text)
     task_mode.TASKS = {"default": {"BACKEND": f"{BACKENDS}.immediate.ImmediateBackend"}}
     tasks.run_due_handlers.enqueue()
-    assert heard == ["one", "two"]
+    assert first.heard() == ["one", "two"]
     assert not WebhookEvent.objects.pending().exists()
     record = CommandRun.objects.get()
     assert (record.command, record.summary["done"]) == (CommandRun.Command.RUN_HANDLERS, 2)

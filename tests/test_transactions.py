@@ -28,7 +28,7 @@ from cellcast_django.models import (
 from cellcast_django.receiving import read_due
 from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient, status_payload
-from tests.handlers import Calls, connected, make_due
+from tests.handlers import Calls, connected, make_due, outcomes
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -459,11 +459,6 @@ def test_webhooks_are_stored_where_a_package_asks_before_each_statement(
     with connection.execute_wrapper(ask_first):
         for send in OTHER_WEBHOOKS.values():
             assert "deferred" not in outcomes(send())
-
-
-def outcomes(response: Any) -> list[str]:
-    assert response.status_code == 200
-    return [each["outcome"] for each in response.json()["events"]]
 
 
 def give_level(monkeypatch: pytest.MonkeyPatch, level: str) -> None:

@@ -573,10 +573,6 @@ def not_sent(*arguments: Any, reference: str) -> Any:
     raise NotSentError("Your balance is too low \ud83d.")
 
 
-def not_sent_without_a_reason(*arguments: Any, reference: str) -> Any:
-    raise NotSentError("")
-
-
 def unsubscribed(*arguments: Any, reference: str) -> Any:
     raise OptedOutError("The contact has unsubscribed.")
 
@@ -598,20 +594,6 @@ def test_refusal_is_shown_and_the_form_may_be_sent_again(
     settings.CELLCAST_SEND_WITH = f"{__name__}.send"
     answer(receptionist, question, "Yes", **form)
     assert len(sent) == 1
-
-
-def test_refusal_without_a_reason_is_explained_all_the_same(
-    receptionist: Client, question: Message, settings: Any
-) -> None:
-    settings.CELLCAST_SEND_WITH = f"{__name__}.not_sent"
-    told = said(answer(receptionist, question, "Yes"))
-    settings.CELLCAST_SEND_WITH = f"{__name__}.not_sent_without_a_reason"
-
-    response = answer(receptionist, question, "Yes")
-
-    assert levels(response) == ["error"]
-    assert "no reason was given" in said(response)
-    assert told.partition(". ")[2] == said(response).partition(". ")[2] != "", "whom to tell"
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,12 @@ from tests.test_replica import stored_messages
 pytestmark = pytest.mark.django_db
 
 
-def send_with(receiver: str, body: str, sender: str, *, reference: str) -> str:
-    return f"to {receiver}"
-
-
 def test_answering_sees_what_a_colleague_just_sent(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A colleague's answer of a moment ago is not on the replica yet."""
     settings.DATABASE_ROUTERS = []
-    settings.CELLCAST_SEND_WITH = f"{__name__}.send_with"
+    settings.CELLCAST_SEND_WITH = "cellcast_django.testing.pretend_to_send"
     question = MessageFactory.create(inbound=True)
     client = staff("view_message", "answer_message")
     url = url_of("message", "conversation", question.pk)
