@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from io import StringIO
-from types import SimpleNamespace
+from threading import Event
 from typing import Any
 from unittest.mock import patch
 
@@ -93,12 +93,14 @@ def run(during: Callable[[Command], object], *options: str) -> str:
     """Return what the command says, without a terminal, until it is interrupted."""
     command, stdout = Command(), StringIO()
 
-    def wait() -> None:
-        during(command)
-        raise KeyboardInterrupt
+    class Interrupted(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if timeout is None:
+                during(command)
+                raise KeyboardInterrupt
+            return super().wait(timeout)
 
-    event = patch.object(cellcast_simulate, "Event", lambda: SimpleNamespace(wait=wait))
-    with event, patch("signal.signal"):
+    with patch.object(cellcast_simulate, "Event", Interrupted), patch("signal.signal"):
         call_command(command, "--port=0", *options, stdout=stdout)
     return stdout.getvalue()
 

@@ -4,7 +4,6 @@ import json
 import re
 import signal
 import sys
-import time
 from argparse import RawDescriptionHelpFormatter
 from contextlib import ExitStack, suppress
 from textwrap import fill, shorten
@@ -71,7 +70,9 @@ class Command(BaseCommand):
         self.urls = {each.endpoint: find_url(each, url) for each in WEBHOOKS}
         self.account = Simulator(deliver=self.deliver, now=slow_clock)
         self.account.port, self.account.seed, self.account.show = port, harsh, self.show
+        over = Event()
         with ExitStack() as stack, suppress(KeyboardInterrupt):
+            stack.callback(over.set)
             try:
                 stack.enter_context(self.account)
             except (OSError, OverflowError) as error:
@@ -84,10 +85,10 @@ class Command(BaseCommand):
             self.stdout.flush()  # for whoever reads it through a pipe
             if not conf.webhook_secrets:
                 self.show("CELLCAST_WEBHOOK_SECRETS has no usable entry: see cellcast_setup.")
-            Thread(target=self.keep_reporting, daemon=True).start()
+            Thread(target=self.keep_reporting, args=[over], daemon=True).start()
             for line in sys.stdin if sys.stdin and sys.stdin.isatty() else ():
                 self.obey(line.strip())
-            Event().wait()  # without a terminal it only serves
+            over.wait()  # without a terminal it only serves
         (sent, lost), (replies, lost_replies), (opt_outs, lost_opt_outs) = self.account.counts()
         self.stdout.write(
             f"A site that lost nothing has {plural(sent, 'message')}, "
@@ -96,10 +97,9 @@ class Command(BaseCommand):
             "these, or how they ended."
         )
 
-    def keep_reporting(self) -> None:
-        while True:
+    def keep_reporting(self, over: Event) -> None:
+        while not over.wait(0.1):
             self.account.send_reports()
-            time.sleep(0.1)
 
     def obey(self, line: str) -> None:
         """Do what has been typed."""
