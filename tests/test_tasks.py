@@ -70,8 +70,8 @@ def test_event_not_enqueued_is_due(
     assert WebhookClient().reply().status_code == 200
     event = WebhookEvent.objects.get()
     assert HandlerCall.objects.due().get().event == event
-    [(level, (first, count, _cause))] = logged(caplog)
-    assert (level, first, count) == ("ERROR", event.pk, 1)
+    [(level, (event_id, count, _cause))] = logged(caplog)
+    assert (level, event_id, count) == ("ERROR", event.pk, 1)
 
 
 def test_webhook_stops_enqueueing_after_the_first_refusal(
