@@ -7,7 +7,6 @@ import pytest
 from cellcast_django.admin.display import badges
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.factories import WebhookEventFactory
-from cellcast_django.models import HandlerCall
 from cellcast_django.statuses import Status
 from tests.admin_pages import text_of
 from tests.html import only, tones
@@ -72,19 +71,3 @@ def test_waiting_events_badge_names_the_earlier_event() -> None:
     assert text_of(badges.state_badge(event, 7)) == "… waiting for event 7"
     event.calls.update(state="done", next_attempt_at=None)
     assert text_of(badges.state_badge(event)) == "✓ done"
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize("state", HandlerCall.State)
-def test_every_state_of_a_call_has_a_badge(state: HandlerCall.State) -> None:
-    shown = text_of(badges.call_badge(HandlerCall(state=state)))
-    assert shown.endswith(f" {state.label}")
-    assert text_of(badges.call_badge(HandlerCall(state=state, skipped_by="ann"))).endswith("ann")
-
-
-def test_badges_of_an_opt_out_and_of_a_handled_reply() -> None:
-    assert tones(badges.opt_out_badge(NOON)) == ["bad"]
-    assert "12 Aug 2026" in text_of(badges.opt_out_badge(NOON))
-    assert badges.opt_out_badge(None) == ""
-    assert text_of(badges.handled_badge(None)) == "… new"
-    assert text_of(badges.handled_badge(NOON)) == "• done"

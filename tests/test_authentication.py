@@ -65,6 +65,7 @@ BAD_HEADERS = {
     "two values": f"Basic {encoded(RIGHT)}, Basic {encoded(RIGHT)}",
     "wrong password": f"Basic {encoded('cellcast:wrong')}",
     "wrong username": f"Basic {encoded('somebody:a-long-enough-password')}",
+    "other case": f"Basic {encoded(RIGHT.upper())}",
     "no UTF-8": f"Basic {base64.b64encode(bytes([0xFF]) + RIGHT.encode()).decode()}",
     "very long": "Basic " + "A" * 100_000,
 }

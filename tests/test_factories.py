@@ -47,24 +47,6 @@ def test_outbound_message_has_no_status_by_default() -> None:
     assert delivered.submitted_at + delivered.delivery_time == delivered.status_changed_at
 
 
-@pytest.mark.parametrize(
-    ("changes", "status"),
-    [
-        ({"delivered": True}, "delivered"),
-        ({"undelivered": True}, "expired"),
-        ({"status": "queued"}, "queued"),
-        ({"inbound": True}, "received"),
-        ({"inbound": True, "delivered": True}, "delivered"),
-    ],
-)
-def test_history_has_a_row_for_the_status(changes: dict[str, Any], status: str) -> None:
-    message = MessageFactory.create(**changes)
-    assert message.status == status
-    change = message.status_history.get()
-    assert (change.status, change.previous_status, change.applied) == (status, "", True)
-    assert change.recorded_at == message.status_changed_at
-
-
 def test_built_rows_are_not_stored() -> None:
     message = MessageFactory.build(inbound=True, body="YES")
     event = WebhookEventFactory.build(reply=True, message=message)

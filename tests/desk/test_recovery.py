@@ -60,14 +60,6 @@ def test_page_shows_the_last_recovery_and_what_it_found(
     assert "2 h ago" in part
 
 
-def test_list_of_which_nothing_was_missing_is_not_counted(reader: Client) -> None:
-    found = {"seen": 3_000, "missing": 0, "error": False, "is_read": True}
-    CommandRun.record(CommandRun.Command.RECOVER, {"replies": found})
-    html = reader.get(reverse("admin:cellcast_django_overview")).content.decode()
-    [card] = every(section(html, "recovery"), "li[h3]")
-    assert words(card).endswith(" nothing was missing")
-
-
 def test_list_that_was_not_read_to_its_end_is_marked(reader: Client) -> None:
     found = {"seen": 3_000, "missing": 1, "error": True, "is_read": True}
     CommandRun.record(CommandRun.Command.RECOVER, {"replies": found})

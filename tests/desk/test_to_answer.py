@@ -654,20 +654,6 @@ def test_action_on_more_than_fifty_asks_and_says_how_many_customers(
     assert LogEntry.objects.count() == 1
 
 
-def test_action_counts_the_earlier_replies_that_it_marks(receptionist: Client) -> None:
-    late = ask(20, "late")
-    add_copies(late, 39, lambda number: {"contact": f"+614000100{number:02}"})
-    early = ask(3 * 24 * 60, "early", THIRD)
-    add_copies(early, 39, lambda number: {"contact": f"+614000100{number:02}"})
-    ticked = list(Message.objects.filter(body="late").values_list("pk", flat=True))
-
-    data = {"action": "mark_done", "index": 0, "_selected_action": ticked}
-    page = receptionist.post(url_of("message"), data)
-
-    asked = only(page.text, "p[@id='cellcast-customers']")
-    assert (asked.get("data-replies"), asked.get("data-customers")) == ("79", "40")
-
-
 @pytest.mark.parametrize(
     ("configured", "own_number"),
     [
