@@ -37,7 +37,8 @@ def test_site_holds_exactly_what_a_harsh_account_says(
     site.manage("migrate", "--verbosity=0")
     with site.gunicorn() as server:
         options = f"--url=http://127.0.0.1:{server.port}", f"--port={free_port()}"
-        with Terminal("cellcast_simulate", *options, f"--harsh={seed}", DEBUG="1") as screen:
+        program = "manage.py", "cellcast_simulate", f"--harsh={seed}", *options
+        with Terminal(*program, DEBUG="1") as screen:
             screen.type("help")
             text = screen.read_until("refused by the gateway")
             for name, value in re.findall(r"^  (CELLCAST_\w+)=(\S+)", text, re.MULTILINE):
